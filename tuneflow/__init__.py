@@ -1,0 +1,55 @@
+"""tuneflow: tuning for deep learning that owns the model and the training."""
+
+from tuneflow import data, errors, metrics
+from tuneflow.data import Data
+from tuneflow.model import Model
+from tuneflow.parameters import Choice, Constant, Float, Int
+from tuneflow.result import Result, load
+from tuneflow.runtime import Runtime
+from tuneflow.schedule.full import Full
+from tuneflow.schedule.scheduler import Continue, Scheduler, Start, Stop, Wait
+from tuneflow.search.grid import Grid
+from tuneflow.search.random import Random
+from tuneflow.search.searcher import Searcher
+from tuneflow.search.sobol import Sobol
+from tuneflow.space import SearchSpace, call
+from tuneflow.study import Study
+from tuneflow.train.job import Job, TrainState
+from tuneflow.train.trainer import Trainer
+from tuneflow.trial import History, Report, Trial
+from tuneflow.version import __version__
+
+__all__ = [
+    "Choice",
+    "Constant",
+    "Continue",
+    "Data",
+    "Float",
+    "Full",
+    "Grid",
+    "History",
+    "Int",
+    "Job",
+    "Model",
+    "Random",
+    "Report",
+    "Result",
+    "Runtime",
+    "Scheduler",
+    "SearchSpace",
+    "Searcher",
+    "Sobol",
+    "Start",
+    "Stop",
+    "Study",
+    "TrainState",
+    "Trainer",
+    "Trial",
+    "Wait",
+    "__version__",
+    "call",
+    "data",
+    "errors",
+    "load",
+    "metrics",
+]

@@ -1,0 +1,254 @@
+"""Data: examples that live on the device once and are sliced; and two real sets of images."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import struct
+from collections.abc import Iterator
+from functools import partial
+from importlib import resources
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_collate
+
+from tuneflow.errors import listed
+from tuneflow.runtime import mapped
+from tuneflow.seeds import torch_stream
+
+Batch = tuple[Any, Any]
+BLOCK = 64 * 2**20  # bytes gathered at once when the order is shuffled
+
+
+class Data:
+    """Inputs and targets, row by row.
+
+    Args:
+        inputs: tensor or array, shape (n, ...), or a tuple, list or dict of them. Floating-point arrays become
+            torch's default dtype; integers and booleans stay as they are.
+        targets: the same, with the same n. Integers become int64.
+
+    Raises:
+        ValueError: there are no rows, or inputs and targets differ in number.
+
+    Example:
+        >>> data = Data(np.zeros((5, 3)), [0, 1, 0, 1, 0])
+        >>> len(data), data.inputs.dtype, data[1:3].targets
+        (5, torch.float32, tensor([1, 0]))
+    """
+
+    def __init__(self, inputs: Any, targets: Any) -> None:
+        self.inputs = _tensors(inputs)
+        self.targets = mapped(lambda t: t.long() if t.dtype in _INTEGERS else t, _tensors(targets))
+        rows = {len(t) for t in _leaves((self.inputs, self.targets))}
+        if len(rows) != 1:
+            raise ValueError(
+                "Data: inputs and targets need the same number of rows,"
+                f" got {_rows(self.inputs)} and {_rows(self.targets)}."
+            )
+        if rows == {0}:
+            raise ValueError("Data: needs at least one row, got 0.")
+
+    def __len__(self) -> int:
+        return len(_leaves(self.targets)[0])
+
+    def __repr__(self) -> str:
+        return f"Data({_shape(self.inputs)} -> {_shape(self.targets)})"
+
+    def __getitem__(self, rows: Any) -> Data:
+        """The given rows: a slice, a sequence of row numbers, or a boolean mask."""
+        if isinstance(rows, int):
+            raise TypeError(
+                f"Data: rows are taken with a slice or a list, got {rows}; data[{rows}:{rows + 1}] is one row."
+            )
+        if not isinstance(rows, slice):
+            rows = torch.as_tensor(rows)
+        return Data(mapped(lambda t: t[rows], self.inputs), mapped(lambda t: t[rows], self.targets))
+
+    def split(self, *shares: float, seed: int = 0) -> list[Data]:
+        """Random parts without overlap, as large as `shares` of the rows say; the last takes the rest.
+
+        Raises:
+            ValueError: a share is not above 0, they add up to more than 1, or a part would be empty.
+        """
+        if not shares or min(shares) <= 0 or sum(shares) > 1 + 1e-9:
+            raise ValueError(f"Data.split: shares need to be above 0 and add up to at most 1, got {shares}.")
+        order = torch.randperm(len(self), generator=torch_stream(seed, "split"))
+        ends = [round(sum(shares[: i + 1]) * len(self)) for i in range(len(shares))]
+        return [self[order[start:end]] for start, end in zip([0, *ends], ends, strict=False)]
+
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
+        """Batches of `size` rows, the last one shorter where it does not divide.
+
+        Args:
+            order: row numbers, int64, shape (m,); None for the stored order.
+        """
+        if order is None:
+            yield from _sliced((self.inputs, self.targets), len(self), size)
+            return
+        order = order.to(_leaves(self.targets)[0].device)
+        block = max(1, BLOCK // max(1, self.nbytes // len(self)) // size) * size
+        for rows in torch.split(order, block):
+            gathered = mapped(partial(torch.index_select, dim=0, index=rows), (self.inputs, self.targets))
+            yield from _sliced(gathered, len(rows), size)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.nbytes for t in _leaves((self.inputs, self.targets)))
+
+    def digest(self) -> str:
+        """A short hash of every value, dtype and shape."""
+        sha = hashlib.sha256()
+        for tensor in _leaves((self.inputs, self.targets)):
+            sha.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            sha.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
+        return sha.hexdigest()[:16]
+
+
+class Items:
+    """A map-style torch Dataset: its items are fetched by number and collated, batch by batch.
+
+    Transforms that draw from the global generators are repeatable, since those are seeded at the start
+    of every epoch.
+    """
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+        if len(self) == 0:
+            raise ValueError(f"{type(dataset).__name__}: needs at least one item, got 0.")
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
+        """As Data.batches."""
+        rows = range(len(self)) if order is None else order.tolist()
+        for start in range(0, len(rows), size):
+            inputs, targets = default_collate([self.dataset[i] for i in rows[start : start + size]])
+            yield inputs, targets
+
+    def digest(self) -> str:
+        return f"{type(self.dataset).__name__}, {len(self)} items"
+
+
+Source = Data | Items
+
+
+def as_source(data: Any, what: str) -> Source:
+    """What a Trainer was given as data, in a form that it can take batches from.
+
+    Args:
+        what: opens the message, such as `Trainer: train`.
+    """
+    if isinstance(data, Data | Items):
+        return data
+    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
+        return Data(*data.tensors)
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        return Items(data)
+    if isinstance(data, tuple) and len(data) == 2:
+        return Data(*data)
+    raise TypeError(
+        f"{what} needs a tn.Data, a pair (inputs, targets) or a map-style torch Dataset, got {type(data).__name__}."
+    )
+
+
+def digits() -> tuple[Data, Data, Data]:
+    """1,797 real handwritten digits of 8x8 pixels: train, valid and test.
+
+    Inputs are float32, shape (n, 1, 8, 8), values 0..16 as stored; targets 0..9. The parts have 1,077, 360
+    and 360 images, drawn once by a fixed seed; all hold the same writers.
+
+    Source: Alpaydin, Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository,
+    1998 (its test part), CC BY 4.0.
+    """
+    with resources.files("tuneflow").joinpath("_digits/digits.npz").open("rb") as file, np.load(file) as stored:
+        inputs, targets = stored["inputs"], stored["targets"]
+    data = Data(torch.from_numpy(inputs).float().reshape(-1, 1, 8, 8), targets)
+    train, valid, test = data.split(1077 / 1797, 360 / 1797, 360 / 1797, seed=0)
+    return train, valid, test
+
+
+FASHION_FOLDER = "/usr/share/datasets/fashion-mnist"  # where Debian's package dataset-fashion-mnist puts it
+
+
+def fashion_mnist(folder: str | Path = FASHION_FOLDER, valid: int = 10_000) -> tuple[Data, Data, Data]:
+    """Fashion-MNIST from its four `.gz` files: train, valid and test. Nothing is downloaded.
+
+    Inputs are uint8, shape (n, 1, 28, 28), values 0..255; targets 0..9. The last `valid` of a fixed random order
+    of the 60,000 training images are the validation part.
+
+    Raises:
+        FileNotFoundError: the folder does not hold the files; the message says where to get them.
+
+    Source: Xiao, Rasul, Vollgraf, arXiv:1708.07747, 2017, MIT licence.
+    """
+    folder = Path(folder)
+    names = [f"{part}-{kind}.gz" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"fashion_mnist: {folder} does not hold {listed(missing)}; Debian's package dataset-fashion-mnist"
+            f" installs them in {FASHION_FOLDER}."
+        )
+    images, labels, test_images, test_labels = (read_idx(folder / name) for name in names)
+    if not 0 < valid < len(images):
+        raise ValueError(f"fashion_mnist: valid needs to be from 1 to {len(images) - 1}, got {valid}.")
+    parts = Data(images[:, None], labels).split(1 - valid / len(images), valid / len(images), seed=0)
+    return parts[0], parts[1], Data(test_images[:, None], test_labels)
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """An array of unsigned bytes in the IDX format, gzipped: shape as the file's header says."""
+    with gzip.open(path, "rb") as file:
+        content = file.read()
+    zero, kind, dimensions = struct.unpack(">HBB", content[:4])
+    if zero != 0 or kind != 8:
+        raise ValueError(f"{path}: not an IDX file of unsigned bytes (starts with {content[:4].hex()}).")
+    shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape).copy()
+
+
+_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32)
+
+
+def _tensors(values: Any) -> Any:
+    """Arrays and lists as tensors, floats in torch's default dtype; tuples and dicts element by element."""
+    if isinstance(values, dict):
+        return {key: _tensors(value) for key, value in values.items()}
+    if isinstance(values, tuple) or (
+        isinstance(values, list) and values and isinstance(values[0], Tensor | np.ndarray)
+    ):
+        return type(values)(_tensors(value) for value in values)
+    tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+
+
+def _leaves(batch: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    mapped(found.append, batch)
+    return found
+
+
+def _sliced(batch: Any, rows: int, size: int) -> Iterator[Any]:
+    inputs, targets = batch
+    if isinstance(inputs, Tensor) and isinstance(targets, Tensor):
+        yield from zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
+        return
+    for start in range(0, rows, size):
+        yield mapped(itemgetter(slice(start, start + size)), batch)
+
+
+def _rows(batch: Any) -> str:
+    return listed(str(len(t)) for t in _leaves(batch))
+
+
+def _shape(batch: Any) -> str:
+    if isinstance(batch, Tensor):
+        return f"{tuple(batch.shape)} {str(batch.dtype).removeprefix('torch.')}"
+    return str(mapped(lambda t: tuple(t.shape), batch))

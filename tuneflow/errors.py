@@ -1,0 +1,71 @@
+"""The exceptions a program may want to catch.
+
+    TuneflowError
+    ├── StudyError              a study cannot do what was asked
+    │   ├── NothingFinished     no trial has a score yet
+    │   └── FingerprintError    the folder holds a study made with other settings
+    ├── StoreError              a folder or file cannot be read or written
+    │   └── CheckpointError     a saved state is missing or damaged
+    └── Diverged                training reached a loss that is not finite
+
+Bad arguments raise ValueError or TypeError where they are given, before any training.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TuneflowError(Exception):
+    """Everything that tuneflow raises on purpose, bad arguments apart."""
+
+
+class StudyError(TuneflowError):
+    """The study cannot do what was asked of it."""
+
+
+class NothingFinished(StudyError):
+    """A result was asked for before any trial had one."""
+
+
+class FingerprintError(StudyError):
+    """The folder holds a study that was made with other settings."""
+
+
+class StoreError(TuneflowError):
+    """A study's folder, or a file in it, cannot be read or written."""
+
+
+class CheckpointError(StoreError):
+    """A saved state is missing, or its bytes are not those that were written."""
+
+
+class Diverged(TuneflowError):
+    """Training reached a loss that is not finite.
+
+    Args:
+        epoch: the epoch, counted from 1.
+        step: the optimizer step within that epoch, counted from 1; 0 when evaluation found it.
+        last: the last finite training loss, or None when there was none.
+    """
+
+    def __init__(self, epoch: int, step: int, last: float | None) -> None:
+        self.epoch, self.step, self.last = epoch, step, last
+        where = f"step {step}" if step else "evaluation"
+        before = "no finite loss before" if last is None else f"last finite loss {last:.6g}"
+        super().__init__(f"loss not finite at epoch {epoch}, {where} ({before})")
+
+    def __reduce__(self) -> tuple[type["Diverged"], tuple[int, int, float | None]]:
+        return Diverged, (self.epoch, self.step, self.last)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The middle of a message: ` did you mean "x"?` where something close is known, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f' Did you mean "{close[0]}"?' if close else ""
+
+
+def listed(words: Iterable[str]) -> str:
+    """Names for a message: `a, b, c`, at most twelve of them."""
+    words = list(words)
+    more = f", ... ({len(words)} in all)" if len(words) > 12 else ""
+    return (", ".join(words[:12]) or "nothing") + more

@@ -1,0 +1,1 @@
+"""Executors: they take slices and give back events."""

@@ -1,0 +1,37 @@
+"""The fingerprint of a study: what it was made with, and what a change of it means."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tuneflow.errors import FingerprintError
+
+# Facts of which a change is only warned about; a change of any other is refused.
+SOFT = ("tuneflow", "torch", "runtime", "searcher", "scheduler")
+
+
+def compare(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
+    """Refuse, or warn about, a study in `where` that goes on with other facts than `before`.
+
+    Raises:
+        FingerprintError: a fact changed that its scores depend on; every difference is named.
+    """
+    changes = {key: list(_differences(key, before.get(key), value)) for key, value in now.items()}
+    hard = [text for key, texts in changes.items() if key not in SOFT for text in texts]
+    if hard:
+        raise FingerprintError(
+            f"{where} holds a study made with other settings: {'; '.join(hard)}."
+            " Use the same settings, or another folder."
+        )
+    soft = [text for texts in changes.values() for text in texts]
+    if soft:
+        warnings.warn(f"{where}: this study was made with other settings: {'; '.join(soft)}.", stacklevel=4)
+
+
+def _differences(name: str, before: Any, now: Any) -> Iterator[str]:
+    """What changed, leaf by leaf: `trainer.epochs was 5, now 10`."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in {**before, **now}:
+            yield from _differences(f"{name}.{key}", before.get(key), now.get(key))
+    elif before != now:
+        yield f"{name} was {before!r}, now {now!r}"

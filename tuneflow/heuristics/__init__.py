@@ -1,0 +1,1 @@
+"""LeCun's room: pure functions of modules, losses and batches."""

@@ -1,0 +1,144 @@
+"""Metrics, and how far a measured number can be trusted.
+
+A metric is any callable `(outputs, targets) -> number`, or `-> one number per example`, shape (n,): then
+the mean is reported together with its standard error.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+Metric = Callable[[Any, Any], Any]
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """1 where the largest output is at the target class, else 0: shape (n,) float.
+
+    Args:
+        outputs: logits, shape (n, classes, ...) with targets (n, ...) of class numbers or, as
+            probabilities, (n, classes, ...); or, for two classes, shape (n,) or (n, 1) with targets of
+            the same number of elements in {0, 1}. Extra dimensions are averaged within an example.
+            Outputs that are not finite count as wrong.
+    """
+    finite = torch.isfinite(outputs)
+    if outputs.ndim == 1 or (outputs.ndim == 2 and outputs.shape[1] == 1):
+        right = ((outputs.flatten() > 0) == (targets.flatten() > 0.5)) & finite.flatten()
+    else:
+        classes = targets.argmax(1) if targets.shape == outputs.shape and targets.is_floating_point() else targets
+        right = (outputs.argmax(1) == classes) & finite.all(1)
+    return right.float().flatten(1).mean(1) if right.ndim > 1 else right.float()
+
+
+def mae(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean absolute error of each example: shape (n,). Outputs (n, 1) are read as (n,)."""
+    return (
+        (outputs.reshape(targets.shape) - targets)
+        .abs()
+        .flatten(1 if targets.ndim > 1 else 0)
+        .reshape(len(targets), -1)
+        .mean(1)
+    )
+
+
+class Measured(NamedTuple):
+    """A value over some examples, and how far it can be trusted.
+
+    Attributes:
+        value: the mean over examples, or what the metric gave.
+        error: its standard error over examples; NaN where it is not known.
+        examples: how many numbers the mean was taken over; 0 where the metric gave one number.
+        binary: every example counted 0 or 1.
+    """
+
+    value: float
+    error: float = math.nan
+    examples: int = 0
+    binary: bool = False
+
+
+def measure(result: Any) -> Measured:
+    """What a metric returned, as a value with its error.
+
+    Raises:
+        TypeError: the metric returned something that is not a number or a vector of them.
+    """
+    if isinstance(result, Tensor) and result.ndim == 1 and result.numel() > 1:
+        values = result.detach().double()
+        error = math.sqrt(values.var(correction=1).item() / len(values))
+        binary = bool(((values == 0) | (values == 1)).all())
+        return Measured(values.mean().item(), error, len(values), binary)
+    try:
+        return Measured(float(result))
+    except (TypeError, ValueError, RuntimeError):
+        shape = tuple(result.shape) if isinstance(result, Tensor) else ""
+        kind = type(result).__name__
+        raise TypeError(f"needs to return a number or one number per example, got {kind}{shape}") from None
+
+
+def measure_loss(loss: Callable[..., Tensor], outputs: Any, targets: Any) -> Measured:
+    """The loss over all examples at once, exactly as `loss` defines it, with its standard error.
+
+    The error comes from the same loss per example (`reduction="none"`), and is NaN where the loss has no such
+    form or where its mean is not the mean over examples, as under class weights.
+    """
+    value = float(loss(outputs, targets))
+    if getattr(loss, "reduction", None) != "mean":
+        return Measured(value)
+    single = copy.copy(loss)
+    single.reduction = "none"  # type: ignore[attr-defined]
+    each = single(outputs, targets)
+    if each.ndim == 0 or len(each) < 2:
+        return Measured(value)
+    measured = measure(each.reshape(len(each), -1).mean(1))
+    same = math.isclose(measured.value, value, rel_tol=1e-4, abs_tol=1e-7)
+    return measured._replace(value=value) if same else Measured(value)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number measured on n examples, with the interval that covers the true one 19 times in 20.
+
+    The interval is about the choice of examples only; it knows nothing of how the model was chosen.
+
+    Attributes:
+        value: the measured number.
+        low, high: the 95 % interval; NaN where it is not known.
+        examples: n; 0 where it is not known.
+    """
+
+    value: float
+    low: float
+    high: float
+    examples: int
+
+    def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f"{self.value:.4f}"
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+Z = 1.959964  # the standard normal's 97.5 % quantile
+
+
+def estimate(measured: Measured) -> Estimate:
+    """What was measured, with its 95 % interval.
+
+    Wilson's interval where every example counts 0 or 1; the normal one from the standard error otherwise.
+
+    Example:
+        >>> print(estimate(measure(torch.tensor([1.0] * 9 + [0.0]))))
+        0.9000 [0.5958, 0.9821]
+
+    Source: Wilson, JASA 22, 1927.
+    """
+    p, error, n, binary = measured
+    if not binary:
+        return Estimate(p, p - Z * error, p + Z * error, n)
+    centre = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z / (1 + Z * Z / n) * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
+    return Estimate(p, max(0.0, centre - half), min(1.0, centre + half), n)

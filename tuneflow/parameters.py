@@ -1,0 +1,453 @@
+"""One hyperparameter each: Float, Int, Choice and Constant, and `call`, which gives a callable settings of its own.
+
+A parameter maps its values to the unit interval and back, casts and range-checks a proposal, and
+lists its grid. It is validated when a SearchSpace gives it a name, so that every message can say it.
+"""
+
+import json
+import math
+import numbers
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from tuneflow.errors import listed
+from tuneflow.signature import name_of
+
+Value = Any  # a JSON value: None, bool, int, float, str, or lists and dicts of them
+
+EXACT = 2**53  # integers beyond this are not exact as floats
+
+
+class Parameter:
+    """What Float, Int, Choice and Constant have in common. `levels` is how many values there are."""
+
+    @property
+    def levels(self) -> float:
+        raise NotImplementedError
+
+    def named(self, name: str) -> "Parameter":
+        """This parameter, validated; every message opens with its kind and `name`."""
+        raise NotImplementedError
+
+    def to_unit(self, value: Any) -> float:
+        """Where `value` lies in [0, 1]; the middle of its cell for discrete values."""
+        raise NotImplementedError
+
+    def from_unit(self, unit: float) -> Value:
+        """The value at `unit` in [0, 1]; equal lengths are equally likely."""
+        raise NotImplementedError
+
+    def cast(self, value: Value) -> Value:
+        """`value` as this parameter's own plain Python type; ValueError when it is not one of its values."""
+        raise NotImplementedError
+
+    def grid(self, points: int) -> list[Value]:
+        """At most `points` values, evenly spread; every value of a Choice."""
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Float(Parameter):
+    """A real number in [low, high].
+
+    Args:
+        low, high: finite bounds, both included; `low == high` is a constant.
+        log: spread evenly in the logarithm (needs low > 0).
+        step: only low, low + step, low + 2 step, ... (not with log).
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    def __repr__(self) -> str:
+        return _call_repr("Float", self.low, self.high, log=self.log, step=self.step)
+
+    def named(self, name: str) -> "Float":
+        what = f'Float "{name}"'
+        low, high = _bounds(what, self.low, self.high, self.log, self.step, tiny="1e-6")
+        if not math.isfinite(high - low):
+            raise ValueError(f"{what}: high - low overflows, got low={low}, high={high}; use a narrower range.")
+        if self.step is None:
+            return Float(low, high, bool(self.log))
+        step = _number(what, "step", self.step)
+        if step <= 0:
+            raise ValueError(f"{what}: step needs to be > 0, got step={self.step}; drop step for a continuous range.")
+        count = math.floor((high - low) / step + 1e-9)
+        top = _tidy(low + count * step)
+        if not math.isclose(top, high, rel_tol=1e-9, abs_tol=1e-12):
+            _warn_high(what, low, high, step, top)
+        return Float(low, top, False, step)
+
+    @property
+    def levels(self) -> float:
+        if self.low == self.high:
+            return 1
+        return math.inf if self.step is None else round((self.high - self.low) / self.step) + 1
+
+    def to_unit(self, value: Any) -> float:
+        if self.low == self.high:
+            return 0.5
+        if self.step is not None:
+            return float((round((value - self.low) / self.step) + 0.5) / self.levels)
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return float((value - self.low) / (self.high - self.low))
+
+    def from_unit(self, unit: float) -> float:
+        if self.low == self.high:
+            return self.low
+        if self.step is not None:
+            return _tidy(self.low + _cell(unit, self.levels) * self.step)
+        if self.log:
+            value = self.low * math.exp(unit * math.log(self.high / self.low))
+        else:
+            value = self.low + unit * (self.high - self.low)
+        return min(max(value, self.low), self.high)
+
+    def cast(self, value: Value) -> float:
+        number = _real(value)
+        slack = 1e-9 * max(abs(self.low), abs(self.high))
+        if number is None or not self.low - slack <= number <= self.high + slack:
+            raise ValueError(f"needs a number from {self.low} to {self.high}, got {value!r}")
+        if self.step is not None:
+            near = _tidy(self.low + round((number - self.low) / self.step) * self.step)
+            if abs(near - number) > 1e-6 * self.step:
+                raise ValueError(f"goes in steps of {self.step} from {self.low}, got {value!r}; try {near}")
+            return near
+        return min(max(number, self.low), self.high)
+
+    def grid(self, points: int) -> list[float]:
+        if self.step is not None:
+            return [_tidy(self.low + i * self.step) for i in _spread(int(self.levels), points)]
+        if self.low == self.high:
+            return [self.low]
+        if points == 1:
+            return [self.from_unit(0.5)]
+        return [self.from_unit(i / (points - 1)) for i in range(points)]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "float", "low": self.low, "high": self.high, "log": self.log, "step": self.step}
+
+
+@dataclass(frozen=True)
+class Int(Parameter):
+    """A whole number in [low, high].
+
+    Args:
+        low, high: bounds, both included, at most 2**53 in size; `low == high` is a constant.
+        log: spread evenly in the logarithm (needs low > 0; not with step).
+        step: only low, low + step, low + 2 step, ...
+    """
+
+    low: int
+    high: int
+    log: bool = False
+    step: int | None = None
+
+    def __repr__(self) -> str:
+        return _call_repr("Int", self.low, self.high, log=self.log, step=self.step)
+
+    def named(self, name: str) -> "Int":
+        what = f'Int "{name}"'
+        for word, bound in (("low", self.low), ("high", self.high)):
+            number = _number(what, word, bound)
+            if number != math.floor(number):
+                raise ValueError(f"{what}: needs whole bounds, got {word}={bound}; use tn.Float for a real range.")
+            if abs(int(bound)) > EXACT:
+                raise ValueError(f"{what}: is exact only up to 2**53, got {word}={bound}; use a log Float.")
+        _bounds(what, self.low, self.high, self.log, self.step, tiny="1")
+        low, high = int(self.low), int(self.high)
+        if self.step is None or self.step == 1:
+            return Int(low, high, bool(self.log))
+        step = _number(what, "step", self.step)
+        if step <= 0 or step != math.floor(step):
+            raise ValueError(f"{what}: step needs to be a whole number > 0, got step={self.step}; drop step for 1.")
+        top = low + (high - low) // int(step) * int(step)
+        if top != high:
+            _warn_high(what, low, high, int(step), top)
+        return Int(low, top, False, int(step))
+
+    @property
+    def levels(self) -> float:
+        return (self.high - self.low) // (self.step or 1) + 1
+
+    @cached_property
+    def _log_edges(self) -> tuple[float, float]:
+        return math.log(self.low - 0.5), math.log(self.high + 0.5)
+
+    def to_unit(self, value: Any) -> float:
+        if self.log and self.low < self.high:
+            left, right = self._log_edges
+            below, above = math.log(value - 0.5), math.log(value + 0.5)
+            return ((below + above) / 2 - left) / (right - left)
+        return float(((value - self.low) // (self.step or 1) + 0.5) / self.levels)
+
+    def from_unit(self, unit: float) -> int:
+        if self.log:
+            left, right = self._log_edges
+            return min(max(round(math.exp(left + unit * (right - left))), self.low), self.high)
+        return self.low + _cell(unit, self.levels) * (self.step or 1)
+
+    def cast(self, value: Value) -> int:
+        number = _real(value)
+        if number is None or number != math.floor(number) or not self.low <= number <= self.high:
+            raise ValueError(f"needs a whole number from {self.low} to {self.high}, got {value!r}")
+        whole = int(value)
+        if (whole - self.low) % (self.step or 1):
+            raise ValueError(f"goes in steps of {self.step} from {self.low}, got {value!r}")
+        return whole
+
+    def grid(self, points: int) -> list[int]:
+        if not self.log:
+            return [self.low + i * (self.step or 1) for i in _spread(int(self.levels), points)]
+        if points == 1:
+            return [self.from_unit(0.5)]
+        ratio = self.high / self.low
+        values = (round(self.low * ratio ** (i / (points - 1))) for i in range(min(points, int(self.levels))))
+        return list(dict.fromkeys(min(max(v, self.low), self.high) for v in values))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "int", "low": self.low, "high": self.high, "log": self.log, "step": self.step}
+
+
+@dataclass(frozen=True, eq=False)
+class Choice(Parameter):
+    """One of several options.
+
+    Args:
+        options: a list of plain values (None, bool, int, float, str, or lists of them), or a dict from
+            a label to any object. With a dict the label is stored and the object is passed on. An
+            object that is a `tn.call(...)` or a SearchSpace brings parameters of its own, which are
+            active only when its label is chosen.
+        ordered: the options have an order that a searcher may use, as small < medium < large.
+    """
+
+    options: Sequence[Value] | Mapping[str, Any]
+    ordered: bool = False
+
+    def __repr__(self) -> str:
+        ordered = ", ordered=True" if self.ordered else ""
+        many = len(self.options) > 8
+        if isinstance(self.options, Mapping):
+            inside = ", ".join(f"{k!r}: {_object_repr(v)}" for k, v in list(self.options.items())[:8])
+            return f"Choice({{{inside}{', ...' if many else ''}}}{ordered})"
+        inside = ", ".join(map(repr, list(self.options)[:8]))
+        return f"Choice([{inside}{f', ... {len(self.options)} values' if many else ''}]{ordered})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Choice) and self.to_json() == other.to_json()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def named(self, name: str) -> "Choice":
+        what = f'Choice "{name}"'
+        if isinstance(self.options, str | bytes) or not isinstance(self.options, Sequence | Mapping):
+            raise TypeError(f"{what}: needs a list of values or a dict of labels, got {self.options!r}.")
+        if not self.options:
+            raise ValueError(f"{what}: needs at least one option, got {self.options!r}.")
+        if isinstance(self.options, Mapping):
+            for label in self.options:
+                check_name(label, f"{what}: a label")
+            return replace(self, options=dict(self.options))
+        for place, value in enumerate(self.options):
+            _check_plain(what, place, value)
+        checked = replace(self, options=list(self.options))
+        if len(checked._places) < len(self.options):
+            seen: set[str] = set()
+            twice = next(v for v in self.options if _key(v) in seen or seen.add(_key(v)))  # type: ignore[func-returns-value]
+            raise ValueError(f"{what}: needs different options, got {twice!r} twice; remove one.")
+        return checked
+
+    @property
+    def levels(self) -> float:
+        return len(self.options)
+
+    @cached_property
+    def values(self) -> list[Value]:
+        """The options as they are stored: the values, or the labels of a dict."""
+        return list(self.options)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {_key(value): place for place, value in enumerate(self.values)}
+
+    def object(self, value: Value) -> Any:
+        """What is passed on for the stored `value`."""
+        return self.options[value] if isinstance(self.options, Mapping) else value
+
+    def to_unit(self, value: Any) -> float:
+        return (self._places[_key(value)] + 0.5) / len(self.options)
+
+    def from_unit(self, unit: float) -> Value:
+        return self.values[_cell(unit, len(self.options))]
+
+    def cast(self, value: Value) -> Value:
+        try:
+            return self.values[self._places[_key(value)]]
+        except (KeyError, TypeError):
+            raise ValueError(f"needs one of {listed(map(repr, self.values))}, got {value!r}") from None
+
+    def grid(self, points: int) -> list[Value]:
+        return list(self.values)
+
+    def to_json(self) -> dict[str, Any]:
+        if not isinstance(self.options, Mapping):
+            return {"kind": "choice", "values": [_plain(v) for v in self.options], "ordered": self.ordered}
+        labels = {label: to_json(option) for label, option in self.options.items()}
+        return {"kind": "choice", "labels": labels, "ordered": self.ordered}
+
+
+@dataclass(frozen=True)
+class Constant(Parameter):
+    """A fixed plain value, written in the space so that it is stored with every configuration."""
+
+    value: Value
+
+    @property
+    def levels(self) -> float:
+        return 1
+
+    def __repr__(self) -> str:
+        return f"Constant({self.value!r})"
+
+    def named(self, name: str) -> "Constant":
+        _check_plain(f'Constant "{name}"', None, self.value)
+        return self
+
+    def to_unit(self, value: Any) -> float:
+        return 0.5
+
+    def from_unit(self, unit: float) -> Value:
+        return self.value
+
+    def cast(self, value: Value) -> Value:
+        if _key(value) != _key(self.value):
+            raise ValueError(f"is the constant {self.value!r}, got {value!r}")
+        return self.value
+
+    def grid(self, points: int) -> list[Value]:
+        return [self.value]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "constant", "value": _plain(self.value)}
+
+
+def to_json(option: Any) -> Any:
+    """An option of a Choice as JSON: its own description where it has one, else its name."""
+    if hasattr(option, "to_json"):
+        return option.to_json()
+    if isinstance(option, Mapping):
+        return {"kind": "space", "entries": {name: to_json(entry) for name, entry in option.items()}}
+    if option is None or isinstance(option, bool | int | float | str):
+        return option
+    return {"kind": "object", "name": _object_repr(option)}
+
+
+def check_name(name: object, what: str) -> None:
+    """Raise unless `name` can name a parameter: 1 to 100 printable characters without a dot."""
+    if not isinstance(name, str):
+        raise TypeError(f"{what} needs to be a string, got {name!r}.")
+    if not name or len(name) > 100 or not name.isprintable() or "." in name or name != name.strip():
+        shown = name if len(name) <= 40 else f"{name[:40]}... ({len(name)} characters)"
+        raise ValueError(f"{what} needs 1 to 100 printable characters without a dot, got {shown!r}.")
+
+
+def _bounds(what: str, low: Any, high: Any, log: bool, step: Any, tiny: str) -> tuple[float, float]:
+    bottom, top = _number(what, "low", low), _number(what, "high", high)
+    if bottom > top:
+        raise ValueError(f"{what}: needs low <= high, got low={low}, high={high}; swap them.")
+    if log and bottom <= 0:
+        raise ValueError(f"{what}: log=True needs low > 0, got low={low}; try low={tiny} or drop log.")
+    if log and step is not None:
+        raise ValueError(f"{what}: log=True and step={step} exclude each other; drop one of them.")
+    return bottom, top
+
+
+def _number(what: str, word: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{what}: {word} needs to be a number, got {word}={value!r}.")
+    if not math.isfinite(value):
+        raise ValueError(f"{what}: {word} needs to be finite, got {word}={value}; choose a bound.")
+    return float(value)
+
+
+def _warn_high(what: str, low: Any, high: Any, step: Any, top: Any) -> None:
+    text = f"{what}: step={step} from low={low} does not reach high={high}; the new high is {top}."
+    warnings.warn(text, UserWarning, stacklevel=2)
+
+
+def _real(value: Any) -> float | None:
+    """`value` as a float where it is a finite number (NumPy's and torch's scalars too), else None."""
+    if isinstance(value, bool | str) or type(value).__name__ == "bool":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _cell(unit: float, count: float) -> int:
+    return min(int(unit * count), int(count) - 1)
+
+
+def _tidy(value: float) -> float:
+    """Free of the rounding of low + k * step: 0.3, not 0.30000000000000004."""
+    return float(f"{value:.12g}")
+
+
+def _spread(count: int, points: int) -> list[int]:
+    """At most `points` of range(count), evenly spread, the ends among them; the middle for one point."""
+    if points >= count:
+        return list(range(count))
+    if points == 1:
+        return [(count - 1) // 2]
+    return [round(i * (count - 1) / (points - 1)) for i in range(points)]
+
+
+def _plain(value: Any) -> Any:
+    """`value` with tuples as lists and NumPy scalars as Python's, as JSON knows them."""
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value.item() if hasattr(value, "item") and not isinstance(value, str) else value
+
+
+def _key(value: Any) -> str:
+    """Equal for values that mean the same option: 1 and 1.0, (3, 3) and [3, 3]; not 1 and True."""
+    value = _plain(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
+        value = int(value)
+    return json.dumps(value, sort_keys=True)
+
+
+def _check_plain(what: str, place: int | None, value: Any) -> None:
+    where = "" if place is None else f" at position {place}"
+    try:
+        json.dumps(_plain(value), allow_nan=False)
+    except ValueError:
+        raise ValueError(f"{what}: needs finite values, got {value!r}{where}.") from None
+    except TypeError:
+        label = name_of(value).lower() if callable(value) else "label"
+        way = f'give it a label, tn.Choice({{"{label}": ...}})'
+        raise TypeError(f"{what}: only plain values can be stored, got {_object_repr(value)}{where}; {way}.") from None
+
+
+def _object_repr(value: Any) -> str:
+    if isinstance(value, Callable) and not isinstance(value, Parameter) and hasattr(value, "__qualname__"):  # type: ignore[arg-type]
+        return f"{value.__module__}.{value.__qualname__}"
+    return repr(value)
+
+
+def _call_repr(kind: str, low: Any, high: Any, **flags: Any) -> str:
+    words = [repr(low), repr(high)] + [f"{k}={v!r}" for k, v in flags.items() if v]
+    return f"{kind}({', '.join(words)})"

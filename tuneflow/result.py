@@ -1,0 +1,179 @@
+"""Result: a trial together with the model it trained; and how that model is saved and loaded."""
+
+import hashlib
+import math
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tuneflow.errors import CheckpointError, StudyError
+from tuneflow.execute.executor import Trains
+from tuneflow.heuristics.normalise import Normalised, Normaliser
+from tuneflow.metrics import Estimate
+from tuneflow.model import Model, tensors_of
+from tuneflow.space import SearchSpace
+from tuneflow.store.states import States
+from tuneflow.train.job import Job
+from tuneflow.trial import Trial
+from tuneflow.version import __version__
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the model of a result comes from."""
+
+    job: Job
+    trainer: Trains
+    states: States
+    metric: str
+    epoch: int  # the epoch that speaks for the trial
+
+
+@dataclass(frozen=True, repr=False)
+class Result(Trial):
+    """A finished trial that can hand over its trained model."""
+
+    origin: Origin | None = None
+
+    @property
+    def _from(self) -> Origin:
+        if self.origin is None:
+            raise StudyError(
+                f"trial {self.number} comes without its study; take it from study.best or study.result(number)."
+            )
+        return self.origin
+
+    def __repr__(self) -> str:
+        metric = self._from.metric
+        value = self.metrics[metric]
+        error = self.errors.get(metric, math.nan)
+        doubt = "" if math.isnan(error) else f" +- {error:.4f}"
+        when = f"epoch {self._from.epoch} of {self.epochs}"
+        return f"trial {self.number}: {metric} {value:.4f}{doubt} ({when}), {self.config}"
+
+    def model(self) -> nn.Module:
+        """The trained module of the epoch that speaks for the trial, in evaluation mode, its input normaliser inside.
+
+        Every call makes a new one.
+
+        Raises:
+            CheckpointError: the state is not kept (see `keep` of Study), or is damaged.
+        """
+        origin = self._from
+        try:
+            state = origin.states.get(self.number, origin.epoch)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error} A study keeps the states of its best trials only: Study(keep=...) says of how many."
+            ) from None
+        return origin.trainer.module(origin.job, state)
+
+    def save(self, path: str | Path) -> None:
+        """Write weights, configuration, normaliser and versions to a file that `tn.load` reads.
+
+        It is a torch file of tensors and plain values, so `torch.load(path)["weights"]` works without tuneflow.
+        """
+        module = self.model()
+        inner = module.module if isinstance(module, Normalised) else module
+        weights = {name: tensor.detach().cpu() for name, tensor in tensors_of(inner).items()}
+        front = {"mean": module.mean.cpu(), "std": module.std.cpu()} if isinstance(module, Normalised) else None
+        content: dict[str, Any] = {
+            "format": FORMAT,
+            "tuneflow": __version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+            "number": self.number,
+            "config": self.config,
+            "metrics": dict(self.metrics),
+            "weights": weights,
+            "normaliser": front,
+        }
+        content["sha256"] = _digest(content["weights"], front)
+        torch.save(content, path)
+
+
+def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: SearchSpace | None = None) -> nn.Module:
+    """The module that `Result.save` wrote, in evaluation mode on the CPU, its input normaliser inside.
+
+    Args:
+        builder: what made the module; it is called with the saved configuration's section `model`.
+        space: the study's space, needed only where that section holds labels that stand for objects.
+
+    Raises:
+        CheckpointError: the file is damaged, or was written by a newer tuneflow.
+        ValueError: the weights do not fit what the builder makes.
+    """
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        found, wanted = _digest(content["weights"], content["normaliser"]), content["sha256"]
+    except (RuntimeError, KeyError, TypeError, EOFError) as error:
+        raise CheckpointError(f"{path}: not a file that tuneflow saved, or damaged ({error}).") from None
+    if content["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path}: written by tuneflow {content['tuneflow']}, newer than this {__version__}; upgrade tuneflow."
+        )
+    if found != wanted:
+        raise CheckpointError(f"{path}: its SHA-256 differs from the one it was written with; the file is damaged.")
+    config = content["config"] if space is None else space.resolve(space.cast(content["config"]))
+    model = builder if isinstance(builder, Model) else Model(builder)
+    module = model.build(config)
+    _fill(module, content["weights"], str(path))
+    module.eval()
+    front = content["normaliser"]
+    return module if front is None else Normalised(module, Normaliser(front["mean"], front["std"]))
+
+
+class Scores(Mapping[str, Estimate]):
+    """Metrics of one model on data it has not seen: name to Estimate; prints as a line for each."""
+
+    def __init__(self, estimates: Mapping[str, Estimate]) -> None:
+        self._estimates = dict(estimates)
+
+    def __getitem__(self, name: str) -> Estimate:
+        return self._estimates[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._estimates)
+
+    def __len__(self) -> int:
+        return len(self._estimates)
+
+    def __repr__(self) -> str:
+        wide = max(map(len, self._estimates), default=0)
+        rows = [f"{name:<{wide}}  {value}" for name, value in self._estimates.items()]
+        examples = max((e.examples for e in self._estimates.values()), default=0)
+        return "\n".join([*rows, f"[95 % interval over {examples} examples]"] if examples else rows)
+
+
+def _fill(module: nn.Module, weights: Mapping[str, Tensor], path: str) -> None:
+    have = tensors_of(module)
+    wrong = [
+        name
+        for name in have.keys() | weights.keys()
+        if name not in have or name not in weights or have[name].shape != weights[name].shape
+    ]
+    if wrong:
+        name = min(wrong)
+        shapes = [str(tuple(side[name].shape)) if name in side else "nothing" for side in (weights, have)]
+        raise ValueError(
+            f'{path}: "{name}" is {shapes[0]} in the file and {shapes[1]} in the module that the builder makes.'
+        )
+    with torch.no_grad():
+        for name, tensor in have.items():
+            tensor.copy_(weights[name])
+
+
+def _digest(weights: Mapping[str, Tensor], front: Mapping[str, Tensor] | None) -> str:
+    sha = hashlib.sha256()
+    for name, tensor in [*weights.items(), *(front or {}).items()]:
+        sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        sha.update(np.ascontiguousarray(tensor.detach().reshape(-1).view(torch.uint8).numpy()).data)
+    return sha.hexdigest()

@@ -1,0 +1,1 @@
+"""Schedulers: who trains next, and how far."""

@@ -1,0 +1,60 @@
+"""Scheduler: the base class, and the decisions it may take."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tuneflow.space import SearchSpace
+from tuneflow.trial import History
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Ask the searcher for a new trial and train it to epoch `until`."""
+
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Train a paused trial on, to epoch `until`."""
+
+    trial: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End a running or paused trial; its reports keep counting."""
+
+    trial: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do before something that is running reports."""
+
+
+Decision = Start | Continue | Stop | Wait
+
+
+class Scheduler:
+    """Says who trains next and how far. Subclass it and write `next`.
+
+    A decision is a function of (space, history, rng), as a searcher's is. It is asked for whenever a
+    worker is free, and after every report while something runs.
+    """
+
+    def next(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Decision:
+        """The next decision. `history.running` and `history.paused` say what there is to decide on."""
+        raise NotImplementedError(f"{type(self).__name__} needs a method next(space, history, rng)")
+
+    def keep(self, history: History) -> Iterable[tuple[int, int]]:
+        """(trial, epoch) of the states that later decisions may need, beside those of paused trials."""
+        return ()
+
+    def __repr__(self) -> str:
+        settings = {k: v for k, v in vars(self).items() if not k.startswith("_")}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"

@@ -1,0 +1,1 @@
+"""Searchers: where a new trial starts."""

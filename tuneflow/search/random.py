@@ -1,0 +1,20 @@
+"""Random search."""
+
+import numpy as np
+
+from tuneflow.search.searcher import Searcher
+from tuneflow.space import Config, SearchSpace
+from tuneflow.trial import History
+
+
+class Random(Searcher):
+    """Independent uniform draws from the unit cube.
+
+    Beats a grid of the same size where few of the parameters matter, since every trial gives each of
+    them a new value.
+
+    Source: Bergstra, Bengio, JMLR 13, 2012.
+    """
+
+    def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
+        return space.sample(rng)

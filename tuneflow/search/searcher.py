@@ -1,0 +1,35 @@
+"""Searcher: the base class of every search strategy."""
+
+import numpy as np
+
+from tuneflow.space import Config, SearchSpace
+from tuneflow.trial import History
+
+
+class Searcher:
+    """Says where a new trial starts. Subclass it and write `suggest`.
+
+    A suggestion is a function of (space, history, rng): what a searcher keeps on `self` is only a
+    cache, and a fresh object that is given the same history decides the same. That is what lets a
+    study be killed and resumed without a trace.
+
+    Attributes:
+        ends: whether `suggest` returns None some day, as a grid does; then a study needs no other limit.
+    """
+
+    ends: bool = False
+
+    def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
+        """The configuration of trial `history.number`, or None when there is nothing left to try.
+
+        Args:
+            rng: made for this trial alone; draw from it and from nothing else.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method suggest(space, history, rng)")
+
+    def check(self, space: SearchSpace) -> None:
+        """Raise ValueError when `space` cannot be searched; called once, when a study is made."""
+
+    def __repr__(self) -> str:
+        settings = {k: v for k, v in vars(self).items() if not k.startswith("_")}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"

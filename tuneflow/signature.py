@@ -1,0 +1,60 @@
+"""Which keyword arguments a callable takes, and what to say when one does not fit."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tuneflow.errors import did_you_mean, listed
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """A readable name of any callable, partials and instances included."""
+    inner = getattr(function, "func", function)
+    return getattr(inner, "__qualname__", type(inner).__qualname__).replace("<locals>.", "").split(".")[-1]
+
+
+def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """The parameters of `function`, or None for a builtin that does not tell."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (ValueError, TypeError):
+        return None
+
+
+def check_keywords(function: Callable[..., Any], names: Iterable[str], where: str, given: int = 0) -> None:
+    """Raise TypeError unless `function` takes every one of `names` by keyword.
+
+    Args:
+        where: opens the message, such as `space section "model"`.
+        given: how many leading positional arguments the library passes itself, as an optimizer's
+            parameters; those cannot be named.
+    """
+    known = parameters_of(function)
+    if known is None or any(p.kind is p.VAR_KEYWORD for p in known):
+        return
+    free = [p.name for p in known[given:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    for name in names:
+        if name not in free:
+            raise TypeError(
+                f'{where}: {name_of(function)} takes no argument "{name}".{did_you_mean(name, free)}'
+                f" It takes {listed(free)}."
+            )
+
+
+def check_complete(function: Callable[..., Any], names: Iterable[str], where: str, given: int = 0) -> None:
+    """Raise TypeError when `function` would miss a required argument if it were given `names`."""
+    known = parameters_of(function)
+    if known is None:
+        return
+    have = set(names)
+    needed = [
+        p.name
+        for p in known[given:]
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY, p.POSITIONAL_ONLY)
+    ]
+    missing = [name for name in needed if name not in have]
+    if missing:
+        raise TypeError(
+            f"{where}: {name_of(function)} also needs {listed(missing)}; add it to the space, give it a"
+            " default, or fix it with functools.partial."
+        )

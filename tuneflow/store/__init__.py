@@ -1,0 +1,1 @@
+"""Stores: where trials, reports and states are kept."""

@@ -1,0 +1,71 @@
+"""Job and TrainState: what is trained, and how far it has come. A training state is a value."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuneflow.model import Model
+from tuneflow.runtime import Runtime
+from tuneflow.seeds import seeded_globals, torch_stream
+from tuneflow.space import Config
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, once.
+
+    Attributes:
+        model: how the module is made.
+        config: the resolved configuration: labels already replaced by their objects.
+        runtime: where.
+        seed, replica: the only source of its randomness. Jobs of the same pair share initialisation
+            seeds and data order, so that their difference is not one of luck.
+        trial: added to the seed when a study is not paired, else None.
+    """
+
+    model: Model
+    config: Config
+    runtime: Runtime
+    seed: int = 0
+    replica: int = 0
+    trial: int | None = None
+
+    def order(self, epoch: int, rows: int) -> Tensor:
+        """The order of the training rows in an epoch: int64, shape (rows,)."""
+        return torch.randperm(rows, generator=torch_stream(*self._key, "order", epoch))
+
+    def randomness(self, purpose: str, epoch: int) -> AbstractContextManager[None]:
+        """Within the block the global generators are those of this job, purpose and epoch."""
+        return seeded_globals(*self._key, purpose, epoch, device=self.runtime.device)
+
+    @property
+    def _key(self) -> tuple[int, ...]:
+        return (self.seed, self.replica) if self.trial is None else (self.seed, self.replica, self.trial)
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Everything that a trial's next epoch depends on, beside its job.
+
+    Attributes:
+        epoch: how many epochs are behind it.
+        values: nested dicts and lists of tensors and plain numbers. Nothing else holds on to the
+            tensors: training on leaves a state as it was.
+    """
+
+    epoch: int
+    values: dict[str, Any]
+
+
+def copied(value: Any) -> Any:
+    """A deep copy of nested tensors and plain values: tensors detached and cloned."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: copied(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(copied(inner) for inner in value)
+    return value

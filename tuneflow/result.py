@@ -6,13 +6,14 @@ import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tuneflow.errors import CheckpointError, StudyError
+from tuneflow.errors import CheckpointError, StudyError, listed
 from tuneflow.execute.executor import Trains
 from tuneflow.heuristics.normalise import Normalised, Normaliser
 from tuneflow.metrics import Estimate
@@ -93,6 +94,7 @@ class Result(Trial):
             "number": self.number,
             "config": self.config,
             "metrics": dict(self.metrics),
+            "labels": _labels("model", self.config.get("model", {}), self._from.job.config.get("model", {})),
             "weights": weights,
             "normaliser": front,
         }
@@ -109,26 +111,30 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
 
     Raises:
         CheckpointError: the file is damaged, or was written by a newer tuneflow.
-        ValueError: the weights do not fit what the builder makes.
+        ValueError: the weights do not fit what the builder makes, or the space is needed.
     """
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
         found, wanted = _digest(content["weights"], content["normaliser"]), content["sha256"]
-    except (RuntimeError, KeyError, TypeError, EOFError) as error:
-        raise CheckpointError(f"{path}: not a file that tuneflow saved, or damaged ({error}).") from None
+    except (RuntimeError, KeyError, TypeError, EOFError, UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: not a file that tuneflow saved, or damaged ({reason}).") from None
     if content["format"] > FORMAT:
         raise CheckpointError(
             f"{path}: written by tuneflow {content['tuneflow']}, newer than this {__version__}; upgrade tuneflow."
         )
     if found != wanted:
         raise CheckpointError(f"{path}: its SHA-256 differs from the one it was written with; the file is damaged.")
+    if content["labels"] and space is None:
+        raise ValueError(
+            f"{path}: {listed(content['labels'])} stands for an object that only the study's space knows; pass space=."
+        )
     config = content["config"] if space is None else space.resolve(space.cast(content["config"]))
     model = builder if isinstance(builder, Model) else Model(builder)
     module = model.build(config)
     _fill(module, content["weights"], str(path))
-    module.eval()
     front = content["normaliser"]
-    return module if front is None else Normalised(module, Normaliser(front["mean"], front["std"]))
+    return (module if front is None else Normalised(module, Normaliser(front["mean"], front["std"]))).eval()
 
 
 class Scores(Mapping[str, Estimate]):
@@ -151,6 +157,13 @@ class Scores(Mapping[str, Estimate]):
         rows = [f"{name:<{wide}}  {value}" for name, value in self._estimates.items()]
         examples = max((e.examples for e in self._estimates.values()), default=0)
         return "\n".join([*rows, f"[95 % interval over {examples} examples]"] if examples else rows)
+
+
+def _labels(name: str, stored: Any, resolved: Any) -> list[str]:
+    """Names of the parts of a configuration whose stored value is not what was passed on."""
+    if isinstance(stored, Mapping) and isinstance(resolved, Mapping):
+        return [label for key in stored for label in _labels(f"{name}.{key}", stored[key], resolved[key])]
+    return [] if type(stored) is type(resolved) and stored == resolved else [name]
 
 
 def _fill(module: nn.Module, weights: Mapping[str, Tensor], path: str) -> None:

@@ -228,7 +228,8 @@ class Study:
 
     def _submit(self, trial: Trial, until: int, executor: Executor) -> None:
         state = self._states.get(trial.number, trial.epochs) if trial.epochs else None
-        self.history.record(replace(trial, status="RUNNING"))
+        if trial.status != "RUNNING":
+            self.history.record(replace(trial, status="RUNNING"))
         work = Slice(trial.number, trial.epochs, min(until, self.history.epochs))
         executor.submit(work, self.trainer, self._job(trial), state)
 

@@ -63,6 +63,8 @@ class States:
 
     def keep(self, trial: int, epochs: Iterable[int]) -> None:
         """Forget the trial's states but those after `epochs`, and remove their files."""
+        if trial not in self._memory and trial not in self._written:
+            return
         needed = set(epochs)
         inside, written = self._memory.get(trial, {}), self._written.get(trial, set())
         for epoch in inside.keys() - needed:

@@ -155,8 +155,8 @@ class Trainer:
         """The module of `state`, in evaluation mode, its input normaliser inside where it has one."""
         run = _Run(self.configured(job.config), job)
         run.restore(state)
-        run.module.eval()
-        return run.module if run.normaliser is None else Normalised(run.module, run.normaliser)
+        module = run.module if run.normaliser is None else Normalised(run.module, run.normaliser)
+        return module.eval()
 
     # What a configuration changes.
 
@@ -230,21 +230,27 @@ class _Run:
         if isinstance(trainer.loss, nn.Module):
             trainer.loss = job.runtime.place(copy.deepcopy(trainer.loss))
         self.optimizer = trainer.optimizer([p for p in self.module.parameters() if p.requires_grad])
+        self.settings = [_settings(group) for group in self.optimizer.param_groups]
         self.train = trainer.prepared(trainer.train, job.runtime, self.normaliser)
         self.valid = trainer.prepared(trainer.valid, job.runtime, self.normaliser)
         self.module.train()
 
     def state(self, epoch: int) -> TrainState:
-        return TrainState(
-            epoch, {"module": copied(tensors_of(self.module)), "optimizer": copied(self.optimizer.state_dict())}
-        )
+        optimizer = self.optimizer.state_dict()
+        values = {"module": tensors_of(self.module), "optimizer": optimizer, "settings": self.settings}
+        return TrainState(epoch, copied(values))
 
     def restore(self, state: TrainState) -> None:
+        """Go on from `state`; what this configuration sets otherwise than the state's, as in a fork, takes effect."""
         saved = state.values["module"]
         with torch.no_grad():
             for name, tensor in tensors_of(self.module).items():
                 tensor.copy_(saved[name])
         self.optimizer.load_state_dict(copied(state.values["optimizer"]))
+        for group, mine, before in zip(
+            self.optimizer.param_groups, self.settings, state.values["settings"], strict=True
+        ):
+            group.update({name: value for name, value in mine.items() if value != before.get(name)})
 
     def train_epoch(self, epoch: int) -> float:
         """One pass over the training rows; returns the mean training loss."""
@@ -275,6 +281,11 @@ class _Run:
         if not math.isfinite(measured["loss"].value):
             raise Diverged(epoch, 0, None)
         return measured
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    """What a parameter group was made with: learning rate, momentum, ..."""
+    return {name: copied(value) for name, value in group.items() if name != "params"}
 
 
 def outputs_of(module: nn.Module, data: Ready | Source) -> tuple[Any, Any]:

@@ -1,0 +1,69 @@
+"""What a trial costs when training costs nothing. Run: python tests/benchmarks/overhead.py
+
+Random search over two parameters, in memory, by tuneflow and by Optuna, in turn in the same run; CPU time of the
+process.
+"""
+
+import argparse
+import time
+
+import optuna
+from side_by_side import ratio, times
+from torch import nn
+
+import tuneflow as tn
+
+
+class Nothing(tn.Trainer):
+    """Reports a number computed from the configuration; trains nothing."""
+
+    def __init__(self):
+        super().__init__(([[0.0]], [0.0]), ([[0.0]], [0.0]), loss=nn.MSELoss(), optimizer=list, epochs=1)
+
+    def init(self, job):
+        return tn.TrainState(0, {})
+
+    def advance(self, job, state, until):
+        x, y = job.config["model"]["x"], job.config["model"]["y"]
+        yield tn.TrainState(1, {}), tn.Report(1, {"loss": (x - 1) ** 2 + y**2})
+
+
+def nothing(x=0.0, y=0.0):
+    return nn.Identity()
+
+
+def ours(trials):
+    space = tn.SearchSpace(model={"x": tn.Float(-5, 5), "y": tn.Float(-5, 5)})
+    study = tn.Study(model=tn.Model(nothing), trainer=Nothing(), space=space, progress=False)
+    study.run(trials=trials)
+    return study
+
+
+def theirs(trials):
+    def objective(trial):
+        return (trial.suggest_float("x", -5, 5) - 1) ** 2 + trial.suggest_float("y", -5, 5) ** 2
+
+    optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).optimize(objective, n_trials=trials)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for trials in (100, 1_000, 10_000):
+        few = rounds if trials < 10_000 else max(1, rounds // 3)
+        taken = times({"ours": lambda n=trials: ours(n), "optuna": lambda n=trials: theirs(n)}, few)
+        print(
+            f"{trials:>6} trials: tuneflow / Optuna, trials per second {ratio(taken, 'optuna', 'ours'):.2f}", flush=True
+        )
+    started = time.process_time()
+    ours(100)
+    hundred = (time.process_time() - started) / 100
+    started = time.process_time()
+    ours(10_000)
+    print(f"a trial's cost at 10,000 over its cost at 100: {(time.process_time() - started) / 10_000 / hundred:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tuneflow as tn
+from tuneflow.train.trainer import chunk_of
 
 
 def mlp():
@@ -28,9 +29,10 @@ def convnet():
 
 
 def evaluate(model, loss, inputs, targets):
+    rows = chunk_of(tn.Data(inputs, targets))  # the Trainer's own
     model.eval()
     with torch.no_grad():
-        outputs = torch.cat([model(part) for part in inputs.split(1024)])
+        outputs = torch.cat([model(part) for part in inputs.split(rows)])
         value = loss(outputs, targets).item()
         accuracy = (outputs.argmax(1) == targets).float().mean().item()
     model.train()

@@ -1,0 +1,68 @@
+"""The command line: python -m tuneflow demo."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tuneflow.errors import TuneflowError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status.
+
+    Args:
+        arguments: those after `python -m tuneflow`; None for the process's own.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except TuneflowError as error:
+        print(f"tuneflow: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ntuneflow: interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's parser: one subcommand each, whose `run` takes the parsed options."""
+    top = argparse.ArgumentParser(prog="python -m tuneflow", description="Tuning for deep learning on PyTorch.")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_demo(commands)
+    return top
+
+
+def add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "compare fixed settings with grid, random and Sobol search on the bundled digits (under a minute)"
+    command = commands.add_parser("demo", help=text, description=text)
+    command.add_argument("--folder", default="runs/demo", help="everything is written inside; default %(default)s")
+    command.add_argument("--trials", type=multiple_of_four, default=12, help=argparse.SUPPRESS)
+    command.add_argument("--epochs", type=positive, default=10, help=argparse.SUPPRESS)
+    command.add_argument("--seed", type=int, default=0, help="of all searches; needs a folder of its own")
+    command.set_defaults(run=run_demo)
+
+
+def run_demo(options: argparse.Namespace) -> None:
+    from tuneflow.demo import demo  # only now, so that other commands do not pay for it
+
+    demo(options.folder, options.trials, options.epochs, options.seed)
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"needs to be at least 1, got {text}")
+    return number
+
+
+def multiple_of_four(text: str) -> int:
+    number = positive(text)
+    if number % 4:
+        raise argparse.ArgumentTypeError(f"needs to be a multiple of 4, got {text}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

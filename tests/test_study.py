@@ -333,7 +333,7 @@ BAD = {
         TypeError,
         'section "optimizer": SGD takes no argument "lrr". Did you mean "lr"',
     ),
-    "loss instance": (lambda: make({"loss": {"label_smoothing": 0.1}}), TypeError, "pass the class itself"),
+    "loss instance": (lambda: make({"loss": {"label_smoothing": 0.1}}), TypeError, "pass the class to the Trainer"),
     "trainer setting": (lambda: make({"trainer": {"batchsize": 3}}), TypeError, 'Did you mean "batch_size"'),
     "missing argument": (
         lambda: make({"model": {"b": 1}}, model=tn.Model(lambda a, b: net())),

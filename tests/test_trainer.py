@@ -223,7 +223,7 @@ def test_a_torch_dataset_gives_the_same_as_its_tensors():
 
 def test_large_data_prepared_batch_by_batch_give_the_same(monkeypatch):
     resident, _ = run(trainer(), job(), 1)
-    monkeypatch.setattr("tuneflow.train.trainer.RESIDENT", 0)
+    monkeypatch.setattr("tuneflow.train.evaluate.RESIDENT", 0)
     streamed, _ = run(trainer(), job(), 1)
     assert flat(resident.values) == flat(streamed.values)
 

@@ -14,7 +14,9 @@ from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.space import SearchSpace, call
 from tuneflow.study import Study
+from tuneflow.train import rates
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.patience import Patience
 from tuneflow.train.trainer import Trainer
 from tuneflow.trial import History, Report, Trial
 from tuneflow.version import __version__
@@ -31,6 +33,7 @@ __all__ = [
     "Int",
     "Job",
     "Model",
+    "Patience",
     "Random",
     "Report",
     "Result",
@@ -52,4 +55,5 @@ __all__ = [
     "errors",
     "load",
     "metrics",
+    "rates",
 ]

@@ -89,13 +89,13 @@ class Data:
             order: row numbers, int64, shape (m,); None for the stored order.
         """
         if order is None:
-            yield from _sliced((self.inputs, self.targets), len(self), size)
+            yield from sliced((self.inputs, self.targets), size)
             return
         order = order.to(_leaves(self.targets)[0].device)
         block = max(1, BLOCK // max(1, self.nbytes // len(self)) // size) * size
         for rows in torch.split(order, block):
             gathered = mapped(partial(torch.index_select, dim=0, index=rows), (self.inputs, self.targets))
-            yield from _sliced(gathered, len(rows), size)
+            yield from sliced(gathered, size)
 
     @property
     def nbytes(self) -> int:
@@ -235,12 +235,13 @@ def _leaves(batch: Any) -> list[Tensor]:
     return found
 
 
-def _sliced(batch: Any, rows: int, size: int) -> Iterator[Any]:
+def sliced(batch: Batch, size: int) -> Iterator[Batch]:
+    """`batch` in parts of `size` rows, the last one shorter where it does not divide; views, not copies."""
     inputs, targets = batch
     if isinstance(inputs, Tensor) and isinstance(targets, Tensor):
         yield from zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
         return
-    for start in range(0, rows, size):
+    for start in range(0, len(_leaves(targets)[0]), size):
         yield mapped(itemgetter(slice(start, start + size)), batch)
 
 

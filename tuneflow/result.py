@@ -1,30 +1,69 @@
 """Result: a trial together with the model it trained; and how that model is saved and loaded."""
 
 import hashlib
+import io
 import math
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tuneflow.data import as_source
 from tuneflow.errors import CheckpointError, StudyError, listed
 from tuneflow.execute.executor import Trains
 from tuneflow.heuristics.normalise import Normalised, Normaliser
-from tuneflow.metrics import Estimate
+from tuneflow.metrics import Estimate, estimate
 from tuneflow.model import Model, tensors_of
 from tuneflow.space import SearchSpace
-from tuneflow.store.states import States
+from tuneflow.store.states import States, write_bytes
+from tuneflow.train.evaluate import Ready
 from tuneflow.train.job import Job
+from tuneflow.train.trainer import Trainer
 from tuneflow.trial import Trial
 from tuneflow.version import __version__
 
 FORMAT = 1
+
+
+class Scores(Mapping[str, Estimate]):
+    """Metrics of one model on data it has not seen: name to Estimate; prints as a line for each."""
+
+    def __init__(self, estimates: Mapping[str, Estimate]) -> None:
+        self._estimates = dict(estimates)
+
+    def __getitem__(self, name: str) -> Estimate:
+        return self._estimates[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._estimates)
+
+    def __len__(self) -> int:
+        return len(self._estimates)
+
+    def __repr__(self) -> str:
+        wide = max(map(len, self._estimates), default=0)
+        rows = [f"{name:<{wide}}  {value}" for name, value in self._estimates.items()]
+        examples = max((e.examples for e in self._estimates.values()), default=0)
+        return "\n".join([*rows, f"[95 % interval over {examples} examples]"] if examples else rows)
+
+
+def _short(value: Any) -> Any:
+    """Nested values with floats of four digits, to be read by people."""
+    if isinstance(value, Mapping):
+        return {key: _short(inner) for key, inner in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _labels(name: str, stored: Any, resolved: Any) -> list[str]:
+    """Names of the parts of a configuration whose stored value is not what was passed on."""
+    if isinstance(stored, Mapping) and isinstance(resolved, Mapping):
+        return [label for key in stored for label in _labels(f"{name}.{key}", stored[key], resolved[key])]
+    return [] if type(stored) is type(resolved) and stored == resolved else [name]
 
 
 @dataclass(frozen=True)
@@ -58,7 +97,7 @@ class Result(Trial):
         error = self.errors.get(metric, math.nan)
         doubt = "" if math.isnan(error) else f" +- {error:.4f}"
         when = f"epoch {self._from.epoch} of {self.epochs}"
-        return f"trial {self.number}: {metric} {value:.4f}{doubt} ({when}), {self.config}"
+        return f"trial {self.number}: {metric} {value:.4f}{doubt} ({when}), {_short(self.config)}"
 
     def model(self) -> nn.Module:
         """The trained module of the epoch that speaks for the trial, in evaluation mode, its input normaliser inside.
@@ -77,10 +116,28 @@ class Result(Trial):
             ) from None
         return origin.trainer.module(origin.job, state)
 
+    def test(self, data: Any) -> Scores:
+        """Metrics of this trial's model on other data, each with its 95 % interval.
+
+        Args:
+            data: as a Trainer's `valid`, not normalised: the model does that itself.
+        """
+        origin = self._from
+        if not isinstance(origin.trainer, Trainer):
+            raise StudyError(f"{type(origin.trainer).__name__} has no metrics to test with; use model() and your own.")
+        source = Ready(as_source(data, "test: data"), origin.job.runtime, None)
+        module = self.model()
+        with torch.no_grad(), origin.job.runtime.active():
+            measured = origin.trainer.configured(origin.job.config).evaluate(module, source)
+        return Scores({name: estimate(value) for name, value in measured.items()})
+
     def save(self, path: str | Path) -> None:
         """Write weights, configuration, normaliser and versions to a file that `tn.load` reads.
 
         It is a torch file of tensors and plain values, so `torch.load(path)["weights"]` works without tuneflow.
+
+        Raises:
+            StoreError: the file cannot be written; what was there before stays.
         """
         module = self.model()
         inner = module.module if isinstance(module, Normalised) else module
@@ -99,7 +156,9 @@ class Result(Trial):
             "normaliser": front,
         }
         content["sha256"] = _digest(content["weights"], front)
-        torch.save(content, path)
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        write_bytes(Path(path), buffer.getbuffer())
 
 
 def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: SearchSpace | None = None) -> nn.Module:
@@ -116,8 +175,10 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
         found, wanted = _digest(content["weights"], content["normaliser"]), content["sha256"]
-    except (RuntimeError, KeyError, TypeError, EOFError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: not a file that tuneflow saved, or damaged ({reason}).") from None
     if content["format"] > FORMAT:
         raise CheckpointError(
@@ -135,35 +196,6 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
     _fill(module, content["weights"], str(path))
     front = content["normaliser"]
     return (module if front is None else Normalised(module, Normaliser(front["mean"], front["std"]))).eval()
-
-
-class Scores(Mapping[str, Estimate]):
-    """Metrics of one model on data it has not seen: name to Estimate; prints as a line for each."""
-
-    def __init__(self, estimates: Mapping[str, Estimate]) -> None:
-        self._estimates = dict(estimates)
-
-    def __getitem__(self, name: str) -> Estimate:
-        return self._estimates[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._estimates)
-
-    def __len__(self) -> int:
-        return len(self._estimates)
-
-    def __repr__(self) -> str:
-        wide = max(map(len, self._estimates), default=0)
-        rows = [f"{name:<{wide}}  {value}" for name, value in self._estimates.items()]
-        examples = max((e.examples for e in self._estimates.values()), default=0)
-        return "\n".join([*rows, f"[95 % interval over {examples} examples]"] if examples else rows)
-
-
-def _labels(name: str, stored: Any, resolved: Any) -> list[str]:
-    """Names of the parts of a configuration whose stored value is not what was passed on."""
-    if isinstance(stored, Mapping) and isinstance(resolved, Mapping):
-        return [label for key in stored for label in _labels(f"{name}.{key}", stored[key], resolved[key])]
-    return [] if type(stored) is type(resolved) and stored == resolved else [name]
 
 
 def _fill(module: nn.Module, weights: Mapping[str, Tensor], path: str) -> None:

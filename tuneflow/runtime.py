@@ -23,8 +23,9 @@ class Runtime:
     Args:
         device: "auto" (a CUDA device where there is one, else Apple's, else the CPU), or a torch device
             such as "cuda:1".
-        threads: CPU threads of each worker while it trains, None for torch's current number. Scores are
-            exactly repeatable for the same number only.
+        threads: CPU threads while training, None for torch's current number. Scores are exactly repeatable for
+            the same number only. 1 is best for small modules, and wherever other work runs on the same cores: there
+            more than one made training up to 100 times slower.
 
     Raises:
         ValueError: the device is not there (those that are, are listed), or threads < 1.

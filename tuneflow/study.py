@@ -7,15 +7,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 
-from tuneflow.data import as_source
 from tuneflow.errors import StoreError, StudyError, did_you_mean, listed
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.fingerprint import compare
-from tuneflow.metrics import estimate
 from tuneflow.model import Model
 from tuneflow.result import Origin, Result, Scores
 from tuneflow.runtime import Runtime
@@ -31,7 +29,7 @@ from tuneflow.store.states import States
 from tuneflow.store.store import Store
 from tuneflow.train.check import check_space
 from tuneflow.train.job import Job
-from tuneflow.train.trainer import Ready, Trainer, whole
+from tuneflow.train.trainer import Trainer, whole
 from tuneflow.trial import History, Objective, Slice, Trial, Trials, summarise
 from tuneflow.version import __version__
 
@@ -140,16 +138,18 @@ class Study:
         return self._result(self.history.trials[number])
 
     def test(self, data: Any) -> Scores:
-        """Metrics of the best model on data that no trial has seen, each with its 95 % interval.
+        """Metrics of the best model on data that no trial has seen, each with its 95 % interval; see Result.test."""
+        return self.best.test(data)
 
-        Args:
-            data: as a Trainer's `valid`, not normalised: the model does that itself.
-        """
-        source = Ready(as_source(data, "Study.test: data"), self.runtime, None)
-        module = self.best.model()
-        with torch.no_grad(), self.runtime.active():
-            measured = self.trainer.evaluate(module, source)
-        return Scores({name: estimate(value) for name, value in measured.items()})
+    def close(self) -> None:
+        """Give back the folder; also done at the end of a `with` block."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         ended = len(self.history.finished)
@@ -257,6 +257,7 @@ class Study:
     def _ended(self, event: Ended) -> None:
         trial = self.history.trials[event.trial]
         if event.status != "DONE":
+            trial = replace(trial, seconds=trial.seconds + event.seconds)
             self._end(trial, event.status, event.reason, event.detail)
         elif trial.epochs >= self.history.epochs:
             self._end(trial, "DONE")
@@ -323,8 +324,10 @@ class Study:
                 epoch -= 1
             self._store.forget(trial.number, after=epoch)
             trial = replace(trial, status="PAUSED", reports=trial.reports[:epoch])
+        seconds = trial.seconds if trial.ended else 0.0
         trial = replace(trial, config=self.space.cast(trial.config))
         trial = replace(trial, **summarise(trial, trial.reports, self.objective))
+        trial = replace(trial, seconds=seconds or trial.seconds)
         self.history.record(trial)
         dropped = self._admit(trial) if trial.ended else []
         for number in dropped:
@@ -353,6 +356,7 @@ class Study:
             "model": repr(self.model),
             "trainer": self.trainer.describe(),
             "searcher": repr(self.searcher),
+            "grid": repr(self.searcher) if self.searcher.ends else None,
             "scheduler": repr(self.scheduler),
             "runtime": self.runtime.describe(),
         }

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tuneflow as tn
-from tuneflow.train.trainer import chunk_of
+from tuneflow.train.evaluate import chunk_of
 
 
 def mlp():

@@ -1,6 +1,6 @@
 """Executor: the seam between deciding and training. It takes slices and gives back events."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -16,7 +16,9 @@ class Trains(Protocol):
     epochs: int
 
     def init(self, job: Job) -> TrainState: ...
-    def advance(self, job: Job, state: TrainState, until: int) -> Iterator[tuple[TrainState, Report]]: ...
+    def advance(
+        self, job: Job, state: TrainState, until: int
+    ) -> Generator[tuple[TrainState, Report], None, str | None]: ...
     def module(self, job: Job, state: TrainState) -> nn.Module: ...
 
 
@@ -31,12 +33,17 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A slice is over: it reached its end (DONE), or its trial diverged or failed."""
+    """A slice is over: it reached its end (DONE), its trainer stopped it for a reason, or it diverged or failed.
+
+    Attributes:
+        seconds: wall-clock time since its last report.
+    """
 
     trial: int
-    status: Literal["DONE", "DIVERGED", "FAILED"]
+    status: Literal["DONE", "STOPPED", "DIVERGED", "FAILED"]
     reason: str = ""
     detail: str = ""
+    seconds: float = 0.0
 
 
 Event = Reported | Ended

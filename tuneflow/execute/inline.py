@@ -1,13 +1,17 @@
 """The inline executor: one slice at a time, in this process, epoch by epoch."""
 
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from tuneflow.errors import Diverged
 from tuneflow.execute.executor import Ended, Event, Reported, Trains
+from tuneflow.execute.guard import guarded
 from tuneflow.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
 from tuneflow.trial import Report, Slice
+
+Epochs = Generator[tuple[TrainState, Report], None, str | None]
 
 
 class Inline:
@@ -15,56 +19,61 @@ class Inline:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._slice: Slice | None = None
-        self._epochs: Iterator[tuple[TrainState, Report]] = iter(())
+        self._work: tuple[Slice, Epochs] | None = None
 
     @property
     def free(self) -> int:
-        return 1 if self._slice is None else 0
+        return 1 if self._work is None else 0
 
     @property
     def busy(self) -> int:
-        return 0 if self._slice is None else 1
+        return 0 if self._work is None else 1
 
     def submit(self, work: Slice, trainer: Trains, job: Job, state: TrainState | None) -> None:
-        if self._slice is not None:
-            raise RuntimeError(f"trial {self._slice.trial} is under way; the inline executor takes one slice at a time")
-        self._slice = work
-        self._epochs = _epochs(trainer, job, state, work.until)
+        if self._work is not None:
+            raise RuntimeError(
+                f"trial {self._work[0].trial} is under way; the inline executor takes one slice at a time"
+            )
+        self._work = (work, _epochs(trainer, job, state, work.until))
 
     def wait(self) -> list[Event]:
-        work = self._slice
-        if work is None:
+        if self._work is None:
             return []
+        work, epochs = self._work
+        started = time.perf_counter()
         try:
-            with self._runtime.active():
-                state, report = next(self._epochs)
+            with guarded(), self._runtime.active():
+                state, report = next(epochs)
         except Exception as error:
-            self.stop(work.trial)
-            return [ended(work.trial, error)]
+            self._work = None
+            return [ended(work.trial, error, time.perf_counter() - started)]
         events: list[Event] = [Reported(work.trial, report, state)]
         if report.epoch >= work.until:
-            self.stop(work.trial)
+            self._work = None
             events.append(Ended(work.trial, "DONE"))
         return events
 
     def stop(self, trial: int) -> None:
-        if self._slice is not None and self._slice.trial == trial:
-            self._slice, self._epochs = None, iter(())
+        if self._work is not None and self._work[0].trial == trial:
+            self._work = None
 
     def close(self) -> None:
-        self._slice, self._epochs = None, iter(())
+        self._work = None
 
 
-def ended(trial: int, error: Exception) -> Ended:
-    """How a slice ended that raised `error`."""
+def ended(trial: int, error: Exception, seconds: float) -> Ended:
+    """How a slice ended that raised `error`; a StopIteration carries the trainer's own reason."""
     if isinstance(error, Diverged):
-        return Ended(trial, "DIVERGED", str(error))
-    reason = f"{type(error).__name__}: {error}"
+        return Ended(trial, "DIVERGED", str(error), seconds=seconds)
     if isinstance(error, StopIteration):
-        reason = "the trainer stopped before the end of its slice"
-    return Ended(trial, "FAILED", reason, "".join(traceback.format_exception(error)))
+        if error.value:
+            return Ended(trial, "STOPPED", error.value, seconds=seconds)
+        return Ended(
+            trial, "FAILED", "the trainer stopped before the end of its slice and gave no reason", seconds=seconds
+        )
+    detail = "".join(traceback.format_exception(error))
+    return Ended(trial, "FAILED", f"{type(error).__name__}: {error}", detail, seconds)
 
 
-def _epochs(trainer: Trains, job: Job, state: TrainState | None, until: int) -> Iterator[tuple[TrainState, Report]]:
-    yield from trainer.advance(job, trainer.init(job) if state is None else state, until)
+def _epochs(trainer: Trains, job: Job, state: TrainState | None, until: int) -> Epochs:
+    return (yield from trainer.advance(job, trainer.init(job) if state is None else state, until))

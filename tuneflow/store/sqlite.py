@@ -12,7 +12,7 @@ VERSION = 1
 SCHEMA = """
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE trial (number INTEGER PRIMARY KEY, config TEXT NOT NULL, status TEXT NOT NULL,
-                    reason TEXT NOT NULL, detail TEXT NOT NULL);
+                    reason TEXT NOT NULL, detail TEXT NOT NULL, seconds REAL NOT NULL);
 CREATE TABLE report (trial INTEGER NOT NULL, epoch INTEGER NOT NULL, metrics TEXT NOT NULL, errors TEXT NOT NULL,
                      seconds REAL NOT NULL, PRIMARY KEY (trial, epoch)) WITHOUT ROWID;
 """
@@ -60,15 +60,23 @@ class SqliteStore:
         reports: dict[int, list[Report]] = {}
         for number, epoch, metrics, errors, seconds in self._db.execute("SELECT * FROM report ORDER BY trial, epoch"):
             reports.setdefault(number, []).append(Report(epoch, json.loads(metrics), json.loads(errors), seconds))
-        rows = self._db.execute("SELECT number, config, status, reason, detail FROM trial ORDER BY number")
+        rows = self._db.execute("SELECT number, config, status, reason, detail, seconds FROM trial ORDER BY number")
         return [
-            Trial(number, json.loads(config), status, reason, reports=tuple(reports.get(number, ())), detail=detail)
-            for number, config, status, reason, detail in rows
+            Trial(
+                number,
+                json.loads(config),
+                status,
+                reason,
+                reports=tuple(reports.get(number, ())),
+                detail=detail,
+                seconds=seconds,
+            )
+            for number, config, status, reason, detail, seconds in rows
         ]
 
     def put(self, trial: Trial) -> None:
-        row = (trial.number, json.dumps(trial.config), trial.status, trial.reason, trial.detail)
-        self._write(trial.ended, "INSERT OR REPLACE INTO trial VALUES (?, ?, ?, ?, ?)", row)
+        row = (trial.number, json.dumps(trial.config), trial.status, trial.reason, trial.detail, trial.seconds)
+        self._write(trial.ended, "INSERT OR REPLACE INTO trial VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def report(self, number: int, report: Report) -> None:
         row = (number, report.epoch, json.dumps(report.metrics), json.dumps(report.errors), report.seconds)
@@ -79,6 +87,10 @@ class SqliteStore:
 
     def close(self) -> None:
         self._db.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_db"):
+            self._db.close()
 
     def _write(self, durable: bool, statement: str, row: tuple[Any, ...]) -> None:
         """One committed statement; `durable` ones are on the disk when this returns."""

@@ -4,9 +4,11 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
+from typing_extensions import Buffer
 
 from tuneflow.errors import CheckpointError, StoreError
 from tuneflow.train.job import TrainState
@@ -85,17 +87,27 @@ def write(path: Path, state: TrainState) -> None:
     buffer = io.BytesIO()
     torch.save({"epoch": state.epoch, "values": state.values}, buffer)
     content = buffer.getbuffer()
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    write_bytes(path, hashlib.sha256(content).digest(), content)
+
+
+def write_bytes(path: Path, *parts: Buffer) -> None:
+    """A file that is there whole or not at all: written under a temporary name, synced, renamed.
+
+    Raises:
+        StoreError: it cannot be written; what was there before stays.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(hashlib.sha256(content).digest())
-            file.write(content)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(f"{path}: the state cannot be written ({error}).") from None
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise StoreError(f"{path}: cannot be written ({error}).") from None
 
 
 def read(path: Path) -> TrainState:

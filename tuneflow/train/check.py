@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.model import Model
 from tuneflow.runtime import Runtime
@@ -11,7 +13,7 @@ from tuneflow.space import SearchSpace
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 
-SECTIONS = ("model", "optimizer", "loss", "trainer")
+SECTIONS = ("model", "optimizer", "loss", "augment", "trainer")
 
 
 def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Runtime) -> None:
@@ -29,6 +31,7 @@ def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Run
     for config in space.examples():
         resolved = space.resolve(config)
         check_sections(resolved, model, trainer)
+        trainer.configured(resolved)
         try:
             trainer.init(Job(model, resolved, runtime))
         except Exception as error:
@@ -40,25 +43,25 @@ def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) 
     for name, target, given in (
         ("model", model.builder, 0),
         ("optimizer", trainer.optimizer, 1),
-        ("loss", trainer.loss, 0),
+        ("loss", trainer.loss, 0 if isinstance(trainer.loss, type) else 2),
+        ("augment", trainer.augment, 0 if isinstance(trainer.augment, type) else 1),
     ):
         section, where = resolved.get(name, {}), f'space section "{name}"'
         if isinstance(section, Mapping):
-            if section and name == "loss" and not isinstance(target, type):
-                raise TypeError(
-                    f"{where}: needs a loss class to give arguments to, got {target!r};"
-                    " pass the class itself to the Trainer."
-                )
-            check_keywords(target, section, where, given)
-            if name != "loss" or isinstance(target, type):
-                check_complete(target, section, where, given)
+            _check_arguments(target, section, where, given)
         elif not callable(section):
             raise TypeError(f"{where}: needs callables to choose from, got {section!r}.")
-        elif name != "loss":
+        elif name in ("model", "optimizer"):
             check_complete(section, (), where, given)
-    for name in resolved.get("trainer", {}):
-        if name not in trainer.tunable:
-            raise TypeError(
-                f'space section "trainer": {type(trainer).__name__} has no setting "{name}" to tune.'
-                f"{did_you_mean(name, trainer.tunable)} It has {listed(trainer.tunable)}."
-            )
+
+
+def _check_arguments(target: Any, section: Mapping[str, Any], where: str, given: int) -> None:
+    if target is None and section:
+        raise TypeError(f"{where}: the Trainer was given nothing that takes these arguments; pass it there.")
+    if isinstance(target, nn.Module) and section:
+        raise TypeError(
+            f"{where}: needs a class to give arguments to, got a ready {target!r}; pass the class to the Trainer."
+        )
+    if callable(target) and not isinstance(target, nn.Module):
+        check_keywords(target, section, where, given)
+        check_complete(target, section, where, given)

@@ -1,6 +1,7 @@
 """Job and TrainState: what is trained, and how far it has come. A training state is a value."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,9 +38,11 @@ class Job:
         """The order of the training rows in an epoch: int64, shape (rows,)."""
         return torch.randperm(rows, generator=torch_stream(*self._key, "order", epoch))
 
-    def randomness(self, purpose: str, epoch: int) -> AbstractContextManager[None]:
-        """Within the block the global generators are those of this job, purpose and epoch."""
-        return seeded_globals(*self._key, purpose, epoch, device=self.runtime.device)
+    @contextmanager
+    def at_work(self, purpose: str, epoch: int) -> Iterator[None]:
+        """Within the block the global generators are this job's for a purpose and epoch, the threads the runtime's."""
+        with self.runtime.active(), seeded_globals(*self._key, purpose, epoch, device=self.runtime.device):
+            yield
 
     @property
     def _key(self) -> tuple[int, ...]:

@@ -1,0 +1,49 @@
+"""Patience: when a trial's own reports say that it is done."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tuneflow.train.rates import watched
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Ends a trial when a validation metric has not improved for `epochs` epochs in a row.
+
+    Args:
+        metric: a reported name.
+        maximize: whether larger is better.
+    """
+
+    epochs: int
+    metric: str = "loss"
+    maximize: bool = False
+
+
+class Waiting:
+    """A Patience at work: the best value so far, and how long ago it was."""
+
+    def __init__(self, patience: Patience | None) -> None:
+        self._patience, self._best, self._bad = patience, math.inf, 0
+
+    def after_epoch(self, metrics: Mapping[str, float]) -> None:
+        if self._patience is None:
+            return
+        value = watched(metrics, self._patience.metric)
+        cost = -value if self._patience.maximize else value
+        self._best, self._bad = (cost, 0) if cost < self._best else (self._best, self._bad + 1)
+
+    @property
+    def over(self) -> str:
+        """Why the trial is done; empty while it is not."""
+        if self._patience is None or self._bad < self._patience.epochs:
+            return ""
+        return f"{self._patience.metric} no better for {self._bad} epochs"
+
+    def state(self) -> dict[str, Any]:
+        return {"best": self._best, "bad": self._bad}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self._best, self._bad = state["best"], state["bad"]

@@ -1,0 +1,122 @@
+"""Run: the live objects of one job, between two states."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from tuneflow.data import Batch
+from tuneflow.errors import Diverged
+from tuneflow.metrics import Measured
+from tuneflow.model import tensors_of
+from tuneflow.train.backward import backward, backward_in_parts
+from tuneflow.train.job import Job, TrainState, copied
+from tuneflow.train.patience import Waiting
+
+if TYPE_CHECKING:
+    from tuneflow.train.trainer import Trainer
+
+
+class Run:
+    """Module, optimizer, schedule and data of one job. Everything is constructed first and loaded after."""
+
+    def __init__(self, trainer: Trainer, job: Job) -> None:
+        self.trainer, self.job = trainer, job
+        with job.at_work("init", 0):
+            self.module = job.runtime.place(job.model.build(job.config))
+            self.normaliser = trainer.normaliser(job, self.module)
+        if isinstance(trainer.loss, nn.Module):
+            trainer.loss = job.runtime.place(copy.deepcopy(trainer.loss))
+        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self.optimizer = trainer.optimizer(self.parameters)
+        self.settings = [_settings(group) for group in self.optimizer.param_groups]
+        self.late = self.normaliser if trainer.augment else None  # augmentations see raw inputs
+        self.train = trainer.prepared(trainer.train, job.runtime, None if trainer.augment else self.normaliser)
+        self.valid = trainer.prepared(trainer.valid, job.runtime, self.normaliser)
+        self.steps = math.ceil(len(self.train) / trainer.batch_size)
+        self.rate = trainer.schedule.attach(self.optimizer, self.settings, self.steps, trainer.epochs)
+        self.waiting = Waiting(trainer.patience)
+        self.module.train()
+
+    def state(self, epoch: int) -> TrainState:
+        values = {
+            "module": tensors_of(self.module),
+            "optimizer": self.optimizer.state_dict(),
+            "settings": self.settings,
+            "rate": self.rate.state(),
+            "waiting": self.waiting.state(),
+        }
+        return TrainState(epoch, copied(values))
+
+    def restore(self, state: TrainState) -> None:
+        """Go on from `state`; what this configuration sets otherwise than the state's, as in a fork, takes effect."""
+        saved, before = state.values["module"], state.values["settings"]
+        with torch.no_grad():
+            for name, tensor in tensors_of(self.module).items():
+                tensor.copy_(saved[name])
+        self.optimizer.load_state_dict(copied(state.values["optimizer"]))
+        for group, mine, was in zip(self.optimizer.param_groups, self.settings, before, strict=True):
+            group.update({name: value for name, value in mine.items() if value != was.get(name) and name != "lr"})
+        self.rate.load(state.values["rate"], before)
+        self.waiting.load(state.values["waiting"])
+
+    def train_epoch(self, epoch: int) -> float:
+        """One pass over the training rows; returns the mean training loss."""
+        trainer, optimizer = self.trainer, self.optimizer
+        total, last = 0.0, None
+        first, rows, size = (epoch - 1) * self.steps, len(self.train), trainer.batch_size
+        for step, batch in enumerate(self._batches(epoch)):
+            self.rate.before(first + step)
+            optimizer.zero_grad()
+            value = self._backward(batch)
+            if not math.isfinite(value):
+                raise Diverged(epoch, step + 1, last)
+            if trainer.clip is not None:
+                nn.utils.clip_grad_norm_(self.parameters, trainer.clip)
+            optimizer.step()
+            self.rate.after_step()
+            total += value * min(size, rows - step * size)
+            last = value
+        return total / rows
+
+    def evaluate(self, epoch: int) -> dict[str, Measured]:
+        """The loss and every metric over the whole validation part at once; training state is left as it was."""
+        modes = [(m, m.training) for m in self.module.modules()]
+        self.module.eval()
+        with torch.no_grad():
+            measured = self.trainer.evaluate(self.module, self.valid)
+        for module, mode in modes:
+            module.training = mode
+        if not math.isfinite(measured["loss"].value):
+            raise Diverged(epoch, 0, None)
+        return measured
+
+    def after_epoch(self, metrics: dict[str, float]) -> None:
+        self.rate.after_epoch(metrics)
+        self.waiting.after_epoch(metrics)
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        batches = self.train.batches(self.trainer.batch_size, self.job.order(epoch, len(self.train)))
+        return batches if self.trainer.augment is None else self._augmented(batches)
+
+    def _augmented(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        augment = self.trainer.augment
+        for inputs, targets in batches:
+            changed = inputs if augment is None else augment(inputs)
+            yield (changed if self.late is None else self.late(changed)), targets
+
+    def _backward(self, batch: Batch) -> float:
+        trainer = self.trainer
+        if trainer.micro_batch is None:
+            return backward(trainer.loss_of, self.module, batch)
+        return backward_in_parts(trainer.loss_of, self.module, batch, trainer.loss, trainer.micro_batch)
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    """What a parameter group was made with: learning rate, momentum, ..."""
+    return {name: copied(value) for name, value in group.items() if name != "params"}

@@ -19,6 +19,7 @@ ROOMS = [
     ["search"],
     ["schedule"],
     ["runtime"],
+    ["loaders"],
     ["data", "metrics"],
     ["heuristics"],
     ["model"],

@@ -37,7 +37,7 @@ def table(text):
 
 def reports(folder, method):
     with sqlite3.connect(folder / method / "study.sqlite") as db:
-        found = db.execute("SELECT * FROM report ORDER BY trial, epoch").fetchall()
+        found = db.execute("SELECT number, value FROM trial, json_each(trial.reports) ORDER BY number").fetchall()
     db.close()
     return found
 

@@ -48,7 +48,7 @@ def tuned(text):
 def trained(folder):
     """How many epochs the study in `folder` has trained."""
     with sqlite3.connect(folder / "study.sqlite") as db:
-        (count,) = db.execute("SELECT count(*) FROM report").fetchone()
+        (count,) = db.execute("SELECT sum(json_array_length(reports)) FROM trial").fetchone()
     db.close()
     return count
 

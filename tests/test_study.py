@@ -203,7 +203,10 @@ def test_a_changed_study_is_refused_with_its_difference(tmp_path):
     changed = {
         "space": ({"space": {"optimizer": {"lr": tn.Float(1e-3, 0.1, log=True)}}}, "optimizer"),
         "seed": ({"seed": 1}, "seed was 0, now 1"),
-        "direction": ({"maximize": None, "minimize": "accuracy"}, "objective.maximize was True, now False"),
+        "direction": (
+            {"maximize": None, "minimize": "accuracy"},
+            "objective.goals.accuracy was 'maximize', now 'minimize'",
+        ),
         "epochs": ({"trainer": trainer(epochs=5)}, "trainer.epochs was 3, now 5"),
         "data": (
             {
@@ -320,7 +323,8 @@ def test_a_store_that_is_none_is_refused(tmp_path):
 
 BAD = {
     "metric": (lambda: make(maximize="acuracy"), ValueError, 'maximize="acuracy" .* Did you mean "accuracy"'),
-    "both ways": (lambda: make(minimize="loss"), ValueError, "exclude each other"),
+    "both ways": (lambda: make(minimize="accuracy"), ValueError, '"accuracy" is given twice'),
+    "best of several": (lambda: make(minimize="loss", at="best"), ValueError, "needs one objective"),
     "at": (lambda: make(at="first"), ValueError, '"best" or "last", got \'first\''),
     "section": (lambda: make({"optimiser": {"lr": 0.1}}), ValueError, '"optimiser". Did you mean "optimizer"'),
     "argument": (

@@ -1,13 +1,15 @@
 """tuneflow: tuning for deep learning that owns the model and the training."""
 
-from tuneflow import data, errors, metrics
+from tuneflow import data, errors, metrics, seeds
 from tuneflow.data import Data
 from tuneflow.model import Model
 from tuneflow.parameters import Choice, Constant, Float, Int
 from tuneflow.result import Result, load
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.full import Full
-from tuneflow.schedule.scheduler import Continue, Scheduler, Start, Stop, Wait
+from tuneflow.schedule.halving import Halving
+from tuneflow.schedule.median import Median
+from tuneflow.schedule.scheduler import Continue, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.search.grid import Grid
 from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher
@@ -27,11 +29,14 @@ __all__ = [
     "Continue",
     "Data",
     "Float",
+    "Fork",
     "Full",
     "Grid",
+    "Halving",
     "History",
     "Int",
     "Job",
+    "Median",
     "Model",
     "Patience",
     "Random",
@@ -56,4 +61,5 @@ __all__ = [
     "load",
     "metrics",
     "rates",
+    "seeds",
 ]

@@ -12,6 +12,8 @@ Bad arguments raise ValueError or TypeError where they are given, before any tra
 """
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -62,6 +64,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The middle of a message: ` did you mean "x"?` where something close is known, else nothing."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f' Did you mean "{close[0]}"?' if close else ""
+
+
+def warn(text: str) -> None:
+    """A UserWarning that points at the line outside of tuneflow that led here."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "tuneflow":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, UserWarning, stacklevel=level)
 
 
 def listed(words: Iterable[str]) -> str:

@@ -1,10 +1,9 @@
 """The fingerprint of a study: what it was made with, and what a change of it means."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tuneflow.errors import FingerprintError
+from tuneflow.errors import FingerprintError, warn
 
 # Facts of which a change is only warned about; a change of any other is refused.
 SOFT = ("tuneflow", "torch", "runtime", "searcher", "scheduler")
@@ -25,7 +24,7 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> No
         )
     soft = [text for texts in changes.values() for text in texts]
     if soft:
-        warnings.warn(f"{where}: this study was made with other settings: {'; '.join(soft)}.", stacklevel=4)
+        warn(f"{where}: this study was made with other settings: {'; '.join(soft)}.")
 
 
 def _differences(name: str, before: Any, now: Any) -> Iterator[str]:

@@ -7,13 +7,12 @@ lists its grid. It is validated when a SearchSpace gives it a name, so that ever
 import json
 import math
 import numbers
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from tuneflow.errors import listed
+from tuneflow.errors import listed, warn
 from tuneflow.signature import name_of
 
 Value = Any  # a JSON value: None, bool, int, float, str, or lists and dicts of them
@@ -98,7 +97,8 @@ class Float(Parameter):
         if self.step is not None:
             return float((round((value - self.low) / self.step) + 0.5) / self.levels)
         if self.log:
-            return math.log(value / self.low) / math.log(self.high / self.low)
+            low, high = math.log(self.low), math.log(self.high)
+            return (math.log(value) - low) / (high - low)
         return float((value - self.low) / (self.high - self.low))
 
     def from_unit(self, unit: float) -> float:
@@ -107,7 +107,8 @@ class Float(Parameter):
         if self.step is not None:
             return _tidy(self.low + _cell(unit, self.levels) * self.step)
         if self.log:
-            value = self.low * math.exp(unit * math.log(self.high / self.low))
+            ratio = self.high / self.low
+            value: float = self.low * ratio**unit if math.isfinite(ratio) else self.low ** (1 - unit) * self.high**unit
         else:
             value = self.low + unit * (self.high - self.low)
         return min(max(value, self.low), self.high)
@@ -131,7 +132,7 @@ class Float(Parameter):
             return [self.low]
         if points == 1:
             return [self.from_unit(0.5)]
-        return [self.from_unit(i / (points - 1)) for i in range(points)]
+        return [_tidy(self.from_unit(i / (points - 1))) for i in range(points)]
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "float", "low": self.low, "high": self.high, "log": self.log, "step": self.step}
@@ -237,7 +238,7 @@ class Choice(Parameter):
         ordered = ", ordered=True" if self.ordered else ""
         many = len(self.options) > 8
         if isinstance(self.options, Mapping):
-            inside = ", ".join(f"{k!r}: {_object_repr(v)}" for k, v in list(self.options.items())[:8])
+            inside = ", ".join(f"{k!r}: {object_repr(v)}" for k, v in list(self.options.items())[:8])
             return f"Choice({{{inside}{', ...' if many else ''}}}{ordered})"
         inside = ", ".join(map(repr, list(self.options)[:8]))
         return f"Choice([{inside}{f', ... {len(self.options)} values' if many else ''}]{ordered})"
@@ -301,7 +302,7 @@ class Choice(Parameter):
     def to_json(self) -> dict[str, Any]:
         if not isinstance(self.options, Mapping):
             return {"kind": "choice", "values": [_plain(v) for v in self.options], "ordered": self.ordered}
-        labels = {label: to_json(option) for label, option in self.options.items()}
+        labels = {label: {"kind": "object", "name": object_repr(option)} for label, option in self.options.items()}
         return {"kind": "choice", "labels": labels, "ordered": self.ordered}
 
 
@@ -340,17 +341,6 @@ class Constant(Parameter):
         return {"kind": "constant", "value": _plain(self.value)}
 
 
-def to_json(option: Any) -> Any:
-    """An option of a Choice as JSON: its own description where it has one, else its name."""
-    if hasattr(option, "to_json"):
-        return option.to_json()
-    if isinstance(option, Mapping):
-        return {"kind": "space", "entries": {name: to_json(entry) for name, entry in option.items()}}
-    if option is None or isinstance(option, bool | int | float | str):
-        return option
-    return {"kind": "object", "name": _object_repr(option)}
-
-
 def check_name(name: object, what: str) -> None:
     """Raise unless `name` can name a parameter: 1 to 100 printable characters without a dot."""
     if not isinstance(name, str):
@@ -381,7 +371,7 @@ def _number(what: str, word: str, value: Any) -> float:
 
 def _warn_high(what: str, low: Any, high: Any, step: Any, top: Any) -> None:
     text = f"{what}: step={step} from low={low} does not reach high={high}; the new high is {top}."
-    warnings.warn(text, UserWarning, stacklevel=2)
+    warn(text)
 
 
 def _real(value: Any) -> float | None:
@@ -439,10 +429,10 @@ def _check_plain(what: str, place: int | None, value: Any) -> None:
     except TypeError:
         label = name_of(value).lower() if callable(value) else "label"
         way = f'give it a label, tn.Choice({{"{label}": ...}})'
-        raise TypeError(f"{what}: only plain values can be stored, got {_object_repr(value)}{where}; {way}.") from None
+        raise TypeError(f"{what}: only plain values can be stored, got {object_repr(value)}{where}; {way}.") from None
 
 
-def _object_repr(value: Any) -> str:
+def object_repr(value: Any) -> str:
     if isinstance(value, Callable) and not isinstance(value, Parameter) and hasattr(value, "__qualname__"):  # type: ignore[arg-type]
         return f"{value.__module__}.{value.__qualname__}"
     return repr(value)

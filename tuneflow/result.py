@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import math
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -52,6 +51,11 @@ class Scores(Mapping[str, Estimate]):
         return "\n".join([*rows, f"[95 % interval over {examples} examples]"] if examples else rows)
 
 
+def _score(metric: str, metrics: Mapping[str, float], errors: Mapping[str, float]) -> str:
+    doubt = f" +- {errors[metric]:.4f}" if metric in errors else ""
+    return f"{metric} {metrics[metric]:.4f}{doubt}" if metric in metrics else f"no {metric}"
+
+
 def _short(value: Any) -> Any:
     """Nested values with floats of four digits, to be read by people."""
     if isinstance(value, Mapping):
@@ -73,7 +77,7 @@ class Origin:
     job: Job
     trainer: Trains
     states: States
-    metric: str
+    metrics: tuple[str, ...]  # the study's objectives
     epoch: int  # the epoch that speaks for the trial
 
 
@@ -92,12 +96,9 @@ class Result(Trial):
         return self.origin
 
     def __repr__(self) -> str:
-        metric = self._from.metric
-        value = self.metrics[metric]
-        error = self.errors.get(metric, math.nan)
-        doubt = "" if math.isnan(error) else f" +- {error:.4f}"
+        scores = ", ".join(_score(metric, self.metrics, self.errors) for metric in self._from.metrics)
         when = f"epoch {self._from.epoch} of {self.epochs}"
-        return f"trial {self.number}: {metric} {value:.4f}{doubt} ({when}), {_short(self.config)}"
+        return f"trial {self.number}: {scores} ({when}), {_short(self.config)}"
 
     def model(self) -> nn.Module:
         """The trained module of the epoch that speaks for the trial, in evaluation mode, its input normaliser inside.
@@ -105,9 +106,12 @@ class Result(Trial):
         Every call makes a new one.
 
         Raises:
+            StudyError: the trial diverged or failed.
             CheckpointError: the state is not kept (see `keep` of Study), or is damaged.
         """
         origin = self._from
+        if self.status in ("DIVERGED", "FAILED"):
+            raise StudyError(f"trial {self.number} has no model: it is {self.status} ({self.reason}).")
         try:
             state = origin.states.get(self.number, origin.epoch)
         except CheckpointError as error:

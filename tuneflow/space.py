@@ -38,11 +38,7 @@ class Call:
 
     def __repr__(self) -> str:
         inside = "".join(f", {k}={v!r}" for k, v in self.arguments.items())
-        return f"call({parameters._object_repr(self.function)}{inside})"
-
-    def to_json(self) -> dict[str, Any]:
-        arguments = {name: parameters.to_json(entry) for name, entry in self.arguments.items()}
-        return {"kind": "call", "name": parameters._object_repr(self.function), "arguments": arguments}
+        return f"call({parameters.object_repr(self.function)}{inside})"
 
 
 def call(function: Callable[..., Any], /, **arguments: Any) -> Call:
@@ -78,7 +74,7 @@ class SearchSpace:
     """Named parameters, in sections or flat.
 
     A section holds the keyword arguments of the thing that a Study is given under the same name
-    (`model=`, `optimizer=`, `loss=`, `trainer=`); a flat space holds the arguments of a plain function.
+    (`model=`, `optimizer=`, `loss=`, `augment=`, `trainer=`); a flat space holds the arguments of a plain function.
 
     Args:
         entries: each a Float, Int, Choice or Constant; a dict or SearchSpace of them; a `tn.call`; or a
@@ -212,7 +208,8 @@ class SearchSpace:
 
     def to_json(self) -> dict[str, Any]:
         """The space as JSON; objects and callables by their names."""
-        return {"kind": "space", "entries": {name: parameters.to_json(e) for name, e in self.entries.items()}}
+        described: dict[str, Any] = self._root.to_json()
+        return described
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "SearchSpace":
@@ -290,6 +287,9 @@ class _Node:
     def size(self) -> float:
         raise NotImplementedError
 
+    def to_json(self) -> dict[str, Any]:
+        raise NotImplementedError
+
     def count(self, values: list[list[Any]]) -> int:
         """How many parts there are when each coordinate has only its `values`."""
         raise NotImplementedError
@@ -318,6 +318,9 @@ class _Leaf(_Node):
     def size(self) -> float:
         return self.parameter.levels
 
+    def to_json(self) -> dict[str, Any]:
+        return self.parameter.to_json()
+
     def count(self, values: list[list[Any]]) -> int:
         return len(values[self.place])
 
@@ -345,6 +348,9 @@ class _Fixed(_Node):
 
     def size(self) -> float:
         return 1
+
+    def to_json(self) -> dict[str, Any]:
+        return self.constant.to_json()
 
     def count(self, values: list[list[Any]]) -> int:
         return 1
@@ -385,6 +391,11 @@ class _Branch(_Node):
     def size(self) -> float:
         plain = self.leaf.size() - len(self.branches)
         return plain + sum(branch.size() for branch in self.branches.values())
+
+    def to_json(self) -> dict[str, Any]:
+        described = self.leaf.to_json()
+        described["labels"] |= {label: branch.to_json() for label, branch in self.branches.items()}
+        return described
 
     def count(self, values: list[list[Any]]) -> int:
         return sum(self._count(label, values) for label in values[self.leaf.place])
@@ -431,6 +442,12 @@ class _Group(_Node):
 
     def size(self) -> float:
         return math.prod(part.size() for part in self.parts.values())
+
+    def to_json(self) -> dict[str, Any]:
+        entries = {name: part.to_json() for name, part in self.parts.items()}
+        if self.function is None:
+            return {"kind": "space", "entries": entries}
+        return {"kind": "call", "name": parameters.object_repr(self.function), "arguments": entries}
 
     def count(self, values: list[list[Any]]) -> int:
         return math.prod(part.count(values) for part in self.parts.values())
@@ -502,7 +519,7 @@ class _Planter:
 
 
 def _entry_from_json(data: Any) -> Any:
-    """The inverse of `parameters.to_json`, with names in the place of objects."""
+    """The inverse of a node's `to_json`, with names in the place of objects."""
     if not isinstance(data, Mapping):
         return data
     kind = data["kind"]

@@ -1,11 +1,11 @@
 """Study: the one loop that knows space, searcher, scheduler, trainer, runtime and store, and none of their kinds."""
 
-import bisect
+import logging
 import math
 import sys
 import time
-from collections.abc import Iterable
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,47 +14,61 @@ import torch
 from tuneflow.errors import StoreError, StudyError, did_you_mean, listed
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.fingerprint import compare
+from tuneflow.interrupt import Interrupts
+from tuneflow.ledger import Ledger
 from tuneflow.model import Model
 from tuneflow.result import Origin, Result, Scores
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.full import Full
-from tuneflow.schedule.scheduler import Continue, Scheduler, Start, Stop
+from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop
 from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
-from tuneflow.space import SearchSpace
+from tuneflow.space import Config, SearchSpace
 from tuneflow.store.memory import MemoryStore
-from tuneflow.store.sqlite import SqliteStore
+from tuneflow.store.sqlite import Durable, SqliteStore
 from tuneflow.store.states import States
 from tuneflow.store.store import Store
 from tuneflow.train.check import check_space
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer, whole
-from tuneflow.trial import History, Objective, Slice, Trial, Trials, summarise
+from tuneflow.trial import History, Objective, Report, Slice, Trial, Trials
 from tuneflow.version import __version__
 
+log = logging.getLogger("tuneflow")
+
 FAILURES = 5  # failed trials in a row that end a run
+
+Callback = Callable[["Study", Trial], None]
 
 
 class Study:
     """Tunes a model: proposes trials, trains them, keeps what happened, hands over the best model.
 
     Args:
+        space: what is tuned; sections `model`, `optimizer`, `loss`, `augment`, `trainer`, or flat for a loop or
+            function of one's own.
         model: how the module is made.
-        trainer: how it is trained.
-        space: what is tuned; sections `model`, `optimizer`, `loss`, `trainer`.
+        trainer: how it is trained: a Trainer, or a function decorated with `tn.loop`. Without one, trials are had from
+            `ask` and answered with `tell`.
         searcher: where new trials start; Random() by default.
         scheduler: who trains next and how far; Full() by default.
-        maximize, minimize: the metric to tune for, one of the two; `minimize="loss"` by default.
+        maximize, minimize: the metric to tune for, or lists of them for several objectives; `minimize="loss"` by
+            default.
         at: "best": a trial counts with its best epoch, score and weights alike; "last": with its last.
         runtime: the device; Runtime() by default.
-        folder: where the study is kept; a study that is there already goes on. None keeps it in memory.
+        folder: where the study is kept; a study that is there already goes on, and several processes may work on it
+            at once. None keeps it in memory.
         seed: any whole number; with it everything random is settled.
         paired: trials share initialisation seeds and data order, so that they differ by their configuration
             only; False adds the trial's number to the seed.
+        replicas: train each configuration under so many seeds; its score is their mean.
         keep: of how many of the best trials the trained state is kept.
         checkpoint: seconds between writes of unfinished trials' states to the folder; what was trained since
             is trained again, to the same digits, when the process dies.
+        durable: what survives a crash of the machine, not only of the process: "end" every trial that ended, "always"
+            every epoch's report, "never" nothing for sure.
+        callbacks: each called as `callback(study, trial)` after every report and at every trial's end.
         progress: print a line for each finished trial.
 
     Raises:
@@ -66,48 +80,59 @@ class Study:
     def __init__(
         self,
         *,
-        model: Model,
-        trainer: Trainer,
         space: SearchSpace,
+        model: Model | None = None,
+        trainer: Any = None,
         searcher: Searcher | None = None,
         scheduler: Scheduler | None = None,
-        maximize: str | None = None,
-        minimize: str | None = None,
-        at: Literal["best", "last"] = "best",
+        maximize: str | Sequence[str] | None = None,
+        minimize: str | Sequence[str] | None = None,
+        at: Literal["best", "last"] | None = None,
         runtime: Runtime | None = None,
         folder: str | Path | None = None,
         seed: int = 0,
         paired: bool = True,
+        replicas: int = 1,
         keep: int = 1,
         checkpoint: float = 10.0,
+        durable: Durable = "end",
+        callbacks: Iterable[Callback] = (),
         progress: bool = True,
     ) -> None:
-        self.model, self.trainer, self.space = model, trainer, space
+        self.model, self.space = model, space
         self.searcher, self.scheduler = searcher or Random(), scheduler or Full()
         self.runtime = runtime or Runtime()
-        self.seed, self.paired, self.checkpoint, self.progress = seed, paired, checkpoint, progress
-        self.keep = whole("Study", "keep", keep)
+        self.seed, self.paired, self.progress = seed, paired, progress
+        self.callbacks = list(callbacks)
         self._check_kinds()
-        self.objective = _objective(maximize, minimize, at, trainer)
+        self.trainer: Any = trainer
+        self.objective = _objective(maximize, minimize, at, self.trainer)
         self.searcher.check(space)
-        check_space(space, model, trainer, self.runtime)
+        if isinstance(trainer, Trainer):
+            if model is None:
+                raise TypeError("Study: a Trainer needs model=, such as tn.Model(builder).")
+            check_space(space, model, trainer, self.runtime)
         self.folder = None if folder is None else Path(folder)
-        self._store, self._states = _open(self.folder)
-        self._compare()
-        self.history = History(space, self.objective, seed, trainer.epochs)
-        self._kept: list[tuple[float, int]] = []  # (cost, number) of the best trials, whose states are kept
-        self._flushed = time.monotonic()
+        store, states = _open(self.folder, durable)
+        facts = self._facts()
+        before = store.describe(facts)
+        if before is not facts:
+            compare(before, facts, str(self.folder))
+        self.history = History(space, self.objective, seed, getattr(trainer, "epochs", 1))
+        self.scheduler.check(self.history)
+        self._ledger = Ledger(store, states, self.history, whole("Study", "keep", keep), checkpoint)
+        self._ledger.sync()
+        self._ledger.recover()
         self._failures = 0
-        for trial in self._store.trials():
-            self._recover(trial)
+        self._total = math.inf  # of the run that is under way
 
     def _check_kinds(self) -> None:
         for name, value, kind in (
-            ("model", self.model, Model),
             ("space", self.space, SearchSpace),
             ("searcher", self.searcher, Searcher),
             ("scheduler", self.scheduler, Scheduler),
             ("runtime", self.runtime, Runtime),
+            *((("model", self.model, Model),) if self.model is not None else ()),
         ):
             if not isinstance(value, kind):
                 hint = " (an instance: add parentheses)" if isinstance(value, type) else ""
@@ -128,8 +153,14 @@ class Study:
 
         Raises:
             NothingFinished: no trial has a score yet.
+            StudyError: there are several objectives; `front` is what they have.
         """
         return self._result(self.history.best)
+
+    @property
+    def front(self) -> list[Result]:
+        """The finished trials that no other one beats in every objective, by number."""
+        return [self._result(trial) for trial in self.history.front]
 
     def result(self, number: int) -> Result:
         """Trial `number` with its model; only the best `keep` trials still have theirs."""
@@ -143,7 +174,7 @@ class Study:
 
     def close(self) -> None:
         """Give back the folder; also done at the end of a `with` block."""
-        self._store.close()
+        self._ledger.store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -155,10 +186,62 @@ class Study:
         ended = len(self.history.finished)
         return f"Study({self.folder or 'in memory'}: {ended} of {len(self.history)} trials ended, {self.space!r})"
 
+    # Trials by hand.
+
+    def enqueue(self, config: Config) -> None:
+        """Have `config` tried before the searcher is asked again.
+
+        Raises:
+            ValueError: it is not in the space; the message names the parameter.
+        """
+        self._ledger.store.enqueue(self.space.cast(config))
+
+    def ask(self) -> Trial | None:
+        """A new trial to be trained by somebody else; None when the searcher has nothing left."""
+        self._ledger.sync()
+        trial = self._new(math.inf)
+        self._ledger.commit()
+        return trial
+
+    def tell(
+        self, trial: Trial | int, metrics: Mapping[str, float] | float | None, *, done: bool = True, reason: str = ""
+    ) -> Trial:
+        """What came of a trial that `ask` gave: its metrics, by name, or one number for a single objective.
+
+        Args:
+            metrics: None says that the trial failed, for `reason`.
+            done: False reports one more epoch and leaves the trial running.
+
+        Returns:
+            The trial as it stands.
+
+        Raises:
+            StudyError: there is no such trial, or it has ended.
+            TypeError: a metric is not a number.
+        """
+        number = trial if isinstance(trial, int) else trial.number
+        if not 0 <= number < len(self.history) or self.history.trials[number].status != "RUNNING":
+            known = 0 <= number < len(self.history)
+            state = f"is {self.history.trials[number].status}" if known else "does not exist"
+            raise StudyError(f"tell: trial {number} {state}; only a running trial can be told of.")
+        if metrics is None:
+            self._end(number, "FAILED", reason or "told to have failed")
+        else:
+            epoch = self.history.trials[number].epochs + 1
+            report = Report(epoch, _numbers(metrics, self.objective))
+            self._ledger.report(number, report, None)
+            if not self._bad(number, report):
+                self._end(number, "DONE") if done else self._call(self.history.trials[number])
+        self._ledger.commit()
+        return self.history.trials[number]
+
     # The loop.
 
     def run(self, trials: int | None = None, epochs: int | None = None, seconds: float | None = None) -> None:
         """Train until there are `trials` trials in all; run again, it goes on or has nothing to do.
+
+        The first Ctrl-C or SIGTERM finishes the epoch and leaves; a second Ctrl-C leaves now. Either way the study goes
+        on where it was when it is run again.
 
         Args:
             trials: the total number of trials, those of earlier runs included.
@@ -169,69 +252,107 @@ class Study:
             ValueError: no limit is given and the searcher never ends.
             StudyError: five trials in a row failed.
         """
+        most, left, deadline = self._limits(trials, epochs, seconds)
+        self._failures, self._total = 0, most
+        self._ledger.recover()
+        executor = self.runtime.executor()
+        with Interrupts() as interrupts:
+            try:
+                while left > 0 and time.monotonic() < deadline and interrupts.wanted is None:
+                    self._decide_all(executor, most)
+                    for number in self._ledger.commit():
+                        executor.stop(number)
+                    if not executor.busy:
+                        break
+                    left -= self._handle(executor)
+            finally:
+                executor.close()
+                self._pause("interrupted" if interrupts.wanted is not None else "")
+
+    def _limits(self, trials: int | None, epochs: int | None, seconds: float | None) -> tuple[float, float, float]:
+        if self.trainer is None:
+            raise StudyError("run: this study has no trainer; use ask and tell, or give it one.")
         for name, value in (("trials", trials), ("epochs", epochs)):
             if value is not None:
                 whole("run", name, value)
         if trials is None and epochs is None and seconds is None and not self.searcher.ends:
             raise ValueError(f"run needs trials=, epochs= or seconds=, since {self.searcher!r} never ends.")
-        most = math.inf if trials is None else trials
-        deadline = math.inf if seconds is None else time.monotonic() + seconds
         left = math.inf if epochs is None else epochs - sum(trial.epochs for trial in self.history.trials)
-        self._failures = 0
-        executor = self.runtime.executor()
-        try:
-            while left > 0 and time.monotonic() < deadline:
-                while executor.free and self._decide(executor, most):
-                    pass
-                if not executor.busy:
-                    break
-                for event in executor.wait():
-                    if isinstance(event, Reported):
-                        left -= 1
-                        self._reported(event, executor)
-                    elif not self.history.trials[event.trial].ended:
-                        self._ended(event)
-        finally:
-            executor.close()
-            self._pause()
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        return (math.inf if trials is None else trials), left, deadline
 
-    def _decide(self, executor: Executor, most: float) -> bool:
-        """Carry out one decision of the scheduler; False when there is nothing to submit."""
+    def _decide_all(self, executor: Executor, most: float) -> None:
+        """Carry out decisions until there is nothing to do before the next event."""
+        while True:
+            self._ledger.sync()
+            decision = self._decision(most)
+            if isinstance(decision, Stop):
+                self._stop(decision, executor)
+            elif not executor.free or not self._submit_for(decision, executor, most):
+                return
+
+    def _decision(self, most: float) -> Decision:
         history = self.history
+        history.number = len(history)
+        history.remaining = most - len(history)
         rng = stream(self.seed, "schedule", len(history), len(history.finished))
         decision = self.scheduler.next(self.space, history, rng)
+        self._ledger.want(self.scheduler.keep(history))
+        return decision
+
+    def _submit_for(self, decision: Decision, executor: Executor, most: float) -> bool:
+        """Give the executor what was decided on; False when there is nothing to give."""
         if isinstance(decision, Continue):
-            self._submit(history.trials[decision.trial], decision.until, executor)
+            trial = self._ledger.take(decision.trial)
+            if trial is not None:
+                self._submit(trial, decision.until, executor)
             return True
-        if isinstance(decision, Stop):
-            self._end(history.trials[decision.trial], "STOPPED", decision.reason)
-            return True
-        if not isinstance(decision, Start) or len(history) >= most:
+        if not isinstance(decision, Start | Fork):
             return False
-        trial = self._suggest()
-        if trial is None:
+        new = self._fork(decision, most) if isinstance(decision, Fork) else self._new(most)
+        if new is None:
             return False
-        self._put(trial)
-        self._submit(trial, decision.until, executor)
+        self._submit(new, decision.until, executor)
         return True
 
-    def _suggest(self) -> Trial | None:
-        number = len(self.history)
+    def _new(self, most: float) -> Trial | None:
+        """A trial from the queue or the searcher, entered under a number of its own."""
+        number = self._ledger.claim(most)
+        if number is None:
+            return None
         self.history.number = number
-        config = self.searcher.suggest(self.space, self.history, stream(self.seed, "search", number))
+        config = self._ledger.store.next_queued(number)
         if config is None:
+            config = self.searcher.suggest(self.space, self.history, stream(self.seed, "search", number))
+        if config is None:
+            self._ledger.release(number)
             return None
         try:
-            return Trial(number, self.space.cast(config))
+            trial = Trial(number, self.space.cast(config))
         except ValueError as error:
+            self._ledger.release(number)
             raise ValueError(f"{self.searcher!r} proposed for trial {number}: {error}") from None
+        self._ledger.start(trial)
+        return trial
+
+    def _fork(self, decision: Fork, most: float) -> Trial | None:
+        config = self.space.cast(decision.config)
+        number = self._ledger.claim(most)
+        if number is None:
+            return None
+        trial = Trial(number, config, epochs=decision.epoch, parent=(decision.trial, decision.epoch))
+        self._ledger.start(trial)
+        return trial
 
     def _submit(self, trial: Trial, until: int, executor: Executor) -> None:
-        state = self._states.get(trial.number, trial.epochs) if trial.epochs else None
-        if trial.status != "RUNNING":
-            self.history.record(replace(trial, status="RUNNING"))
         work = Slice(trial.number, trial.epochs, min(until, self.history.epochs))
-        executor.submit(work, self.trainer, self._job(trial), state)
+        executor.submit(work, self.trainer, self._job(trial), self._ledger.state(trial.number))
+
+    def _stop(self, decision: Stop, executor: Executor) -> None:
+        trial = self.history.trials[decision.trial]
+        executor.stop(trial.number)
+        if trial.status == "RUNNING" or self._ledger.take(trial.number) is not None:
+            self._end(trial.number, "STOPPED", decision.reason)
 
     def _job(self, trial: Trial) -> Job:
         config = self.space.resolve(trial.config)
@@ -239,167 +360,144 @@ class Study:
 
     # Events.
 
-    def _reported(self, event: Reported, executor: Executor) -> None:
-        trial, report = self.history.trials[event.trial], event.report
-        trial = replace(trial, **summarise(trial, (*trial.reports, report), self.objective))
-        self.history.record(trial)
-        self._store.report(trial.number, report)
-        if not math.isfinite(self.objective.cost(report.metrics)):
-            executor.stop(trial.number)
-            value = report.metrics[self.objective.metric]
-            self._end(trial, "DIVERGED", f"{self.objective.metric} is {value} at epoch {report.epoch}")
-            return
-        self._states.put(trial.number, event.state)
-        self._states.keep(trial.number, self._needed(trial))
-        if time.monotonic() - self._flushed > self.checkpoint:
-            self._flush()
+    def _handle(self, executor: Executor) -> int:
+        """Wait for events and write them down; how many epochs were trained."""
+        epochs = 0
+        for event in executor.wait():
+            if self.history.trials[event.trial].status != "RUNNING":
+                continue
+            if isinstance(event, Reported):
+                epochs += 1
+                trial = self._ledger.report(event.trial, event.report, event.state)
+                if self._bad(event.trial, event.report):
+                    executor.stop(event.trial)
+                elif self.callbacks:
+                    self._call(trial)
+            else:
+                self._finish(event)
+        return epochs
 
-    def _ended(self, event: Ended) -> None:
-        trial = self.history.trials[event.trial]
-        if event.status != "DONE":
-            trial = replace(trial, seconds=trial.seconds + event.seconds)
-            self._end(trial, event.status, event.reason, event.detail)
-        elif trial.epochs >= self.history.epochs:
-            self._end(trial, "DONE")
+    def _finish(self, event: Ended) -> None:
+        if event.status != "DONE" or self.history.trials[event.trial].epochs >= self.history.epochs:
+            self._end(event.trial, event.status, event.reason, event.detail, event.seconds)
         else:
-            self._put(replace(trial, status="PAUSED"))
+            self._ledger.pause(event.trial)
 
-    def _end(
-        self, trial: Trial, status: Literal["DONE", "STOPPED", "DIVERGED", "FAILED"], reason: str = "", detail: str = ""
-    ) -> None:
-        trial = replace(trial, status=status, reason=reason, detail=detail)
-        dropped = self._admit(trial)
-        kept = self.objective.pick(trial.reports) if trial.number not in dropped else None
-        self._states.keep(trial.number, [kept.epoch] if kept else [])
-        self._states.flush(trial.number)
-        self._put(trial)
-        for number in dropped:
-            self._states.keep(number, [])
+    def _bad(self, number: int, report: Report) -> bool:
+        """End a trial as DIVERGED when an objective is not finite."""
+        for metric, _ in self.objective.goals:
+            if not math.isfinite(report.metrics[metric]):
+                self._end(number, "DIVERGED", f"{metric} is {report.metrics[metric]} at epoch {report.epoch}")
+                return True
+        return False
+
+    def _end(self, number: int, status: Any, reason: str = "", detail: str = "", seconds: float = 0.0) -> None:
+        trial = self._ledger.end(number, status, reason, detail, seconds)
         if self.progress:
-            print(_line(trial, self.objective), file=sys.stderr, flush=True)
+            print(_line(trial, self.objective, self._total), file=sys.stderr, flush=True)
+        log.info("%s", _line(trial, self.objective, self._total))
+        self._call(trial)
         self._failures = self._failures + 1 if status == "FAILED" else 0
         if self._failures >= FAILURES:
             raise StudyError(f"{FAILURES} trials in a row failed, the last with {reason}\n{detail}".rstrip())
 
-    def _admit(self, trial: Trial) -> list[int]:
-        """Enter an ended trial among the best; the numbers of those whose states are not kept any more."""
-        cost = self.history.cost(trial)
-        if not math.isfinite(cost):
-            return [trial.number]
-        bisect.insort(self._kept, (cost, trial.number))
-        dropped = self._kept[self.keep :]
-        del self._kept[self.keep :]
-        return [number for _, number in dropped]
+    def _call(self, trial: Trial) -> None:
+        for callback in self.callbacks:
+            callback(self, trial)
 
-    def _put(self, trial: Trial) -> None:
-        self._store.put(trial)
-        self.history.record(trial)
-
-    # States and resuming.
-
-    def _needed(self, trial: Trial) -> Iterable[int]:
-        """Epochs of a live trial whose states are needed: the last, and the one that speaks for it."""
-        spoken = self.objective.pick(trial.reports)
-        return {trial.epochs} if spoken is None else {trial.epochs, spoken.epoch}
-
-    def _flush(self) -> None:
-        for trial in (*self.history.running, *self.history.paused):
-            self._states.flush(trial.number)
-        self._flushed = time.monotonic()
-
-    def _pause(self) -> None:
+    def _pause(self, reason: str) -> None:
         """What was running when a run ended goes on in the next."""
-        self._flush()
         for trial in list(self.history.running):
-            self._put(replace(trial, status="PAUSED"))
-
-    def _recover(self, trial: Trial) -> None:
-        """Enter a stored trial into the history; an unfinished one stands where its last usable state is."""
-        if not trial.ended:
-            kept = self._states.epochs(trial.number)
-            epoch = len(trial.reports)
-            while epoch and not kept.issuperset(
-                self._needed(replace(trial, **summarise(trial, trial.reports[:epoch], self.objective)))
-            ):
-                epoch -= 1
-            self._store.forget(trial.number, after=epoch)
-            trial = replace(trial, status="PAUSED", reports=trial.reports[:epoch])
-        seconds = trial.seconds if trial.ended else 0.0
-        trial = replace(trial, config=self.space.cast(trial.config))
-        trial = replace(trial, **summarise(trial, trial.reports, self.objective))
-        trial = replace(trial, seconds=seconds or trial.seconds)
-        self.history.record(trial)
-        dropped = self._admit(trial) if trial.ended else []
-        for number in dropped:
-            self._states.keep(number, [])
+            self._ledger.pause(trial.number, reason)
+        self._ledger.commit()
 
     def _result(self, trial: Trial) -> Result:
         spoken = self.objective.pick(trial.reports)
-        origin = Origin(
-            self._job(trial), self.trainer, self._states, self.objective.metric, spoken.epoch if spoken else 0
-        )
+        metrics = tuple(metric for metric, _ in self.objective.goals)
+        origin = Origin(self._job(trial), self.trainer, self._ledger.states, metrics, spoken.epoch if spoken else 0)
         return Result(**{f.name: getattr(trial, f.name) for f in fields(trial)}, origin=origin)
 
-    def _compare(self) -> None:
-        """Write what the study was made with, or refuse to go on with something else."""
-        facts = {
+    def _facts(self) -> dict[str, Any]:
+        """What the study is made with, as JSON."""
+        describe = getattr(self.trainer, "describe", None)
+        return {
             "tuneflow": __version__,
             "torch": str(torch.__version__),
             "space": self.space.to_json(),
             "objective": {
-                "metric": self.objective.metric,
-                "maximize": self.objective.maximize,
+                "goals": {m: "maximize" if up else "minimize" for m, up in self.objective.goals},
                 "at": self.objective.at,
             },
             "seed": self.seed,
             "paired": self.paired,
+            "epochs": getattr(self.trainer, "epochs", 1),
             "model": repr(self.model),
-            "trainer": self.trainer.describe(),
+            "trainer": describe() if describe is not None else None,
             "searcher": repr(self.searcher),
             "grid": repr(self.searcher) if self.searcher.ends else None,
             "scheduler": repr(self.scheduler),
             "runtime": self.runtime.describe(),
         }
-        before = self._store.describe()
-        if before is None:
-            self._store.describe(facts)
-        else:
-            compare(before, facts, str(self.folder))
 
 
-def _objective(maximize: str | None, minimize: str | None, at: Any, trainer: Trainer) -> Objective:
-    if maximize is not None and minimize is not None:
-        raise ValueError(
-            f'Study: maximize="{maximize}" and minimize="{minimize}" exclude each other; drop one of them.'
-        )
-    if at not in ("best", "last"):
+def _objective(maximize: Any, minimize: Any, at: Any, trainer: Any) -> Objective:
+    goals = [(name, True) for name in _names("maximize", maximize)] + [(n, False) for n in _names("minimize", minimize)]
+    goals = goals or [("loss", False)]
+    names = [name for name, _ in goals]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f'Study: "{name}" is given twice in maximize and minimize; drop one.')
+    if at not in ("best", "last", None):
         raise ValueError(f'Study: at needs to be "best" or "last", got {at!r}.')
-    word, metric = ("maximize", maximize) if maximize is not None else ("minimize", minimize or "loss")
-    known = trainer.reports
-    if metric not in known:
-        raise ValueError(
-            f'Study: {word}="{metric}" is not reported.{did_you_mean(str(metric), known)}'
-            f" The trainer reports {listed(known)}."
-        )
-    return Objective(metric, maximize is not None, at)
+    if at == "best" and len(goals) > 1:
+        raise ValueError('Study: at="best" needs one objective, since several have no best epoch; use at="last".')
+    known = getattr(trainer, "reports", None)
+    for name, up in goals:
+        if known is not None and name not in known:
+            word = "maximize" if up else "minimize"
+            near = did_you_mean(name, known)
+            raise ValueError(f'Study: {word}="{name}" is not reported.{near} The trainer reports {listed(known)}.')
+    return Objective(tuple(goals), at or ("last" if len(goals) > 1 else "best"))
 
 
-def _open(folder: Path | None) -> tuple[Store, States]:
+def _names(word: str, given: Any) -> list[str]:
+    names = [] if given is None else [given] if isinstance(given, str) else list(given)
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"Study: {word} needs the name of a metric, or a list of names, got {given!r}.")
+    return names
+
+
+def _numbers(metrics: Mapping[str, float] | float, objective: Objective) -> dict[str, float]:
+    """What was told, by name and as plain floats."""
+    if not isinstance(metrics, Mapping):
+        if objective.several:
+            names = listed(metric for metric, _ in objective.goals)
+            raise TypeError(f"tell: several objectives need a dict of {names}, got {metrics!r}.")
+        metrics = {objective.metric: metrics}
+    try:
+        return {name: float(value) for name, value in metrics.items()}
+    except (TypeError, ValueError):
+        raise TypeError(f"tell: metrics need to be numbers, got {dict(metrics)!r}.") from None
+
+
+def _open(folder: Path | None, durable: Durable) -> tuple[Store, States]:
     if folder is None:
         return MemoryStore(), States(None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return SqliteStore(folder / "study.sqlite"), States(folder / "states")
+        return SqliteStore(folder / "study.sqlite", durable), States(folder / "states")
     except OSError as error:
         raise StoreError(f"{folder}: cannot be used as a study's folder ({error}).") from None
 
 
-def _line(trial: Trial, objective: Objective) -> str:
-    score = f"{objective.metric} {trial.metrics[objective.metric]:.4f}" if trial.metrics else ""
+def _line(trial: Trial, objective: Objective, total: float) -> str:
+    scores = [f"{metric} {trial.metrics[metric]:.4f}" for metric, _ in objective.goals if metric in trial.metrics]
+    of = f" of {total}" if math.isfinite(total) else ""
     words = [
-        f"trial {trial.number}",
+        f"trial {trial.number}{of}",
         trial.status,
-        score,
+        *scores,
         f"{trial.epochs} epochs",
         f"{trial.seconds:.1f} s",
         trial.reason,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tuneflow.errors import NothingFinished, StudyError, did_you_mean, listed
 from tuneflow.space import Config, SearchSpace
 
-Status = Literal["RUNNING", "PAUSED", "DONE", "STOPPED", "DIVERGED", "FAILED"]
+Status = Literal["CLAIMED", "RUNNING", "PAUSED", "DONE", "STOPPED", "DIVERGED", "FAILED"]
 ENDED = ("DONE", "STOPPED", "DIVERGED", "FAILED")
 
 
@@ -38,12 +38,14 @@ class Trial:
 
     Attributes:
         number: counted from 0, in the order of proposal.
-        status: RUNNING, PAUSED, or how it ended: DONE, STOPPED, DIVERGED, FAILED.
+        status: CLAIMED (its number is taken, its configuration not known yet), RUNNING, PAUSED, or how it ended:
+            DONE, STOPPED, DIVERGED, FAILED.
         reason: why it ended, for all but DONE; a failure's traceback follows in `detail`.
         metrics, errors: those of the report that speaks for the trial (best epoch or last).
         epochs: how many epochs were trained.
         seconds: the sum over its epochs.
         reports: one for each epoch.
+        parent: (trial, epoch) of the state that it went on from, for a fork.
     """
 
     number: int
@@ -54,8 +56,9 @@ class Trial:
     errors: Mapping[str, float] = field(default_factory=dict)
     epochs: int = 0
     seconds: float = 0.0
-    reports: tuple[Report, ...] = ()
+    reports: Sequence[Report] = ()
     detail: str = ""
+    parent: tuple[int, int] | None = None
 
     @property
     def ended(self) -> bool:
@@ -73,36 +76,60 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What a study looks for: which metric, which way, and which epoch speaks for a trial.
+    """What a study looks for: which metrics, which way each, and which epoch speaks for a trial.
 
     Args:
-        at: "best", the trial's best epoch, or "last". Score, kept state and scheduler follow it alike.
+        goals: (metric, whether larger is better), one or several.
+        at: "best", the trial's best epoch, or "last". Score, kept state and scheduler follow it alike. With
+            several goals there is no best epoch, and the last one speaks.
     """
 
-    metric: str
-    maximize: bool = False
+    goals: tuple[tuple[str, bool], ...]
     at: Literal["best", "last"] = "best"
 
+    @property
+    def several(self) -> bool:
+        return len(self.goals) > 1
+
+    @property
+    def metric(self) -> str:
+        """The first goal's metric."""
+        return self.goals[0][0]
+
+    @property
+    def maximize(self) -> bool:
+        """Whether the first goal's metric is better when it is larger."""
+        return self.goals[0][1]
+
     def cost(self, metrics: Mapping[str, float]) -> float:
-        """The metric, turned so that lower is better; NaN counts as the worst.
+        """The first goal's metric, turned so that lower is better; NaN counts as the worst.
 
         Raises:
             StudyError: the metric was not reported; those that were are named.
         """
-        try:
-            value = metrics[self.metric]
-        except KeyError:
-            near = did_you_mean(self.metric, metrics)
-            raise StudyError(f'metric "{self.metric}" was never reported.{near} Reported: {listed(metrics)}.') from None
-        if value != value:
-            return math.inf
-        return -value if self.maximize else value
+        return self._cost(metrics, *self.goals[0])
+
+    def costs(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """Every goal's metric as `cost` turns it."""
+        return tuple(self._cost(metrics, metric, maximize) for metric, maximize in self.goals)
 
     def pick(self, reports: Sequence[Report]) -> Report | None:
         """The report that speaks for a trial: the earliest best one, or the last; None without one."""
         if not reports:
             return None
-        return reports[-1] if self.at == "last" else min(reports, key=lambda report: self.cost(report.metrics))
+        if self.at == "last" or self.several:
+            return reports[-1]
+        return min(reports, key=lambda report: self.cost(report.metrics))
+
+    def _cost(self, metrics: Mapping[str, float], metric: str, maximize: bool) -> float:
+        try:
+            value = metrics[metric]
+        except KeyError:
+            near = did_you_mean(metric, metrics)
+            raise StudyError(f'metric "{metric}" was never reported.{near} Reported: {listed(metrics)}.') from None
+        if value != value:
+            return math.inf
+        return -value if maximize else value
 
 
 class History:
@@ -113,46 +140,56 @@ class History:
         seed: the study's seed, for sequences that belong to the whole study.
         epochs: the full length of a trial.
         number: the number of the trial that is being proposed.
+        remaining: how many more trials the run may start; `inf` without a limit.
     """
 
     def __init__(self, space: SearchSpace, objective: Objective, seed: int = 0, epochs: int = 1) -> None:
         self.space, self.objective, self.seed, self.epochs = space, objective, seed, epochs
         self.number = 0
+        self.remaining = math.inf
         self._trials: list[Trial] = []
-        self._places: dict[str, dict[int, None]] = {"RUNNING": {}, "PAUSED": {}}
+        self._places: dict[str, dict[int, None]] = {"RUNNING": {}, "PAUSED": {}, "CLAIMED": {}}
         self._finished: list[int] = []
         self._best: Trial | None = None
-        self._costs = np.empty(0)
+        self._costs = np.empty((0, len(objective.goals)))
         self._units = np.empty((0, len(space)))
-        self._filled = 0
+        self._costed = self._placed = 0  # how far the columns are filled
+        self._unplaced: list[int] = []
 
     def record(self, trial: Trial) -> None:
-        """Add the next trial, or replace the one of this number. The study's driver calls this."""
+        """Add a trial, or replace the one of this number. The study's driver calls this.
+
+        A number that was skipped is taken to be claimed by another process until it is recorded itself.
+        """
         number = trial.number
+        while number > len(self._trials):
+            self.record(Trial(len(self._trials), {}, "CLAIMED"))
         if number == len(self._trials):
             self._trials.append(trial)
-            if number >= len(self._costs):
-                self._costs = np.concatenate([self._costs, np.full(max(64, len(self._costs)), np.nan)])
             self.number = number + 1
-        elif number < len(self._trials):
-            self._places.get(self._trials[number].status, {}).pop(number, None)
-            self._trials[number] = trial
         else:
-            raise StudyError(f"trial {number} was recorded before trial {len(self._trials)}")
-        if not trial.ended:
+            before = self._trials[number]
+            if before.ended:
+                return
+            self._places[before.status].pop(number, None)
+            self._trials[number] = trial
+        if trial.ended:
+            self._finish(trial)
+        else:
             self._places[trial.status][number] = None
+
+    def _finish(self, trial: Trial) -> None:
+        self._finished.append(trial.number)
+        if self.objective.several:
             return
-        self._finished.append(number)
         cost = self.cost(trial)
-        self._costs[number] = cost
-        if math.isfinite(cost) and (self._best is None or (cost, number) < (self.cost(self._best), self._best.number)):
+        best = self._best
+        if math.isfinite(cost) and (best is None or (cost, trial.number) < (self.cost(best), best.number)):
             self._best = trial
 
     def cost(self, trial: Trial) -> float:
         """The trial's score, lower is better; `inf` where it diverged, failed or has none."""
-        if trial.status in ("DIVERGED", "FAILED") or not trial.metrics:
-            return math.inf
-        return self.objective.cost(trial.metrics)
+        return math.inf if _worthless(trial) else self.objective.cost(trial.metrics)
 
     def __len__(self) -> int:
         return len(self._trials)
@@ -181,33 +218,60 @@ class History:
 
         Raises:
             NothingFinished: no trial has a score yet.
+            StudyError: there are several objectives; `front` is what they have.
         """
+        if self.objective.several:
+            names = " and ".join(metric for metric, _ in self.objective.goals)
+            raise StudyError(f"there is no single best trial for {names}; see front.")
         if self._best is None:
             raise NothingFinished(f"no finished trial has a score yet ({len(self._finished)} of {len(self)} ended).")
         return self._best
 
     @property
+    def front(self) -> list[Trial]:
+        """The finished trials that no other one beats in every objective, by number; with one objective, the best."""
+        scored = [t for t in self.finished if not _worthless(t)]
+        costs = np.array([self.objective.costs(t.metrics) for t in scored]).reshape(len(scored), -1)
+        beaten = [bool(((costs <= own).all(1) & (costs < own).any(1)).any()) for own in costs]
+        return sorted((t for t, lost in zip(scored, beaten, strict=True) if not lost), key=lambda t: t.number)
+
+    @property
     def costs(self) -> NDArray[np.float64]:
-        """Shape (n,): scores turned so that lower is better; inf for failures, NaN for trials not ended."""
-        return _read_only(self._costs[: len(self._trials)])
+        """Scores turned so that lower is better: shape (n,), or (n, k) with k > 1 objectives.
+
+        inf for trials that diverged or failed, NaN for those that have not ended.
+        """
+        count = len(self._trials)
+        if count > len(self._costs) or len(self._finished) != self._costed:
+            self._fill_costs(count)
+        costs = self._costs[:count]
+        return _read_only(costs if self.objective.several else costs[:, 0])
+
+    def _fill_costs(self, count: int) -> None:
+        self._costs = _grown(self._costs, count)
+        for number in self._finished[self._costed :]:
+            trial = self._trials[number]
+            self._costs[number] = math.inf if _worthless(trial) else self.objective.costs(trial.metrics)
+        self._costed = len(self._finished)
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """Shape (n,): scores as the metric gives them; NaN for failures and for trials not ended."""
+        """Scores as the metrics give them, shaped as `costs`; NaN for failures and for trials that have not ended."""
         costs = np.where(np.isfinite(self.costs), self.costs, np.nan)
-        return _read_only(-costs if self.objective.maximize else costs)
+        signs = np.array([-1.0 if maximize else 1.0 for _, maximize in self.objective.goals])
+        return _read_only(costs * (signs if self.objective.several else signs[0]))
 
     @property
     def units(self) -> NDArray[np.float64]:
-        """Shape (n, len(space)): configurations in the unit cube; NaN where not active."""
+        """Shape (n, len(space)): configurations in the unit cube; NaN where not active or not known yet."""
         count = len(self._trials)
-        if count > len(self._units):
-            bigger = np.full((max(64, 2 * count), len(self.space)), np.nan)
-            bigger[: self._filled] = self._units[: self._filled]
-            self._units = bigger
-        for number in range(self._filled, count):
-            self._units[number] = self.space.to_unit(self._trials[number].config)
-        self._filled = count
+        self._unplaced += range(self._placed, count)
+        self._placed = count
+        self._units = _grown(self._units, count)
+        for number in self._unplaced:
+            if self._trials[number].status != "CLAIMED":
+                self._units[number] = self.space.to_unit(self._trials[number].config)
+        self._unplaced = [n for n in self._unplaced if self._trials[n].status == "CLAIMED"]
         return _read_only(self._units[:count])
 
 
@@ -239,11 +303,24 @@ def summarise(trial: Trial, reports: Iterable[Report], objective: Objective) -> 
     spoken = objective.pick(reports)
     return {
         "reports": reports,
-        "epochs": reports[-1].epoch if reports else 0,
+        "epochs": reports[-1].epoch if reports else trial.parent[1] if trial.parent else 0,
         "seconds": sum(report.seconds for report in reports),
         "metrics": spoken.metrics if spoken else {},
         "errors": spoken.errors if spoken else {},
     }
+
+
+def _worthless(trial: Trial) -> bool:
+    return trial.status in ("DIVERGED", "FAILED") or not trial.metrics
+
+
+def _grown(array: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
+    """`array` with room for `rows` rows and more, NaN where it had none."""
+    if rows <= len(array):
+        return array
+    bigger = np.full((max(64, 2 * rows), array.shape[1]), np.nan)
+    bigger[: len(array)] = array
+    return bigger
 
 
 def _read_only(array: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuneflow.space import SearchSpace
+from tuneflow.space import Config, SearchSpace
 from tuneflow.trial import History
 
 
@@ -37,7 +37,17 @@ class Wait:
     """Nothing to do before something that is running reports."""
 
 
-Decision = Start | Continue | Stop | Wait
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Start a new trial with `config` from the state of `trial` after `epoch`, and train it to epoch `until`."""
+
+    trial: int
+    epoch: int
+    config: Config
+    until: int
+
+
+Decision = Start | Continue | Fork | Stop | Wait
 
 
 class Scheduler:
@@ -50,6 +60,9 @@ class Scheduler:
     def next(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Decision:
         """The next decision. `history.running` and `history.paused` say what there is to decide on."""
         raise NotImplementedError(f"{type(self).__name__} needs a method next(space, history, rng)")
+
+    def check(self, history: History) -> None:
+        """Raise ValueError when a study like this one cannot be scheduled; called once, when it is made."""
 
     def keep(self, history: History) -> Iterable[tuple[int, int]]:
         """(trial, epoch) of the states that later decisions may need, beside those of paused trials."""

@@ -1,35 +1,55 @@
 """A store in memory, gone with the process."""
 
-from dataclasses import replace
 from typing import Any
 
 from tuneflow.trial import Report, Trial
 
 
 class MemoryStore:
-    """Keeps everything in dicts."""
+    """Nothing to keep: the study's own history is all there is. It counts numbers and holds the queue."""
 
     def __init__(self) -> None:
-        self._facts: dict[str, Any] | None = None
-        self._trials: dict[int, Trial] = {}
-        self._reports: dict[int, dict[int, Report]] = {}
+        self._next = 0
+        self._queue: list[dict[str, Any]] = []
 
-    def describe(self, facts: dict[str, Any] | None = None) -> dict[str, Any] | None:
-        self._facts = self._facts if facts is None else facts
-        return self._facts
+    def describe(self, facts: dict[str, Any]) -> dict[str, Any]:
+        return facts
 
-    def trials(self) -> list[Trial]:
-        return [replace(t, reports=tuple(self._reports[n].values())) for n, t in sorted(self._trials.items())]
+    def changes(self) -> list[Trial]:
+        return []
+
+    def claim(self, most: float) -> int | None:
+        if self._next >= most:
+            return None
+        self._next += 1
+        return self._next - 1
+
+    def release(self, number: int) -> None:
+        self._next = number
+
+    def take(self, number: int) -> bool:
+        return True
 
     def put(self, trial: Trial) -> None:
-        self._trials[trial.number] = trial
-        self._reports.setdefault(trial.number, {})
+        pass
 
     def report(self, number: int, report: Report) -> None:
-        self._reports[number][report.epoch] = report
+        pass
 
     def forget(self, number: int, after: int) -> None:
-        self._reports[number] = {e: r for e, r in self._reports[number].items() if e <= after}
+        pass
+
+    def commit(self) -> list[int]:
+        return []
+
+    def recover(self) -> list[tuple[int, int]]:
+        return []
+
+    def enqueue(self, config: dict[str, Any]) -> None:
+        self._queue.append(config)
+
+    def next_queued(self, number: int) -> dict[str, Any] | None:
+        return self._queue.pop(0) if self._queue else None
 
     def close(self) -> None:
         pass

@@ -1,41 +1,66 @@
-"""A store in one SQLite file."""
+"""A store in one SQLite file, which several processes may share."""
 
 import json
 import sqlite3
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
-from tuneflow.errors import StoreError
-from tuneflow.trial import Report, Trial
+from tuneflow.errors import StoreError, warn
+from tuneflow.store.owner import is_alive, new_owner
+from tuneflow.trial import ENDED, Report, Trial
 
 VERSION = 1
 SCHEMA = """
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE trial (number INTEGER PRIMARY KEY, config TEXT NOT NULL, status TEXT NOT NULL,
-                    reason TEXT NOT NULL, detail TEXT NOT NULL, seconds REAL NOT NULL);
-CREATE TABLE report (trial INTEGER NOT NULL, epoch INTEGER NOT NULL, metrics TEXT NOT NULL, errors TEXT NOT NULL,
-                     seconds REAL NOT NULL, PRIMARY KEY (trial, epoch)) WITHOUT ROWID;
+CREATE TABLE queue (id INTEGER PRIMARY KEY, config TEXT NOT NULL, trial INTEGER);
+CREATE TABLE trial (number INTEGER PRIMARY KEY, owner TEXT, writer TEXT, tries INTEGER NOT NULL DEFAULT 0,
+                    changed INTEGER NOT NULL, status TEXT NOT NULL, config TEXT, parent TEXT, reason TEXT, detail TEXT,
+                    epochs INTEGER, seconds REAL, metrics TEXT, errors TEXT, reports TEXT);
+CREATE INDEX changes ON trial (changed);
+CREATE INDEX owners ON trial (owner) WHERE owner IS NOT NULL;
+CREATE TABLE report (trial INTEGER, epoch INTEGER, seconds REAL, metrics TEXT, errors TEXT,
+                     PRIMARY KEY (trial, epoch)) WITHOUT ROWID
 """
+NEXT = "(SELECT coalesce(max(changed), 0) + 1 FROM trial)"
+NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "lustre", "glusterfs", "ceph")
+
+Durable = Literal["end", "always", "never"]
 
 
 class SqliteStore:
     """Keeps everything in the file `path`, which is made when it is not there.
 
+    Args:
+        durable: what is on the disk, and not only handed to the system, when a commit returns: "end" the end of every
+            trial, "always" every commit, "never" none. A crash of the process loses nothing in any case; a crash of the
+            machine loses what was not on the disk.
+
     Raises:
         StoreError: the file cannot be opened, is no tuneflow store, or was written by a newer tuneflow.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._durable: bool | None = None
+    def __init__(self, path: Path, durable: Durable = "end") -> None:
+        if durable not in ("end", "always", "never"):
+            raise ValueError(f'durable needs to be "end", "always" or "never", got {durable!r}.')
+        self._path, self._durable, self._owner = path, durable, new_owner()
+        self._pending: list[tuple[int | None, bool, str, tuple[Any, ...]]] = []
+        self._lost: list[int] = []
+        self._seen, self._version, self._full = 0, -1, False
         try:
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._make()
+            self._patiently(self._make)
         except sqlite3.Error as error:
             raise StoreError(f"{path}: not a tuneflow store, or it cannot be opened ({error}).") from None
 
     def _make(self) -> None:
+        kind = _file_system(self._path)
+        if kind in NETWORK:
+            text = f"{self._path}: lies on a network file system ({kind}); sharing it between hosts is slow and unsafe."
+            warn(text)
+        self._db.execute(f"PRAGMA journal_mode={'DELETE' if kind in NETWORK else 'WAL'}")
+        self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("BEGIN IMMEDIATE")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version == 0:
@@ -49,41 +74,159 @@ class SqliteStore:
                 " upgrade tuneflow."
             )
 
-    def describe(self, facts: dict[str, Any] | None = None) -> dict[str, Any] | None:
-        if facts is not None:
-            self._write(True, "INSERT OR REPLACE INTO study VALUES ('facts', ?)", (json.dumps(facts),))
-            return facts
-        row = self._db.execute("SELECT value FROM study WHERE key = 'facts'").fetchone()
-        return None if row is None else json.loads(row[0])
+    @staticmethod
+    def _patiently(action: Any) -> None:
+        """Try again while another process holds the file: the switch to WAL does not wait by itself."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                action()
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
-    def trials(self) -> list[Trial]:
-        reports: dict[int, list[Report]] = {}
-        for number, epoch, metrics, errors, seconds in self._db.execute("SELECT * FROM report ORDER BY trial, epoch"):
-            reports.setdefault(number, []).append(Report(epoch, json.loads(metrics), json.loads(errors), seconds))
-        rows = self._db.execute("SELECT number, config, status, reason, detail, seconds FROM trial ORDER BY number")
-        return [
-            Trial(
-                number,
-                json.loads(config),
-                status,
-                reason,
-                reports=tuple(reports.get(number, ())),
-                detail=detail,
-                seconds=seconds,
+    def describe(self, facts: dict[str, Any]) -> dict[str, Any]:
+        self._run("INSERT OR IGNORE INTO study VALUES ('facts', ?)", (json.dumps(facts),))
+        stored: dict[str, Any] = json.loads(self._run("SELECT value FROM study WHERE key = 'facts'")[0][0])
+        return stored
+
+    @property
+    def facts(self) -> dict[str, Any] | None:
+        """The study's description; None where no study was made yet."""
+        rows = self._run("SELECT value FROM study WHERE key = 'facts'")
+        return json.loads(rows[0][0]) if rows else None
+
+    def changes(self) -> list[Trial]:
+        version = self._db.execute("PRAGMA data_version").fetchone()[0]
+        if version == self._version:
+            return []
+        first, self._version = self._version == -1, version
+        rows = self._run(
+            "SELECT changed, number, status, config, parent, reason, detail, epochs, seconds, metrics, errors, reports"
+            f" FROM trial WHERE changed > ? {'' if first else 'AND writer != ?'} ORDER BY number",
+            (self._seen,) if first else (self._seen, self._owner),
+        )
+        self._seen = max([self._seen, *(row[0] for row in rows)])
+        return [self._trial(*row[1:]) for row in rows]
+
+    def _trial(self, number: int, status: Any, config: str | None, parent: str | None, *rest: Any) -> Trial:
+        reason, detail, epochs, seconds, metrics, errors, packed = rest
+        return Trial(
+            number,
+            json.loads(config) if config else {},
+            status,
+            reason or "",
+            json.loads(metrics) if metrics else {},
+            json.loads(errors) if errors else {},
+            epochs or 0,
+            seconds or 0.0,
+            Packed(packed) if packed else () if status in ENDED else self._reports(number),
+            detail or "",
+            tuple(json.loads(parent)) if parent else None,
+        )
+
+    def _reports(self, number: int) -> tuple[Report, ...]:
+        rows = self._run("SELECT epoch, metrics, errors, seconds FROM report WHERE trial = ? ORDER BY epoch", (number,))
+        return tuple(Report(epoch, json.loads(m), json.loads(e), seconds) for epoch, m, e, seconds in rows)
+
+    def claim(self, most: float) -> int | None:
+        self._flush()
+        with _Transaction(self):
+            row = self._db.execute(
+                "SELECT min(number) FROM trial WHERE owner IS NULL AND status = 'CLAIMED' AND number < ?", (most,)
+            ).fetchone()
+            if row[0] is not None:
+                number = int(row[0])
+                self._db.execute(
+                    f"UPDATE trial SET owner = ?, writer = ?, changed = {NEXT} WHERE number = ?",
+                    (self._owner, self._owner, number),
+                )
+                return number
+            number = self._db.execute("SELECT coalesce(max(number), -1) + 1 FROM trial").fetchone()[0]
+            if number >= most:
+                return None
+            self._db.execute(
+                f"INSERT INTO trial (number, owner, writer, changed, status) VALUES (?, ?, ?, {NEXT}, 'CLAIMED')",
+                (number, self._owner, self._owner),
             )
-            for number, config, status, reason, detail, seconds in rows
-        ]
+            return int(number)
+
+    def release(self, number: int) -> None:
+        self._run("DELETE FROM trial WHERE number = ? AND owner = ? AND status = 'CLAIMED'", (number, self._owner))
+
+    def take(self, number: int) -> bool:
+        self._flush()
+        rows = self._run(
+            f"UPDATE trial SET owner = ?, writer = ?, changed = {NEXT}, status = 'RUNNING'"
+            " WHERE number = ? AND owner IS NULL AND status = 'PAUSED' RETURNING number",
+            (self._owner, self._owner, number),
+        )
+        return bool(rows)
 
     def put(self, trial: Trial) -> None:
-        row = (trial.number, json.dumps(trial.config), trial.status, trial.reason, trial.detail, trial.seconds)
-        self._write(trial.ended, "INSERT OR REPLACE INTO trial VALUES (?, ?, ?, ?, ?, ?)", row)
+        number = trial.number
+        packed = metrics = errors = None
+        if trial.ended:
+            packed = json.dumps([[r.epoch, r.metrics, r.errors, r.seconds] for r in trial.reports])
+            metrics, errors = json.dumps(trial.metrics), json.dumps(trial.errors)
+            self._pending = [p for p in self._pending if p[0] != number or "INTO report" not in p[2]]
+            self._later(None, "DELETE FROM report WHERE trial = ?", (number,))
+        owner = self._owner if trial.status == "RUNNING" else None
+        self._later(
+            number,
+            f"UPDATE trial SET owner = ?, writer = ?, changed = {NEXT}, status = ?, config = ?, parent = ?, reason = ?,"
+            " detail = ?, epochs = ?, seconds = ?, metrics = ?, errors = ?, reports = ? WHERE number = ? AND owner = ?",
+            (owner, self._owner, trial.status, json.dumps(trial.config), _parent(trial), trial.reason, trial.detail,
+             trial.epochs, trial.seconds, metrics, errors, packed, number, self._owner),
+            durable=trial.ended,
+        )  # fmt: skip
 
     def report(self, number: int, report: Report) -> None:
-        row = (number, report.epoch, json.dumps(report.metrics), json.dumps(report.errors), report.seconds)
-        self._write(False, "INSERT OR REPLACE INTO report VALUES (?, ?, ?, ?, ?)", row)
+        row = (number, report.epoch, report.seconds, json.dumps(report.metrics), json.dumps(report.errors))
+        self._later(
+            number,
+            "INSERT OR REPLACE INTO report SELECT ?, ?, ?, ?, ?"
+            " WHERE EXISTS (SELECT 1 FROM trial WHERE number = ? AND owner = ?)",
+            (*row, number, self._owner),
+        )
+        self._later(
+            None,
+            f"UPDATE trial SET tries = 0, writer = ?, changed = {NEXT} WHERE number = ? AND owner = ?",
+            (self._owner, number, self._owner),
+        )
 
     def forget(self, number: int, after: int) -> None:
-        self._write(False, "DELETE FROM report WHERE trial = ? AND epoch > ?", (number, after))
+        self._later(None, "DELETE FROM report WHERE trial = ? AND epoch > ?", (number, after))
+
+    def commit(self) -> list[int]:
+        self._flush()
+        lost, self._lost = self._lost, []
+        return lost
+
+    def recover(self) -> list[tuple[int, int]]:
+        freed: list[tuple[int, int]] = []
+        for (owner,) in self._run("SELECT DISTINCT owner FROM trial WHERE owner IS NOT NULL"):
+            if owner == self._owner or is_alive(owner):
+                continue
+            freed += self._run(
+                f"UPDATE trial SET owner = NULL, writer = ?, changed = {NEXT}, tries = tries + 1,"
+                " status = CASE status WHEN 'RUNNING' THEN 'PAUSED' ELSE status END"
+                " WHERE owner = ? RETURNING number, tries",
+                (self._owner, owner),
+            )
+        return freed
+
+    def enqueue(self, config: dict[str, Any]) -> None:
+        self._run("INSERT INTO queue (config) VALUES (?)", (json.dumps(config),))
+
+    def next_queued(self, number: int) -> dict[str, Any] | None:
+        rows = self._run("SELECT config FROM queue WHERE trial = ?", (number,)) or self._run(
+            "UPDATE queue SET trial = ? WHERE id = (SELECT min(id) FROM queue WHERE trial IS NULL) RETURNING config",
+            (number,),
+        )
+        return json.loads(rows[0][0]) if rows else None
 
     def close(self) -> None:
         self._db.close()
@@ -92,12 +235,102 @@ class SqliteStore:
         if hasattr(self, "_db"):
             self._db.close()
 
-    def _write(self, durable: bool, statement: str, row: tuple[Any, ...]) -> None:
-        """One committed statement; `durable` ones are on the disk when this returns."""
+    def _later(self, number: int | None, statement: str, row: tuple[Any, ...], durable: bool = False) -> None:
+        self._pending.append((number, durable, statement, row))
+
+    def _flush(self) -> None:
+        """Write what is pending in one transaction; a statement about `number` that changed nothing had lost it."""
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        durable = any(p[1] for p in pending) if self._durable == "end" else self._durable == "always"
+        if durable is not self._full:
+            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._full = durable
+        with _Transaction(self):
+            for number, _, statement, row in pending:
+                changed = self._db.execute(statement, row).rowcount
+                if number is not None and changed == 0 and number not in self._lost:
+                    self._lost.append(number)
+
+    def _run(self, statement: str, row: tuple[Any, ...] = ()) -> list[Any]:
         try:
-            if durable is not self._durable:
-                self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-                self._durable = durable
-            self._db.execute(statement, row)
+            return self._db.execute(statement, row).fetchall()
         except sqlite3.Error as error:
-            raise StoreError(f"{self._path}: cannot be written ({error}).") from None
+            raise self._failure(error) from None
+
+    def _failure(self, error: sqlite3.Error) -> StoreError:
+        if "full" in str(error):
+            return StoreError(
+                f"{self._path}: disk full; every trial that ended before is safe. Make room and run again."
+            )
+        return StoreError(f"{self._path}: cannot be read or written ({error}).")
+
+
+class _Transaction:
+    """BEGIN IMMEDIATE ... COMMIT, rolled back when anything goes wrong."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    def __enter__(self) -> None:
+        self._store._run("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
+        if error is None:
+            self._store._run("COMMIT")
+            return
+        if self._store._db.in_transaction:
+            self._store._db.execute("ROLLBACK")
+        if isinstance(error, sqlite3.Error):
+            raise self._store._failure(error) from None
+
+
+class Packed(Sequence[Report]):
+    """The reports of a trial that ended, unpacked when they are first looked at."""
+
+    def __init__(self, text: str) -> None:
+        self._text: str | None = text
+        self._reports: tuple[Report, ...] = ()
+
+    def _unpacked(self) -> tuple[Report, ...]:
+        if self._text is not None:
+            rows = json.loads(self._text)
+            self._reports = tuple(Report(epoch, metrics, errors, seconds) for epoch, metrics, errors, seconds in rows)
+            self._text = None
+        return self._reports
+
+    def __len__(self) -> int:
+        return len(self._unpacked())
+
+    @overload
+    def __getitem__(self, place: int) -> Report: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Report, ...]: ...
+    def __getitem__(self, place: int | slice) -> Report | tuple[Report, ...]:
+        return self._unpacked()[place]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._unpacked() == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self._unpacked())
+
+
+def _parent(trial: Trial) -> str | None:
+    return json.dumps(trial.parent) if trial.parent else None
+
+
+def _file_system(path: Path) -> str:
+    """The kind of file system that `path` lies on; empty where the system does not tell."""
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    where = str(path.resolve().parent)
+    holding = [
+        (len(point), kind) for point, kind in mounts if where == point or where.startswith(point.rstrip("/") + "/")
+    ]
+    return max(holding)[1] if holding else ""

@@ -38,6 +38,10 @@ class States:
         """The epochs after which a state of this trial is kept."""
         return self._memory.get(trial, {}).keys() | self._written.get(trial, set())
 
+    def hold_values(self, trial: int) -> bool:
+        """Whether any state of this trial holds more than its epoch."""
+        return trial in self._written or any(state.values for state in self._memory.get(trial, {}).values())
+
     def put(self, trial: int, state: TrainState) -> None:
         self._memory.setdefault(trial, {})[state.epoch] = state
 

@@ -10,7 +10,7 @@ from tuneflow.data import Batch, Data, Source
 from tuneflow.heuristics.normalise import Normaliser
 from tuneflow.runtime import Runtime
 
-RESIDENT = 2**30  # bytes: sets up to this size live on the device, prepared once
+RESIDENT = 2**28  # bytes as stored: sets up to this size live on the device, prepared once
 CHUNK = 3 * 2**18  # bytes of inputs evaluated at once, within 32 to 1,024 rows: more falls out of the cache
 
 
@@ -21,7 +21,7 @@ class Ready:
         self.source = source
         self._runtime: Runtime | None = runtime
         self._normaliser = normaliser
-        if isinstance(source, Data) and 4 * source.nbytes <= RESIDENT:
+        if isinstance(source, Data) and source.nbytes <= RESIDENT:
             inputs = runtime.place(source.inputs)
             self.source = Data(inputs if normaliser is None else normaliser(inputs), runtime.place(source.targets))
             self._runtime = None

@@ -19,7 +19,7 @@ class Job:
     """What is trained, once.
 
     Attributes:
-        model: how the module is made.
+        model: how the module is made; None for a loop or function of one's own.
         config: the resolved configuration: labels already replaced by their objects.
         runtime: where.
         seed, replica: the only source of its randomness. Jobs of the same pair share initialisation
@@ -27,7 +27,7 @@ class Job:
         trial: added to the seed when a study is not paired, else None.
     """
 
-    model: Model
+    model: Model | None
     config: Config
     runtime: Runtime
     seed: int = 0

@@ -13,7 +13,7 @@ from torch import nn
 from tuneflow.data import Batch
 from tuneflow.errors import Diverged
 from tuneflow.metrics import Measured
-from tuneflow.model import tensors_of
+from tuneflow.model import Model, tensors_of
 from tuneflow.train.backward import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState, copied
 from tuneflow.train.patience import Waiting
@@ -28,7 +28,7 @@ class Run:
     def __init__(self, trainer: Trainer, job: Job) -> None:
         self.trainer, self.job = trainer, job
         with job.at_work("init", 0):
-            self.module = job.runtime.place(job.model.build(job.config))
+            self.module = job.runtime.place(_model(job).build(job.config))
             self.normaliser = trainer.normaliser(job, self.module)
         if isinstance(trainer.loss, nn.Module):
             trainer.loss = job.runtime.place(copy.deepcopy(trainer.loss))
@@ -115,6 +115,12 @@ class Run:
         if trainer.micro_batch is None:
             return backward(trainer.loss_of, self.module, batch)
         return backward_in_parts(trainer.loss_of, self.module, batch, trainer.loss, trainer.micro_batch)
+
+
+def _model(job: Job) -> Model:
+    if job.model is None:
+        raise TypeError("a Trainer needs a job with a model; give Job(model=tn.Model(builder), ...).")
+    return job.model
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:

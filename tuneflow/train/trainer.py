@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tuneflow.data import Batch, Source, as_source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.heuristics.normalise import Normalised, Normaliser, cast_only, fit, starts_normalised
-from tuneflow.metrics import Measured, Metric, measure, measure_loss
+from tuneflow.metrics import Measured, Metric, as_metric, measure, measure_loss
 from tuneflow.runtime import Runtime
 from tuneflow.signature import name_of
 from tuneflow.space import Config
@@ -35,14 +35,16 @@ class Trainer:
     more than outputs and targets.
 
     Args:
-        train, valid: tn.Data, a pair (inputs, targets), or a map-style torch Dataset.
+        train, valid: tn.Data, a pair (inputs, targets), a map-style torch Dataset, or a DataLoader of one, of which
+            the order and the size of batches are not used.
         loss: an instance such as `nn.CrossEntropyLoss()`, a function `(outputs, targets) -> scalar`, or a class whose
             arguments are tuned in the space's section `loss`.
         optimizer: a torch optimizer class, or a callable that takes the parameters first; its other
             arguments are tuned in the section `optimizer`.
         epochs: the full length of a trial.
         batch_size: rows per optimizer step; the last batch of an epoch may be shorter.
-        metrics: name to metric, see tn.metrics; `loss` and `train_loss` are always reported.
+        metrics: name to metric, see tn.metrics, or an object with update, compute and reset, as torchmetrics has;
+            `loss` and `train_loss` are always reported.
         schedule: how the learning rate moves over the `epochs`, see tn.rates.
         clip: the largest norm that the gradient of a step may have; larger ones are scaled down to it.
         patience: end a trial when the validation loss has not improved for so many epochs in a row; a
@@ -75,7 +77,7 @@ class Trainer:
         micro_batch: int | None = None,
         augment: Callable[..., Any] | None = None,
     ) -> None:
-        self.train: Source = as_source(train, "Trainer: train")
+        self.train: Source = as_source(train, "Trainer: train", batch_size)
         self.valid: Source = as_source(valid, "Trainer: valid")
         for name, value in (("loss", loss), ("optimizer", optimizer)):
             if not callable(value):
@@ -84,11 +86,7 @@ class Trainer:
             raise TypeError(
                 f"Trainer: optimizer needs a class such as torch.optim.SGD, got a ready {type(optimizer).__name__}."
             )
-        for name, metric in (metrics or {}).items():
-            if not callable(metric) or name in ("loss", "train_loss"):
-                raise TypeError(
-                    f'Trainer: metric "{name}" needs to be callable and not called loss or train_loss, got {metric!r}.'
-                )
+        self.metrics = {name: _metric(name, metric) for name, metric in (metrics or {}).items()}
         self.loss, self.optimizer = loss, optimizer
         self.epochs = whole("Trainer", "epochs", epochs)
         self.batch_size, self.clip, self.micro_batch = batch_size, clip, micro_batch
@@ -96,7 +94,6 @@ class Trainer:
         self.patience: Any = patience
         self.augment: Any = augment
         self._check_settings()
-        self.metrics = dict(metrics or {})
         self._prepared: dict[Any, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -238,7 +235,7 @@ class Trainer:
 
     def normaliser(self, job: Job, module: nn.Module) -> Normaliser | None:
         """What stands in front of `module` for this job, fitted on the training part only."""
-        if not job.model.normalise:
+        if job.model is None or not job.model.normalise:
             return None
         key = ("normalisers", job.runtime.device)
         if key not in self._prepared:
@@ -252,6 +249,15 @@ class Trainer:
             plain if fitted is not None and starts_normalised(module, fitted(inputs)) else fitted
         )
         return chosen
+
+
+def _metric(name: str, metric: Any) -> Metric:
+    if name in ("loss", "train_loss"):
+        raise TypeError(f'Trainer: metric "{name}" has the name of one that is always reported; give it another.')
+    try:
+        return as_metric(metric)
+    except TypeError as error:
+        raise TypeError(f'Trainer: metric "{name}" {error}') from None
 
 
 def whole(what: str, name: str, value: Any) -> int:

@@ -1,0 +1,135 @@
+"""Schedulers: who is trained how far, resumed, forked and stopped."""
+
+import pytest
+
+import tuneflow as tn
+from tests.test_study import make, net, scripted, trainer
+from tuneflow.schedule.halving import Halving
+
+
+def test_full_trains_everything_to_the_end():
+    study = scripted(scheduler=tn.Full())
+    study.run()
+    assert [t.epochs for t in study.trials] == [3, 3, 3]
+
+
+def test_rungs_grow_by_the_factor_and_end_with_the_full_length():
+    assert Halving(3).rungs(10) == [1, 3, 9, 10]
+    assert Halving(2, first=2).rungs(16) == [2, 4, 8, 16]
+    assert Halving(3).rungs(27) == [1, 3, 9, 27]
+
+
+def table(trials, epochs):
+    """Losses of `trials` trials: trial i has the constant loss i."""
+    return [[float(i)] * epochs for i in range(trials)]
+
+
+def with_epochs(study_table, epochs, **settings):
+    study = scripted(study_table, **settings)
+    study.trainer.epochs = study.history.epochs = epochs
+    return study
+
+
+def test_halving_promotes_the_best_third_and_resumes_them():
+    study = with_epochs(table(9, 9), 9, scheduler=tn.Halving(3))
+    starts, real = [], study.trainer.advance
+
+    def advance(job, state, until):
+        starts.append((job.config["model"]["width"], state.epoch, until))
+        return real(job, state, until)
+
+    study.trainer.advance = advance
+    study.run(trials=9)
+    assert [t.epochs for t in study.trials] == [9, 3, 3, 1, 1, 1, 1, 1, 1]
+    assert study.trials[0].status == "DONE"
+    assert {t.status for t in study.trials[1:]} == {"STOPPED"}
+    assert study.trials[8].reason == "place 9 of 9 at epoch 1: not among the best 1/3"
+    assert (0, 1, 3) in starts
+    assert (0, 3, 9) in starts
+    assert study.best.number == 0
+
+
+def test_halving_interrupted_anywhere_takes_the_same_decisions(tmp_path):
+    whole = make(trainer=trainer(epochs=4), scheduler=tn.Halving(2))
+    whole.run(trials=6)
+    for total in range(1, 18):
+        with make(trainer=trainer(epochs=4), scheduler=tn.Halving(2), folder=tmp_path, checkpoint=0.0) as study:
+            study.run(trials=6, epochs=total)
+    again = make(trainer=trainer(epochs=4), scheduler=tn.Halving(2), folder=tmp_path)
+    again.run(trials=6)
+    facts = [[(t.status, t.reason, [r.metrics for r in t.reports]) for t in s.trials] for s in (again, whole)]
+    assert facts[0] == facts[1]
+    assert len({t.epochs for t in whole.trials}) > 1
+
+
+def test_median_stops_what_is_worse_than_most():
+    losses = [[1.0, 1.0, 1.0], [2.0, 2.0, 2.0], [3.0, 3.0, 3.0], [9.0, 9.0, 0.0], [1.5, 1.5, 0.5]]
+    study = scripted(losses, scheduler=tn.Median(trials=3))
+    study.run()
+    assert [(t.status, t.epochs) for t in study.trials] == [("DONE", 3)] * 3 + [("STOPPED", 1), ("DONE", 3)]
+    assert study.trials[3].reason == "worse than 3 of 3 at epoch 1"
+
+
+def test_a_fork_goes_on_from_another_trials_state():
+    class Copy(tn.Scheduler):
+        """Trains trial 0, then trains it on from epoch 1 with another rate."""
+
+        def next(self, space, history, rng):
+            if len(history) == 0:
+                return tn.Start(3)
+            if history.running:
+                return tn.Wait()
+            if len(history) == 1:
+                first = history.trials[0].config
+                return tn.Fork(0, 1, {**first, "optimizer": {"lr": 0.3}}, 3)
+            return tn.Wait()
+
+        def keep(self, history):
+            return [(0, 1)] if len(history) < 2 else []
+
+    study = make(scheduler=Copy())
+    study.run(trials=2)
+    parent, fork = study.trials
+    assert fork.parent == (0, 1)
+    assert [r.epoch for r in fork.reports] == [2, 3]
+    assert fork.epochs == 3
+    assert fork.status == "DONE"
+    assert fork.reports[0].metrics != parent.reports[1].metrics
+
+    job = tn.Job(tn.Model(net), study.space.resolve(parent.config), study.runtime)
+    states = {s.epoch: s for s, _ in study.trainer.advance(job, study.trainer.init(job), 1)}
+    other = tn.Job(tn.Model(net), study.space.resolve(fork.config), study.runtime)
+    expected = [report.metrics for _, report in study.trainer.advance(other, states[1], 3)]
+    assert [r.metrics for r in fork.reports] == expected
+
+
+def test_a_scheduler_may_stop_a_running_trial_at_any_epoch():
+    class Impatient(tn.Scheduler):
+        def next(self, space, history, rng):
+            for trial in history.running:
+                if trial.epochs == 2:
+                    return tn.Stop(trial.number, "seen enough")
+            return tn.Start(history.epochs)
+
+    study = scripted(scheduler=Impatient())
+    study.run()
+    assert [(t.status, t.epochs, t.reason) for t in study.trials] == [("STOPPED", 2, "seen enough")] * 3
+
+
+BAD = {
+    "factor": (lambda: tn.Halving(1), "factor needs to be a whole number >= 2, got 1"),
+    "first": (lambda: tn.Halving(first=0), "first needs to be a whole number >= 1, got 0"),
+    "no rung": (lambda: make(scheduler=tn.Halving(first=3)), "first=3 leaves no rung below the full 3 epochs"),
+    "several": (
+        lambda: make(scheduler=tn.Halving(), maximize=["accuracy"], minimize=["loss"]),
+        "Halving: ranks trials by one objective",
+    ),
+    "median": (lambda: tn.Median(trials=0), "trials needs to be a whole number >= 1, got 0"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_settings_are_named(name):
+    broken, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        broken()

@@ -1,0 +1,203 @@
+"""Ledger: history, store and states, kept in step. It knows what happened, and nothing of who decides."""
+
+import bisect
+import logging
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+from tuneflow.store.states import States
+from tuneflow.store.store import Store
+from tuneflow.train.job import TrainState
+from tuneflow.trial import History, Report, Status, Trial, summarise
+
+log = logging.getLogger("tuneflow")
+
+TRIES = 3  # how often in a row a trial's process may die without an epoch in between
+
+
+class Ledger:
+    """Writes down what happens to trials, in an order that a kill at any moment leaves whole.
+
+    Args:
+        keep: of how many of the best trials the state is kept; with several objectives, of the front.
+        checkpoint: seconds between writes of live trials' states to the disk.
+    """
+
+    def __init__(self, store: Store, states: States, history: History, keep: int, checkpoint: float) -> None:
+        self.store, self.states, self.history = store, states, history
+        self._keep, self._checkpoint = keep, checkpoint
+        self._kept: list[tuple[float, int]] = []  # (cost, number) of the best trials
+        self._mine: set[int] = set()
+        self._dropped: list[int] = []  # trials whose states go once the commit is made
+        self._flushed = time.monotonic()
+        self._wanted: set[tuple[int, int]] = set()  # states that the scheduler may still need
+
+    # Other processes.
+
+    def sync(self) -> None:
+        """Learn what other processes wrote."""
+        for trial in self.store.changes():
+            if trial.number in self._mine:
+                continue
+            if trial.config:
+                trial = replace(trial, config=self.history.space.cast(trial.config))
+            if not trial.ended:
+                trial = replace(trial, **summarise(trial, trial.reports, self.history.objective))
+            self.history.record(trial)
+            if trial.ended:
+                self._admit(trial)
+        self._drop()
+
+    def recover(self) -> None:
+        """Free the trials of processes that died; what died too often without progress has failed."""
+        freed = self.store.recover()
+        self.sync()
+        for number, tries in freed:
+            self.history.record(replace(self.history.trials[number], status="PAUSED")) if self._known(number) else None
+            if tries >= TRIES and self._known(number) and self.store.take(number):
+                self._mine.add(number)
+                self.end(number, "FAILED", f"its process died {tries} times without finishing an epoch")
+        self.commit()
+
+    def _known(self, number: int) -> bool:
+        return number < len(self.history) and self.history.trials[number].status != "CLAIMED"
+
+    # A trial's life.
+
+    def claim(self, most: float) -> int | None:
+        number = self.store.claim(most)
+        if number is not None:
+            self._mine.add(number)
+        return number
+
+    def release(self, number: int) -> None:
+        self.store.release(number)
+        self._mine.discard(number)
+
+    def start(self, trial: Trial) -> None:
+        """A claimed number has become a trial."""
+        self._put(trial)
+
+    def take(self, number: int) -> Trial | None:
+        """Make a paused trial one's own, standing where its last usable state is; None when somebody was faster."""
+        if not self.store.take(number):
+            return None
+        self._mine.add(number)
+        trial = self._usable(self.history.trials[number])
+        self._put(replace(trial, status="RUNNING", reason=""))
+        return self.history.trials[number]
+
+    def report(self, number: int, report: Report, state: TrainState | None) -> Trial:
+        trial = self.history.trials[number]
+        trial = replace(trial, **summarise(trial, (*trial.reports, report), self.history.objective))
+        self.history.record(trial)
+        self.store.report(number, report)
+        if state is not None:
+            self.states.put(number, state)
+            self.states.keep(number, self._needed(trial))
+        return trial
+
+    def pause(self, number: int, reason: str = "") -> None:
+        self.states.flush(number)
+        self._put(replace(self.history.trials[number], status="PAUSED", reason=reason))
+        self._mine.discard(number)
+
+    def end(self, number: int, status: Status, reason: str = "", detail: str = "", seconds: float = 0.0) -> Trial:
+        trial = self.history.trials[number]
+        trial = replace(trial, status=status, reason=reason, detail=detail, seconds=trial.seconds + seconds)
+        self._put(trial)
+        self._mine.discard(number)
+        self._admit(trial)
+        if number not in self._dropped and self.states.hold_values(number):
+            spoken = self.history.objective.pick(trial.reports)
+            self.states.keep(number, self._wanted_of(number) | ({spoken.epoch} if spoken else set()))
+            self.states.flush(number)
+        elif number not in self._dropped:
+            self.states.keep(number, ())
+        return trial
+
+    def commit(self) -> list[int]:
+        """Make everything written so far last. Returns one's own trials that another process has taken over."""
+        lost = self.store.commit()
+        for number in lost:
+            log.warning("trial %d was taken over by another process; what was trained here of it is dropped", number)
+            self._mine.discard(number)
+        self._drop()
+        if time.monotonic() - self._flushed > self._checkpoint:
+            self.flush()
+        return lost
+
+    def flush(self) -> None:
+        """Write the states of one's own live trials to the disk."""
+        for number in self._mine:
+            self.states.flush(number)
+        self._flushed = time.monotonic()
+
+    def want(self, wanted: Iterable[tuple[int, int]]) -> None:
+        """The (trial, epoch) states that a scheduler may still need."""
+        before, self._wanted = self._wanted, set(wanted)
+        best = {number for _, number in self._kept}
+        for number in {number for number, _ in before - self._wanted} - best:
+            trial = self.history.trials[number]
+            self.states.keep(number, self._wanted_of(number) if trial.ended else self._needed(trial))
+
+    def state(self, number: int) -> TrainState | None:
+        """Where a trial goes on from: None for its start."""
+        trial = self.history.trials[number]
+        if trial.parent is not None and trial.epochs == trial.parent[1]:
+            return self.states.get(*trial.parent)
+        return self.states.get(number, trial.epochs) if trial.epochs else None
+
+    # Inside.
+
+    def _put(self, trial: Trial) -> None:
+        self.store.put(trial)
+        self.history.record(trial)
+
+    def _needed(self, trial: Trial) -> set[int]:
+        """Epochs of a live trial whose states are needed: the last, the one that speaks for it, and those wanted."""
+        spoken = self.history.objective.pick(trial.reports)
+        return self._wanted_of(trial.number) | ({trial.epochs} if spoken is None else {trial.epochs, spoken.epoch})
+
+    def _wanted_of(self, number: int) -> set[int]:
+        return {epoch for wanted, epoch in self._wanted if wanted == number} if self._wanted else set()
+
+    def _usable(self, trial: Trial) -> Trial:
+        """`trial` as of the last epoch whose states are all there; its reports after that are trained again."""
+        kept, objective = self.states.epochs(trial.number), self.history.objective
+        reports = list(trial.reports)
+        while reports:
+            cut = replace(trial, **summarise(trial, reports, objective))
+            if kept.issuperset({cut.epochs, *self._speaking(cut)}):
+                break
+            reports.pop()
+        cut = replace(trial, **summarise(trial, reports, objective))
+        if len(reports) < len(trial.reports):
+            self.store.forget(trial.number, after=cut.epochs)
+        return cut
+
+    def _speaking(self, trial: Trial) -> set[int]:
+        spoken = self.history.objective.pick(trial.reports)
+        return {spoken.epoch} if spoken else set()
+
+    def _admit(self, trial: Trial) -> None:
+        """Enter an ended trial among the best, and note whose states are not needed any more."""
+        if self.history.objective.several:
+            front = {t.number for t in self.history.front}
+            self._dropped += [n for n in {trial.number, *(n for _, n in self._kept)} if n not in front]
+            self._kept = [(0.0, number) for number in sorted(front)]
+            return
+        cost = self.history.cost(trial)
+        if not math.isfinite(cost):
+            self._dropped.append(trial.number)
+            return
+        bisect.insort(self._kept, (cost, trial.number))
+        self._dropped += [number for _, number in self._kept[self._keep :]]
+        del self._kept[self._keep :]
+
+    def _drop(self) -> None:
+        for number in self._dropped:
+            self.states.keep(number, self._wanted_of(number))
+        self._dropped.clear()

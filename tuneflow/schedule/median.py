@@ -1,0 +1,58 @@
+"""The median stopping rule."""
+
+import numpy as np
+
+from tuneflow.schedule.halving import cost_at
+from tuneflow.schedule.scheduler import Continue, Decision, Scheduler, Start, Stop
+from tuneflow.space import SearchSpace
+from tuneflow.trial import History, Trial
+
+
+class Median(Scheduler):
+    """Trains every trial to its full length, unless at some epoch it is worse than most of the others were.
+
+    A trial stops when its score so far is worse than the median of the mean scores that the ended trials had up to
+    the same epoch.
+
+    Args:
+        trials: how many trials must have come as far before any is stopped.
+        epochs: how many epochs every trial is given in any case.
+
+    Source: Golovin et al., Google Vizier, KDD 2017, section 3.2.2.
+    """
+
+    def __init__(self, trials: int = 5, epochs: int = 1) -> None:
+        for name, value in (("trials", trials), ("epochs", epochs)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"Median: {name} needs to be a whole number >= 1, got {value!r}.")
+        self.trials, self.epochs = trials, epochs
+
+    def check(self, history: History) -> None:
+        if history.objective.several:
+            raise ValueError("Median: compares trials by one objective, got several; use tn.Full().")
+
+    def next(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Decision:
+        for trial in (*history.running, *history.paused):
+            reason = self._reason(history, trial) if self.epochs <= trial.epochs < history.epochs else ""
+            if reason:
+                return Stop(trial.number, reason)
+        if history.paused:
+            return Continue(history.paused[0].number, history.epochs)
+        return Start(history.epochs)
+
+    def _reason(self, history: History, trial: Trial) -> str:
+        """Why `trial` should stop now; empty when it should go on."""
+        epoch = trial.epochs
+        others = [t for t in history.finished if t.number != trial.number and t.epochs >= epoch]
+        if len(others) < self.trials:
+            return ""
+        own = cost_at(history, trial, epoch)
+        means = np.array([_mean_cost(history, other, epoch) for other in others])
+        if not own > np.median(means):
+            return ""
+        return f"worse than {int((means < own).sum())} of {len(others)} at epoch {epoch}"
+
+
+def _mean_cost(history: History, trial: Trial, epoch: int) -> float:
+    costs = [history.objective.cost(report.metrics) for report in trial.reports if report.epoch <= epoch]
+    return float(np.mean(costs)) if costs else np.inf

@@ -1,0 +1,77 @@
+"""The code of the README and of the documentation runs, and prints what they say it prints.
+
+The python blocks of a page run in order and in one namespace, as a script. A text block is the output of the python
+block before it. `<!-- not run: reason -->` or `<!-- not compared: reason -->` on the line above a block excepts it.
+"""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import tuneflow as tn
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(
+    r"^(?:<!-- not (?P<excepted>run|compared): [^\n]+ -->\n)?```(?P<kind>python|text)\n(?P<body>.*?)^```$", re.M | re.S
+)
+SHORTER = {"trials=32": "trials=2", "epochs=10": "epochs=1"}
+COMMANDS = [
+    "python -m pip install -c constraints.txt . && python -m tuneflow demo",
+    'python -m pip install -c constraints.txt -e ".[dev]" && python -m pytest',
+]
+
+
+def run(page, block, namespace):
+    """What the python `block` of `page` prints; its tracebacks show the lines of the page."""
+    code = block["body"]
+    for long, short in SHORTER.items():
+        code = code.replace(long, short)
+    above = page.read_text()[: block.start("body")].count("\n")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile("\n" * above + code, str(page), "exec"), namespace)
+    return printed.getvalue()
+
+
+@pytest.fixture
+def one_thread():
+    """Small networks train many times slower on several threads where the cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("page", [p for p in PAGES if "```python" in p.read_text()], ids=lambda page: page.name)
+def test_code_of_a_page_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace, printed = {"__name__": "__main__"}, ""
+    for block in BLOCK.finditer(page.read_text()):
+        if block["excepted"]:
+            continue
+        if block["kind"] == "python":
+            printed = run(page, block, namespace)
+        else:
+            assert block["body"] == printed
+
+
+def test_readme_sets_up_within_30_lines_and_ends_within_150():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert set(COMMANDS) <= set(lines[:30])
+    assert len(lines) <= 150
+
+
+def test_every_public_name_is_in_the_reference():
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    assert [name for name in tn.__all__ if f"tuneflow.{name}" not in reference] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_gives_tuneflow_the_name_of_another_library(page):
+    assert "import tuneflow as tf" not in page.read_text()

@@ -26,8 +26,9 @@ ROOMS = [
     ["train"],
     ["execute"],
     ["store"],
-    ["fingerprint", "result"],
-    ["study"],
+    ["fingerprint", "ledger", "interrupt", "result"],
+    ["study", "archive"],
+    ["optimise", "testing"],
     ["demo", "__init__"],
     ["__main__"],
 ]

@@ -1,8 +1,13 @@
 """tuneflow: tuning for deep learning that owns the model and the training."""
 
+import logging as _logging
+
 from tuneflow import data, errors, metrics, seeds
+from tuneflow.archive import Archive
+from tuneflow.archive import Archive as open
 from tuneflow.data import Data
 from tuneflow.model import Model
+from tuneflow.optimise import maximize, minimize
 from tuneflow.parameters import Choice, Constant, Float, Int
 from tuneflow.result import Result, load
 from tuneflow.runtime import Runtime
@@ -18,12 +23,16 @@ from tuneflow.space import SearchSpace, call
 from tuneflow.study import Study
 from tuneflow.train import rates
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.loop import loop
 from tuneflow.train.patience import Patience
 from tuneflow.train.trainer import Trainer
 from tuneflow.trial import History, Report, Trial
 from tuneflow.version import __version__
 
+_logging.getLogger("tuneflow").addHandler(_logging.NullHandler())
+
 __all__ = [
+    "Archive",
     "Choice",
     "Constant",
     "Continue",
@@ -59,7 +68,11 @@ __all__ = [
     "data",
     "errors",
     "load",
+    "loop",
+    "maximize",
     "metrics",
+    "minimize",
+    "open",
     "rates",
     "seeds",
 ]

@@ -1,4 +1,4 @@
-"""The command line: python -m tuneflow demo."""
+"""The command line: python -m tuneflow demo | show | export."""
 
 import argparse
 import sys
@@ -30,6 +30,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m tuneflow", description="Tuning for deep learning on PyTorch.")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_demo(commands)
+    add_show(commands)
+    add_export(commands)
     return top
 
 
@@ -47,6 +49,35 @@ def run_demo(options: argparse.Namespace) -> None:
     from tuneflow.demo import demo  # only now, so that other commands do not pay for it
 
     demo(options.folder, options.trials, options.epochs, options.seed)
+
+
+def add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "print the best trials of a study's folder"
+    command = commands.add_parser("show", help=text, description=text)
+    command.add_argument("folder", help="where the study is kept")
+    command.add_argument("--trials", type=positive, default=20, help="how many; default %(default)s")
+    command.set_defaults(run=run_show)
+
+
+def run_show(options: argparse.Namespace) -> None:
+    from tuneflow.archive import Archive
+
+    print(Archive(options.folder).table(options.trials))
+
+
+def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "print a study's folder as JSON lines: what it was made with, then every trial with its reports"
+    command = commands.add_parser("export", help=text, description=text)
+    command.add_argument("folder", help="where the study is kept")
+    command.add_argument("--jsonl", action="store_true", required=True, help="the format; the only one so far")
+    command.set_defaults(run=run_export)
+
+
+def run_export(options: argparse.Namespace) -> None:
+    from tuneflow.archive import Archive
+
+    for line in Archive(options.folder).lines():
+        print(line)
 
 
 def positive(text: str) -> int:

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from tuneflow.errors import listed
+from tuneflow.loaders import Batch as Batch
+from tuneflow.loaders import Items, Loaded, warn_of_settings
 from tuneflow.runtime import mapped
 from tuneflow.seeds import torch_stream
 
-Batch = tuple[Any, Any]
 BLOCK = 64 * 2**20  # bytes gathered at once when the order is shuffled
 
 
@@ -62,12 +63,13 @@ class Data:
 
     def __getitem__(self, rows: Any) -> Data:
         """The given rows: a slice, a sequence of row numbers, or a boolean mask."""
-        if isinstance(rows, int):
+        if isinstance(rows, int | np.integer):
             raise TypeError(
                 f"Data: rows are taken with a slice or a list, got {rows}; data[{rows}:{rows + 1}] is one row."
             )
         if not isinstance(rows, slice):
             rows = torch.as_tensor(rows)
+            rows = rows.long() if rows.numel() == 0 else rows
         return Data(mapped(lambda t: t[rows], self.inputs), mapped(lambda t: t[rows], self.targets))
 
     def split(self, *shares: float, seed: int = 0) -> list[Data]:
@@ -110,51 +112,35 @@ class Data:
         return sha.hexdigest()[:16]
 
 
-class Items:
-    """A map-style torch Dataset: its items are fetched by number and collated, batch by batch.
-
-    Transforms that draw from the global generators are repeatable, since those are seeded at the start
-    of every epoch.
-    """
-
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        self.dataset = dataset
-        if len(self) == 0:
-            raise ValueError(f"{type(dataset).__name__}: needs at least one item, got 0.")
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
-
-    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
-        """As Data.batches."""
-        rows = range(len(self)) if order is None else order.tolist()
-        for start in range(0, len(rows), size):
-            inputs, targets = default_collate([self.dataset[i] for i in rows[start : start + size]])
-            yield inputs, targets
-
-    def digest(self) -> str:
-        return f"{type(self.dataset).__name__}, {len(self)} items"
+Source = Data | Items | Loaded
 
 
-Source = Data | Items
-
-
-def as_source(data: Any, what: str) -> Source:
+def as_source(data: Any, what: str, batch_size: int | None = None) -> Source:
     """What a Trainer was given as data, in a form that it can take batches from.
 
     Args:
         what: opens the message, such as `Trainer: train`.
+        batch_size: the Trainer's, to warn of a DataLoader that has another; None for no warning.
     """
-    if isinstance(data, Data | Items):
+    if isinstance(data, Data | Items | Loaded):
         return data
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         return Data(*data.tensors)
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         return Items(data)
+    if isinstance(data, DataLoader):
+        try:
+            loaded = Loaded(data)
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from None
+        if batch_size is not None:
+            warn_of_settings(data, batch_size, what)
+        return loaded
     if isinstance(data, tuple) and len(data) == 2:
         return Data(*data)
     raise TypeError(
-        f"{what} needs a tn.Data, a pair (inputs, targets) or a map-style torch Dataset, got {type(data).__name__}."
+        f"{what} needs a tn.Data, a pair (inputs, targets), a map-style torch Dataset or a DataLoader of one, got"
+        f" {type(data).__name__}."
     )
 
 
@@ -205,13 +191,16 @@ def fashion_mnist(folder: str | Path = FASHION_FOLDER, valid: int = 10_000) -> t
 
 def read_idx(path: Path) -> np.ndarray:
     """An array of unsigned bytes in the IDX format, gzipped: shape as the file's header says."""
-    with gzip.open(path, "rb") as file:
-        content = file.read()
-    zero, kind, dimensions = struct.unpack(">HBB", content[:4])
-    if zero != 0 or kind != 8:
-        raise ValueError(f"{path}: not an IDX file of unsigned bytes (starts with {content[:4].hex()}).")
-    shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape).copy()
+    try:
+        with gzip.open(path, "rb") as file:
+            content = file.read()
+        zero, kind, dimensions = struct.unpack(">HBB", content[:4])
+        if zero != 0 or kind != 8:
+            raise ValueError(f"starts with {content[:4].hex()}")
+        shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape).copy()
+    except (ValueError, struct.error, EOFError, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path}: not an IDX file of unsigned bytes, or damaged ({error}).") from None
 
 
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32)
@@ -221,6 +210,8 @@ def _tensors(values: Any) -> Any:
     """Arrays and lists as tensors, floats in torch's default dtype; tuples and dicts element by element."""
     if isinstance(values, dict):
         return {key: _tensors(value) for key, value in values.items()}
+    if isinstance(values, tuple) and hasattr(values, "_fields"):
+        return type(values)(*(_tensors(value) for value in values))
     if isinstance(values, tuple) or (
         isinstance(values, list) and values and isinstance(values[0], Tensor | np.ndarray)
     ):

@@ -1,13 +1,15 @@
 """Metrics, and how far a measured number can be trusted.
 
 A metric is any callable `(outputs, targets) -> number`, or `-> one number per example`, shape (n,): then
-the mean is reported together with its standard error.
+the mean is reported together with its standard error. An object with `update`, `compute` and `reset`, as torchmetrics
+has them, is a metric too.
 """
 
 import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -30,6 +32,8 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
         right = ((outputs.flatten() > 0) == (targets.flatten() > 0.5)) & finite.flatten()
     else:
         classes = targets.argmax(1) if targets.shape == outputs.shape and targets.is_floating_point() else targets
+        if classes.shape != (*outputs.shape[:1], *outputs.shape[2:]):
+            raise ValueError(f"accuracy: shapes {tuple(outputs.shape)} and {tuple(targets.shape)} do not fit")
         right = (outputs.argmax(1) == classes) & finite.all(1)
     return right.float().flatten(1).mean(1) if right.ndim > 1 else right.float()
 
@@ -43,6 +47,96 @@ def mae(outputs: Tensor, targets: Tensor) -> Tensor:
         .reshape(len(targets), -1)
         .mean(1)
     )
+
+
+def top_k(k: int) -> Metric:
+    """A metric: 1 where the target class is among the `k` largest outputs, else 0, shape (n,) float.
+
+    Outputs and targets are as for `accuracy`, targets as class numbers; `top_k(1)` is `accuracy`. Among equal outputs
+    the earlier class comes first. Outputs that are not finite count as wrong.
+
+    Raises:
+        ValueError: k < 1 here; k not below the number of outputs when the metric is used.
+
+    Example:
+        >>> top_k(2)(torch.tensor([[0.1, 0.7, 0.2]] * 3), torch.tensor([0, 1, 2]))
+        tensor([0., 1., 1.])
+    """
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ValueError(f"top_k: k needs to be a whole number >= 1, got {k!r}.")
+    return partial(_among_largest, k)
+
+
+def _among_largest(k: int, outputs: Tensor, targets: Tensor) -> Tensor:
+    if outputs.ndim < 2 or outputs.shape[1] <= k or targets.shape != (*outputs.shape[:1], *outputs.shape[2:]):
+        raise ValueError(
+            f"top_k: k={k} needs outputs of shape (n, more than {k}, ...) and class numbers of shape (n, ...), got"
+            f" {tuple(outputs.shape)} and {tuple(targets.shape)}."
+        )
+    wanted = targets.long().unsqueeze(1)
+    own = outputs.gather(1, wanted)
+    numbers = torch.arange(outputs.shape[1], device=outputs.device).reshape(-1, *[1] * (outputs.ndim - 2))
+    before = (outputs > own) | ((outputs == own) & (numbers < wanted))
+    right = (before.sum(1) < k) & torch.isfinite(outputs).all(1)
+    return right.float().flatten(1).mean(1) if right.ndim > 1 else right.float()
+
+
+def rmse(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Root of the mean squared error over all numbers: a scalar. Outputs (n, 1) are read as (n,)."""
+    return (outputs.reshape(targets.shape).double() - targets).square().mean().sqrt()
+
+
+def r2(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Share of the targets' variance that the outputs explain, over all rows: a scalar, at best 1.
+
+    1 minus the squared errors over the squared distances from the targets' mean; for targets of several numbers the
+    mean over these. Where a target is constant, 1 if it is met exactly, else 0.
+
+    Args:
+        outputs, targets: shape (n, ...) alike; outputs (n, 1) are read as (n,).
+    """
+    wanted = targets.reshape(len(targets), -1).double()
+    missed = (outputs.reshape(wanted.shape).double() - wanted).square().sum(0)
+    spread = (wanted - wanted.mean(0)).square().sum(0)
+    constant = (wanted == wanted[:1]).all(0)
+    share = 1 - missed / torch.where(constant, 1.0, spread)
+    return torch.where(constant, (missed == 0).to(share.dtype), share).mean()
+
+
+def as_metric(metric: Any) -> Metric:
+    """`metric` as a callable `(outputs, targets)`; see `Accumulated` for objects that are updated.
+
+    Raises:
+        TypeError: it is neither, or a class where an instance is needed.
+    """
+    if all(callable(getattr(metric, name, None)) for name in ("update", "compute", "reset")):
+        if isinstance(metric, type):
+            raise TypeError(f"needs an instance, got the class {metric.__name__}; add parentheses.")
+        return metric if isinstance(metric, Accumulated) else Accumulated(metric)
+    if not callable(metric):
+        raise TypeError(f"needs to be callable, or to have update, compute and reset, got {metric!r}.")
+    return metric  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Accumulated:
+    """An object with `update(outputs, targets)`, `compute()` and `reset()`, as a metric.
+
+    Each call works on a fresh copy, on the outputs' device: the object that was given stays as it is.
+    """
+
+    metric: Any
+
+    def __call__(self, outputs: Any, targets: Any) -> Any:
+        fresh = copy.deepcopy(self.metric)
+        fresh.reset()
+        if hasattr(fresh, "to") and isinstance(outputs, Tensor):
+            fresh = fresh.to(outputs.device)
+        fresh.update(outputs, targets)
+        result = fresh.compute()
+        if isinstance(result, Tensor) and result.numel() != 1:
+            raise TypeError(f"compute() needs to return one number, got shape {tuple(result.shape)}")
+        return result
 
 
 class Measured(NamedTuple):

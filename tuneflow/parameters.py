@@ -9,7 +9,8 @@ import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from decimal import Decimal
+from functools import cached_property, partial
 from typing import Any
 
 from tuneflow.errors import listed, warn
@@ -79,9 +80,13 @@ class Float(Parameter):
         step = _number(what, "step", self.step)
         if step <= 0:
             raise ValueError(f"{what}: step needs to be > 0, got step={self.step}; drop step for a continuous range.")
+        if (high - low) / step > EXACT:
+            raise ValueError(
+                f"{what}: step={self.step} makes more than 2**53 values; drop step for a continuous range."
+            )
         count = math.floor((high - low) / step + 1e-9)
-        top = _tidy(low + count * step)
-        if not math.isclose(top, high, rel_tol=1e-9, abs_tol=1e-12):
+        top = _stepped(low, count, step)
+        if abs(top - high) > 1e-6 * step:
             _warn_high(what, low, high, step, top)
         return Float(low, top, False, step)
 
@@ -105,7 +110,7 @@ class Float(Parameter):
         if self.low == self.high:
             return self.low
         if self.step is not None:
-            return _tidy(self.low + _cell(unit, self.levels) * self.step)
+            return _stepped(self.low, _cell(unit, self.levels), self.step)
         if self.log:
             ratio = self.high / self.low
             value: float = self.low * ratio**unit if math.isfinite(ratio) else self.low ** (1 - unit) * self.high**unit
@@ -119,7 +124,7 @@ class Float(Parameter):
         if number is None or not self.low - slack <= number <= self.high + slack:
             raise ValueError(f"needs a number from {self.low} to {self.high}, got {value!r}")
         if self.step is not None:
-            near = _tidy(self.low + round((number - self.low) / self.step) * self.step)
+            near = _stepped(self.low, round((number - self.low) / self.step), self.step)
             if abs(near - number) > 1e-6 * self.step:
                 raise ValueError(f"goes in steps of {self.step} from {self.low}, got {value!r}; try {near}")
             return near
@@ -127,12 +132,13 @@ class Float(Parameter):
 
     def grid(self, points: int) -> list[float]:
         if self.step is not None:
-            return [_tidy(self.low + i * self.step) for i in _spread(int(self.levels), points)]
+            return [_stepped(self.low, i, self.step) for i in _spread(int(self.levels), points)]
         if self.low == self.high:
             return [self.low]
         if points == 1:
             return [self.from_unit(0.5)]
-        return [_tidy(self.from_unit(i / (points - 1))) for i in range(points)]
+        inner = [_tidy(self.from_unit(i / (points - 1))) for i in range(1, points - 1)]
+        return [self.low, *inner, self.high]
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "float", "low": self.low, "high": self.high, "log": self.log, "step": self.step}
@@ -159,11 +165,11 @@ class Int(Parameter):
     def named(self, name: str) -> "Int":
         what = f'Int "{name}"'
         for word, bound in (("low", self.low), ("high", self.high)):
+            if isinstance(bound, int) and abs(bound) > EXACT:
+                raise ValueError(f"{what}: is exact only up to 2**53, got {word}={bound}; use a log Float.")
             number = _number(what, word, bound)
             if number != math.floor(number):
                 raise ValueError(f"{what}: needs whole bounds, got {word}={bound}; use tn.Float for a real range.")
-            if abs(int(bound)) > EXACT:
-                raise ValueError(f"{what}: is exact only up to 2**53, got {word}={bound}; use a log Float.")
         _bounds(what, self.low, self.high, self.log, self.step, tiny="1")
         low, high = int(self.low), int(self.high)
         if self.step is None or self.step == 1:
@@ -202,17 +208,19 @@ class Int(Parameter):
         if number is None or number != math.floor(number) or not self.low <= number <= self.high:
             raise ValueError(f"needs a whole number from {self.low} to {self.high}, got {value!r}")
         whole = int(value)
+        if not self.low <= whole <= self.high:
+            raise ValueError(f"needs a whole number from {self.low} to {self.high}, got {value!r}")
         if (whole - self.low) % (self.step or 1):
             raise ValueError(f"goes in steps of {self.step} from {self.low}, got {value!r}")
         return whole
 
     def grid(self, points: int) -> list[int]:
-        if not self.log:
+        if not self.log or points >= self.levels:
             return [self.low + i * (self.step or 1) for i in _spread(int(self.levels), points)]
         if points == 1:
             return [self.from_unit(0.5)]
         ratio = self.high / self.low
-        values = (round(self.low * ratio ** (i / (points - 1))) for i in range(min(points, int(self.levels))))
+        values = (round(self.low * ratio ** (i / (points - 1))) for i in range(points))
         return list(dict.fromkeys(min(max(v, self.low), self.high) for v in values))
 
     def to_json(self) -> dict[str, Any]:
@@ -257,10 +265,15 @@ class Choice(Parameter):
         if isinstance(self.options, Mapping):
             for label in self.options:
                 check_name(label, f"{what}: a label")
+            for label, option in self.options.items():
+                if isinstance(option, Parameter):
+                    raise TypeError(
+                        f"{what}: option {label!r} is {option!r}, which only tn.call or tn.SearchSpace can hold."
+                    )
             return replace(self, options=dict(self.options))
         for place, value in enumerate(self.options):
             _check_plain(what, place, value)
-        checked = replace(self, options=list(self.options))
+        checked = replace(self, options=[_bare(v) for v in self.options])
         if len(checked._places) < len(self.options):
             seen: set[str] = set()
             twice = next(v for v in self.options if _key(v) in seen or seen.add(_key(v)))  # type: ignore[func-returns-value]
@@ -293,7 +306,7 @@ class Choice(Parameter):
     def cast(self, value: Value) -> Value:
         try:
             return self.values[self._places[_key(value)]]
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             raise ValueError(f"needs one of {listed(map(repr, self.values))}, got {value!r}") from None
 
     def grid(self, points: int) -> list[Value]:
@@ -321,7 +334,7 @@ class Constant(Parameter):
 
     def named(self, name: str) -> "Constant":
         _check_plain(f'Constant "{name}"', None, self.value)
-        return self
+        return Constant(_bare(self.value))
 
     def to_unit(self, value: Any) -> float:
         return 0.5
@@ -330,7 +343,11 @@ class Constant(Parameter):
         return self.value
 
     def cast(self, value: Value) -> Value:
-        if _key(value) != _key(self.value):
+        try:
+            same = _key(value) == _key(self.value)
+        except (TypeError, ValueError):
+            same = False
+        if not same:
             raise ValueError(f"is the constant {self.value!r}, got {value!r}")
         return self.value
 
@@ -364,7 +381,11 @@ def _bounds(what: str, low: Any, high: Any, log: bool, step: Any, tiny: str) -> 
 def _number(what: str, word: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{what}: {word} needs to be a number, got {word}={value!r}.")
-    if not math.isfinite(value):
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:
+        finite = False
+    if not finite:
         raise ValueError(f"{what}: {word} needs to be finite, got {word}={value}; choose a bound.")
     return float(value)
 
@@ -376,7 +397,7 @@ def _warn_high(what: str, low: Any, high: Any, step: Any, top: Any) -> None:
 
 def _real(value: Any) -> float | None:
     """`value` as a float where it is a finite number (NumPy's and torch's scalars too), else None."""
-    if isinstance(value, bool | str) or type(value).__name__ == "bool":
+    if isinstance(value, bool | str | bytes) or "bool" in str(getattr(value, "dtype", type(value).__name__)):
         return None
     try:
         number = float(value)
@@ -389,8 +410,12 @@ def _cell(unit: float, count: float) -> int:
     return min(int(unit * count), int(count) - 1)
 
 
+def _stepped(low: float, count: int, step: float) -> float:
+    """Low + count * step as a decimal, free of rounding: 0.3, not 0.30000000000000004."""
+    return float(Decimal(repr(low)) + count * Decimal(repr(step)))
+
+
 def _tidy(value: float) -> float:
-    """Free of the rounding of low + k * step: 0.3, not 0.30000000000000004."""
     return float(f"{value:.12g}")
 
 
@@ -409,7 +434,14 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
-    return value.item() if hasattr(value, "item") and not isinstance(value, str) else value
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
+def _bare(value: Any) -> Any:
+    """`value` without NumPy's and torch's scalars; tuples stay."""
+    if isinstance(value, list | tuple):
+        return type(value)(_bare(v) for v in value)
+    return _plain(value) if not isinstance(value, dict) else {k: _bare(v) for k, v in value.items()}
 
 
 def _key(value: Any) -> str:
@@ -435,6 +467,11 @@ def _check_plain(what: str, place: int | None, value: Any) -> None:
 def object_repr(value: Any) -> str:
     if isinstance(value, Callable) and not isinstance(value, Parameter) and hasattr(value, "__qualname__"):  # type: ignore[arg-type]
         return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, partial):
+        words = [*map(object_repr, value.args), *(f"{k}={object_repr(v)}" for k, v in value.keywords.items())]
+        return f"partial({', '.join([object_repr(value.func), *words])})"
+    if getattr(type(value), "__repr__", None) is object.__repr__:
+        return f"{type(value).__module__}.{type(value).__qualname__}"
     return repr(value)
 
 

@@ -22,6 +22,7 @@ from tuneflow.space import SearchSpace
 from tuneflow.store.states import States, write_bytes
 from tuneflow.train.evaluate import Ready
 from tuneflow.train.job import Job
+from tuneflow.train.replicas import Replicated
 from tuneflow.train.trainer import Trainer
 from tuneflow.trial import Trial
 from tuneflow.version import __version__
@@ -127,12 +128,13 @@ class Result(Trial):
             data: as a Trainer's `valid`, not normalised: the model does that itself.
         """
         origin = self._from
-        if not isinstance(origin.trainer, Trainer):
-            raise StudyError(f"{type(origin.trainer).__name__} has no metrics to test with; use model() and your own.")
+        trainer = origin.trainer.trainer if isinstance(origin.trainer, Replicated) else origin.trainer
+        if not isinstance(trainer, Trainer):
+            raise StudyError(f"{type(trainer).__name__} has no metrics to test with; use model() and your own.")
         source = Ready(as_source(data, "test: data"), origin.job.runtime, None)
         module = self.model()
         with torch.no_grad(), origin.job.runtime.active():
-            measured = origin.trainer.configured(origin.job.config).evaluate(module, source)
+            measured = trainer.configured(origin.job.config).evaluate(module, source)
         return Scores({name: estimate(value) for name, value in measured.items()})
 
     def save(self, path: str | Path) -> None:

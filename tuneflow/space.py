@@ -89,7 +89,7 @@ class SearchSpace:
         {'model': {'width': 20}, 'lr': 0.1}
     """
 
-    def __init__(self, **entries: Any) -> None:
+    def __init__(self, /, **entries: Any) -> None:
         self.entries = entries
         planter = _Planter()
         self._root = _Group(planter.group(entries, (), ()))
@@ -230,7 +230,11 @@ class GridPoints(Sequence[Config]):
         self._root = space._root
         wanted: dict[int, Any] = {}
         if isinstance(points, Mapping):
-            wanted = {space.find(name): values for name, values in points.items()}
+            for name, values in points.items():
+                place = space.find(name)
+                if place in wanted:
+                    raise ValueError(f'grid of "{space.names[place]}": is given twice, as {name!r} too; remove one.')
+                wanted[place] = values
         rest = 5 if isinstance(points, Mapping) else points
         self.values = [_grid_values(axis, wanted.get(i, rest)) for i, axis in enumerate(space.coordinates)]
         self.total: int = self._root.count(self.values)
@@ -262,9 +266,13 @@ def _grid_values(axis: Coordinate, wanted: Any) -> list[Any]:
     if not wanted:
         raise ValueError(f"{what}: needs at least one value, got {wanted!r}; leave the name out for 5 points.")
     try:
-        return [axis.parameter.cast(value) for value in wanted]
+        values = [axis.parameter.cast(value) for value in wanted]
     except ValueError as error:
         raise ValueError(f"{what}: {error}.") from None
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise ValueError(f"{what}: needs different values, got {value!r} twice; remove one.")
+    return values
 
 
 class _Node:
@@ -377,7 +385,7 @@ class _Branch(_Node):
 
     def cast(self, part: Any, name: str) -> Any:
         label, settings = _split(part)
-        self.leaf.cast(label, name)
+        label = self.leaf.cast(label, name)
         if label in self.branches:
             return {label: self.branches[label].cast(settings, f"{name}.{label}")}
         if settings:

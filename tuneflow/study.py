@@ -30,7 +30,10 @@ from tuneflow.store.sqlite import Durable, SqliteStore
 from tuneflow.store.states import States
 from tuneflow.store.store import Store
 from tuneflow.train.check import check_space
+from tuneflow.train.hidden import check_loop
 from tuneflow.train.job import Job
+from tuneflow.train.loop import Loop
+from tuneflow.train.replicas import Replicated
 from tuneflow.train.trainer import Trainer, whole
 from tuneflow.trial import History, Objective, Report, Slice, Trial, Trials
 from tuneflow.version import __version__
@@ -105,7 +108,8 @@ class Study:
         self.seed, self.paired, self.progress = seed, paired, progress
         self.callbacks = list(callbacks)
         self._check_kinds()
-        self.trainer: Any = trainer
+        replicas = whole("Study", "replicas", replicas)
+        self.trainer: Any = trainer if replicas == 1 or trainer is None else Replicated(trainer, replicas)
         self.objective = _objective(maximize, minimize, at, self.trainer)
         self.searcher.check(space)
         if isinstance(trainer, Trainer):
@@ -254,6 +258,8 @@ class Study:
         """
         most, left, deadline = self._limits(trials, epochs, seconds)
         self._failures, self._total = 0, most
+        if isinstance(self.trainer, Loop) and not len(self.history):
+            self._check_loop(self.trainer)
         self._ledger.recover()
         executor = self.runtime.executor()
         with Interrupts() as interrupts:
@@ -268,6 +274,11 @@ class Study:
             finally:
                 executor.close()
                 self._pause("interrupted" if interrupts.wanted is not None else "")
+
+    def _check_loop(self, loop: Loop) -> None:
+        """Train two epochs of every branch of the space, at once and in pieces, before trial 0."""
+        for config in self.space.examples():
+            check_loop(loop, Job(None, self.space.resolve(config), self.runtime, self.seed))
 
     def _limits(self, trials: int | None, epochs: int | None, seconds: float | None) -> tuple[float, float, float]:
         if self.trainer is None:
@@ -288,7 +299,7 @@ class Study:
             decision = self._decision(most)
             if isinstance(decision, Stop):
                 self._stop(decision, executor)
-            elif not executor.free or not self._submit_for(decision, executor, most):
+            elif not executor.free or not self._submit_for(decision, executor, most) or not executor.free:
                 return
 
     def _decision(self, most: float) -> Decision:
@@ -393,13 +404,17 @@ class Study:
 
     def _end(self, number: int, status: Any, reason: str = "", detail: str = "", seconds: float = 0.0) -> None:
         trial = self._ledger.end(number, status, reason, detail, seconds)
-        if self.progress:
-            print(_line(trial, self.objective, self._total), file=sys.stderr, flush=True)
-        log.info("%s", _line(trial, self.objective, self._total))
+        if self.progress or log.isEnabledFor(logging.INFO):
+            self._announce(_line(trial, self.objective, self._total))
         self._call(trial)
         self._failures = self._failures + 1 if status == "FAILED" else 0
         if self._failures >= FAILURES:
             raise StudyError(f"{FAILURES} trials in a row failed, the last with {reason}\n{detail}".rstrip())
+
+    def _announce(self, line: str) -> None:
+        if self.progress:
+            print(line, file=sys.stderr, flush=True)
+        log.info("%s", line)
 
     def _call(self, trial: Trial) -> None:
         for callback in self.callbacks:

@@ -9,39 +9,21 @@ import time
 
 import optuna
 from side_by_side import ratio, times
-from torch import nn
 
 import tuneflow as tn
 
 
-class Nothing(tn.Trainer):
-    """Reports a number computed from the configuration; trains nothing."""
-
-    def __init__(self):
-        super().__init__(([[0.0]], [0.0]), ([[0.0]], [0.0]), loss=nn.MSELoss(), optimizer=list, epochs=1)
-
-    def init(self, job):
-        return tn.TrainState(0, {})
-
-    def advance(self, job, state, until):
-        x, y = job.config["model"]["x"], job.config["model"]["y"]
-        yield tn.TrainState(1, {}), tn.Report(1, {"loss": (x - 1) ** 2 + y**2})
+def bowl(x, y):
+    return (x - 1) ** 2 + y**2
 
 
-def nothing(x=0.0, y=0.0):
-    return nn.Identity()
-
-
-def ours(trials):
-    space = tn.SearchSpace(model={"x": tn.Float(-5, 5), "y": tn.Float(-5, 5)})
-    study = tn.Study(model=tn.Model(nothing), trainer=Nothing(), space=space, progress=False)
-    study.run(trials=trials)
-    return study
+def ours(trials, **settings):
+    return tn.minimize(bowl, tn.SearchSpace(x=tn.Float(-5, 5), y=tn.Float(-5, 5)), trials=trials, **settings)
 
 
 def theirs(trials):
     def objective(trial):
-        return (trial.suggest_float("x", -5, 5) - 1) ** 2 + trial.suggest_float("y", -5, 5) ** 2
+        return bowl(trial.suggest_float("x", -5, 5), trial.suggest_float("y", -5, 5))
 
     optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).optimize(objective, n_trials=trials)
 

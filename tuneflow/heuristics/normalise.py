@@ -1,5 +1,6 @@
 """Input normalisation: mean 0 and standard deviation 1 over the training examples."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -79,13 +80,14 @@ def fit(batches: Iterable[Any]) -> Normaliser | None:
     if count == 0:
         return None
     std = (square / count).sqrt()
+    std = torch.where(std > 1e-8 * mean.abs(), std, 0.0)
     if dimensions == 2 and _alike(std):
         std = (std.square().mean() + (mean - mean.mean()).square().mean()).sqrt().reshape(1, 1)
         mean = mean.mean().reshape(1, 1)
     standard = bool((mean.abs() <= CLOSE).all()) and bool(((std - 1).abs() <= CLOSE).all())
     if standard and not is_byte:
         return None
-    std = torch.where(std > 1e-8 * (mean.abs() + 1), std, 1.0)
+    std = torch.where(std > 0, std, 1.0)
     dtype = torch.get_default_dtype()
     return Normaliser(mean.to(dtype), std.to(dtype))
 
@@ -111,11 +113,14 @@ def starts_normalised(module: nn.Module, inputs: Any) -> bool:
     leaves = [m for m in module.modules() if not list(m.children())]
     hooks = [leaf.register_forward_pre_hook(note) for leaf in leaves]
     modes = [(m, m.training) for m in module.modules()]
+    buffers = [(b, b.clone()) for b in module.buffers()]
     try:
         module.eval()
         with torch.no_grad():
             module(inputs)
     finally:
+        for buffer, before in buffers:
+            buffer.copy_(before)
         for layer, mode in modes:
             layer.training = mode
         for hook in hooks:
@@ -137,5 +142,5 @@ def _alike(std: Tensor) -> bool:
     varying = std[std > 0]
     if len(varying) == 0:
         return True
-    low, high = torch.quantile(varying, torch.tensor([0.1, 0.9], dtype=varying.dtype))
-    return bool(high <= 10 * low)
+    low, high = torch.quantile(varying.log(), torch.tensor([0.1, 0.9], dtype=varying.dtype))
+    return bool(high <= low + math.log(10))

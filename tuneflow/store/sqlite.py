@@ -172,7 +172,7 @@ class SqliteStore:
             packed = json.dumps([[r.epoch, r.metrics, r.errors, r.seconds] for r in trial.reports])
             metrics, errors = json.dumps(trial.metrics), json.dumps(trial.errors)
             self._pending = [p for p in self._pending if p[0] != number or "INTO report" not in p[2]]
-            self._later(None, "DELETE FROM report WHERE trial = ?", (number,))
+            self.forget(number, after=-1)
         owner = self._owner if trial.status == "RUNNING" else None
         self._later(
             number,
@@ -198,7 +198,9 @@ class SqliteStore:
         )
 
     def forget(self, number: int, after: int) -> None:
-        self._later(None, "DELETE FROM report WHERE trial = ? AND epoch > ?", (number, after))
+        mine = "EXISTS (SELECT 1 FROM trial WHERE number = ? AND owner = ?)"
+        row = (number, after, number, self._owner)
+        self._later(None, f"DELETE FROM report WHERE trial = ? AND epoch > ? AND {mine}", row)
 
     def commit(self) -> list[int]:
         self._flush()

@@ -1,41 +1,181 @@
-"""What can be checked before trial 0: that every branch of the space fits, and can be built."""
+"""The dry run before trial 0: every branch of the space fits, can be built, and takes a few steps as training would."""
 
-from collections.abc import Mapping
+import copy
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
-from tuneflow.errors import did_you_mean, listed
+from tuneflow.data import Source
+from tuneflow.errors import Diverged, did_you_mean, listed
 from tuneflow.model import Model
 from tuneflow.runtime import Runtime
+from tuneflow.seeds import seeded_globals
 from tuneflow.signature import check_complete, check_keywords
 from tuneflow.space import SearchSpace
-from tuneflow.train.job import Job
+from tuneflow.train.job import Job, TrainState
+from tuneflow.train.roundtrip import check_round_trip
+from tuneflow.train.rows import Part, check_finite, few, part_of
+from tuneflow.train.run import Run
+from tuneflow.train.step import check_step
 from tuneflow.train.trainer import Trainer
 
 SECTIONS = ("model", "optimizer", "loss", "augment", "trainer")
+ROWS = 32  # of the batch that is looked at
+SMALL, LARGE = 8, 256  # rows of each of the two batches that are trained on; where the first do not do, the second
 
 
 def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Runtime) -> None:
-    """Raise unless the sections of `space` fit what they are for; build one configuration of each branch.
+    """Raise unless the space fits and one configuration of each branch trains: on a few rows, for a few steps.
+
+    The steps are taken by a copy of the trainer, on copies of rows, on one thread; trainer, data and the global
+    generators are left as they were. Finite numbers and the range of class numbers are checked over all rows of a
+    Data, and over 64 of a Dataset.
 
     Raises:
-        ValueError: a section is not known, or a configuration cannot be built.
-        TypeError: a section holds an argument that its callable does not take, or lacks one it needs.
+        ValueError: a section is not known, the data, shapes or numbers do not fit, or a state does not survive being
+            written and read.
+        TypeError: a section holds an argument that its callable does not take, or lacks one it needs; a dtype or a kind
+            of object does not fit.
     """
     for name in space.entries:
         if name not in SECTIONS:
             raise ValueError(
                 f'the space has a section "{name}".{did_you_mean(name, SECTIONS)} Sections are {listed(SECTIONS)}.'
             )
-    for config in space.examples():
-        resolved = space.resolve(config)
-        check_sections(resolved, model, trainer)
-        trainer.configured(resolved)
+    quiet = copy.copy(runtime)
+    quiet.threads = 1
+    with quiet.active(), seeded_globals(0, "check", device=quiet.device):
+        parts = [part_of(trainer.train, "train"), part_of(trainer.valid, "valid")]
+        for part in parts:
+            check_finite(part)
+        for config in space.examples():
+            resolved = space.resolve(config)
+            check_sections(resolved, model, trainer)
+            try:
+                check_configuration(Job(model, resolved, quiet), trainer, parts)
+            except (ValueError, TypeError) as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"configuration {config}: {error}") from error
+
+
+def check_configuration(job: Job, trainer: Trainer, parts: list[Part]) -> None:
+    """Raise unless `trainer` can train this configuration; see `check_space`."""
+    made = _small(trainer, ROWS).configured(job.config)
+    plain = replace(job, config={"model": job.config.get("model", {})})  # the rest of it is in `made`
+    module = _built(plain)
+    _check_new(module, _built(plain))
+    with _eagerly():
+        check_step(made, plain, module, parts)
+        del module
+        _check_training(trainer, job, plain, made.batch_size)
+
+
+def _check_training(trainer: Trainer, job: Job, plain: Job, batch_size: int) -> None:
+    """`check_training` of small batches and, where these do not do, of larger ones: a loss may need them."""
+    for size in sorted({min(SMALL, batch_size), min(LARGE, batch_size)}):
         try:
-            trainer.init(Job(model, resolved, runtime))
+            check_training(_small(trainer, 2 * size).configured(job.config), plain, trainer.valid, size)
+            return
         except Exception as error:
-            raise ValueError(f"the configuration {config} cannot be built: {type(error).__name__}: {error}") from error
+            problem = error
+    if isinstance(problem, ValueError | TypeError):
+        raise problem
+    where = "".join(f"{note}: " for note in getattr(problem, "__notes__", ()))
+    raise ValueError(f"training fails: {where}{type(problem).__name__}: {problem}") from problem
+
+
+def check_training(trainer: Trainer, job: Job, valid: Source, size: int) -> None:
+    """Raise unless two epochs in batches of `size` rows can be trained, and interrupted.
+
+    Args:
+        trainer: configured, and of few rows.
+        valid: the whole validation part, for a metric that cannot do with few.
+    """
+    trainer.batch_size = size
+    run = _run(trainer, job)
+    check_optimizer(run.optimizer)
+    try:
+        run.evaluate(0)
+    except Diverged:
+        pass
+    except Exception:
+        trainer.valid = valid
+        _run(trainer, job).evaluate(0)
+
+    def restored(state: TrainState) -> TrainState:
+        other = _run(trainer, job)
+        other.restore(state)
+        return other.state(state.epoch)
+
+    check_round_trip(trainer, job, restored, dict(run.module.named_buffers()), min(2, trainer.epochs))
+
+
+def _small(trainer: Trainer, rows: int) -> Trainer:
+    """A copy of `trainer`, of all that it holds, with at most so many rows of its data."""
+    train, valid = few(trainer.train, rows), few(trainer.valid, SMALL)
+    try:
+        small = copy.deepcopy(trainer, {id(trainer.train): train, id(trainer.valid): valid})
+    except Exception:  # it holds something that cannot be copied, such as a lock
+        small = copy.copy(trainer)
+    small.train, small.valid, small._prepared = train, valid, {}
+    return small
+
+
+def _built(job: Job) -> nn.Module:
+    with _building(), job.at_work("init", 0):
+        if job.model is None:
+            raise TypeError("a Trainer needs a model")
+        return job.runtime.place(job.model.build(job.config))
+
+
+def _run(trainer: Trainer, job: Job) -> Run:
+    with _building():
+        return Run(trainer.configured(job.config), job)
+
+
+def _eagerly() -> AbstractContextManager[Any]:
+    """Within the block compiled modules run as they are written: nothing is compiled for a few steps."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+@contextmanager
+def _building() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"cannot be built: {type(error).__name__}: {error}") from error
+
+
+def _check_new(module: nn.Module, other: nn.Module) -> None:
+    """Raise ValueError where two calls of the builder gave the same parameters."""
+    there = {id(p) for p in module.parameters()}
+    shared = [name for name, p in other.named_parameters() if id(p) in there and p.requires_grad]
+    if shared:
+        raise ValueError(
+            f'the builder needs to make a new module in each call, got the same parameter "{shared[0]}" twice; make the'
+            " module inside the builder, or return copy.deepcopy(module)."
+        )
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
+    """Raise TypeError for an optimizer that a plain training step does not do for."""
+    name = type(optimizer).__name__
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise TypeError(
+            f"optimizer {name} needs a closure that computes the loss again, and a training step has none; take one"
+            " that does without, such as torch.optim.SGD or Adam."
+        )
+    if isinstance(optimizer, torch.optim.SparseAdam):
+        raise TypeError(
+            f"optimizer {name} takes sparse gradients only; take torch.optim.Adam, and Embedding(sparse=False)."
+        )
 
 
 def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) -> None:

@@ -140,6 +140,9 @@ class Trainer:
                 measured[name] = measure(metric(outputs, targets))
             except TypeError as error:
                 raise TypeError(f'metric "{name}": {error}') from None
+            except Exception as error:
+                error.add_note(f'metric "{name}"')
+                raise
         return measured
 
     def _mean_loss(self, module: nn.Module, data: Ready | Source) -> float:

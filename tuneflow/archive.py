@@ -1,0 +1,119 @@
+"""Archive: a study's folder, read without the code that made it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tuneflow.errors import StoreError
+from tuneflow.space import SearchSpace
+from tuneflow.store.sqlite import SqliteStore
+from tuneflow.trial import History, Objective, Trial, Trials, summarise
+
+
+class Archive:
+    """What a study's folder holds: trials, history and the facts that it was made with. Nothing is changed.
+
+    Objects behind labels are known by their names only, so there is no model to be had; for that make the Study again.
+
+    Attributes:
+        folder: where it lies.
+        facts: what the study was made with, as JSON.
+        space: its search space, with names for objects.
+        history: its trials in columns.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        path = self.folder / "study.sqlite"
+        if not path.is_file():
+            raise StoreError(f"{folder}: holds no study (there is no {path.name} in it).")
+        store = SqliteStore(path)
+        try:
+            facts = store.facts
+            if facts is None:
+                raise StoreError(f"{folder}: the study in it was never made; remove the folder.")
+            self.facts: dict[str, Any] = facts
+            self.space = SearchSpace.from_json(facts["space"])
+            goals = tuple((metric, way == "maximize") for metric, way in facts["objective"]["goals"].items())
+            self.history = History(
+                self.space, Objective(goals, facts["objective"]["at"]), facts["seed"], facts["epochs"]
+            )
+            for trial in store.changes():
+                self.history.record(self._summarised(trial))
+        finally:
+            store.close()
+
+    def _summarised(self, trial: Trial) -> Trial:
+        if trial.ended or not trial.reports:
+            return trial
+        known = summarise(trial, trial.reports, self.history.objective)
+        return Trial(trial.number, trial.config, trial.status, trial.reason, **known, parent=trial.parent)
+
+    @property
+    def trials(self) -> Trials:
+        """Every trial, by number."""
+        return self.history.trials
+
+    @property
+    def best(self) -> Trial:
+        """The finished trial with the best score; see History.best."""
+        return self.history.best
+
+    @property
+    def front(self) -> list[Trial]:
+        """The finished trials that no other one beats in every objective."""
+        return self.history.front
+
+    def __repr__(self) -> str:
+        return f"Archive({self.folder}: {len(self.history.finished)} of {len(self.trials)} trials ended)"
+
+    def lines(self) -> Iterator[str]:
+        """The study as JSON lines: its facts first, then a line for each trial with all its reports."""
+        yield json.dumps({"study": self.facts})
+        for trial in self.trials:
+            reports = [{"epoch": r.epoch, **dict(r.metrics), "seconds": r.seconds} for r in trial.reports]
+            yield json.dumps(
+                {
+                    "number": trial.number,
+                    "status": trial.status,
+                    "reason": trial.reason,
+                    "config": trial.config,
+                    "metrics": dict(trial.metrics),
+                    "errors": dict(trial.errors),
+                    "epochs": trial.epochs,
+                    "seconds": trial.seconds,
+                    "parent": trial.parent,
+                    "reports": reports,
+                }
+            )
+
+    def table(self, most: int = 20) -> str:
+        """The best trials as text, the best first, with what they were made of."""
+        objective = self.history.objective
+        scored = [t for t in self.history.finished if t.metrics and t.status not in ("DIVERGED", "FAILED")]
+        ranked = sorted(scored, key=lambda t: (objective.costs(t.metrics), t.number))
+        head = ["trial", "status", *(metric for metric, _ in objective.goals), "epochs", "seconds", *self.space.names]
+        rows = [head, *(self._row(trial) for trial in ranked[:most])]
+        wide = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        text = ["  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True)).rstrip() for row in rows]
+        counts = {s: sum(t.status == s for t in self.trials) for s in dict.fromkeys(t.status for t in self.trials)}
+        tally = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no trials"
+        more = f", the best {most} shown" if len(ranked) > most else ""
+        return "\n".join([f"{self.folder}: {tally}{more}", *text])
+
+    def _row(self, trial: Trial) -> list[str]:
+        scores = [f"{trial.metrics[metric]:.4f}" for metric, _ in self.history.objective.goals]
+        settings = [_setting(trial.config, axis.path) for axis in self.space.coordinates]
+        return [str(trial.number), trial.status, *scores, str(trial.epochs), f"{trial.seconds:.1f}", *settings]
+
+
+def _setting(config: Any, path: tuple[str, ...]) -> str:
+    """What a configuration holds at a coordinate: a number, a label, or nothing where it is not active."""
+    for name in path:
+        if not isinstance(config, dict) or name not in config:
+            return "-"
+        config = config[name]
+    if isinstance(config, dict) and len(config) == 1:
+        config = next(iter(config))
+    return f"{config:.4g}" if isinstance(config, float) else str(config)

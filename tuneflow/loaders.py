@@ -1,0 +1,166 @@
+"""Sources that fetch their rows: a torch Dataset, item by item, and a torch DataLoader, rebuilt with our own order."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    default_collate,
+)
+
+from tuneflow.seeds import digest
+
+Batch = tuple[Any, Any]
+
+
+class Items:
+    """A map-style torch Dataset: its items are fetched by number and collated, batch by batch.
+
+    Transforms that draw from the global generators are repeatable, since those are seeded at the start
+    of every epoch.
+    """
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+        _check_items(dataset)
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
+        """As Data.batches."""
+        rows = range(len(self)) if order is None else order.tolist()
+        for start in range(0, len(rows), size):
+            yield _pair(default_collate([self.dataset[i] for i in rows[start : start + size]]), self.dataset)
+
+    def rows(self, numbers: list[int]) -> "Items":
+        """The rows of these numbers."""
+        return Items(Subset(self.dataset, numbers))
+
+    def digest(self) -> str:
+        return f"{type(self.dataset).__name__}, {len(self)} items"
+
+
+class Loaded:
+    """What a torch DataLoader loads, in batches and an order of ours, so that an epoch can be replayed.
+
+    Dataset, collate_fn, workers and pinned memory are the loader's. Its batch size, shuffling and generator are not
+    used; its workers live for one epoch. They are seeded from torch's global generator, which is itself seeded at the
+    start of every epoch: random transforms are repeatable, for one number of workers.
+
+    Raises:
+        ValueError: the loader has no rows to put in another order, or a way of its own to pick them.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        _check_loader(loader)
+        self.dataset = loader.dataset
+        _check_items(self.dataset)
+        self._settings: dict[str, Any] = {
+            "collate_fn": loader.collate_fn,
+            "num_workers": loader.num_workers,
+            "pin_memory": loader.pin_memory and torch.accelerator.is_available(),
+            "worker_init_fn": loader.worker_init_fn,
+            "multiprocessing_context": loader.multiprocessing_context,
+            "timeout": loader.timeout,
+            "prefetch_factor": loader.prefetch_factor,
+        }
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
+        """As Data.batches; draws once from torch's global generator."""
+        seed = int(torch.empty((), dtype=torch.int64).random_())
+        generator = torch.Generator().manual_seed(digest(seed, "workers") & (2**63 - 1))
+        rows = range(len(self)) if order is None else order.tolist()
+        loader = DataLoader(self.dataset, size, sampler=rows, generator=generator, **self._settings)
+        for batch in loader:
+            yield _pair(batch, self.dataset)
+
+    def rows(self, numbers: list[int]) -> "Loaded":
+        """The rows of these numbers, loaded in this process."""
+        return Loaded(DataLoader(Subset(self.dataset, numbers), collate_fn=self._settings["collate_fn"]))
+
+    def digest(self) -> str:
+        return f"{type(self.dataset).__name__}, {len(self)} items"
+
+
+def warn_of_settings(loader: DataLoader[Any], batch_size: int, what: str) -> None:
+    """Warn once of what a training loader says about batches that a Trainer decides otherwise."""
+    ignored = []
+    if loader.batch_size != batch_size:
+        ignored.append(f"batch_size={loader.batch_size}")
+    if loader.drop_last and len(loader.dataset) % batch_size:  # type: ignore[arg-type]
+        ignored.append("drop_last=True")
+    if ignored:
+        warnings.warn(
+            f"{what}: the DataLoader's {' and '.join(ignored)} is not used; the Trainer makes batches of"
+            f" batch_size={batch_size}, the last one shorter. Give the size that you want to the Trainer.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _check_loader(loader: DataLoader[Any]) -> None:
+    """Raise ValueError unless the loader can be rebuilt with an order from outside."""
+    sampler = loader.sampler
+    if isinstance(loader.dataset, IterableDataset):
+        found = f"DataLoader: needs rows with numbers, got an IterableDataset ({type(loader.dataset).__name__})"
+        way = "give a map-style Dataset, or read it once into a tn.Data"
+    elif type(loader).__iter__ is not DataLoader.__iter__:
+        found = f"DataLoader: cannot be rebuilt, got the subclass {type(loader).__name__} with an __iter__ of its own"
+        way = "do that work in the Dataset or in collate_fn"
+    elif loader.batch_sampler is None:
+        found = "DataLoader: needs a Dataset of single rows, got batch_size=None, a Dataset that makes batches itself"
+        way = "let the Dataset return one row at a time, or read it once into a tn.Data"
+    elif loader.batch_size is None or type(loader.batch_sampler) is not BatchSampler:
+        found = f"DataLoader: order and batches are the Trainer's, got batch_sampler={_name(loader.batch_sampler)}"
+        way = "leave it out"
+    elif type(sampler) not in (RandomSampler, SequentialSampler):
+        found = f"DataLoader: the order of rows is the Trainer's, got sampler={_name(sampler)}"
+        way = "leave it out; unequal classes are weighted in the loss, as by nn.CrossEntropyLoss(weight=...)"
+    elif isinstance(sampler, RandomSampler) and (
+        sampler.replacement or sampler.num_samples != len(sampler.data_source)
+    ):
+        found = (
+            "DataLoader: an epoch is every row once, got RandomSampler(replacement="
+            f"{sampler.replacement}, num_samples={sampler.num_samples})"
+        )
+        way = "use shuffle=True"
+    else:
+        return
+    raise ValueError(f"{found}; {way}.")
+
+
+def _name(thing: Any) -> str:
+    return type(thing).__name__
+
+
+def _check_items(dataset: Dataset[Any]) -> None:
+    try:
+        count = len(dataset)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"{_name(dataset)}: needs a length; give it a method __len__.") from None
+    if count == 0:
+        raise ValueError(f"{_name(dataset)}: needs at least one item, got 0.")
+
+
+def _pair(batch: Any, dataset: Dataset[Any]) -> Batch:
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        size = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
+        raise ValueError(
+            f"{_name(dataset)}: a row needs to be a pair (inputs, targets), got {_name(batch)}{size}; several inputs"
+            " go into one tuple or dict."
+        )
+    inputs, targets = batch
+    return inputs, targets

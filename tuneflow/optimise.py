@@ -1,0 +1,98 @@
+"""tn.minimize and tn.maximize: a plain function, tuned in one call."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tuneflow.result import Result
+from tuneflow.runtime import Runtime
+from tuneflow.schedule.scheduler import Scheduler
+from tuneflow.search.searcher import Searcher
+from tuneflow.signature import check_complete, check_keywords
+from tuneflow.space import SearchSpace
+from tuneflow.study import Study
+from tuneflow.train.function import Function
+
+
+def minimize(
+    f: Callable[..., Any],
+    space: SearchSpace,
+    *,
+    trials: int,
+    metric: str = "value",
+    searcher: Searcher | None = None,
+    scheduler: Scheduler | None = None,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    runtime: Runtime | None = None,
+    progress: bool = False,
+) -> Result:
+    """The trial with the smallest value of `f`, which is called with the names of `space` as keyword arguments.
+
+    Args:
+        f: returns a number; or a dict of numbers, of which `metric` counts.
+        trials: how many in all; with a folder, those of earlier calls included.
+        searcher, scheduler, folder, seed, runtime, progress: as Study's.
+
+    Raises:
+        TypeError: `f` does not take the space's names.
+        StudyError: five calls in a row failed.
+
+    Example:
+        >>> from tuneflow import Float
+        >>> best = minimize(lambda x: (x - 1) ** 2, SearchSpace(x=Float(-5, 5)), trials=50)
+        >>> abs(best.config["x"] - 1) < 0.5
+        True
+    """
+    study = _study(f, space, searcher, scheduler, folder, seed, runtime, progress, minimize=metric)
+    study.run(trials=trials)
+    return study.best
+
+
+def maximize(
+    f: Callable[..., Any],
+    space: SearchSpace,
+    *,
+    trials: int,
+    metric: str = "value",
+    searcher: Searcher | None = None,
+    scheduler: Scheduler | None = None,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    runtime: Runtime | None = None,
+    progress: bool = False,
+) -> Result:
+    """The trial with the largest value of `f`; as `minimize` in all else."""
+    study = _study(f, space, searcher, scheduler, folder, seed, runtime, progress, maximize=metric)
+    study.run(trials=trials)
+    return study.best
+
+
+def _study(
+    f: Callable[..., Any],
+    space: SearchSpace,
+    searcher: Searcher | None,
+    scheduler: Scheduler | None,
+    folder: str | Path | None,
+    seed: int,
+    runtime: Runtime | None,
+    progress: bool,
+    maximize: str | None = None,
+    minimize: str | None = None,
+) -> Study:
+    trainer = Function(f)
+    if isinstance(space, SearchSpace):
+        check_keywords(f, space.entries, "space")
+        check_complete(f, space.entries, "space")
+    return Study(
+        space=space,
+        trainer=trainer,
+        searcher=searcher,
+        scheduler=scheduler,
+        folder=folder,
+        seed=seed,
+        runtime=runtime,
+        progress=progress,
+        maximize=maximize,
+        minimize=minimize,
+    )

@@ -1,0 +1,350 @@
+"""Checks for those who write plug-ins: what every searcher, scheduler, trainer, executor and store has to keep.
+
+Each raises AssertionError with what was broken. tuneflow's own pass them.
+"""
+
+import dataclasses
+import io
+import math
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tuneflow.errors import Diverged
+from tuneflow.execute.executor import Ended, Executor, Reported, Trains
+from tuneflow.parameters import Choice, Float, Int
+from tuneflow.runtime import Runtime
+from tuneflow.schedule.scheduler import Continue, Fork, Scheduler, Start, Stop, Wait
+from tuneflow.search.searcher import Searcher
+from tuneflow.seeds import stream
+from tuneflow.space import Config, SearchSpace
+from tuneflow.store.store import Store
+from tuneflow.train.job import Job, TrainState, copied
+from tuneflow.trial import History, Objective, Report, Slice, Status, Trial
+
+SPACES: dict[str, Callable[[], SearchSpace]] = {
+    "one dimension": lambda: SearchSpace(x=Float(-1.0, 1.0)),
+    "sections": lambda: SearchSpace(
+        model={"width": Int(4, 64, log=True)}, optimizer={"lr": Float(1e-4, 1.0, log=True)}
+    ),
+    "discrete": lambda: SearchSpace(a=Int(0, 9), b=Choice(["x", "y", "z"]), c=Choice([1, 2, 4], ordered=True)),
+    "conditional": lambda: SearchSpace(
+        kind=Choice({"a": SearchSpace(p=Float(0.0, 1.0), q=Int(1, 5)), "b": SearchSpace(r=Float(1e-3, 1.0, log=True))})
+    ),
+    "thirty dimensions": lambda: SearchSpace(**{f"x{i}": Float(0.0, 1.0) for i in range(30)}),
+}
+
+
+def check_searcher(make: Callable[[], Searcher], trials: int = 12) -> None:
+    """A searcher proposes what the space allows, from the history and its rng alone.
+
+    Over several kinds of space, with scores that are good, equal, diverged and failed: a fresh searcher proposes what
+    the kept one does; proposals pass the space's cast; the seed is obeyed (unless the searcher ends by itself, as a
+    grid); the global generators and the history are left alone.
+
+    Args:
+        make: returns a new searcher, configured alike each time.
+    """
+    for name, space in SPACES.items():
+        first = _proposals(make, space(), 0, trials, name)
+        _require(first == _proposals(make, space(), 0, trials, name), name, "the same seed gave other proposals")
+        other = _proposals(make, space(), 1, trials, name)
+        _require(make().ends or first != other, name, "another seed gave the same proposals: the rng is not used")
+
+
+def _proposals(make: Callable[[], Searcher], space: SearchSpace, seed: int, trials: int, name: str) -> list[Any]:
+    kept, history = make(), History(space, Objective((("loss", False),)), seed, 1)
+    try:
+        kept.check(space)
+    except ValueError:
+        return []
+    proposals = []
+    for number in range(trials):
+        with _untouched(name):
+            config = kept.suggest(space, history, stream(seed, "search", number))
+            fresh = make().suggest(space, history, stream(seed, "search", number))
+        _require(len(history) == number, name, "the history was changed")
+        _require(config == fresh, name, f"a fresh searcher proposed {fresh} for trial {number}, the kept one {config}")
+        if config is None:
+            break
+        _require(space.cast(config) == config, name, f"{config} is not what the space's cast makes of it")
+        proposals.append(config)
+        history.record(_result(number, config, space))
+    return proposals
+
+
+def _result(number: int, config: Config, space: SearchSpace) -> Trial:
+    """A made-up result: mostly a bowl around the middle; now and then diverged, failed, or equal to others."""
+    if number % 5 == 3:
+        return Trial(number, config, "DIVERGED" if number % 2 else "FAILED", "made up")
+    loss = 1.0 if number % 4 == 2 else float(np.nansum((space.to_unit(config) - 0.5) ** 2))
+    return Trial(number, config, "DONE", metrics={"loss": loss}, epochs=1, reports=(Report(1, {"loss": loss}),))
+
+
+def check_scheduler(make: Callable[[], Scheduler], trials: int = 9, epochs: int = 9) -> None:
+    """A scheduler decides what can be done, from the history and its rng alone, until every trial has ended.
+
+    Runs a made-up study of `trials` trials, two at a time: a fresh scheduler decides what the kept one does; only
+    paused trials are continued, and further than they are; only live ones are stopped; the study comes to its end.
+
+    Args:
+        make: returns a new scheduler, configured alike each time.
+    """
+    space, objective = SearchSpace(x=Float(0.0, 1.0)), Objective((("loss", False),))
+    history, kept, until = History(space, objective, 0, epochs), make(), dict[int, int]()
+    kept.check(history)
+    for _ in range(50 * trials * epochs):
+        history.remaining = trials - len(history)
+        with _untouched("scheduler"):
+            rng = [stream(0, "schedule", len(history), len(history.finished)) for _ in range(2)]
+            decision, fresh = kept.next(space, history, rng[0]), make().next(space, history, rng[1])
+        _require(decision == fresh, "scheduler", f"a fresh scheduler decided {fresh}, the kept one {decision}")
+        if not _carry_out(decision, history, until) and not _train(history, until):
+            break
+    else:
+        raise AssertionError("scheduler: the study never came to its end")
+    left = [trial.number for trial in history.trials if not trial.ended]
+    _require(not left, "scheduler", f"trials {left} never ended")
+    _require(len(history) == trials, "scheduler", f"only {len(history)} of {trials} trials were started")
+
+
+def _carry_out(decision: Any, history: History, until: dict[int, int]) -> bool:
+    """Do what was decided; False when it is to wait, or there is no worker or no trial left for it."""
+    if isinstance(decision, Stop):
+        trial = history.trials[decision.trial]
+        _require(not trial.ended, "scheduler", f"{decision} stops a trial that has ended")
+        until.pop(trial.number, None)
+        history.record(dataclasses.replace(trial, status="STOPPED", reason=decision.reason))
+        return True
+    if len(until) >= 2 or isinstance(decision, Wait):
+        return False
+    if isinstance(decision, Continue):
+        trial = history.trials[decision.trial]
+        _require(trial.status == "PAUSED", "scheduler", f"{decision} continues a trial that is {trial.status}")
+        _require(decision.until > trial.epochs, "scheduler", f"{decision} goes no further than epoch {trial.epochs}")
+        until[trial.number] = decision.until
+        history.record(dataclasses.replace(trial, status="RUNNING"))
+        return True
+    _require(isinstance(decision, Start | Fork), "scheduler", f"{decision!r} is not a decision")
+    if history.remaining < 1:
+        return False
+    number = len(history)
+    config = {"x": (number * 0.37) % 1.0} if isinstance(decision, Start) else decision.config
+    until[number] = decision.until
+    history.record(Trial(number, config))
+    return True
+
+
+def _train(history: History, until: dict[int, int]) -> bool:
+    """One epoch of everything that runs; False when nothing does."""
+    ran = bool(until)
+    for number, end in list(until.items()):
+        trial = history.trials[number]
+        epoch = trial.epochs + 1
+        report = Report(epoch, {"loss": trial.config["x"] + 1.0 / epoch})
+        ended: Status = "DONE" if epoch == history.epochs else "PAUSED" if epoch >= end else "RUNNING"
+        if ended != "RUNNING":
+            del until[number]
+        reports = (*trial.reports, report)
+        spoken = history.objective.pick(reports)
+        metrics = spoken.metrics if spoken else {}
+        history.record(dataclasses.replace(trial, status=ended, reports=reports, epochs=epoch, metrics=metrics))
+    return ran
+
+
+def check_trainer(trainer: Trains, job: Job, epochs: int = 3) -> None:
+    """A trainer's state is a value: training in pieces, through a saved state, is training at once.
+
+    Compares states and metrics to the last bit; checks that a state is not touched by training on, holds only what
+    `torch.load(weights_only=True)` accepts, that epochs are numbered from 1, that the seed is obeyed, and that the
+    global generators are left alone.
+
+    Args:
+        job: what to train; on the CPU.
+    """
+    with _untouched("trainer"):
+        start = trainer.init(job)
+        _require(start.epoch == 0, "trainer", f"init gave a state of epoch {start.epoch}")
+        _require(_flat(start.values) == _flat(trainer.init(job).values), "trainer", "init gave another state again")
+        before = _flat(start.values)
+        whole = list(trainer.advance(job, start, epochs))
+        _require(before == _flat(start.values), "trainer", "training on changed the state that it started from")
+    _require([r.epoch for _, r in whole] == [*range(1, epochs + 1)], "trainer", "epochs are not 1, 2, 3, ...")
+    state, pieces = start, []
+    for until in range(1, epochs + 1):
+        ((state, report),) = trainer.advance(job, _through_a_file(state), until)
+        pieces.append(report.metrics)
+    _require(pieces == [r.metrics for _, r in whole], "trainer", f"in pieces it reports {pieces}, at once {whole}")
+    _require(_flat(state.values) == _flat(whole[-1][0].values), "trainer", "in pieces it comes to another state")
+    other = Job(job.model, job.config, job.runtime, job.seed + 1, job.replica, job.trial)
+    *_, (state, report) = trainer.advance(other, trainer.init(other), epochs)
+    same = _flat(state.values) == _flat(whole[-1][0].values) and report.metrics == whole[-1][1].metrics
+    _require(not same, "trainer", "another seed gave the same: the job's seed is not used")
+
+
+def _through_a_file(state: TrainState) -> TrainState:
+    buffer = io.BytesIO()
+    torch.save({"epoch": state.epoch, "values": state.values}, buffer)
+    buffer.seek(0)
+    saved = torch.load(buffer, weights_only=True)
+    return TrainState(saved["epoch"], saved["values"])
+
+
+class Counting:
+    """A trainer for checking executors: its state counts epochs; `config` says what happens at which."""
+
+    epochs = 5
+
+    def init(self, job: Job) -> TrainState:
+        return TrainState(0, {"count": torch.zeros(())})
+
+    def advance(self, job: Job, state: TrainState, until: int) -> Any:
+        values = copied(state.values)
+        for epoch in range(state.epoch + 1, until + 1):
+            if epoch == job.config.get("fail"):
+                raise RuntimeError("made up")
+            if epoch == job.config.get("diverge"):
+                raise Diverged(epoch, 1, None)
+            if epoch == job.config.get("stop"):
+                return "had enough"
+            values["count"] += 1
+            yield TrainState(epoch, copied(values)), Report(epoch, {"loss": 1.0 / epoch})
+        return ""
+
+    def module(self, job: Job, state: TrainState) -> torch.nn.Module:
+        return torch.nn.Identity()
+
+
+def check_executor(make: Callable[[], Executor], runtime: Runtime | None = None) -> None:
+    """An executor trains every slice it took, reports every epoch in order, and outlives what goes wrong in one.
+
+    Args:
+        make: returns a new executor.
+    """
+    runtime, executor, trainer = runtime or Runtime("cpu"), make(), Counting()
+    cases: list[tuple[dict[str, int], int, int, list[int], str]] = [
+        ({}, 0, 5, [1, 2, 3, 4, 5], "DONE"),
+        ({}, 2, 4, [3, 4], "DONE"),
+        ({"fail": 3}, 0, 5, [1, 2], "FAILED"),
+        ({"diverge": 1}, 0, 5, [], "DIVERGED"),
+        ({"stop": 3}, 0, 5, [1, 2], "STOPPED"),
+    ]
+    seen: dict[int, list[Any]] = {number: [] for number in range(len(cases))}
+    waiting = list(enumerate(cases))
+    try:
+        _require(executor.free > 0 and executor.busy == 0, "executor", "a new one has to be free and not busy")
+        while waiting or executor.busy:
+            while waiting and executor.free:
+                number, (config, start, until, _, _) = waiting.pop(0)
+                state = TrainState(start, {"count": torch.tensor(float(start))}) if start else None
+                executor.submit(Slice(number, start, until), trainer, Job(None, config, runtime), state)
+            for event in executor.wait():
+                seen[event.trial].append(event)
+        for number, (_, _, _, epochs, status) in enumerate(cases):
+            *reported, last = seen[number]
+            _require([e.report.epoch for e in reported] == epochs, "executor", f"epochs of {cases[number]}: {reported}")
+            _require(isinstance(last, Ended) and last.status == status, "executor", f"{cases[number]} ended as {last}")
+            counts = [float(e.state.values["count"]) for e in reported if isinstance(e, Reported)]
+            _require(counts == [float(e) for e in epochs], "executor", f"states of {cases[number]} hold {counts}")
+        executor.submit(Slice(9, 0, 5), trainer, Job(None, {}, runtime), None)
+        executor.wait()
+        executor.stop(9)
+        _require(executor.busy == 0, "executor", "a stopped slice still runs")
+    finally:
+        executor.close()
+
+
+def check_store(make: Callable[[Path], Store], path: Path) -> None:
+    """A store keeps what was committed, gives each number once, and refuses what is written of another's trial.
+
+    Args:
+        make: opens the store at a path, or makes it there.
+        path: where; nothing may be there yet.
+    """
+    one, other = make(path), make(path)
+    _require(one.describe({"seed": 1}) == {"seed": 1}, "store", "describe gives back what was described")
+    _require(other.describe({"seed": 2}) == {"seed": 1}, "store", "the first description has to stay")
+    numbers = [one.claim(math.inf), other.claim(math.inf), one.claim(math.inf), other.claim(3)]
+    _require(numbers == [0, 1, 2, None], "store", f"claims gave {numbers}, not 0, 1, 2, None")
+    seen = tuple(Report(e, {"loss": 1.0 / e, "acc": math.inf}, {"loss": 0.1}, 0.25) for e in (1, 2, 3))
+    best: dict[str, Any] = {"metrics": seen[2].metrics, "errors": seen[2].errors, "epochs": 3, "seconds": 0.75}
+    done = Trial(0, {"x": 0.1, "y": {"a": {}}}, "DONE", reports=seen, **best)
+    failed = Trial(1, {"x": 0.2, "y": None}, "FAILED", "reason", detail="detail", parent=(0, 1), epochs=1)
+    one.put(Trial(0, done.config))
+    for report in seen:
+        one.report(0, report)
+    one.put(done)
+    one.put(Trial(2, {"x": 0.3}))
+    for report in seen:
+        one.report(2, report)
+    one.forget(2, after=2)
+    _require(one.commit() == [], "store", "one's own trials were called lost")
+    other.put(failed)
+    other.put(Trial(2, {"x": 9.9}, "DONE"))
+    _require(other.commit() == [2], "store", "a write to another owner's trial was taken")
+    one.enqueue({"x": 0.4})
+    one.enqueue({"x": 0.5})
+    queued = [one.next_queued(3), one.next_queued(3), other.next_queued(4), other.next_queued(5)]
+    _require(
+        queued[0] in ({"x": 0.4}, None) and queued[2:] in ([{"x": 0.5}, None], [None, None]),
+        "store",
+        f"queue: {queued}",
+    )
+    again = make(path).changes()
+    _require([t.number for t in again] == [0, 1, 2], "store", f"after opening again there are {again}")
+    _require(_facts(again[0]) == _facts(done), "store", f"{done} came back as {again[0]}")
+    _require(_facts(again[1]) == _facts(failed), "store", f"{failed} came back as {again[1]}")
+    _require(again[2].config == {"x": 0.3} and tuple(again[2].reports) == seen[:2], "store", f"came back as {again[2]}")
+    one.put(Trial(2, {"x": 0.3}, "PAUSED", reports=seen[:2]))
+    one.commit()
+    taken = [other.take(2), one.take(2)]
+    _require(taken == [True, False], "store", f"a paused trial was taken by {taken}, not by the first alone")
+    one.close()
+    other.close()
+
+
+def _facts(trial: Trial) -> list[Any]:
+    names = ("number", "config", "status", "reason", "detail", "epochs", "seconds", "parent")
+    found = [getattr(trial, name) for name in names]
+    return [*found, dict(trial.metrics), dict(trial.errors), tuple(trial.reports)]
+
+
+def _flat(value: Any) -> list[Any]:
+    """Nested tensors and numbers as a list that `==` compares to the last bit, NaN equal to NaN."""
+    if isinstance(value, dict):
+        return [leaf for key in value for leaf in (key, *_flat(value[key]))]
+    if isinstance(value, list | tuple):
+        return [leaf for inner in value for leaf in _flat(inner)]
+    if isinstance(value, torch.Tensor):
+        return [
+            str(value.dtype),
+            tuple(value.shape),
+            value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).tolist(),
+        ]
+    return [repr(value)]
+
+
+@contextmanager
+def _untouched(what: str) -> Iterator[None]:
+    def states() -> list[Any]:
+        legacy = np.random.get_state()  # noqa: NPY002
+        return [
+            torch.get_rng_state().tolist(),
+            random.getstate(),
+            [part if isinstance(part, str | int) else repr(part) for part in legacy],
+        ]
+
+    before = states()
+    yield
+    for name, one, other in zip(("torch", "random", "numpy.random"), before, states(), strict=True):
+        _require(one == other, what, f"the global generator of {name} was used or changed")
+
+
+def _require(condition: bool, what: str, message: str) -> None:
+    if not condition:
+        raise AssertionError(f"{what}: {message}")

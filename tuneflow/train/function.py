@@ -1,0 +1,88 @@
+"""Function: a plain function as a trainer, so that `tn.minimize` and `tn.maximize` run on what studies run on."""
+
+import inspect
+import time
+from collections.abc import Callable, Generator, Mapping
+from typing import Any
+
+from torch import nn
+
+from tuneflow.errors import StudyError
+from tuneflow.signature import name_of
+from tuneflow.train.job import Job, TrainState, copied
+from tuneflow.train.reported import described, number_of, numbers_of
+from tuneflow.trial import Report
+
+
+class Function:
+    """Calls `f` with a configuration's values as keyword arguments; that is its one epoch, and it has no state.
+
+    It is called under the job's randomness: the global generators are seeded by the study's seed before, and put back
+    after.
+
+    Args:
+        f: returns a number, reported as "value", or a dict of numbers. NaN and infinity are passed on.
+
+    Raises:
+        TypeError: it cannot be called, or is a generator function.
+
+    Example:
+        >>> Function(lambda x: (x - 1) ** 2).describe()
+        {'function': '<lambda>', 'epochs': 1}
+    """
+
+    epochs = 1
+
+    def __init__(self, f: Callable[..., Any]) -> None:
+        if inspect.isgeneratorfunction(f):
+            raise TypeError(
+                f"{name_of(f)} yields; a training loop becomes a trainer by @tn.loop(epochs=...), for a tn.Study."
+            )
+        if not callable(f):
+            raise TypeError(f"a function to tune needs to be callable, got {described(f)}.")
+        self.f = f
+
+    def __repr__(self) -> str:
+        return f"Function({name_of(self.f)})"
+
+    def describe(self) -> dict[str, Any]:
+        """What scores depend on, as JSON, as far as it can be told: not the function's code."""
+        return {"function": name_of(self.f), "epochs": self.epochs}
+
+    def init(self, job: Job) -> TrainState:
+        """The state before the call: empty."""
+        return TrainState(0, {})
+
+    def advance(self, job: Job, state: TrainState, until: int) -> Generator[tuple[TrainState, Report], None, str]:
+        """Call the function, once.
+
+        Raises:
+            TypeError: what it returned is neither a number nor a dict of numbers.
+        """
+        if state.epoch < min(until, self.epochs):
+            started = time.perf_counter()
+            with job.at_work("epoch", 1):
+                metrics = self._metrics(self.f(**copied(job.config)))
+            yield TrainState(1, {}), Report(1, metrics, seconds=time.perf_counter() - started)
+        return ""
+
+    def module(self, job: Job, state: TrainState) -> nn.Module:
+        """There is none.
+
+        Raises:
+            StudyError: always.
+        """
+        raise StudyError(
+            f"{name_of(self.f)} is a plain function, so there is no model; its best arguments are in `config`."
+        )
+
+    def _metrics(self, result: Any) -> dict[str, float]:
+        if isinstance(result, Mapping):
+            return numbers_of(result, name_of(self.f))
+        number = number_of(result)
+        if number is None:
+            raise TypeError(
+                f"{name_of(self.f)} returned {described(result)}; it needs to return a number,"
+                ' or a dict of numbers such as {"loss": 0.3}.'
+            )
+        return {"value": number}

@@ -1,0 +1,163 @@
+"""The dry run of a training loop: does it hide state from `run.epochs(...)`?"""
+
+import io
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tuneflow.errors import Diverged, listed
+from tuneflow.model import tensors_of
+from tuneflow.train.job import Job, TrainState
+from tuneflow.train.loop import Loop
+from tuneflow.train.named import PLAIN, differences, restorable
+from tuneflow.train.passes import Built, Passes
+
+CLOSE = 1e-3  # how far apart two runs on an accelerator may be, as a share of a tensor's largest value
+
+
+def check_loop(loop: Loop, job: Job) -> list[str]:
+    """Raise unless `loop` trained 2 epochs at once equals 1 + 1 through a saved state.
+
+    On the CPU the two have to be equal to the last bit. On other devices, where kernels add up in an order of their
+    own, floating-point values may differ by a thousandth of a tensor's largest value. State that shows only after
+    the second epoch is not seen. Four epochs are trained (two where the loop has one), under the job's randomness.
+
+    Returns:
+        The names of the metrics that the loop reports; empty where it diverges or ends before its first report.
+
+    Raises:
+        ValueError: they differ, or the state cannot be read back; the message says what it is and how to name it.
+        TypeError, ValueError: the loop breaks another of its rules.
+    """
+    until = min(2, loop.epochs)
+    start = loop.init(job)
+    whole, pieces = _Trained(start), _Trained(start)
+    whole.on(loop, job, until)
+    for epoch in range(1, until + 1):
+        pieces.state = _read_back(loop, pieces.state)
+        pieces.on(loop, job, epoch)
+    close = 0.0 if job.runtime.device.type == "cpu" else CLOSE
+    for epoch, (one, other) in enumerate(zip(whole.epochs, pieces.epochs, strict=False), 1):
+        found = differences(one, other, close)
+        if found:
+            raise ValueError(_hidden(loop, job, epoch, found))
+    if len(whole.epochs) != len(pieces.epochs) or whole.end != pieces.end:
+        raise ValueError(_hidden(loop, job, min(len(whole.epochs), len(pieces.epochs)) + 1, ["how it ends"]))
+    return list(whole.epochs[0]["metric"]) if whole.epochs else []
+
+
+@dataclass
+class _Trained:
+    """What came of training on: metrics and state after each epoch, and how it ended."""
+
+    state: TrainState
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    end: str = ""
+
+    def on(self, loop: Loop, job: Job, until: int) -> None:
+        if self.end:
+            return
+        training = loop.advance(job, self.state, until)
+        try:
+            while True:
+                self.state, report = next(training)
+                self.epochs.append({"metric": dict(report.metrics), **self.state.values["state"]})
+        except StopIteration as stopped:
+            self.end = stopped.value
+        except Diverged as error:
+            self.end = str(error)
+
+
+def _read_back(loop: Loop, state: TrainState) -> TrainState:
+    buffer = io.BytesIO()
+    try:
+        torch.save(state.values, buffer)
+        buffer.seek(0)
+        return TrainState(state.epoch, torch.load(buffer, weights_only=True))
+    except Exception as error:  # pickle's, torch's, or an object's own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"loop {loop.name}: its state cannot be saved and read back ({reason}).") from error
+
+
+def _hidden(loop: Loop, job: Job, epoch: int, found: list[str]) -> str:
+    named, changed = _variables(loop, job)
+    objects = [name for name, value in changed.items() if restorable(value)]
+    generators = [name for name, value in changed.items() if isinstance(value, torch.Generator | np.random.Generator)]
+    numbers = [name for name in changed if name not in objects + generators]
+    words = [
+        f"loop {loop.name} hides state: 2 epochs at once and 1 + 1 through a saved state differ in epoch {epoch},"
+        f" in {listed(found)}."
+    ]
+    if objects:
+        call = ", ".join(f"{name}={name}" for name in (*named, *objects))
+        words.append(f"Not named is {listed(objects)}: write run.epochs({call}).")
+    for name in numbers:
+        words.append(f'Not named is {name}: keep it in a dict, numbers = {{"{name}": ...}}, and name that.')
+    for name in generators:
+        words.append(f'{name} draws on from epoch to epoch: make it in each pass, {name} = run.generator("{name}").')
+    if not changed:
+        words.append(
+            f"What changes from one epoch to the next has to be named in run.epochs({listed(named)}, ...), and live"
+            " inside the function; random numbers come from the global generators or run.generator(name)."
+        )
+    return " ".join(words)
+
+
+def _variables(loop: Loop, job: Job) -> tuple[list[str], dict[str, Any]]:
+    """The names in `run.epochs(...)`, and the function's own variables that an epoch changes and that are none of them.
+
+    They are read from the function's frame, of one that stands before its first pass and one at its first yield.
+    """
+    passes = Passes(loop, job, None)
+    before, after = {}, {}
+    with suppress(Exception):  # a hint for a message; what fails here has been told otherwise
+        before = _before(loop, job)
+        passes.next()
+        after = dict(getattr(passes.generator.gi_frame, "f_locals", {}))
+        passes.close()
+    known = passes.named
+    changed = {
+        name: value
+        for name, value in after.items()
+        if name in before
+        and not any(value is thing for thing in known.values())
+        and differences(_comparable(before[name]), _comparable(value))
+    }
+    return list(known), changed
+
+
+def _before(loop: Loop, job: Job) -> dict[str, Any]:
+    passes = Passes(loop, job, None, only_build=True)
+    try:
+        passes.next()
+    except Built as built:
+        frames = (frame for frame, _ in traceback.walk_tb(built.__traceback__))
+        return next(dict(frame.f_locals) for frame in frames if frame.f_code is passes.generator.gi_code)
+    return {}
+
+
+def _comparable(value: Any) -> Any:
+    """What two values of a variable, of two runs of a function, can be compared by."""
+    if isinstance(value, nn.Module):
+        return tensors_of(value)
+    if isinstance(value, torch.Generator):
+        return value.get_state()
+    if isinstance(value, np.random.Generator):
+        return repr(value.bit_generator.state)
+    if restorable(value) and not isinstance(value, Tensor | dict | list):
+        return _plain(value.state_dict())
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if isinstance(value, (Tensor, *PLAIN)) else None

@@ -1,0 +1,137 @@
+"""tn.loop: a training loop of one's own, as a trainer that stops after any epoch and goes on exactly."""
+
+import inspect
+import pickle
+from collections.abc import Callable, Generator, Iterator, Mapping
+from functools import update_wrapper
+from typing import Any
+
+from torch import nn
+
+from tuneflow.errors import StudyError
+from tuneflow.signature import name_of
+from tuneflow.train.job import Job, TrainState
+from tuneflow.train.named import Named
+from tuneflow.train.passes import Built, Passes
+from tuneflow.train.trainer import whole
+from tuneflow.trial import Report
+
+Function = Callable[[Any, Any], Iterator[Mapping[str, Any]]]
+
+
+def loop(epochs: int) -> Callable[[Function], "Loop"]:
+    """Makes a trainer of a generator function `(config, run)` that yields its metrics once per epoch.
+
+    The function builds what it trains, names in `run.epochs(...)` all that changes from one epoch to the next, and ends
+    each pass with a yield. So a trial can stop after any epoch and go on exactly, in another process too: everything
+    is built again, and what was named is restored before the first pass.
+
+    `config` is the configuration, a dict that the function may change. Where the metric "loss" is not finite, the trial
+    has diverged. `return "why"` before a yield ends the trial early, with the epochs that were yielded. What follows
+    the yield is no part of an epoch, and what follows the loop is never run.
+
+    Args:
+        epochs: the full length of a trial.
+
+    Raises:
+        TypeError: what is decorated is not a generator function of `(config, run)`.
+        ValueError: epochs is not a whole number >= 1.
+
+    Example:
+        >>> import torch
+        >>> @loop(epochs=3)
+        ... def fit(config, run):
+        ...     weight = run.place(torch.zeros(2)).requires_grad_()
+        ...     optimizer = torch.optim.SGD([weight], **config["optimizer"])
+        ...     for epoch in run.epochs(weight=weight, optimizer=optimizer):
+        ...         optimizer.zero_grad()
+        ...         loss = (weight - 1).square().sum()
+        ...         loss.backward()
+        ...         optimizer.step()
+        ...         yield {"loss": loss}
+        >>> fit
+        loop fit, 3 epochs
+    """
+    if callable(epochs):
+        raise TypeError(f"loop needs the number of epochs: write @tn.loop(epochs=10) above {name_of(epochs)}.")
+    whole("loop", "epochs", epochs)
+
+    def decorate(function: Function) -> Loop:
+        return Loop(function, epochs)
+
+    return decorate
+
+
+class Loop:
+    """A trainer around a generator function; see `loop`. It holds nothing that changes."""
+
+    def __init__(self, function: Function, epochs: int) -> None:
+        if not inspect.isgeneratorfunction(function):
+            raise TypeError(
+                f"loop needs a generator function, one that yields a dict of metrics per epoch, got {function!r}."
+            )
+        try:
+            inspect.signature(function).bind(None, None)
+        except TypeError:
+            raise TypeError(
+                f"loop {name_of(function)} needs to be a function of (config, run),"
+                f" it takes {inspect.signature(function)}."
+            ) from None
+        update_wrapper(self, function)  # type: ignore[arg-type]
+        self.function, self.epochs, self.name = function, epochs, name_of(function)
+
+    def __repr__(self) -> str:
+        return f"loop {self.name}, {self.epochs} epochs"
+
+    def __reduce__(self) -> str:
+        """By its name, as a function is: the decorated name stands for the Loop."""
+        place: str = getattr(self, "__qualname__", "<partial>")
+        if "<" in place:
+            raise pickle.PicklingError(
+                f"loop {self.name} cannot go to another process, which finds it by its name: define it with"
+                " @tn.loop at the top of a module, not inside a function."
+            )
+        return place
+
+    def describe(self) -> dict[str, Any]:
+        """What scores depend on, as JSON, as far as it can be told: not the function's code."""
+        return {"loop": self.name, "epochs": self.epochs}
+
+    def init(self, job: Job) -> TrainState:
+        """The state before the first epoch: what the function built before its loop, drawn from the job's seed."""
+        return TrainState(0, {**self._built(job, None).values(), "metrics": {}})
+
+    def advance(self, job: Job, state: TrainState, until: int) -> Generator[tuple[TrainState, Report], None, str]:
+        """As Trainer.advance; the reason is what the function returned."""
+        passes = Passes(self, job, state)
+        try:
+            for _ in range(state.epoch, min(until, self.epochs)):
+                reached = passes.next()
+                if isinstance(reached, str):
+                    return reached
+                yield reached
+        finally:
+            passes.close()
+        return ""
+
+    def module(self, job: Job, state: TrainState) -> nn.Module:
+        """The first module that the function names in `run.epochs(...)`, as it is in `state`, in evaluation mode.
+
+        Raises:
+            StudyError: it names none.
+        """
+        module = self._built(job, state).module
+        if module is None:
+            raise StudyError(f"loop {self.name} names no nn.Module in run.epochs(...), so it has no model to give.")
+        return module.eval()
+
+    def _built(self, job: Job, state: TrainState | None) -> Named:
+        """What the function names, built and restored; it is left before its first pass."""
+        passes = Passes(self, job, state, only_build=True)
+        try:
+            passes.next()
+        except Built as built:
+            return built.named
+        finally:
+            passes.close()
+        raise ValueError(f"loop {self.name}: ended before its first pass; it needs `for epoch in run.epochs(...):`.")

@@ -1,0 +1,239 @@
+"""What a training loop names as its state: saved as a value, and restored in place."""
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from tuneflow.errors import listed
+from tuneflow.model import tensors_of
+from tuneflow.train.job import copied
+
+PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)  # what torch.load(weights_only=True) reads
+GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState)
+Leaf = Callable[[Tensor], Tensor]
+
+
+class Named:
+    """Live objects by name, and the value that they have in common with a state.
+
+    A module counts with all its parameters and buffers, an optimizer or anything else that has `state_dict` and
+    `load_state_dict` with that, a tensor with its elements, and a dict or list with its contents.
+
+    Args:
+        where: opens the messages, such as `loop train_mine`.
+
+    Raises:
+        TypeError: one of them cannot be saved and restored; the message names it and says what can be done.
+    """
+
+    def __init__(self, where: str, things: Mapping[str, Any]) -> None:
+        self.things, self._where = dict(things), where
+        for name, thing in things.items():
+            if not restorable(thing):
+                raise TypeError(f"{where}: run.epochs({name}=...) cannot restore {_refusal(name, thing)}")
+        self._made = {name: _settings(thing) for name, thing in things.items()}
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The first module among them."""
+        return next((thing for thing in self.things.values() if isinstance(thing, nn.Module)), None)
+
+    def values(self) -> dict[str, Any]:
+        """Their state: nested dicts and lists of new tensors and plain values."""
+        return {"state": self._state(lambda tensor: tensor.detach().clone()), "made": copied(self._made)}
+
+    def changed_since(self, values: Mapping[str, Any]) -> list[str]:
+        """Names of what is no longer as in `values`."""
+        return differences(values["state"], self._state(lambda tensor: tensor.detach()))
+
+    def restore(self, values: Mapping[str, Any]) -> None:
+        """Give every object its state back, in place; `values` stays as it is.
+
+        What an optimizer or a learning-rate scheduler was made with otherwise than the state's, as in a fork with
+        another configuration, takes effect; a learning rate that has moved since is scaled by as much.
+
+        Raises:
+            ValueError: names or shapes are not those of the state.
+        """
+        saved, made = values["state"], values["made"]
+        if saved.keys() != self.things.keys():
+            raise ValueError(
+                f"{self._where}: the state was saved with run.epochs({listed(saved)}),"
+                f" and is to be restored into run.epochs({listed(self.things)})."
+            )
+        for name, thing in self.things.items():
+            if isinstance(thing, nn.Module):
+                self._fill(name, tensors_of(thing), saved[name])
+            elif isinstance(thing, Tensor):
+                self._fill(name, {"": thing}, {"": saved[name]})
+            elif isinstance(thing, dict | list):
+                _refill(thing, saved[name])
+            else:
+                state = saved[name]
+                if made[name] != self._made[name]:
+                    state = _remade(state, made[name], self._made[name])
+                thing.load_state_dict(copied(state))
+
+    def _state(self, leaf: Leaf) -> dict[str, Any]:
+        return {
+            name: _saved(_contents(thing), f"{self._where}: {name}", leaf, f"run.epochs({name}=...)")
+            for name, thing in self.things.items()
+        }
+
+    def _fill(self, name: str, live: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+        for key in [*live, *(key for key in saved if key not in live)]:
+            shapes = [str(tuple(side[key].shape)) if key in side else "nothing" for side in (saved, live)]
+            if shapes[0] != shapes[1]:
+                path = f"{name}.{key}" if key else name
+                raise ValueError(
+                    f'{self._where}: "{path}" is {shapes[0]} in the state and {shapes[1]} in what the loop made.'
+                )
+        with torch.no_grad():
+            for key, tensor in live.items():
+                tensor.copy_(saved[key])
+
+
+def restorable(thing: Any) -> bool:
+    """Whether a state can hold it, and give it back in place."""
+    if isinstance(thing, type):
+        return False
+    if isinstance(thing, Tensor | dict | list):
+        return True
+    return callable(getattr(thing, "state_dict", None)) and callable(getattr(thing, "load_state_dict", None))
+
+
+def differences(one: Any, other: Any, close: float = 0.0, path: str = "") -> list[str]:
+    """Paths of the leaves in which two nested values differ, such as `net.0.weight`. NaN equals NaN.
+
+    Args:
+        close: how far apart two floating-point values may be, as a share of the (largest) value; 0 for not at all.
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        pairs: Iterator[tuple[Any, Any, Any]] = (
+            (key, one.get(key, ...), other.get(key, ...)) for key in {**one, **other}
+        )
+    elif isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        pairs = ((place, *pair) for place, pair in enumerate(zip(one, other, strict=True)))
+    else:
+        return [] if _same(one, other, close) else [path]
+    return [found for key, mine, its in pairs for found in differences(mine, its, close, f"{path}.{key}".lstrip("."))]
+
+
+def _same(one: Any, other: Any, close: float) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return False
+        if torch.equal(one, other) or not (one.is_floating_point() or one.is_complex()):
+            return torch.equal(one, other)
+        same = (one == other) | (one.isnan() & other.isnan())
+        largest = one[one.isfinite()].abs().amax() if close and one.isfinite().any() else 0.0
+        return bool((same | ((one - other).abs() <= close * largest)).all())
+    if isinstance(one, Tensor) or isinstance(other, Tensor) or type(one) is not type(other):
+        return False
+    if isinstance(one, float):
+        return math.isclose(one, other, rel_tol=close) or (one != one and other != other)
+    return bool(one == other)
+
+
+def _refusal(name: str, thing: Any) -> str:
+    kind = type(thing).__name__
+    if isinstance(thing, GENERATORS):
+        return f"a {kind}: make one in each pass, with run.generator({name!r}) or from run.epoch_seed."
+    if thing is None:
+        return "None: leave out what is not there."
+    if isinstance(thing, bool | int | float | str | np.generic):
+        return f'a {kind} in place: keep it in a dict, {name} = {{"value": {thing!r}}}, and name the dict.'
+    if isinstance(thing, tuple | set | frozenset):
+        return f"a {kind} in place: name a list or a dict."
+    if isinstance(thing, np.ndarray):
+        return "a NumPy array: name a tensor, torch.from_numpy shares its memory with the array."
+    return (
+        f"a {kind}: it needs methods state_dict() and load_state_dict(state), as torch's optimizers have them;"
+        " or name the module, tensor, dict or list in it that changes."
+    )
+
+
+def _contents(thing: Any) -> Any:
+    if isinstance(thing, nn.Module):
+        return tensors_of(thing)
+    return thing if isinstance(thing, Tensor | dict | list) else thing.state_dict()
+
+
+def _saved(value: Any, path: str, leaf: Leaf, root: str) -> Any:
+    """Nested containers with `leaf` of every tensor, NumPy's scalars as Python's; what cannot be saved is named."""
+    if isinstance(value, Tensor):
+        return leaf(value)
+    if isinstance(value, Mapping):
+        made = {key: _saved(inner, f"{path}.{key}", leaf, root) for key, inner in value.items()}
+        return type(value)(made) if isinstance(value, Counter | OrderedDict) else made
+    if isinstance(value, list | tuple):
+        inner = [_saved(inner, f"{path}.{place}", leaf, root) for place, inner in enumerate(value)]
+        return inner if isinstance(value, list) else tuple(inner)
+    if isinstance(value, np.generic):
+        return value.item()
+    if not isinstance(value, PLAIN):
+        raise TypeError(
+            f"{path} is a {type(value).__name__}, and a state holds tensors and plain numbers only;"
+            f" keep a tensor or a number there, or give {root} what it stands for by a name of its own."
+        )
+    return value
+
+
+def _refill(live: Any, saved: Any) -> None:
+    """Give a dict or list the saved contents; tensors that fit are filled, so that who holds them sees it."""
+    if isinstance(live, list):
+        made = [_refilled(live[i] if i < len(live) else None, inner) for i, inner in enumerate(saved)]
+        live[:] = made
+    else:
+        filled = {key: _refilled(live.get(key), inner) for key, inner in saved.items()}
+        live.clear()
+        live.update(filled)
+
+
+def _refilled(live: Any, saved: Any) -> Any:
+    if isinstance(live, Tensor) and isinstance(saved, Tensor) and live.shape == saved.shape:
+        with torch.no_grad():
+            return live.copy_(saved)
+    if type(live) is type(saved) and isinstance(live, dict | list):
+        _refill(live, saved)
+        return live
+    return copied(saved)
+
+
+def _settings(thing: Any) -> Any:
+    """What an optimizer or scheduler was made with: the numbers in its state as it is before the first pass."""
+    if not isinstance(thing, Optimizer | LRScheduler):
+        return {}
+    return _numbers(thing.state_dict())
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_numbers(inner) for inner in value]
+    if isinstance(value, Tensor | np.generic) and math.prod(value.shape) == 1:
+        return value.item()
+    return value if isinstance(value, bool | int | float | str) else None
+
+
+def _remade(saved: Any, was: Any, now: Any, name: Any = "") -> Any:
+    """`saved` with the settings in which `now` is not `was`."""
+    if isinstance(saved, Mapping) and isinstance(was, Mapping) and isinstance(now, Mapping):
+        return {key: _remade(inner, was.get(key), now.get(key), key) for key, inner in saved.items()}
+    if isinstance(saved, list | tuple) and isinstance(was, list) and isinstance(now, list):
+        if not len(saved) == len(was) == len(now):
+            return saved
+        return type(saved)(_remade(*three, name) for three in zip(saved, was, now, strict=True))
+    if was == now or now is None:
+        return saved
+    moved = name == "lr" and was and float(saved) != was
+    value = float(saved) * (now / was) if moved else now
+    return torch.full_like(saved, value) if isinstance(saved, Tensor) else value

@@ -1,0 +1,191 @@
+"""A training loop's generator at work: one pass, one epoch, one yield."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import torch
+
+from tuneflow.errors import Diverged, listed
+from tuneflow.seeds import digest, torch_stream
+from tuneflow.train.job import Job, TrainState, copied
+from tuneflow.train.named import Named
+from tuneflow.train.reported import described, numbers_of
+from tuneflow.trial import Report
+
+if TYPE_CHECKING:
+    from tuneflow.train.loop import Loop
+
+T = TypeVar("T")
+
+
+class LoopRun:
+    """What a training loop is given beside its configuration: the device, the epochs and the randomness of one job."""
+
+    def __init__(self, loop: Loop, job: Job, start: TrainState | None, only_build: bool) -> None:
+        self._loop, self._job, self._start, self._only_build = loop, job, start, only_build
+        self._named: Named | None = None
+        self._epoch = 0  # the pass under way; 0 before the first
+        self._reached: TrainState | None = None  # where it stood at its yield
+        self._started = 0.0
+        self._seeded = ExitStack()
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the study's runtime."""
+        return self._job.runtime.device
+
+    @property
+    def epoch_seed(self) -> int:
+        """A seed below 2 ** 32 for this epoch, for generators that are not torch's; epoch 0 is before the first pass.
+
+        Python's, NumPy's and torch's global generators are seeded already.
+        """
+        return digest(*self._job._key, "loop", self._epoch) & (2**32 - 1)
+
+    def generator(self, name: str, device: torch.device | str = "cpu") -> torch.Generator:
+        """A new torch generator for this epoch; the same name gives the same draws, however often it is asked for."""
+        return torch_stream(*self._job._key, "loop", name, self._epoch, device=device)
+
+    def place(self, thing: T) -> T:
+        """`thing` on the device: a module (moved), a tensor, or tuples, lists and dicts of them."""
+        return self._job.runtime.place(thing)
+
+    def epochs(self, /, **state: Any) -> Iterator[int]:
+        """The numbers of the epochs to train, counted from 1, once what is named here is as it was after the last.
+
+        Args:
+            state: everything that changes from one epoch to the next: modules, optimizers, learning-rate schedulers and
+                whatever else has `state_dict` and `load_state_dict`, tensors, and dicts and lists of plain values.
+
+        Raises:
+            TypeError: something named cannot be restored; the message says what can be done.
+            ValueError: it is called a second time.
+        """
+        if self._named is not None:
+            raise ValueError(
+                f"loop {self._loop.name}: run.epochs(...) is called twice; a loop has one run.epochs(...)."
+            )
+        self._named = Named(f"loop {self._loop.name}", state)
+        return self._passes(self._named)
+
+    def _passes(self, named: Named) -> Iterator[int]:
+        done = 0
+        if self._start is not None:
+            named.restore(self._start.values)
+            done = self._start.epoch
+        if self._only_build:
+            raise Built(named)
+        for epoch in range(done + 1, self._loop.epochs + 1):
+            self._epoch, self._reached, self._started = epoch, None, time.perf_counter()
+            self._seed("epoch", epoch)
+            yield epoch
+            self._check_pass(named)
+
+    def _check_pass(self, named: Named) -> None:
+        where = f"loop {self._loop.name}, epoch {self._epoch}"
+        if self._reached is None:
+            raise ValueError(
+                f"{where}: the pass ended without a yield; yield the epoch's metrics at its end, every time."
+            )
+        changed = named.changed_since(self._reached.values)
+        if changed:
+            raise ValueError(
+                f"{where}: {listed(changed)} changed after the yield, which is lost when training stops there;"
+                " make the yield the last thing in the pass."
+            )
+
+    def _seed(self, purpose: str, epoch: int) -> None:
+        """From here until the next call or `_unseed`, the global generators are the job's."""
+        self._unseed()
+        self._seeded.enter_context(self._job.at_work(purpose, epoch))
+
+    def _unseed(self) -> None:
+        self._seeded.close()
+
+
+class Passes:
+    """A loop's generator at work from a state on, epoch by epoch, with the caller's global generators put back between.
+
+    Args:
+        start: None for a new trial.
+        only_build: leave the loop by Built before its first pass.
+    """
+
+    def __init__(self, loop: Loop, job: Job, start: TrainState | None, only_build: bool = False) -> None:
+        self.run = LoopRun(loop, job, start, only_build)
+        self.generator = cast("GeneratorType[Any, None, Any]", loop.function(copied(job.config), self.run))
+        self._where = f"loop {loop.name}"
+        self._last: dict[str, float] = start.values["metrics"] if start is not None else {}
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The objects that the loop has named so far."""
+        return {} if self.run._named is None else self.run._named.things
+
+    def next(self) -> tuple[TrainState, Report] | str:
+        """Train one epoch: the state and report after it, or why the loop ended without one."""
+        run = self.run
+        run._seed("after" if run._epoch else "init", run._epoch)
+        try:
+            return self._reached(next(self.generator))
+        except StopIteration as end:
+            return self._reason(end.value)
+        finally:
+            run._unseed()
+
+    def close(self) -> None:
+        """Leave the loop where it is; what it has behind `finally` is run."""
+        self.run._seed("after", self.run._epoch)
+        try:
+            self.generator.close()
+        finally:
+            self.run._unseed()
+
+    def _reached(self, yielded: Any) -> tuple[TrainState, Report]:
+        run, epoch = self.run, self.run._epoch
+        if run._named is None or epoch == 0:
+            raise ValueError(f"{self._where}: yields before the first pass of `for epoch in run.epochs(...):`.")
+        where = f"{self._where}, epoch {epoch}"
+        if run._reached is not None:
+            raise ValueError(f"{where}: yields a second time; one pass is one epoch and yields once, at its end.")
+        metrics = numbers_of(yielded, where)
+        for name in sorted(self._last.keys() ^ metrics.keys()) if self._last else ():
+            does = "stopped yielding" if name in self._last else "began to yield"
+            raise TypeError(f'{where}: {does} "{name}"; every epoch yields the same names.')
+        if not math.isfinite(metrics.get("loss", 0.0)):
+            raise Diverged(epoch, 0, self._last.get("loss"))
+        self._last = metrics
+        run._reached = TrainState(epoch, {**run._named.values(), "metrics": dict(metrics)})
+        return run._reached, Report(epoch, metrics, seconds=time.perf_counter() - run._started)
+
+    def _reason(self, returned: Any) -> str:
+        run = self.run
+        if returned is not None and not isinstance(returned, str):
+            raise TypeError(f"{self._where}: returned {described(returned)}; return a string that says why it ends.")
+        if run._named is None:
+            raise ValueError(f"{self._where}: never calls run.epochs(...); it needs `for epoch in run.epochs(...):`.")
+        if not returned:
+            raise ValueError(
+                f"{self._where}: ended in epoch {run._epoch} of {run._loop.epochs} without a reason;"
+                ' return a string that says why, such as return "no better for 5 epochs".'
+            )
+        if run._reached is not None:
+            raise ValueError(
+                f"{self._where}: returned {returned!r} after the yield of epoch {run._epoch}, where a trial that is"
+                " paused there would go on; return before the yield, or at the start of the next pass by what"
+                " run.epochs(...) names."
+            )
+        return returned
+
+
+class Built(BaseException):
+    """Leaves a loop's function before its first pass; no error, so that no `except Exception` holds it."""
+
+    def __init__(self, named: Named) -> None:
+        self.named = named

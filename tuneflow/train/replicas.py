@@ -1,0 +1,144 @@
+"""Replicated: one configuration trained under several seeds, so that its score has an error."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from tuneflow.train.job import Job, TrainState, copied
+from tuneflow.train.trainer import whole
+from tuneflow.trial import Report
+
+Training = Generator[tuple[TrainState, Report], None, str | None]
+
+
+class Replicated:
+    """Trains every job `replicas` times, under replica seeds 0, 1, ..., in step, epoch by epoch.
+
+    A report has the mean of each metric over the replicas and its standard error; seconds add up. Where one replica
+    diverges, so has the trial. A replica that its trainer ends early keeps counting with its last report while the
+    others go on; the trial ends with the last of them, for that one's reason.
+
+    Args:
+        trainer: anything with `epochs`, `init`, `advance` and `module`, as tn.Trainer and tn.loop make it.
+        replicas: how many, at least 1. One reports the trainer's own errors.
+
+    Raises:
+        ValueError: replicas is not a whole number >= 1.
+    """
+
+    def __init__(self, trainer: Any, replicas: int) -> None:
+        self.trainer, self.replicas = trainer, whole("Replicated", "replicas", replicas)
+
+    def __repr__(self) -> str:
+        return f"Replicated({self.trainer!r}, {self.replicas})"
+
+    @property
+    def epochs(self) -> int:
+        """The full length of a trial, the trainer's."""
+        epochs: int = self.trainer.epochs
+        return epochs
+
+    @property
+    def reports(self) -> list[str]:
+        """The trainer's, where it has them."""
+        names: list[str] = self.trainer.reports
+        return names
+
+    @property
+    def evaluate(self) -> Callable[..., Any]:
+        """The trainer's, where it has one."""
+        method: Callable[..., Any] = self.trainer.evaluate
+        return method
+
+    def describe(self) -> dict[str, Any]:
+        """What scores depend on, as JSON: the trainer's, and how many replicas there are."""
+        return {**self.trainer.describe(), "replicas": self.replicas}
+
+    def init(self, job: Job) -> TrainState:
+        """The states of all replicas before their first epoch."""
+        states = [self.trainer.init(replace(job, replica=i)) for i in range(self.replicas)]
+        return TrainState(0, _values([_Replica(state) for state in states]))
+
+    def advance(self, job: Job, state: TrainState, until: int) -> Training:
+        """As Trainer.advance, for all replicas; a state is theirs side by side.
+
+        Raises:
+            Diverged: a replica has diverged.
+        """
+        replicas = _replicas(state)
+        trainings = [
+            self.trainer.advance(replace(job, replica=i), replica.state, until) for i, replica in enumerate(replicas)
+        ]
+        try:
+            for epoch in range(state.epoch + 1, until + 1):
+                reason, seconds = "", 0.0
+                for i, replica in enumerate(replicas):
+                    if not replica.done:
+                        ended, took = replica.step(trainings[i], i)
+                        reason, seconds = reason or ended, seconds + took
+                if all(replica.done for replica in replicas):
+                    return reason
+                yield TrainState(epoch, _values(replicas)), _summary(epoch, replicas, seconds)
+        finally:
+            for training in trainings:
+                training.close()
+        return ""
+
+    def module(self, job: Job, state: TrainState) -> nn.Module:
+        """The module of replica 0, as it is in `state`."""
+        module: nn.Module = self.trainer.module(replace(job, replica=0), _replicas(state)[0].state)
+        return module
+
+
+class _Replica:
+    """Where one replica stands: its state, its last metrics, and whether its trainer has ended it."""
+
+    def __init__(self, state: TrainState, metrics: dict[str, float] | None = None, done: bool = False) -> None:
+        self.state, self.metrics, self.done = state, metrics or {}, done
+        self.errors: dict[str, float] = {}
+
+    def step(self, training: Training, number: int) -> tuple[str, float]:
+        """Train one epoch: (why the trainer ended it or nothing, seconds)."""
+        try:
+            self.state, report = next(training)
+        except StopIteration as stopped:
+            self.done = True
+            return stopped.value or "", 0.0
+        except Exception as error:
+            error.add_note(f"in replica {number}")
+            raise
+        self.metrics, self.errors = dict(report.metrics), dict(report.errors)
+        return "", report.seconds
+
+
+def _values(replicas: Sequence[_Replica]) -> dict[str, Any]:
+    """The state of all: tensors and plain numbers."""
+    return {
+        "replicas": [copied(r.state.values) if r.done else r.state.values for r in replicas],
+        "epochs": [replica.state.epoch for replica in replicas],
+        "metrics": [dict(replica.metrics) for replica in replicas],
+        "done": [int(replica.done) for replica in replicas],
+    }
+
+
+def _replicas(state: TrainState) -> list[_Replica]:
+    columns = (state.values[name] for name in ("replicas", "epochs", "metrics", "done"))
+    return [
+        _Replica(TrainState(epoch, values), dict(metrics), bool(done))
+        for values, epoch, metrics, done in zip(*columns, strict=True)
+    ]
+
+
+def _summary(epoch: int, replicas: Sequence[_Replica], seconds: float) -> Report:
+    """The report of all: mean and standard error of each metric, over the replicas that have one."""
+    reported = [replica for replica in replicas if replica.metrics]
+    if len(reported) == 1:
+        return Report(epoch, reported[0].metrics, reported[0].errors, seconds)
+    columns = {name: np.array([replica.metrics[name] for replica in reported]) for name in reported[0].metrics}
+    with np.errstate(invalid="ignore"):  # infinity is a value too
+        means = {name: float(column.mean()) for name, column in columns.items()}
+        errors = {name: float(column.std(ddof=1) / len(column) ** 0.5) for name, column in columns.items()}
+    return Report(epoch, means, {name: error for name, error in errors.items() if error == error}, seconds)

@@ -1,0 +1,50 @@
+"""What a user's code reports, as numbers: a dict from names to floats, or an error that names what is none."""
+
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+
+def number_of(value: Any) -> float | None:
+    """`value` as a float where it is one real number: Python's, NumPy's, or a tensor of one element; else None."""
+    if isinstance(value, Tensor):
+        return None if value.numel() != 1 or value.is_complex() else float(value.detach().item())
+    if isinstance(value, np.ndarray | np.generic):
+        return float(value.item()) if value.size == 1 and value.dtype.kind in "biuf" else None
+    return float(value) if isinstance(value, numbers.Real) else None
+
+
+def numbers_of(reported: Any, what: str) -> dict[str, float]:
+    """The reported dict with every value as a float.
+
+    Args:
+        what: opens the message, such as `loop train_mine, epoch 2`.
+
+    Raises:
+        TypeError: it is not a dict of numbers, or an empty one; the message names the key.
+    """
+    if not isinstance(reported, Mapping) or not reported:
+        raise TypeError(f'{what}: needs a dict of numbers such as {{"loss": 0.3}}, got {described(reported)}.')
+    made = {}
+    for name, value in reported.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{what}: names of metrics are strings, got {name!r}.")
+        number = number_of(value)
+        if number is None:
+            raise TypeError(
+                f'{what}: "{name}" needs to be one number, got {described(value)};'
+                " reduce it to a number, or give each part a name of its own."
+            )
+        made[name] = number
+    return made
+
+
+def described(value: Any) -> str:
+    """A value for a message, tensors and arrays by their shape, long ones by their type."""
+    if isinstance(value, Tensor | np.ndarray):
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"a {type(value).__name__}"

@@ -1,0 +1,183 @@
+"""What a forward pass does with the rows of a batch: which layer is at work, and where rows stop being rows."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from tuneflow.runtime import mapped
+
+TORCH = str(Path(torch.__file__).parent)
+
+VIEWS: dict[Callable[..., Any], str] = {
+    Tensor.view: "view",
+    Tensor.reshape: "reshape",
+    torch.reshape: "reshape",
+    Tensor.flatten: "flatten",
+    torch.flatten: "flatten",
+}
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """A call that gave a tensor another shape.
+
+    Attributes:
+        call: as in the code: `view(-1, 2048)`; empty for a layer as a whole.
+        where: ` of layer "0: Flatten"`, ` of Net (net.py, line 12)`.
+        before: shape of the tensor.
+        after: shape of the result; None where the call failed.
+    """
+
+    call: str
+    where: str
+    before: Shape
+    after: Shape | None = None
+
+    @property
+    def joins(self) -> bool:
+        """Whether leading dimensions became one and the others stayed: (rows, time, features) to (all, features)."""
+        return self.after is not None and len(self.after) > 1 and self.before[1 - len(self.after) :] == self.after[1:]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer at work, and the first tensor that it was given."""
+
+    name: str
+    module: nn.Module
+    given: Tensor | None
+
+    def __str__(self) -> str:
+        kind = type(self.module).__name__
+        return f'layer "{self.name}: {kind}"' if self.name else kind
+
+
+class Rules(Protocol):
+    """What is asked of single calls of torch while a loss is computed; each may raise."""
+
+    def before(self, watch: "Watch", function: Callable[..., Any], args: Any, kwargs: Any) -> None: ...
+    def after(self, watch: "Watch", function: Callable[..., Any], args: Any, result: Any) -> None: ...
+
+
+class Watch(TorchFunctionMode):
+    """Within the block the calls of `module` on a batch are followed; what it computes is not changed.
+
+    Args:
+        rows: of the batch.
+        rules: asked of every call of a torch function.
+
+    Attributes:
+        at: the layers at work, the outermost first. After an exception: those in which it happened.
+        changed: the first call that took a tensor of `rows` rows and gave another number, unless a later one undid it.
+        last: the last view, reshape or flatten.
+        called: arguments and keyword arguments that the whole module was called with.
+        outputs: what it returned; `maker`: the layer that they come from, where it is known.
+        refusal: the exception that a rule raised; `error`: the one that ended the block.
+    """
+
+    def __init__(self, module: nn.Module, rows: int, rules: Rules | None = None) -> None:
+        super().__init__()
+        self._module, self.rows, self._rules = module, rows, rules
+        self.at: list[Layer] = []
+        self.changed: View | None = None
+        self.last: View | None = None
+        self.called: tuple[Any, dict[str, Any]] | None = None
+        self.outputs: Any = None
+        self.maker: Layer | None = None
+        self.refusal: Exception | None = None
+        self.error: BaseException | None = None
+        self._latest: tuple[Layer, Any] | None = None
+
+    def __enter__(self) -> Self:
+        self._hooks = []
+        for name, layer in self._module.named_modules():
+            if isinstance(layer, torch.jit.ScriptModule):
+                continue  # it takes no hooks
+            self._hooks.append(layer.register_forward_pre_hook(self._starts(name), with_kwargs=True))
+            self._hooks.append(layer.register_forward_hook(self._ends))
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        self.error = error
+        for hook in self._hooks:
+            hook.remove()
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        self._ask("before", func, args, kwargs)
+        if func in VIEWS and self.at and args and isinstance(args[0], Tensor):
+            result = self._view(func, args, kwargs)
+        else:
+            result = func(*args, **kwargs)
+        self._ask("after", func, args, result)
+        return result
+
+    def _ask(self, when: str, *call: Any) -> None:
+        if self._rules is None:
+            return
+        try:
+            getattr(self._rules, when)(self, *call)
+        except (ValueError, TypeError) as error:
+            self.refusal = error
+            raise
+
+    def _view(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        given = args[1] if len(args) == 2 and isinstance(args[1], tuple | list) else args[1:]
+        words = [*map(str, given), *(f"{name}={value}" for name, value in kwargs.items())]
+        layer = self.at[-1]
+        self.last = View(f"{VIEWS[func]}({', '.join(words)})", f" of {layer}{_caller()}", tuple(args[0].shape))
+        result = func(*args, **kwargs)
+        self.last = replace(self.last, after=tuple(result.shape))
+        self._note(self.last)
+        return result
+
+    def _note(self, view: View) -> None:
+        before, after = view.before[:1], (view.after or ())[:1]
+        if before == (self.rows,) != after and self.changed is None:
+            self.changed = view
+        elif before != (self.rows,) == after:
+            self.changed = None
+
+    def _starts(self, name: str) -> Callable[..., None]:
+        def starts(layer: nn.Module, args: Any, kwargs: Any) -> None:
+            self.at.append(Layer(name, layer, first_tensor((args, kwargs))))
+            if not name:
+                self.called = (args, kwargs)
+
+        return starts
+
+    def _ends(self, layer: nn.Module, args: Any, output: Any) -> None:
+        at = self.at.pop()
+        if isinstance(output, Tensor) and at.given is not None:
+            self._note(View("", f"{at}", tuple(at.given.shape), tuple(output.shape)))
+        if not list(layer.children()):
+            self._latest = (at, output)
+        if not at.name:
+            self.outputs = output
+            self.maker = self._latest[0] if self._latest is not None and self._latest[1] is output else None
+
+
+def first_tensor(values: Any) -> Tensor | None:
+    """The first tensor in nested tuples, lists and dicts."""
+    found: list[Tensor] = []
+    mapped(found.append, values)
+    return found[0] if found else None
+
+
+def _caller() -> str:
+    """` (net.py, line 12)`: where user code made the call that is being handled; empty where a layer of torch did."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename == __file__ and frame.f_back is not None:
+        frame = frame.f_back
+    path = frame.f_code.co_filename
+    return "" if path.startswith(TORCH) else f" ({Path(path).name}, line {frame.f_lineno})"

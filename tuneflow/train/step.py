@@ -1,0 +1,126 @@
+"""One training step of a module that is looked at from all sides: rows, dtypes, loss, gradient."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuneflow.data import Batch
+from tuneflow.heuristics.normalise import fit
+from tuneflow.train.explain import TRIED, culprit, explain, lost_rows, rerun
+from tuneflow.train.job import Job
+from tuneflow.train.rows import Part, cloned, leaves_of
+from tuneflow.train.shapes import Watch
+from tuneflow.train.targets import Expected
+from tuneflow.train.trainer import Trainer
+
+
+def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Part]) -> None:
+    """Raise unless `module` takes a batch of the trainer's and its loss gives a gradient.
+
+    Args:
+        trainer: configured, and of few rows; its loss is moved to the job's device.
+        module: new; it is left with gradients and with what training mode changes.
+        parts: all rows, for what has to hold for each.
+    """
+    if isinstance(trainer.loss, nn.Module):
+        trainer.loss = job.runtime.place(trainer.loss)
+    with job.at_work("check", 0):
+        batch = _batch(trainer, job)
+        before = cloned(leaves_of(batch))
+        rows = len(next(iter(before.values()), trainer.train))
+        module.train()
+        watch = Watch(module, rows, Expected(batch, parts))
+        try:
+            with watch:
+                loss = trainer.loss_of(module, batch)
+        except Exception as error:
+            raise explain(module, watch, error) from error
+        _check_untouched(before, leaves_of(batch))
+        _check_loss(loss, module)
+        try:
+            loss.backward()  # type: ignore[no-untyped-call]
+        except Exception as error:
+            raise ValueError(f"the loss has no gradient: {type(error).__name__}: {error}") from error
+        _check_gradient(module)
+        _check_last_batch(module, watch, parts[0].total, trainer.batch_size)
+        _check_any_rows(module, watch)
+
+
+def _batch(trainer: Trainer, job: Job) -> Batch:
+    """The first batch as the module is given it: placed, augmented, normalised."""
+    runtime, size = job.runtime, min(trainer.batch_size, len(trainer.train))
+    inputs, targets = runtime.place(cloned(next(iter(trainer.train.batches(size)))))
+    if job.model is not None and job.model.normalise:
+        normaliser = fit(inputs for inputs, _ in trainer.train.batches(size))
+    else:
+        normaliser = None
+    if trainer.augment is not None:
+        inputs = trainer.augment(inputs)
+    return (inputs if normaliser is None else normaliser.to(runtime.device)(inputs)), targets
+
+
+def _check_untouched(before: dict[str, Tensor], after: dict[str, Tensor]) -> None:
+    for place, tensor in before.items():
+        if place in after and not torch.equal(tensor, after[place]):
+            raise ValueError(
+                f"the model and the loss need to leave a batch as it is, but {place} were changed in place, as"
+                " nn.ReLU(inplace=True) in front or x += 1 do; make a new tensor there: x = x + 1."
+            )
+
+
+def _check_loss(loss: Any, module: nn.Module) -> None:
+    if not isinstance(loss, Tensor):
+        raise TypeError(
+            f"the loss needs to be a tensor with a gradient, got {type(loss).__name__}; leave out .item() and float()."
+        )
+    if loss.numel() != 1:
+        raise ValueError(
+            f'the loss needs to be a single number, got shape {tuple(loss.shape)}; reduction="mean" or .mean() makes'
+            " one of it."
+        )
+    if not loss.requires_grad:
+        trained = any(p.requires_grad for p in module.parameters())
+        why = (
+            "something between the parameters and the loss cuts it off, such as detach(), no_grad() or argmax()"
+            if trained
+            else f"{type(module).__name__} has no parameter that requires one"
+        )
+        raise ValueError(f"the loss needs a gradient, got one that does not require it: {why}.")
+
+
+def _check_gradient(module: nn.Module) -> None:
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    if named and all(p.grad is None for _, p in named):
+        raise ValueError(
+            f'the loss depends on none of the model\'s {len(named)} parameters, "{named[0][0]}" the first of them; it'
+            " needs to be computed from the model's outputs."
+        )
+
+
+def _check_any_rows(module: nn.Module, watch: Watch) -> None:
+    """Raise where the module is written for one size of batch; the last batch and evaluation have others."""
+    if watch.rows <= TRIED or lost_rows(module, watch):
+        return
+    module.eval()
+    second = rerun(module, watch, TRIED)
+    module.train()
+    view = None if second is None else culprit(second)
+    if second is not None and view is not None and (second.error is not None or lost_rows(module, second)):
+        raise ValueError(
+            f"the model takes batches of {watch.rows} rows only, by {view.call}{view.where}, but batches differ in"
+            " size, as the last of an epoch does; take the number of rows from x.shape[0]."
+        )
+
+
+def _check_last_batch(module: nn.Module, watch: Watch, rows: int, batch_size: int) -> None:
+    """Raise where an epoch ends with a batch of a single row that the module cannot train on, as BatchNorm cannot."""
+    if rows % batch_size != 1 or rows == 1 or batch_size == 1:
+        return
+    alone = rerun(module, watch, 1)
+    if alone is not None and isinstance(alone.error, ValueError) and "more than 1 value" in str(alone.error):
+        raise ValueError(
+            f"{alone.at[-1]} needs more than one row, but {rows} rows in batches of {batch_size} leave one for the last"
+            f" batch; batch_size={batch_size - 1} or {rows - 1} rows do not."
+        )

@@ -718,6 +718,19 @@ def test_a_loop_whose_end_depends_on_hidden_state_is_refused():
     assert "Not named is done" in message
 
 
+def test_a_loop_whose_reason_depends_on_hidden_state_is_refused():
+    @loop(epochs=3)
+    def ends(config, run):
+        seen = 0
+        for epoch in run.epochs():
+            if epoch == 2:
+                return f"enough after {seen}"
+            seen += epoch
+            yield {"loss": 1.0}
+
+    assert "differ in epoch 2, in how it ends" in refusal(ends)
+
+
 def test_a_state_that_weights_only_refuses_is_refused():
     class Odd:
         def state_dict(self):
@@ -1012,6 +1025,40 @@ def test_a_dict_of_weights_is_filled_so_that_their_optimizer_still_holds_them():
             yield {"loss": loss}
 
     assert_pieces_equal_whole(functional, job(), (1, 2, 3))
+
+
+def test_a_container_that_grows_and_shrinks_is_restored_as_it_was():
+    @loop(epochs=4)
+    def replay(config, run):
+        memory, counts = [], {"built": 1.0}
+        for epoch in run.epochs(memory=memory, counts=counts):
+            if epoch == 1:
+                del counts["built"]
+            counts[f"epoch {epoch % 2}"] = counts.get(f"epoch {epoch % 2}", 0) + 1
+            memory.append(torch.zeros(2))
+            for drawn in memory:
+                drawn += torch.rand(2)
+            if len(memory) > 2:
+                memory.pop(0)
+            yield {"sum": torch.stack(memory).sum(), "counts": sum(counts.values()), "length": len(counts)}
+
+    assert_pieces_equal_whole(replay, job(), (1, 2, 3, 4))
+    state, _, _ = run(replay, job(), 2)
+    before = copy.deepcopy(state.values)
+    run(replay, job(), 4, state)
+    assert differences(state.values, before) == []
+
+
+def test_a_loop_may_catch_its_own_errors():
+    @loop(epochs=2)
+    def careful(config, run):
+        try:
+            for _ in run.epochs(numbers={"n": 1}):
+                yield {"loss": 1.0}
+        except Exception:
+            return "caught"
+
+    assert_pieces_equal_whole(careful, job(), (1, 2))
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,11 @@ def test_seconds_add_up():
     assert report.seconds == 10.0
 
 
+def test_the_model_is_made_under_the_seed_of_replica_0():
+    ours = Replicated(Seconds(), 2)
+    assert ours.module(job(replica=5), ours.init(job())) == 0
+
+
 class Seconds:
     """A trainer that says that replica i took i + 1 seconds."""
 
@@ -150,6 +155,9 @@ class Seconds:
     def advance(self, job, state, until):
         yield tn.TrainState(1, {}), tn.Report(1, {"loss": 1.0}, {}, job.replica + 1.0)
         return ""
+
+    def module(self, job, state):
+        return job.replica
 
 
 @pytest.mark.parametrize("ends", [(2, 4), (4, 2), (1, 3), (3, 3), (5, 2)])

@@ -8,7 +8,7 @@ from typing import Any
 from tuneflow.errors import StoreError
 from tuneflow.space import SearchSpace
 from tuneflow.store.sqlite import SqliteStore
-from tuneflow.trial import History, Objective, Trial, Trials, summarise
+from tuneflow.trial import History, Objective, Trial, Trials, with_reports
 
 
 class Archive:
@@ -47,8 +47,7 @@ class Archive:
     def _summarised(self, trial: Trial) -> Trial:
         if trial.ended or not trial.reports:
             return trial
-        known = summarise(trial, trial.reports, self.history.objective)
-        return Trial(trial.number, trial.config, trial.status, trial.reason, **known, parent=trial.parent)
+        return with_reports(trial, trial.reports, self.history.objective)
 
     @property
     def trials(self) -> Trials:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from tuneflow.store.states import States
 from tuneflow.store.store import Store
 from tuneflow.train.job import TrainState
-from tuneflow.trial import History, Report, Status, Trial, summarise
+from tuneflow.trial import History, Report, Status, Trial, with_reports, with_status
 
 log = logging.getLogger("tuneflow")
 
@@ -44,7 +44,7 @@ class Ledger:
             if trial.config:
                 trial = replace(trial, config=self.history.space.cast(trial.config))
             if not trial.ended:
-                trial = replace(trial, **summarise(trial, trial.reports, self.history.objective))
+                trial = with_reports(trial, trial.reports, self.history.objective)
             self.history.record(trial)
             if trial.ended:
                 self._admit(trial)
@@ -55,7 +55,8 @@ class Ledger:
         freed = self.store.recover()
         self.sync()
         for number, tries in freed:
-            self.history.record(replace(self.history.trials[number], status="PAUSED")) if self._known(number) else None
+            if self._known(number):
+                self.history.record(with_status(self.history.trials[number], "PAUSED"))
             if tries >= TRIES and self._known(number) and self.store.take(number):
                 self._mine.add(number)
                 self.end(number, "FAILED", f"its process died {tries} times without finishing an epoch")
@@ -86,12 +87,12 @@ class Ledger:
             return None
         self._mine.add(number)
         trial = self._usable(self.history.trials[number])
-        self._put(replace(trial, status="RUNNING", reason=""))
+        self._put(with_status(trial, "RUNNING"))
         return self.history.trials[number]
 
     def report(self, number: int, report: Report, state: TrainState | None) -> Trial:
         trial = self.history.trials[number]
-        trial = replace(trial, **summarise(trial, (*trial.reports, report), self.history.objective))
+        trial = with_reports(trial, (*trial.reports, report), self.history.objective)
         self.history.record(trial)
         self.store.report(number, report)
         if state is not None:
@@ -101,20 +102,21 @@ class Ledger:
 
     def pause(self, number: int, reason: str = "") -> None:
         self.states.flush(number)
-        self._put(replace(self.history.trials[number], status="PAUSED", reason=reason))
+        self._put(with_status(self.history.trials[number], "PAUSED", reason))
         self._mine.discard(number)
 
     def end(self, number: int, status: Status, reason: str = "", detail: str = "", seconds: float = 0.0) -> Trial:
-        trial = self.history.trials[number]
-        trial = replace(trial, status=status, reason=reason, detail=detail, seconds=trial.seconds + seconds)
+        trial = with_status(self.history.trials[number], status, reason, detail, seconds)
         self._put(trial)
         self._mine.discard(number)
         self._admit(trial)
-        if number not in self._dropped and self.states.hold_values(number):
+        if number in self._dropped:
+            return trial
+        if self.states.hold_values(number):
             spoken = self.history.objective.pick(trial.reports)
             self.states.keep(number, self._wanted_of(number) | ({spoken.epoch} if spoken else set()))
             self.states.flush(number)
-        elif number not in self._dropped:
+        else:
             self.states.keep(number, ())
         return trial
 
@@ -169,11 +171,11 @@ class Ledger:
         kept, objective = self.states.epochs(trial.number), self.history.objective
         reports = list(trial.reports)
         while reports:
-            cut = replace(trial, **summarise(trial, reports, objective))
+            cut = with_reports(trial, reports, objective)
             if kept.issuperset({cut.epochs, *self._speaking(cut)}):
                 break
             reports.pop()
-        cut = replace(trial, **summarise(trial, reports, objective))
+        cut = with_reports(trial, reports, objective)
         if len(reports) < len(trial.reports):
             self.store.forget(trial.number, after=cut.epochs)
         return cut

@@ -17,8 +17,6 @@ from torch.utils.data import (
     default_collate,
 )
 
-from tuneflow.seeds import digest
-
 Batch = tuple[Any, Any]
 
 
@@ -54,8 +52,8 @@ class Loaded:
     """What a torch DataLoader loads, in batches and an order of ours, so that an epoch can be replayed.
 
     Dataset, collate_fn, workers and pinned memory are the loader's. Its batch size, shuffling and generator are not
-    used; its workers live for one epoch. They are seeded from torch's global generator, which is itself seeded at the
-    start of every epoch: random transforms are repeatable, for one number of workers.
+    used; its workers live for one epoch. Their seeds come from a copy of torch's global generator, which is seeded at
+    the start of every epoch: random transforms are repeatable, for one number of workers.
 
     Raises:
         ValueError: the loader has no rows to put in another order, or a way of its own to pick them.
@@ -79,9 +77,9 @@ class Loaded:
         return len(self.dataset)  # type: ignore[arg-type]
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
-        """As Data.batches; draws once from torch's global generator."""
-        seed = int(torch.empty((), dtype=torch.int64).random_())
-        generator = torch.Generator().manual_seed(digest(seed, "workers") & (2**63 - 1))
+        """As Data.batches."""
+        generator = torch.Generator()
+        generator.set_state(torch.get_rng_state())  # a copy: what the model draws does not depend on the loader
         rows = range(len(self)) if order is None else order.tolist()
         loader = DataLoader(self.dataset, size, sampler=rows, generator=generator, **self._settings)
         for batch in loader:

@@ -397,6 +397,8 @@ def _warn_high(what: str, low: Any, high: Any, step: Any, top: Any) -> None:
 
 def _real(value: Any) -> float | None:
     """`value` as a float where it is a finite number (NumPy's and torch's scalars too), else None."""
+    if type(value) is float:
+        return value if math.isfinite(value) else None
     if isinstance(value, bool | str | bytes) or "bool" in str(getattr(value, "dtype", type(value).__name__)):
         return None
     try:

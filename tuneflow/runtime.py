@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -52,17 +51,9 @@ class Runtime:
         placed: T = moved(thing, self.device)
         return placed
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Within the block torch uses this runtime's number of threads."""
-        before = torch.get_num_threads()
-        if self.threads is not None and self.threads != before:
-            torch.set_num_threads(self.threads)
-        try:
-            yield
-        finally:
-            if torch.get_num_threads() != before:
-                torch.set_num_threads(before)
+    def active(self) -> Threads:
+        """A block within which torch uses this runtime's number of threads."""
+        return Threads(self.threads)
 
     def describe(self) -> dict[str, Any]:
         """What the exact digits of a score depend on, as JSON: kept with a study."""
@@ -73,6 +64,24 @@ class Runtime:
         from tuneflow.execute.inline import Inline
 
         return Inline(self)
+
+
+class Threads:
+    """Within the block torch uses `count` threads, or as many as it does where that is None."""
+
+    __slots__ = ("_before", "_count")
+
+    def __init__(self, count: int | None) -> None:
+        self._count = count
+
+    def __enter__(self) -> None:
+        self._before = torch.get_num_threads()
+        if self._count is not None and self._count != self._before:
+            torch.set_num_threads(self._count)
+
+    def __exit__(self, *_: object) -> None:
+        if torch.get_num_threads() != self._before:
+            torch.set_num_threads(self._before)
 
 
 def moved(thing: Any, device: torch.device) -> Any:

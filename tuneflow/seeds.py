@@ -7,8 +7,6 @@ trial makes the same generators again.
 
 import hashlib
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -44,8 +42,7 @@ def torch_stream(*key: int | str, device: torch.device | str = "cpu") -> torch.G
 _spares: list[np.random.MT19937] = []  # lent to NumPy's global generator: quicker than saving and setting its state
 
 
-@contextmanager
-def seeded_globals(*key: int | str, device: torch.device | None = None) -> Iterator[None]:
+class seeded_globals:
     """Within the block, torch's, Python's and NumPy's global generators are those of `key`.
 
     Module constructors, dropout and user code draw from the global generators. They are put back as
@@ -54,26 +51,34 @@ def seeded_globals(*key: int | str, device: torch.device | None = None) -> Itera
     Args:
         device: also the generator of this device, when it is not the CPU.
     """
-    number = digest(*key)
-    cpu, python, legacy = torch.get_rng_state(), random.getstate(), np.random.get_bit_generator()  # type: ignore[attr-defined]
-    spare = _spares.pop() if _spares else np.random.MT19937(0)
-    other = device if device is not None and device.type != "cpu" else None
-    kept = _device_state(other) if other is not None else None
-    try:
-        torch.default_generator.manual_seed(number & (2**63 - 1))
-        if other is not None:
-            getattr(torch, other.type).manual_seed(number & (2**63 - 1))
+
+    __slots__ = ("_before", "_device", "_number", "_spare")
+
+    def __init__(self, *key: int | str, device: torch.device | None = None) -> None:
+        self._number = digest(*key) & (2**63 - 1)
+        self._device = device if device is not None and device.type != "cpu" else None
+
+    def __enter__(self) -> None:
+        number, device = self._number, self._device
+        kept = None if device is None else _device_state(device)
+        numpy_global = np.random.get_bit_generator()  # type: ignore[attr-defined]
+        self._before = (torch.default_generator.get_state(), random.getstate(), numpy_global, kept)
+        self._spare = _spares.pop() if _spares else np.random.MT19937(0)
+        torch.default_generator.manual_seed(number)
+        if device is not None:
+            _seed_device(device, number)
         random.seed(number)
-        np.random.set_bit_generator(spare)  # type: ignore[attr-defined]
+        np.random.set_bit_generator(self._spare)  # type: ignore[attr-defined]
         np.random.seed(number & (2**32 - 1))  # noqa: NPY002
-        yield
-    finally:
-        torch.set_rng_state(cpu)
+
+    def __exit__(self, *_: object) -> None:
+        cpu, python, numpy_global, kept = self._before
+        torch.default_generator.set_state(cpu)
         random.setstate(python)
-        np.random.set_bit_generator(legacy)  # type: ignore[attr-defined]
-        _spares.append(spare)
-        if other is not None and kept is not None:
-            _set_device_state(other, kept)
+        np.random.set_bit_generator(numpy_global)  # type: ignore[attr-defined]
+        _spares.append(self._spare)
+        if self._device is not None and kept is not None:
+            _set_device_state(self._device, kept)
 
 
 class _Hashed(ISeedSequence):
@@ -95,6 +100,14 @@ def _device_state(device: torch.device) -> torch.Tensor:
     module = getattr(torch, device.type)
     state: torch.Tensor = module.get_rng_state(device) if device.type == "cuda" else module.get_rng_state()
     return state
+
+
+def _seed_device(device: torch.device, number: int) -> None:
+    if device.type == "cuda":
+        with torch.cuda.device(device):  # manual_seed seeds the current device
+            torch.cuda.manual_seed(number)
+    else:
+        getattr(torch, device.type).manual_seed(number)
 
 
 def _set_device_state(device: torch.device, state: torch.Tensor) -> None:

@@ -306,7 +306,7 @@ class Study:
         history = self.history
         history.number = len(history)
         history.remaining = most - len(history)
-        rng = stream(self.seed, "schedule", len(history), len(history.finished))
+        rng = stream(self.seed, "schedule", len(history), history.ended)
         decision = self.scheduler.next(self.space, history, rng)
         self._ledger.want(self.scheduler.keep(history))
         return decision

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,6 +148,7 @@ class History:
         self.number = 0
         self.remaining = math.inf
         self._trials: list[Trial] = []
+        self._view = Trials(self._trials, None)
         self._places: dict[str, dict[int, None]] = {"RUNNING": {}, "PAUSED": {}, "CLAIMED": {}}
         self._finished: list[int] = []
         self._best: Trial | None = None
@@ -197,12 +198,17 @@ class History:
     @property
     def trials(self) -> "Trials":
         """Every trial, by number."""
-        return Trials(self._trials, range(len(self._trials)))
+        return self._view
 
     @property
     def finished(self) -> "Trials":
         """Trials that ended, in the order in which they ended; the diverged and failed among them."""
         return Trials(self._trials, self._finished)
+
+    @property
+    def ended(self) -> int:
+        """How many trials have ended."""
+        return len(self._finished)
 
     @property
     def running(self) -> "Trials":
@@ -276,19 +282,21 @@ class History:
 
 
 class Trials(Sequence[Trial]):
-    """A read-only view of some trials, without a copy."""
+    """A read-only view of some trials, or of all of them, without a copy."""
 
-    def __init__(self, trials: list[Trial], places: Sequence[int]) -> None:
+    def __init__(self, trials: list[Trial], places: Sequence[int] | None) -> None:
         self._trials, self._places = trials, places
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._trials if self._places is None else self._places)
 
     @overload
     def __getitem__(self, place: int) -> Trial: ...
     @overload
     def __getitem__(self, place: slice) -> list[Trial]: ...
     def __getitem__(self, place: int | slice) -> Trial | list[Trial]:
+        if self._places is None:
+            return self._trials[place]
         if isinstance(place, slice):
             return [self._trials[i] for i in self._places[place]]
         return self._trials[self._places[place]]
@@ -297,17 +305,29 @@ class Trials(Sequence[Trial]):
         return f"<{len(self)} trials>"
 
 
-def summarise(trial: Trial, reports: Iterable[Report], objective: Objective) -> dict[str, Any]:
-    """The fields of `trial` that follow from its reports."""
+def with_reports(trial: Trial, reports: Iterable[Report], objective: Objective) -> Trial:
+    """`trial` with these reports, and with what follows from them."""
     reports = tuple(reports)
     spoken = objective.pick(reports)
-    return {
-        "reports": reports,
-        "epochs": reports[-1].epoch if reports else trial.parent[1] if trial.parent else 0,
-        "seconds": sum(report.seconds for report in reports),
-        "metrics": spoken.metrics if spoken else {},
-        "errors": spoken.errors if spoken else {},
-    }
+    return Trial(
+        trial.number,
+        trial.config,
+        trial.status,
+        trial.reason,
+        spoken.metrics if spoken else {},
+        spoken.errors if spoken else {},
+        reports[-1].epoch if reports else trial.parent[1] if trial.parent else 0,
+        sum(report.seconds for report in reports),
+        reports,
+        trial.detail,
+        trial.parent,
+    )
+
+
+def with_status(trial: Trial, status: Status, reason: str = "", detail: str = "", seconds: float = 0.0) -> Trial:
+    """`trial` as it stands or ended now, `seconds` longer than its reports say."""
+    facts = (trial.metrics, trial.errors, trial.epochs, trial.seconds + seconds, trial.reports)
+    return Trial(trial.number, trial.config, status, reason, *facts, detail, trial.parent)
 
 
 def _worthless(trial: Trial) -> bool:

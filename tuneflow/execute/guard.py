@@ -2,31 +2,35 @@
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import torch
 
 
-@contextmanager
-def guarded() -> Iterator[None]:
+class guarded:
     """Within the block code may change torch's default dtype and gradient mode, the working directory and the warning
     filters; they are put back when it is left."""
-    dtype, grad, filters, folder = torch.get_default_dtype(), torch.is_grad_enabled(), list(warnings.filters), _folder()
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(dtype)
-        torch.set_grad_enabled(grad)
-        if list(warnings.filters) != filters:
+
+    __slots__ = ("_dtype", "_filters", "_folder", "_grad")
+
+    def __enter__(self) -> None:
+        self._dtype, self._grad = torch.get_default_dtype(), torch.is_grad_enabled()
+        self._filters, self._folder = list(warnings.filters), _folder()
+
+    def __exit__(self, *_: object) -> None:
+        if torch.get_default_dtype() is not self._dtype:
+            torch.set_default_dtype(self._dtype)
+        if torch.is_grad_enabled() is not self._grad:
+            torch.set_grad_enabled(self._grad)
+        if list(warnings.filters) != self._filters:
             warnings.resetwarnings()
-            cast(list[Any], warnings.filters).extend(filters)
-        if folder is not None and _folder() != folder:
-            os.chdir(folder)
+            cast(list[Any], warnings.filters).extend(self._filters)
+        if self._folder is not None and _folder() != self._folder:
+            os.chdir(self._folder)
 
 
 def _folder() -> str | None:
-    with suppress(OSError):
+    try:
         return os.getcwd()
-    return None
+    except OSError:
+        return None

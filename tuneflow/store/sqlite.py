@@ -20,6 +20,7 @@ CREATE TABLE trial (number INTEGER PRIMARY KEY, owner TEXT, writer TEXT, tries I
                     epochs INTEGER, seconds REAL, metrics TEXT, errors TEXT, reports TEXT);
 CREATE INDEX changes ON trial (changed);
 CREATE INDEX owners ON trial (owner) WHERE owner IS NOT NULL;
+CREATE INDEX orphans ON trial (number) WHERE owner IS NULL AND status = 'CLAIMED';
 CREATE TABLE report (trial INTEGER, epoch INTEGER, seconds REAL, metrics TEXT, errors TEXT,
                      PRIMARY KEY (trial, epoch)) WITHOUT ROWID
 """

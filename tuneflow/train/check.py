@@ -67,37 +67,30 @@ def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Run
 def check_configuration(job: Job, trainer: Trainer, parts: list[Part]) -> None:
     """Raise unless `trainer` can train this configuration; see `check_space`."""
     made = _small(trainer, ROWS).configured(job.config)
-    plain = replace(job, config={"model": job.config.get("model", {})})  # the rest of it is in `made`
-    module = _built(plain)
-    _check_new(module, _built(plain))
+    module = _built(job)
+    _check_new(module, _built(job))
     with _eagerly():
-        check_step(made, plain, module, parts)
+        check_step(made, job, module, parts)
         del module
-        _check_training(trainer, job, plain, made.batch_size)
-
-
-def _check_training(trainer: Trainer, job: Job, plain: Job, batch_size: int) -> None:
-    """`check_training` of small batches and, where these do not do, of larger ones: a loss may need them."""
-    for size in sorted({min(SMALL, batch_size), min(LARGE, batch_size)}):
-        try:
-            check_training(_small(trainer, 2 * size).configured(job.config), plain, trainer.valid, size)
-            return
-        except Exception as error:
-            problem = error
+        for size in sorted({min(SMALL, made.batch_size), min(LARGE, made.batch_size)}):
+            try:
+                check_training(*_sized(trainer, job, size), trainer.valid)
+                return
+            except Exception as error:  # once more with larger batches: a loss may need them
+                problem = error
     if isinstance(problem, ValueError | TypeError):
         raise problem
     where = "".join(f"{note}: " for note in getattr(problem, "__notes__", ()))
     raise ValueError(f"training fails: {where}{type(problem).__name__}: {problem}") from problem
 
 
-def check_training(trainer: Trainer, job: Job, valid: Source, size: int) -> None:
-    """Raise unless two epochs in batches of `size` rows can be trained, and interrupted.
+def check_training(trainer: Trainer, job: Job, valid: Source) -> None:
+    """Raise unless two epochs can be trained, and interrupted.
 
     Args:
-        trainer: configured, and of few rows.
+        trainer, job: of few rows and small batches.
         valid: the whole validation part, for a metric that cannot do with few.
     """
-    trainer.batch_size = size
     run = _run(trainer, job)
     check_optimizer(run.optimizer)
     try:
@@ -113,7 +106,17 @@ def check_training(trainer: Trainer, job: Job, valid: Source, size: int) -> None
         other.restore(state)
         return other.state(state.epoch)
 
-    check_round_trip(trainer, job, restored, dict(run.module.named_buffers()), min(2, trainer.epochs))
+    known = restored if type(trainer).advance is Trainer.advance else None
+    check_round_trip(trainer, job, known, dict(run.module.named_buffers()), min(2, trainer.epochs))
+
+
+def _sized(trainer: Trainer, job: Job, size: int) -> tuple[Trainer, Job]:
+    """A copy of `trainer` with two batches of `size` rows, and the job to go with it."""
+    small, section = _small(trainer, 2 * size), job.config.get("trainer", {})
+    small.batch_size = size
+    if "batch_size" in section:
+        job = replace(job, config={**job.config, "trainer": {**section, "batch_size": size}})
+    return small, job
 
 
 def _small(trainer: Trainer, rows: int) -> Trainer:

@@ -35,13 +35,13 @@ def explain(module: nn.Module, watch: Watch, error: Exception) -> Exception:
 
 
 def culprit(watch: Watch) -> View | None:
-    """The view that failed, or else the call that changed the number of rows.
+    """The call that changed the number of rows, or else the view that failed.
 
-    None where the forward pass stopped while rows and time steps, say, were joined: that is often undone later.
+    Where the forward pass stopped while rows and time steps, say, were joined, that is not it: it may be undone later.
     """
-    if watch.last is not None and watch.last.after is None:
-        return watch.last
-    return None if watch.at and watch.changed is not None and watch.changed.joins else watch.changed
+    changed = None if watch.at and watch.changed is not None and watch.changed.joins else watch.changed
+    failed = watch.last if watch.last is not None and watch.last.after is None else None
+    return changed or failed
 
 
 def lost_rows(module: nn.Module, watch: Watch) -> str:

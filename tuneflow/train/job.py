@@ -1,7 +1,5 @@
 """Job and TrainState: what is trained, and how far it has come. A training state is a value."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tuneflow.model import Model
-from tuneflow.runtime import Runtime
+from tuneflow.runtime import Runtime, Threads
 from tuneflow.seeds import seeded_globals, torch_stream
 from tuneflow.space import Config
 
@@ -38,15 +36,30 @@ class Job:
         """The order of the training rows in an epoch: int64, shape (rows,)."""
         return torch.randperm(rows, generator=torch_stream(*self._key, "order", epoch))
 
-    @contextmanager
-    def at_work(self, purpose: str, epoch: int) -> Iterator[None]:
-        """Within the block the global generators are this job's for a purpose and epoch, the threads the runtime's."""
-        with self.runtime.active(), seeded_globals(*self._key, purpose, epoch, device=self.runtime.device):
-            yield
+    def at_work(self, purpose: str, epoch: int) -> "AtWork":
+        """A block in which the global generators are this job's for a purpose and epoch, the threads its runtime's."""
+        return AtWork(self.runtime.active(), seeded_globals(*self._key, purpose, epoch, device=self.runtime.device))
 
     @property
     def _key(self) -> tuple[int, ...]:
         return (self.seed, self.replica) if self.trial is None else (self.seed, self.replica, self.trial)
+
+
+class AtWork:
+    """Two blocks as one."""
+
+    __slots__ = ("_randomness", "_threads")
+
+    def __init__(self, threads: Threads, randomness: seeded_globals) -> None:
+        self._threads, self._randomness = threads, randomness
+
+    def __enter__(self) -> None:
+        self._threads.__enter__()
+        self._randomness.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self._randomness.__exit__()
+        self._threads.__exit__()
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,8 @@ class TrainState:
 
 def copied(value: Any) -> Any:
     """A deep copy of nested tensors and plain values: tensors detached and cloned."""
+    if type(value) in (float, int, str, bool):
+        return value
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, dict):

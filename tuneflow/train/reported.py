@@ -10,6 +10,8 @@ from torch import Tensor
 
 def number_of(value: Any) -> float | None:
     """`value` as a float where it is one real number: Python's, NumPy's, or a tensor of one element; else None."""
+    if type(value) is float:
+        return value
     if isinstance(value, Tensor):
         return None if value.numel() != 1 or value.is_complex() else float(value.detach().item())
     if isinstance(value, np.ndarray | np.generic):

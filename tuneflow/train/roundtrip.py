@@ -53,12 +53,10 @@ def check_round_trip(
     repeats = not _different(states, _trained(trainer, job, start, epochs))
     if repeats or job.runtime.device.type == "cpu":
         where = named(min(different, key=lambda path: path[:1] != ("module",)), buffers)
-        lost = list(differences(states[0].values, loaded.values))
-        if not lost and restored is not None:
-            lost = list(differences(states[0].values, restored(loaded).values))
+        lost = list(differences(states[0].values, loaded.values if restored is None else restored(loaded).values))
         raise ValueError(
             f"training does not go on exactly from a saved state: {where} differs after one more epoch."
-            f" {_cause(repeats, named(lost[0], buffers) if lost else '')}"
+            f" {_cause(repeats, named(lost[0], buffers) if lost else '', restored is not None)}"
         )
 
 
@@ -136,7 +134,7 @@ def _same(one: Any, other: Any) -> bool:
 # Words.
 
 
-def _cause(repeats: bool, lost: str) -> str:
+def _cause(repeats: bool, lost: str, restored: bool) -> str:
     if not repeats:
         return (
             "Two runs without a stop differ too, by randomness that no seed reaches, such as np.random.default_rng();"
@@ -144,9 +142,10 @@ def _cause(repeats: bool, lost: str) -> str:
         )
     if lost:
         return f"{lost} of the state does not come back; it needs to be loaded as it was saved."
+    whole = "All of the state came back, so" if restored else "The trainer does not take up all of the state, or"
     return (
-        "All of the state came back, so something outside it counts, such as an attribute or a counter in forward, or"
-        " an attribute of the optimizer, the loss or the data; a buffer (register_buffer) is part of the state."
+        f"{whole} something outside it counts, such as an attribute or a counter in forward, or an attribute of the"
+        " optimizer, the loss or the data; a buffer (register_buffer) is part of the state."
     )
 
 

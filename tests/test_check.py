@@ -100,6 +100,59 @@ def test_linear_behind_too_little_padding_gets_both_ways_out():
     check(partial(builder, features=32))
 
 
+def test_module_that_cannot_be_copied_is_explained_without_advice():
+    def builder():
+        module = Famous()
+        module.lock = threading.Lock()
+        return module
+
+    with pytest.raises(ValueError, match=r"batch 32 became 1800 in view\(-1, 2048\).*in_features=115200"):
+        check(builder, LARGE)
+
+
+def test_padding_is_tried_further_than_half_the_kernel():
+    def forward(self, x):
+        return self.layer[1](self.layer[0](x).view(-1, 4 * 6 * 6))
+
+    def builder(padding):
+        return Net(forward, nn.ModuleList([nn.Conv2d(3, 4, 3, padding=padding), nn.Linear(4 * 6 * 6, 10)]))
+
+    with pytest.raises(ValueError, match=r"padding=0 in the convolutions gives 4x6x6"):
+        check(partial(builder, 1))
+    check(partial(builder, 0))
+
+
+def test_few_rows_are_trained_and_evaluated_on_one_thread():
+    rows, threads = [], set()
+
+    def forward(self, x):
+        rows.append((self.training, len(x)))
+        threads.add(torch.get_num_threads())
+        return self.layer(x)
+
+    for settings in ({}, {"valid": SAME, "data": SAME}, {"metrics": {"m": Locked()}}):
+        rows.clear()
+        space = {**RATE, "trainer": {"batch_size": tn.Choice([16, 48])}}
+        check(net(forward), **settings, space=space, normalise=False)
+        assert set(rows) == {(True, 32), (True, 2), (True, 8), (False, 8)}
+        assert len(rows) == 2 + 3 * 2 + 1 + 3  # two looks, three epochs of two batches, an evaluation and theirs
+    assert threads == {1}
+
+
+def test_nothing_is_compiled_for_a_few_steps():
+    def backend(graph, inputs):
+        raise AssertionError("compiled")
+
+    check(lambda: torch.compile(linear(), backend=backend))
+    with pytest.raises(ValueError, match=r'batch 32 became 6144 in flatten\(0, -1\) of layer "_orig_mod.0: Flatten"'):
+        check(lambda: torch.compile(nn.Sequential(nn.Flatten(0), linear()), backend=backend))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_script_that_takes_no_hooks_passes():
+    check(lambda: torch.jit.script(linear()))
+
+
 # What is right passes.
 
 
@@ -198,6 +251,8 @@ RIGHT = {
     "metric of many rows": lambda: check(metrics={"m": every_class}, schedule=tn.rates.Plateau(metric="m"), patience=1),
     "bytes": lambda: check(data=(BYTES, CLASSES)),
     "bytes, cast": lambda: check(net(lambda s, x: s.layer(x.float() / 255)), (BYTES, CLASSES), normalise=False),
+    "bytes of its own": lambda: check(net(lambda s, x: s.layer(x * ((x > 0).byte() * 2 - 1)))),
+    "huge": lambda: check(data=(torch.full_like(IMAGES, 3e38), CLASSES)),
     "bytes, divided": lambda: check(net(lambda s, x: s.layer(x / 255)), (BYTES, CLASSES), normalise=False),
     "shared and frozen": lambda: check(lambda: nn.Sequential(nn.Flatten(), FROZEN, nn.Linear(20, 10))),
     "single rows": lambda: check(batch_size=1),

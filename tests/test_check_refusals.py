@@ -39,10 +39,26 @@ def fixed_rows(self, x):
     return self.layer(x.view(32, -1))
 
 
+def overwritten(outputs, targets):
+    powers = outputs.exp()
+    loss = (powers * powers).mean()
+    powers.zero_()
+    return loss
+
+
+def odd(outputs, targets):
+    return functional.cross_entropy(outputs, targets, weight=torch.ones(9))
+
+
+def joined_layers():
+    return nn.ModuleList([nn.Linear(8, 10), nn.Linear(99, 10)])
+
+
 def lone(outputs, targets):
     return (outputs - targets).square().mean()
 
 
+HALVES = torch.full((97, 10), 0.5)
 NORMED = [nn.Flatten, partial(nn.Linear, 192, 20), partial(nn.BatchNorm1d, 20), partial(nn.Linear, 20, 10)]
 
 SHAPES = {
@@ -75,6 +91,24 @@ SHAPES = {
         lambda: check(net(lambda s, x: s.layer(x), lambda: nn.Sequential(linear(), nn.Linear(11, 10)))),
         ['layer "layer.1: Linear" takes in_features=11, but the features are 10'],
     ),
+    "in joined rows": (
+        lambda: check(
+            net(lambda s, x: s.layer(x.reshape(-1, 8)).view(len(x), -1), partial(nn.Linear, 9, 10)),
+        ),
+        ['layer "layer: Linear" takes in_features=9, but the features are 8'],
+    ),
+    "behind joined rows": (
+        lambda: check(
+            net(lambda s, x: s.layer[1](s.layer[0](x.reshape(-1, 8)).view(len(x), -1)), joined_layers), batch_size=16
+        ),
+        ['layer "layer.1: Linear" takes in_features=99, but the features are 240'],
+    ),
+    "loss behind joined rows": (
+        lambda: check(
+            net(lambda s, x: s.layer(x.reshape(-1, 8).view(len(x), -1)), partial(nn.Linear, 192, 10)), loss=odd
+        ),
+        ["the loss fails on outputs of shape (32, 10): RuntimeError: weight tensor"],
+    ),
     "not flat": (
         lambda: check(partial(nn.Linear, 192, 10)),
         ["Linear takes in_features=192, got shape (32, 3, 8, 8)", "nn.Flatten(), in front"],
@@ -94,6 +128,14 @@ SHAPES = {
     "lonely last row": (
         lambda: check(lambda: nn.Sequential(*(make() for make in NORMED))),
         ['layer "2: BatchNorm1d" needs more than one row', "97 rows in batches of 32", "batch_size=31 or 96 rows"],
+    ),
+    "too small": (
+        lambda: check(lambda: nn.Sequential(nn.Conv2d(3, 4, 9), nn.Flatten())),
+        ['layer "0: Conv2d" fails given shape (32, 3, 8, 8) float32: RuntimeError', "9 x 9"],
+    ),
+    "lonely last row of a module at rest": (
+        lambda: check(lambda: nn.Sequential(*(make() for make in NORMED)).eval()),
+        ['layer "2: BatchNorm1d" needs more than one row'],
     ),
     "another failure": (
         lambda: check(net(lambda s, x: functional.linear(x.flatten(1), s.layer.weight.T), partial(nn.Linear, 192, 10))),
@@ -155,6 +197,10 @@ TARGETS = {
         lambda: check(ONE, (IMAGES, SHARE), loss=lone),
         ["got (32, 1) and (32,), which the loss spreads to (32, 32)", "outputs.squeeze(-1)"],
     ),
+    "pairs as a row": (
+        lambda: check(net(lambda s, x: s.layer(x).view(-1, 5, 2)), (IMAGES, HALVES), loss=nn.MSELoss()),
+        ["shape (32, 5, 2), got (32, 10)", "targets.reshape(-1, 5, 2)"],
+    ),
     "more outputs": (
         lambda: check(linear, (IMAGES, IMAGES[:, 0, 0, :7]), loss=nn.MSELoss()),
         ["shape (32, 10), got (32, 7)", "as many outputs"],
@@ -171,7 +217,7 @@ TARGETS = {
         ['layer "0: Embedding" has 50 rows', "0 to 49, got 50 in train inputs: 1 of 97 rows", "row 90", "dings=51"],
     ),
     "loss": (
-        lambda: check(loss=lambda o, t: functional.cross_entropy(o, t, weight=torch.ones(9))),
+        lambda: check(loss=odd),
         ["the loss fails on outputs of shape (32, 10): RuntimeError: weight tensor"],
     ),
 }
@@ -226,6 +272,11 @@ OTHERS = {
         lambda: check(data=({"a": IMAGES, "b": changed(5, NAN, SHARE)}, CLASSES)),
         ['train inputs["b"]', "row 5"],
     ),
+    "nan in a pair": (
+        lambda: check(data=((IMAGES, changed(5, NAN, SHARE)), CLASSES)),
+        ["train inputs[1]: 1 of 97 rows"],
+    ),
+    "backward": (lambda: check(loss=overwritten), ["the loss has no gradient: RuntimeError", "inplace"]),
     "nan in a dataset": (lambda: check(data=Rows(changed(96, NAN, IMAGES))), ["of 64 rows that were", "row 96"]),
     "wrapped bytes": (
         lambda: check(net(lambda s, x: s.layer((x - 128).float())), (BYTES, CLASSES), normalise=False),

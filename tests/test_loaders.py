@@ -73,6 +73,18 @@ def numpy_noise():
     return float(np.random.rand())  # noqa: NPY002
 
 
+MARK = 0.0
+
+
+def marking_worker(number):
+    global MARK
+    MARK = 100.0
+
+
+def mark():
+    return MARK
+
+
 def noisy_worker(number):
     """Gives each worker's NumPy the seed of its torch."""
     np.random.seed(torch.initial_seed() % 2**32)  # noqa: NPY002
@@ -102,6 +114,11 @@ def test_collate_function_is_the_loaders():
     assert torch.equal(targets, CLASSES[:4])
     inputs, _ = next(Loaded(loader(collate_fn=shifted)).rows([3, 1]).batches(4))
     assert torch.equal(inputs, INPUTS[[3, 1]] + 100)
+
+
+def test_workers_are_set_up_as_the_loader_says():
+    loaded = Loaded(loader(Rows(mark), num_workers=1, worker_init_fn=marking_worker))
+    assert torch.equal(next(loaded.batches(4))[0], INPUTS[:4] + 100)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

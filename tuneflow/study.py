@@ -13,6 +13,7 @@ import torch
 
 from tuneflow.errors import StoreError, StudyError, did_you_mean, listed
 from tuneflow.execute.executor import Ended, Executor, Reported
+from tuneflow.execute.guard import guarded
 from tuneflow.fingerprint import compare
 from tuneflow.interrupt import Interrupts
 from tuneflow.ledger import Ledger
@@ -112,11 +113,12 @@ class Study:
         self.trainer: Any = trainer if replicas == 1 or trainer is None else Replicated(trainer, replicas)
         self.objective = _objective(maximize, minimize, at, self.trainer)
         self.searcher.check(space)
+        self.folder = None if folder is None else Path(folder)
         if isinstance(trainer, Trainer):
             if model is None:
                 raise TypeError("Study: a Trainer needs model=, such as tn.Model(builder).")
-            check_space(space, model, trainer, self.runtime)
-        self.folder = None if folder is None else Path(folder)
+            new = self.folder is None or not (self.folder / "study.sqlite").exists()
+            check_space(space, model, trainer, self.runtime, dry=new)
         store, states = _open(self.folder, durable)
         facts = self._facts()
         before = store.describe(facts)
@@ -258,8 +260,9 @@ class Study:
         """
         most, left, deadline = self._limits(trials, epochs, seconds)
         self._failures, self._total = 0, most
-        if isinstance(self.trainer, Loop) and not len(self.history):
-            self._check_loop(self.trainer)
+        loop = getattr(self.trainer, "trainer", self.trainer)  # inside Replicated
+        if isinstance(loop, Loop) and not len(self.history):
+            self._check_loop(loop)
         self._ledger.recover()
         executor = self.runtime.executor()
         with Interrupts() as interrupts:
@@ -278,7 +281,10 @@ class Study:
     def _check_loop(self, loop: Loop) -> None:
         """Train two epochs of every branch of the space, at once and in pieces, before trial 0."""
         for config in self.space.examples():
-            check_loop(loop, Job(None, self.space.resolve(config), self.runtime, self.seed))
+            with guarded():
+                known = check_loop(loop, Job(None, self.space.resolve(config), self.runtime, self.seed))
+            for metric, up in self.objective.goals if known else ():
+                _check_known(metric, up, known)
 
     def _limits(self, trials: int | None, epochs: int | None, seconds: float | None) -> tuple[float, float, float]:
         if self.trainer is None:
@@ -466,13 +472,17 @@ def _objective(maximize: Any, minimize: Any, at: Any, trainer: Any) -> Objective
         raise ValueError(f'Study: at needs to be "best" or "last", got {at!r}.')
     if at == "best" and len(goals) > 1:
         raise ValueError('Study: at="best" needs one objective, since several have no best epoch; use at="last".')
-    known = getattr(trainer, "reports", None)
-    for name, up in goals:
-        if known is not None and name not in known:
-            word = "maximize" if up else "minimize"
-            near = did_you_mean(name, known)
-            raise ValueError(f'Study: {word}="{name}" is not reported.{near} The trainer reports {listed(known)}.')
+    known = getattr(getattr(trainer, "trainer", trainer), "reports", None)
+    if known is not None:
+        for name, up in goals:
+            _check_known(name, up, known)
     return Objective(tuple(goals), at or ("last" if len(goals) > 1 else "best"))
+
+
+def _check_known(metric: str, maximize: bool, known: Sequence[str]) -> None:
+    if metric not in known:
+        word, near = "maximize" if maximize else "minimize", did_you_mean(metric, known)
+        raise ValueError(f'Study: {word}="{metric}" is not reported.{near} The trainer reports {listed(known)}.')
 
 
 def _names(word: str, given: Any) -> list[str]:

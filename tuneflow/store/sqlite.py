@@ -15,6 +15,7 @@ VERSION = 1
 SCHEMA = """
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE queue (id INTEGER PRIMARY KEY, config TEXT NOT NULL, trial INTEGER);
+CREATE INDEX queued ON queue (trial);
 CREATE TABLE trial (number INTEGER PRIMARY KEY, owner TEXT, writer TEXT, tries INTEGER NOT NULL DEFAULT 0,
                     changed INTEGER NOT NULL, status TEXT NOT NULL, config TEXT, parent TEXT, reason TEXT, detail TEXT,
                     epochs INTEGER, seconds REAL, metrics TEXT, errors TEXT, reports TEXT);
@@ -48,6 +49,7 @@ class SqliteStore:
         self._path, self._durable, self._owner = path, durable, new_owner()
         self._pending: list[tuple[int | None, bool, str, tuple[Any, ...]]] = []
         self._lost: list[int] = []
+        self._reported: set[int] = set()  # one's own trials that have rows in the table of live reports
         self._seen, self._version, self._full = 0, -1, False
         try:
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
@@ -134,11 +136,12 @@ class SqliteStore:
 
     def claim(self, most: float) -> int | None:
         self._flush()
+        self._sync(ends=False)
         with _Transaction(self):
             row = self._db.execute(
-                "SELECT min(number) FROM trial WHERE owner IS NULL AND status = 'CLAIMED' AND number < ?", (most,)
+                "SELECT min(number) FROM trial INDEXED BY orphans WHERE owner IS NULL AND status = 'CLAIMED'"
             ).fetchone()
-            if row[0] is not None:
+            if row[0] is not None and row[0] < most:
                 number = int(row[0])
                 self._db.execute(
                     f"UPDATE trial SET owner = ?, writer = ?, changed = {NEXT} WHERE number = ?",
@@ -159,11 +162,13 @@ class SqliteStore:
 
     def take(self, number: int) -> bool:
         self._flush()
+        self._sync(ends=False)
         rows = self._run(
             f"UPDATE trial SET owner = ?, writer = ?, changed = {NEXT}, status = 'RUNNING'"
             " WHERE number = ? AND owner IS NULL AND status = 'PAUSED' RETURNING number",
             (self._owner, self._owner, number),
         )
+        self._reported.add(number)
         return bool(rows)
 
     def put(self, trial: Trial) -> None:
@@ -173,7 +178,9 @@ class SqliteStore:
             packed = json.dumps([[r.epoch, r.metrics, r.errors, r.seconds] for r in trial.reports])
             metrics, errors = json.dumps(trial.metrics), json.dumps(trial.errors)
             self._pending = [p for p in self._pending if p[0] != number or "INTO report" not in p[2]]
-            self.forget(number, after=-1)
+            if number in self._reported:
+                self.forget(number, after=-1)
+                self._reported.discard(number)
         owner = self._owner if trial.status == "RUNNING" else None
         self._later(
             number,
@@ -225,6 +232,9 @@ class SqliteStore:
         self._run("INSERT INTO queue (config) VALUES (?)", (json.dumps(config),))
 
     def next_queued(self, number: int) -> dict[str, Any] | None:
+        rows = self._run("SELECT config, trial FROM queue WHERE trial = ? OR trial IS NULL LIMIT 1", (number,))
+        if not rows:
+            return None
         rows = self._run("SELECT config FROM queue WHERE trial = ?", (number,)) or self._run(
             "UPDATE queue SET trial = ? WHERE id = (SELECT min(id) FROM queue WHERE trial IS NULL) RETURNING config",
             (number,),
@@ -246,15 +256,20 @@ class SqliteStore:
         if not self._pending:
             return
         pending, self._pending = self._pending, []
-        durable = any(p[1] for p in pending) if self._durable == "end" else self._durable == "always"
-        if durable is not self._full:
-            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            self._full = durable
+        self._sync(any(p[1] for p in pending))
+        self._reported.update(p[0] for p in pending if p[0] is not None and "INTO report" in p[2])
         with _Transaction(self):
             for number, _, statement, row in pending:
                 changed = self._db.execute(statement, row).rowcount
                 if number is not None and changed == 0 and number not in self._lost:
                     self._lost.append(number)
+
+    def _sync(self, ends: bool) -> None:
+        """Choose whether the next commit waits for the disk; `ends` says that it holds the end of a trial."""
+        full = ends if self._durable == "end" else self._durable == "always"
+        if full is not self._full:
+            self._db.execute(f"PRAGMA synchronous={'FULL' if full else 'NORMAL'}")
+            self._full = full
 
     def _run(self, statement: str, row: tuple[Any, ...] = ()) -> list[Any]:
         try:

@@ -30,12 +30,15 @@ ROWS = 32  # of the batch that is looked at
 SMALL, LARGE = 8, 256  # rows of each of the two batches that are trained on; where the first do not do, the second
 
 
-def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Runtime) -> None:
+def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Runtime, dry: bool = True) -> None:
     """Raise unless the space fits and one configuration of each branch trains: on a few rows, for a few steps.
 
     The steps are taken by a copy of the trainer, on copies of rows, on one thread; trainer, data and the global
     generators are left as they were. Finite numbers and the range of class numbers are checked over all rows of a
     Data, and over 64 of a Dataset.
+
+    Args:
+        dry: whether to train; False checks names and signatures only, as is enough for a study that has trials.
 
     Raises:
         ValueError: a section is not known, the data, shapes or numbers do not fit, or a state does not survive being
@@ -48,6 +51,10 @@ def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Run
             raise ValueError(
                 f'the space has a section "{name}".{did_you_mean(name, SECTIONS)} Sections are {listed(SECTIONS)}.'
             )
+    for config in space.examples():
+        check_sections(space.resolve(config), model, trainer)
+    if not dry:
+        return
     quiet = copy.copy(runtime)
     quiet.threads = 1
     with quiet.active(), seeded_globals(0, "check", device=quiet.device):
@@ -55,10 +62,8 @@ def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Run
         for part in parts:
             check_finite(part)
         for config in space.examples():
-            resolved = space.resolve(config)
-            check_sections(resolved, model, trainer)
             try:
-                check_configuration(Job(model, resolved, quiet), trainer, parts)
+                check_configuration(Job(model, space.resolve(config), quiet), trainer, parts)
             except (ValueError, TypeError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"configuration {config}: {error}") from error

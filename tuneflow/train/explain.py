@@ -17,8 +17,8 @@ TRIED = 2  # rows that a change is tried on
 
 def explain(module: nn.Module, watch: Watch, error: Exception) -> Exception:
     """What to raise for an exception that came while `watch` followed `module`, or its loss, on a batch."""
-    view = culprit(watch)
-    if view is not None and (watch.refusal is None or _lost_rows(watch)):
+    view, lost = culprit(watch), _lost_rows(watch)
+    if view is not None and (lost or (watch.at and watch.refusal is None)):
         return ValueError(_about_rows(module, watch, view))
     if watch.refusal is not None:
         return watch.refusal

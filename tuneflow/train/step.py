@@ -51,7 +51,7 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Pa
 def _batch(trainer: Trainer, job: Job) -> Batch:
     """The first batch as the module is given it: placed, augmented, normalised."""
     runtime, size = job.runtime, min(trainer.batch_size, len(trainer.train))
-    inputs, targets = runtime.place(cloned(next(iter(trainer.train.batches(size)))))
+    inputs, targets = runtime.place(next(iter(trainer.train.batches(size))))
     if job.model is not None and job.model.normalise:
         normaliser = fit(inputs for inputs, _ in trainer.train.batches(size))
     else:
@@ -103,9 +103,7 @@ def _check_any_rows(module: nn.Module, watch: Watch) -> None:
     """Raise where the module is written for one size of batch; the last batch and evaluation have others."""
     if watch.rows <= TRIED or lost_rows(module, watch):
         return
-    module.eval()
     second = rerun(module, watch, TRIED)
-    module.train()
     view = None if second is None else culprit(second)
     if second is not None and view is not None and (second.error is not None or lost_rows(module, second)):
         raise ValueError(

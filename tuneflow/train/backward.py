@@ -6,27 +6,32 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from tuneflow.data import Batch, sliced
 
 LossOf = Callable[[nn.Module, Batch], Tensor]
 
 
-def backward(loss_of: LossOf, module: nn.Module, batch: Batch) -> float:
-    """Add the gradient of the batch's loss to the parameters; returns the loss. Not finite: nothing is added."""
+def backward(loss_of: LossOf, module: nn.Module, batch: Batch, optimizer: Optimizer) -> float:
+    """Set the parameters' gradients to those of the batch's loss; returns the loss. Not finite: they are not set."""
     loss = loss_of(module, batch)
     value = loss.item()
     if math.isfinite(value):
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
     return value
 
 
-def backward_in_parts(loss_of: LossOf, module: nn.Module, batch: Batch, loss: Any, size: int) -> float:
+def backward_in_parts(
+    loss_of: LossOf, module: nn.Module, batch: Batch, optimizer: Optimizer, loss: Any, size: int
+) -> float:
     """As `backward`, `size` rows at a time: the same gradient with less memory.
 
     Each part counts with its share of what `loss` averages over: its rows, or under class weights or an ignored class
     its sum of weights. Layers that look across rows, as BatchNorm does, see the parts and not the batch.
     """
+    optimizer.zero_grad()
     parts = list(sliced(batch, size))
     masses = [_mass(loss, targets) for _, targets in parts]
     value = 0.0

@@ -72,7 +72,6 @@ class Run:
         first, rows, size = (epoch - 1) * self.steps, len(self.train), trainer.batch_size
         for step, batch in enumerate(self._batches(epoch)):
             self.rate.before(first + step)
-            optimizer.zero_grad()
             value = self._backward(batch)
             if not math.isfinite(value):
                 raise Diverged(epoch, step + 1, last)
@@ -113,8 +112,8 @@ class Run:
     def _backward(self, batch: Batch) -> float:
         trainer = self.trainer
         if trainer.micro_batch is None:
-            return backward(trainer.loss_of, self.module, batch)
-        return backward_in_parts(trainer.loss_of, self.module, batch, trainer.loss, trainer.micro_batch)
+            return backward(trainer.loss_of, self.module, batch, self.optimizer)
+        return backward_in_parts(trainer.loss_of, self.module, batch, self.optimizer, trainer.loss, trainer.micro_batch)
 
 
 def _model(job: Job) -> Model:

@@ -221,6 +221,15 @@ def test_a_torch_dataset_gives_the_same_as_its_tensors():
     assert flat(slices.values) == flat(tensors.values) == flat(items.values)
 
 
+def test_all_configurations_share_what_was_prepared_once():
+    ours = trainer()
+    ours.init(job())
+    prepared = dict(ours._prepared)
+    ours.init(job({"optimizer": {"lr": 0.1}}))
+    assert len(prepared) == 3
+    assert all(ours._prepared[key] is value for key, value in prepared.items())
+
+
 def test_large_data_prepared_batch_by_batch_give_the_same(monkeypatch):
     resident, _ = run(trainer(), job(), 1)
     monkeypatch.setattr("tuneflow.train.evaluate.RESIDENT", 0)

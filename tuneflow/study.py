@@ -118,7 +118,8 @@ class Study:
             if model is None:
                 raise TypeError("Study: a Trainer needs model=, such as tn.Model(builder).")
             new = self.folder is None or not (self.folder / "study.sqlite").exists()
-            check_space(space, model, trainer, self.runtime, dry=new)
+            with guarded():
+                check_space(space, model, trainer, self.runtime, dry=new)
         store, states = _open(self.folder, durable)
         facts = self._facts()
         before = store.describe(facts)

@@ -15,6 +15,7 @@ from tuneflow.errors import did_you_mean, listed
 from tuneflow.heuristics.normalise import Normalised, Normaliser, cast_only, fit, starts_normalised
 from tuneflow.metrics import Measured, Metric, as_metric, measure, measure_loss
 from tuneflow.runtime import Runtime
+from tuneflow.seeds import seeded_globals
 from tuneflow.signature import name_of
 from tuneflow.space import Config
 from tuneflow.train.evaluate import Ready, chunk_of, outputs_of
@@ -191,6 +192,7 @@ class Trainer:
     def configured(self, config: Config) -> Self:
         """This trainer with the sections `optimizer`, `loss` and `trainer` of a resolved configuration filled in."""
         made = copy.copy(self)
+        made._prepared = self._prepared  # a cache, shared by all configurations
         for name, value in config.get("trainer", {}).items():
             if name not in self.tunable:
                 near = did_you_mean(name, self.tunable)
@@ -242,7 +244,8 @@ class Trainer:
             return None
         key = ("normalisers", job.runtime.device)
         if key not in self._prepared:
-            fitted = fit(inputs for inputs, _ in self.train.batches(4096))
+            with seeded_globals(0, "normaliser"):  # a dataset may draw
+                fitted = fit(inputs for inputs, _ in self.train.batches(4096))
             inputs = job.runtime.place(next(iter(self.train.batches(2)))[0])
             plain = None if fitted is None else cast_only(inputs)
             placed = [n if n is None else n.to(job.runtime.device) for n in (fitted, plain)]

@@ -95,7 +95,7 @@ class Ledger:
         trial = with_reports(trial, (*trial.reports, report), self.history.objective)
         self.history.record(trial)
         self.store.report(number, report)
-        if state is not None:
+        if state is not None and (state.values or report.epoch < self.history.epochs):
             self.states.put(number, state)
             self.states.keep(number, self._needed(trial))
         return trial

@@ -21,7 +21,8 @@ from tuneflow.model import Model, tensors_of
 from tuneflow.space import SearchSpace
 from tuneflow.store.states import States, write_bytes
 from tuneflow.train.evaluate import Ready
-from tuneflow.train.job import Job
+from tuneflow.train.function import Function
+from tuneflow.train.job import Job, TrainState
 from tuneflow.train.replicas import Replicated
 from tuneflow.train.trainer import Trainer
 from tuneflow.trial import Trial
@@ -113,6 +114,8 @@ class Result(Trial):
         origin = self._from
         if self.status in ("DIVERGED", "FAILED"):
             raise StudyError(f"trial {self.number} has no model: it is {self.status} ({self.reason}).")
+        if isinstance(origin.trainer, Function):
+            return origin.trainer.module(origin.job, TrainState(1, {}))
         try:
             state = origin.states.get(self.number, origin.epoch)
         except CheckpointError as error:

@@ -43,7 +43,7 @@ class Runtime:
         self.threads = threads
 
     def __repr__(self) -> str:
-        threads = f", threads={self.threads}" if self.threads else ""
+        threads = f", threads={self.threads or torch.get_num_threads()}" if self.device.type == "cpu" else ""
         return f'Runtime("{self.device}"{threads})'
 
     def place(self, thing: T) -> T:

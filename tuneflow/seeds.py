@@ -34,6 +34,19 @@ def stream(*key: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(_Hashed(key)))  # type: ignore[arg-type]
 
 
+class lazy_stream:
+    """As `stream`, but the generator is made when it is first used; for those who seldom draw."""
+
+    def __init__(self, *key: int | str) -> None:
+        self._key = key
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_made":
+            self._made = stream(*self._key)
+            return self._made
+        return getattr(self._made, name)
+
+
 def torch_stream(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """A torch generator for `key`, on `device`."""
     return torch.Generator(device).manual_seed(digest(*key) & (2**63 - 1))

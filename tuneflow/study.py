@@ -24,7 +24,7 @@ from tuneflow.schedule.full import Full
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop
 from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher
-from tuneflow.seeds import stream
+from tuneflow.seeds import lazy_stream, stream
 from tuneflow.space import Config, SearchSpace
 from tuneflow.store.memory import MemoryStore
 from tuneflow.store.sqlite import Durable, SqliteStore
@@ -313,7 +313,7 @@ class Study:
         history = self.history
         history.number = len(history)
         history.remaining = most - len(history)
-        rng = stream(self.seed, "schedule", len(history), history.ended)
+        rng: Any = lazy_stream(self.seed, "schedule", len(history), history.ended)
         decision = self.scheduler.next(self.space, history, rng)
         self._ledger.want(self.scheduler.keep(history))
         return decision

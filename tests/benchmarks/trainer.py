@@ -87,8 +87,11 @@ def trainer(builder, train, valid):
 
 def compare(title, builder, train, valid, rounds):
     loops = {"Trainer": trainer, "slicing loop": slicing, "DataLoader loop": loader}
-    epochs = {name: loop(builder, train, valid).__next__ for name, loop in loops.items()}
-    taken = times(epochs, rounds)
+    taken = {name: [] for name in loops}
+    for _ in range(3):  # made anew: where memory happens to lie is part of the noise
+        epochs = {name: loop(builder, train, valid).__next__ for name, loop in loops.items()}
+        for name, seconds in times(epochs, rounds // 3).items():
+            taken[name] += seconds
     for base in ("slicing loop", "DataLoader loop"):
         print(f"{title:<36} Trainer / {base:<16} {ratio(taken, base, 'Trainer'):.3f}", flush=True)
 

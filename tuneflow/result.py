@@ -201,7 +201,13 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
         )
     config = content["config"] if space is None else space.resolve(space.cast(content["config"]))
     model = builder if isinstance(builder, Model) else Model(builder)
-    module = model.build(config)
+    try:
+        module = model.build(config)
+    except TypeError as error:
+        made = config.get("model", {})
+        raise ValueError(
+            f"{path}: holds a module that was made with {made}, which the builder does not take: {error}."
+        ) from None
     _fill(module, content["weights"], str(path))
     front = content["normaliser"]
     return (module if front is None else Normalised(module, Normaliser(front["mean"], front["std"]))).eval()

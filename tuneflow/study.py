@@ -265,6 +265,8 @@ class Study:
         if isinstance(loop, Loop) and not len(self.history):
             self._check_loop(loop)
         self._ledger.recover()
+        if self.progress and self.folder is not None and len(self.history) and len(self.history) < most:
+            print(f"{self.folder}: goes on after {self.history.ended} ended trials", file=sys.stderr, flush=True)
         executor = self.runtime.executor()
         with Interrupts() as interrupts:
             try:
@@ -278,12 +280,18 @@ class Study:
             finally:
                 executor.close()
                 self._pause("interrupted" if interrupts.wanted is not None else "")
+                if interrupts.wanted is not None and self.progress:
+                    print("interrupted; run it again and it goes on from here", file=sys.stderr, flush=True)
 
     def _check_loop(self, loop: Loop) -> None:
         """Train two epochs of every branch of the space, at once and in pieces, before trial 0."""
         for config in self.space.examples():
-            with guarded():
-                known = check_loop(loop, Job(None, self.space.resolve(config), self.runtime, self.seed))
+            try:
+                with guarded():
+                    known = check_loop(loop, Job(None, self.space.resolve(config), self.runtime, self.seed))
+            except Exception as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"configuration {config}: the loop fails: {type(error).__name__}: {error}") from error
             for metric, up in self.objective.goals if known else ():
                 _check_known(metric, up, known)
 

@@ -102,6 +102,18 @@ def test_a_trial_whose_process_dies_three_times_without_an_epoch_has_failed(tmp_
     assert study.trials[0].config == trial.config
 
 
+def test_a_study_says_that_it_goes_on(tmp_path, capsys):
+    make(tmp_path, "random").run(trials=2)
+    again = make(tmp_path, "random")
+    again.progress = True
+    again.run(trials=3)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"{tmp_path}: goes on after 2 ended trials"
+    assert lines[1].startswith("trial 2 of 3  DONE  value ")
+    again.run(trials=3)
+    assert capsys.readouterr().err == ""
+
+
 def test_ctrl_c_finishes_the_epoch_and_leaves_a_study_that_goes_on(tmp_path):
     process = start(tmp_path, "random", 100_000)
     deadline = time.monotonic() + 60

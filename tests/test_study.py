@@ -185,6 +185,9 @@ def test_the_loss_of_a_saved_file_is_checked(tmp_path):
     path.write_bytes(content)
     with pytest.raises(tn.errors.CheckpointError, match=r"best\.pt"):
         tn.load(path, net)
+    study.best.save(path)
+    with pytest.raises(ValueError, match=r"best\.pt: holds a module that was made with .*width"):
+        tn.load(path, lambda: net())
     path.write_bytes(b"not a model")
     with pytest.raises(tn.errors.CheckpointError, match=r"best\.pt"):
         tn.load(path, net)

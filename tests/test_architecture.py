@@ -14,6 +14,7 @@ ROOMS = [
     ["version", "errors"],
     ["seeds", "signature"],
     ["parameters"],
+    ["tree"],
     ["space"],
     ["trial"],
     ["search"],

@@ -9,36 +9,19 @@ itself. Every parameter but a Constant has one coordinate of the unit cube, cond
 of a branch that was not chosen are not active, and their coordinates are NaN.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tuneflow import parameters
 from tuneflow.errors import StudyError, did_you_mean, listed
-from tuneflow.parameters import Choice, Constant, Float, Int, Parameter, check_name
+from tuneflow.parameters import Choice, Constant, Float, Int, Parameter
 from tuneflow.signature import check_keywords
+from tuneflow.tree import Call, Coordinate, Group, Planter, Section, Unit
 
 Config = dict[str, Any]
-Unit = NDArray[np.float64]
-Needs = tuple[tuple[int, str], ...]  # (coordinate of a Choice, the label chosen there), outermost first
 Points = int | Mapping[str, "int | Sequence[Any]"]
-
-
-@dataclass(frozen=True)
-class Call:
-    """A callable with settings to be tuned; made by `call`."""
-
-    function: Callable[..., Any]
-    arguments: dict[str, Any]
-
-    def __repr__(self) -> str:
-        inside = "".join(f", {k}={v!r}" for k, v in self.arguments.items())
-        return f"call({parameters.object_repr(self.function)}{inside})"
 
 
 def call(function: Callable[..., Any], /, **arguments: Any) -> Call:
@@ -57,20 +40,7 @@ def call(function: Callable[..., Any], /, **arguments: Any) -> Call:
     return Call(function, arguments)
 
 
-@dataclass(frozen=True)
-class Coordinate:
-    """One axis of the unit cube: where its parameter stands, and which choices make it active."""
-
-    path: tuple[str, ...]
-    parameter: Parameter
-    needs: Needs
-
-    @property
-    def name(self) -> str:
-        return ".".join(self.path)
-
-
-class SearchSpace:
+class SearchSpace(Section):
     """Named parameters, in sections or flat.
 
     A section holds the keyword arguments of the thing that a Study is given under the same name
@@ -91,8 +61,8 @@ class SearchSpace:
 
     def __init__(self, /, **entries: Any) -> None:
         self.entries = entries
-        planter = _Planter()
-        self._root = _Group(planter.group(entries, (), ()))
+        planter = Planter()
+        self._root = Group(planter.group(entries, (), ()))
         self.coordinates: tuple[Coordinate, ...] = tuple(planter.axes)
 
     def __len__(self) -> int:
@@ -275,255 +245,10 @@ def _grid_values(axis: Coordinate, wanted: Any) -> list[Any]:
     return values
 
 
-class _Node:
-    """A part of the space: it translates its part of a configuration."""
-
-    def read(self, unit: Sequence[float]) -> Any:
-        """The part at a point of the whole space's unit cube."""
-        raise NotImplementedError
-
-    def write(self, part: Any, unit: Unit) -> None:
-        """The inverse of `read`, into `unit`; what is not active stays as it is."""
-        raise NotImplementedError
-
-    def cast(self, part: Any, name: str) -> Any:
-        raise NotImplementedError
-
-    def resolve(self, part: Any) -> Any:
-        raise NotImplementedError
-
-    def size(self) -> float:
-        raise NotImplementedError
-
-    def to_json(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def count(self, values: list[list[Any]]) -> int:
-        """How many parts there are when each coordinate has only its `values`."""
-        raise NotImplementedError
-
-    def nth(self, place: int, values: list[list[Any]]) -> Any:
-        """Number `place` of those that `count` counts."""
-        raise NotImplementedError
-
-
-class _Leaf(_Node):
-    def __init__(self, parameter: Parameter, place: int) -> None:
-        self.parameter, self.place = parameter, place
-
-    def read(self, unit: Sequence[float]) -> Any:
-        return self.parameter.from_unit(unit[self.place])
-
-    def write(self, part: Any, unit: Unit) -> None:
-        unit[self.place] = self.parameter.to_unit(part)
-
-    def cast(self, part: Any, name: str) -> Any:
-        return _cast(self.parameter, part, name)
-
-    def resolve(self, part: Any) -> Any:
-        return self.parameter.object(part) if isinstance(self.parameter, Choice) else part
-
-    def size(self) -> float:
-        return self.parameter.levels
-
-    def to_json(self) -> dict[str, Any]:
-        return self.parameter.to_json()
-
-    def count(self, values: list[list[Any]]) -> int:
-        return len(values[self.place])
-
-    def nth(self, place: int, values: list[list[Any]]) -> Any:
-        return values[self.place][place]
-
-
-class _Fixed(_Node):
-    """A Constant: part of every configuration, no coordinate of the unit cube."""
-
-    def __init__(self, constant: Constant) -> None:
-        self.constant = constant
-
-    def read(self, unit: Sequence[float]) -> Any:
-        return self.constant.value
-
-    def write(self, part: Any, unit: Unit) -> None:
-        pass
-
-    def cast(self, part: Any, name: str) -> Any:
-        return _cast(self.constant, part, name)
-
-    def resolve(self, part: Any) -> Any:
-        return part
-
-    def size(self) -> float:
-        return 1
-
-    def to_json(self) -> dict[str, Any]:
-        return self.constant.to_json()
-
-    def count(self, values: list[list[Any]]) -> int:
-        return 1
-
-    def nth(self, place: int, values: list[list[Any]]) -> Any:
-        return self.constant.value
-
-
-class _Branch(_Node):
-    """A Choice of which some options have parameters of their own."""
-
-    def __init__(self, leaf: _Leaf, branches: dict[str, _Node]) -> None:
-        self.leaf, self.branches = leaf, branches
-
-    def read(self, unit: Sequence[float]) -> Any:
-        label = self.leaf.read(unit)
-        return {label: self.branches[label].read(unit)} if label in self.branches else label
-
-    def write(self, part: Any, unit: Unit) -> None:
-        label, settings = _split(part)
-        self.leaf.write(label, unit)
-        if label in self.branches:
-            self.branches[label].write(settings, unit)
-
-    def cast(self, part: Any, name: str) -> Any:
-        label, settings = _split(part)
-        label = self.leaf.cast(label, name)
-        if label in self.branches:
-            return {label: self.branches[label].cast(settings, f"{name}.{label}")}
-        if settings:
-            raise ValueError(f'"{name}" has no settings under {label!r}, got {settings!r}.')
-        return label
-
-    def resolve(self, part: Any) -> Any:
-        label, settings = _split(part)
-        return self.branches[label].resolve(settings) if label in self.branches else self.leaf.resolve(label)
-
-    def size(self) -> float:
-        plain = self.leaf.size() - len(self.branches)
-        return plain + sum(branch.size() for branch in self.branches.values())
-
-    def to_json(self) -> dict[str, Any]:
-        described = self.leaf.to_json()
-        described["labels"] |= {label: branch.to_json() for label, branch in self.branches.items()}
-        return described
-
-    def count(self, values: list[list[Any]]) -> int:
-        return sum(self._count(label, values) for label in values[self.leaf.place])
-
-    def nth(self, place: int, values: list[list[Any]]) -> Any:
-        for label in values[self.leaf.place]:
-            if place < (here := self._count(label, values)):
-                return {label: self.branches[label].nth(place, values)} if label in self.branches else label
-            place -= here
-        raise IndexError(place)
-
-    def _count(self, label: str, values: list[list[Any]]) -> int:
-        return self.branches[label].count(values) if label in self.branches else 1
-
-
-class _Group(_Node):
-    """Named parts: a section, the arguments of a call, or the whole space."""
-
-    def __init__(self, parts: dict[str, _Node], function: Callable[..., Any] | None = None) -> None:
-        self.parts, self.function = parts, function
-
-    def read(self, unit: Sequence[float]) -> Any:
-        return {name: part.read(unit) for name, part in self.parts.items()}
-
-    def write(self, part: Any, unit: Unit) -> None:
-        for name, node in self.parts.items():
-            node.write(part[name], unit)
-
-    def cast(self, part: Any, name: str) -> Any:
-        prefix = f"{name}." if name else ""
-        if not isinstance(part, Mapping):
-            what = f'"{name}"' if name else "a configuration"
-            raise ValueError(f"{what} needs a dict of {listed(self.parts)}, got {part!r}.")
-        for unknown in part.keys() - self.parts.keys():
-            near = did_you_mean(str(unknown), self.parts)
-            raise ValueError(f'"{prefix}{unknown}" is not in the space.{near} Known here: {listed(self.parts)}.')
-        for missing in self.parts.keys() - part.keys():
-            raise ValueError(f'"{prefix}{missing}" is missing; give it a value.')
-        return {key: node.cast(part[key], prefix + key) for key, node in self.parts.items()}
-
-    def resolve(self, part: Any) -> Any:
-        settings = {name: node.resolve(part[name]) for name, node in self.parts.items()}
-        return settings if self.function is None else partial(self.function, **settings)
-
-    def size(self) -> float:
-        return math.prod(part.size() for part in self.parts.values())
-
-    def to_json(self) -> dict[str, Any]:
-        entries = {name: part.to_json() for name, part in self.parts.items()}
-        if self.function is None:
-            return {"kind": "space", "entries": entries}
-        return {"kind": "call", "name": parameters.object_repr(self.function), "arguments": entries}
-
-    def count(self, values: list[list[Any]]) -> int:
-        return math.prod(part.count(values) for part in self.parts.values())
-
-    def nth(self, place: int, values: list[list[Any]]) -> Any:
-        chosen: dict[str, Any] = {}
-        for name, part in reversed(self.parts.items()):
-            place, here = divmod(place, part.count(values))
-            chosen[name] = part.nth(here, values)
-        return {name: chosen[name] for name in self.parts}
-
-
 def _short(parameter: Parameter) -> str:
     if isinstance(parameter, Choice) and isinstance(parameter.options, Mapping):
         return f"Choice({' | '.join(parameter.values)})"
     return repr(parameter)
-
-
-def _cast(parameter: Parameter, part: Any, name: str) -> Any:
-    try:
-        return parameter.cast(part)
-    except ValueError as error:
-        raise ValueError(f'"{name}" {error}.') from None
-
-
-def _split(part: Any) -> tuple[Any, Any]:
-    """The label and the settings of what a Choice chose."""
-    if isinstance(part, Mapping) and len(part) == 1:
-        label, settings = next(iter(part.items()))
-        return label, settings
-    return part, {}
-
-
-class _Planter:
-    """Grows the tree of nodes from what the user wrote, and numbers the coordinates on the way."""
-
-    def __init__(self) -> None:
-        self.axes: list[Coordinate] = []
-
-    def group(self, entries: Mapping[str, Any], path: tuple[str, ...], needs: Needs) -> dict[str, _Node]:
-        for name in entries:
-            check_name(name, f'a name in "{".".join(path)}"' if path else "a name in the space")
-        return {name: self.node(entry, (*path, name), needs) for name, entry in entries.items()}
-
-    def node(self, entry: Any, path: tuple[str, ...], needs: Needs) -> _Node:
-        name = ".".join(path)
-        if isinstance(entry, Mapping | SearchSpace):
-            return _Group(self.group(entry if isinstance(entry, Mapping) else entry.entries, path, needs))
-        if isinstance(entry, Call):
-            return _Group(self.group(entry.arguments, path, needs), entry.function)
-        if entry is None or isinstance(entry, bool | int | float | str):
-            entry = Constant(entry)
-        if isinstance(entry, Constant):
-            return _Fixed(entry.named(name))
-        if not isinstance(entry, Parameter):
-            way = f"tn.Choice({entry!r})" if isinstance(entry, list | tuple) else f'tn.Choice({{"{path[-1]}": ...}})'
-            raise TypeError(f'"{name}" needs a parameter, a dict of them or a plain value, got {entry!r}; try {way}.')
-        place, parameter = len(self.axes), entry.named(name)
-        self.axes.append(Coordinate(path, parameter, needs))
-        leaf = _Leaf(parameter, place)
-        if not isinstance(parameter, Choice) or not isinstance(parameter.options, Mapping):
-            return leaf
-        branches = {
-            label: self.node(option, (*path, label), (*needs, (place, label)))
-            for label, option in parameter.options.items()
-            if isinstance(option, Call | SearchSpace)
-        }
-        return _Branch(leaf, branches) if branches else leaf
 
 
 def _entry_from_json(data: Any) -> Any:

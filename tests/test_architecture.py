@@ -27,7 +27,7 @@ ROOMS = [
     ["train"],
     ["execute"],
     ["store"],
-    ["fingerprint", "ledger", "interrupt", "result"],
+    ["fingerprint", "goals", "ledger", "interrupt", "result"],
     ["study", "archive"],
     ["optimise", "testing"],
     ["demo", "__init__"],

@@ -11,10 +11,11 @@ from typing import Any, Literal, Self
 
 import torch
 
-from tuneflow.errors import StoreError, StudyError, did_you_mean, listed
+from tuneflow.errors import StoreError, StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.execute.guard import guarded
 from tuneflow.fingerprint import compare
+from tuneflow.goals import check_known, numbers_told, objective_of
 from tuneflow.interrupt import Interrupts
 from tuneflow.ledger import Ledger
 from tuneflow.model import Model
@@ -111,7 +112,7 @@ class Study:
         self._check_kinds()
         replicas = whole("Study", "replicas", replicas)
         self.trainer: Any = trainer if replicas == 1 or trainer is None else Replicated(trainer, replicas)
-        self.objective = _objective(maximize, minimize, at, self.trainer)
+        self.objective = objective_of(maximize, minimize, at, self.trainer)
         self.searcher.check(space)
         self.folder = None if folder is None else Path(folder)
         if isinstance(trainer, Trainer):
@@ -235,7 +236,7 @@ class Study:
             self._end(number, "FAILED", reason or "told to have failed")
         else:
             epoch = self.history.trials[number].epochs + 1
-            report = Report(epoch, _numbers(metrics, self.objective))
+            report = Report(epoch, numbers_told(metrics, self.objective))
             self._ledger.report(number, report, None)
             if not self._bad(number, report):
                 self._end(number, "DONE") if done else self._call(self.history.trials[number])
@@ -293,7 +294,7 @@ class Study:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"configuration {config}: the loop fails: {type(error).__name__}: {error}") from error
             for metric, up in self.objective.goals if known else ():
-                _check_known(metric, up, known)
+                check_known(metric, up, known)
 
     def _limits(self, trials: int | None, epochs: int | None, seconds: float | None) -> tuple[float, float, float]:
         if self.trainer is None:
@@ -468,51 +469,6 @@ class Study:
             "scheduler": repr(self.scheduler),
             "runtime": self.runtime.describe(),
         }
-
-
-def _objective(maximize: Any, minimize: Any, at: Any, trainer: Any) -> Objective:
-    goals = [(name, True) for name in _names("maximize", maximize)] + [(n, False) for n in _names("minimize", minimize)]
-    goals = goals or [("loss", False)]
-    names = [name for name, _ in goals]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f'Study: "{name}" is given twice in maximize and minimize; drop one.')
-    if at not in ("best", "last", None):
-        raise ValueError(f'Study: at needs to be "best" or "last", got {at!r}.')
-    if at == "best" and len(goals) > 1:
-        raise ValueError('Study: at="best" needs one objective, since several have no best epoch; use at="last".')
-    known = getattr(getattr(trainer, "trainer", trainer), "reports", None)
-    if known is not None:
-        for name, up in goals:
-            _check_known(name, up, known)
-    return Objective(tuple(goals), at or ("last" if len(goals) > 1 else "best"))
-
-
-def _check_known(metric: str, maximize: bool, known: Sequence[str]) -> None:
-    if metric not in known:
-        word, near = "maximize" if maximize else "minimize", did_you_mean(metric, known)
-        raise ValueError(f'Study: {word}="{metric}" is not reported.{near} The trainer reports {listed(known)}.')
-
-
-def _names(word: str, given: Any) -> list[str]:
-    names = [] if given is None else [given] if isinstance(given, str) else list(given)
-    for name in names:
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"Study: {word} needs the name of a metric, or a list of names, got {given!r}.")
-    return names
-
-
-def _numbers(metrics: Mapping[str, float] | float, objective: Objective) -> dict[str, float]:
-    """What was told, by name and as plain floats."""
-    if not isinstance(metrics, Mapping):
-        if objective.several:
-            names = listed(metric for metric, _ in objective.goals)
-            raise TypeError(f"tell: several objectives need a dict of {names}, got {metrics!r}.")
-        metrics = {objective.metric: metrics}
-    try:
-        return {name: float(value) for name, value in metrics.items()}
-    except (TypeError, ValueError):
-        raise TypeError(f"tell: metrics need to be numbers, got {dict(metrics)!r}.") from None
 
 
 def _open(folder: Path | None, durable: Durable) -> tuple[Store, States]:

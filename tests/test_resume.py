@@ -103,6 +103,16 @@ def test_a_trial_whose_state_is_lost_is_trained_again_from_its_start(tmp_path):
     assert_same(again, whole)
 
 
+def test_a_model_that_another_process_trained_is_there(tmp_path):
+    watching, working = make(tmp_path, "sgd"), make(tmp_path, "sgd")
+    working.run(trials=2)
+    working.run(epochs=10, trials=3)
+    watching.run(trials=3)
+    whole = make(None, "sgd")
+    whole.run(trials=3)
+    assert_same(watching, whole)
+
+
 def test_running_a_finished_study_again_trains_nothing(tmp_path):
     study = make(tmp_path, "sgd")
     study.run(trials=2)

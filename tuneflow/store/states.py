@@ -30,12 +30,11 @@ class States:
         self._written: dict[int, set[int]] = {}
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            for file in folder.glob("*-*.state"):
-                trial, epoch = file.stem.split("-")
-                self._written.setdefault(int(trial), set()).add(int(epoch))
+            self._look("*")
 
     def epochs(self, trial: int) -> set[int]:
-        """The epochs after which a state of this trial is kept."""
+        """The epochs after which a state of this trial is kept, by another process too."""
+        self._look(f"{trial:06d}")
         return self._memory.get(trial, {}).keys() | self._written.get(trial, set())
 
     def hold_values(self, trial: int) -> bool:
@@ -53,7 +52,7 @@ class States:
         """
         if epoch in (inside := self._memory.get(trial, {})):
             return inside[epoch]
-        if epoch not in self._written.get(trial, ()):
+        if epoch not in self.epochs(trial):
             raise CheckpointError(f"the state of trial {trial} after epoch {epoch} is not kept.")
         return read(self._path(trial, epoch))
 
@@ -81,6 +80,12 @@ class States:
         if not needed:
             self._memory.pop(trial, None)
             self._written.pop(trial, None)
+
+    def _look(self, trials: str) -> None:
+        """Note the files that are there of the trials whose number matches; other processes write them too."""
+        for file in self._folder.glob(f"{trials}-*.state") if self._folder is not None else ():
+            trial, epoch = map(int, file.stem.split("-"))
+            self._written.setdefault(trial, set()).add(epoch)
 
     def _path(self, trial: int, epoch: int) -> Path:
         return (self._folder or Path()) / f"{trial:06d}-{epoch:06d}.state"

@@ -266,10 +266,10 @@ class GivesNumbersTwice(SqliteStore):
 
 
 class TakesAnything(SqliteStore):
-    def _later(self, number, statement, row, durable=False):
-        super()._later(None, statement.replace("AND owner = ?", "AND ? = ?"), (*row, row[-1]), durable) if (
-            "UPDATE trial SET owner" in statement
-        ) else super()._later(number, statement, row, durable)
+    def _later(self, trial, own, statement, row):
+        if "UPDATE trial SET owner" in statement:
+            own, statement, row = False, statement.replace("AND owner = ?", "AND ? = ?"), (*row, row[-1])
+        super()._later(trial, own, statement, row)
 
 
 class RoundsFloats(SqliteStore):

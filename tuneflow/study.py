@@ -71,6 +71,8 @@ class Study:
         keep: of how many of the best trials the trained state is kept.
         checkpoint: seconds between writes of unfinished trials' states to the folder; what was trained since
             is trained again, to the same digits, when the process dies.
+        memory: bytes of trained states to hold in memory; beyond it they are in files of the folder, or of a temporary
+            one where there is none.
         durable: what survives a crash of the machine, not only of the process: "end" every trial that ended, "always"
             every epoch's report, "never" nothing for sure.
         callbacks: each called as `callback(study, trial)` after every report and at every trial's end.
@@ -100,6 +102,7 @@ class Study:
         replicas: int = 1,
         keep: int = 1,
         checkpoint: float = 10.0,
+        memory: int = 2**30,
         durable: Durable = "end",
         callbacks: Iterable[Callback] = (),
         progress: bool = True,
@@ -121,7 +124,7 @@ class Study:
             new = self.folder is None or not (self.folder / "study.sqlite").exists()
             with guarded():
                 check_space(space, model, trainer, self.runtime, dry=new)
-        store, states = _open(self.folder, durable)
+        store, states = _open(self.folder, durable, whole("Study", "memory", memory))
         facts = self._facts()
         before = store.describe(facts)
         if before is not facts:
@@ -471,12 +474,12 @@ class Study:
         }
 
 
-def _open(folder: Path | None, durable: Durable) -> tuple[Store, States]:
+def _open(folder: Path | None, durable: Durable, memory: int) -> tuple[Store, States]:
     if folder is None:
-        return MemoryStore(), States(None)
+        return MemoryStore(), States(None, memory)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return SqliteStore(folder / "study.sqlite", durable), States(folder / "states")
+        return SqliteStore(folder / "study.sqlite", durable), States(folder / "states", memory)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be used as a study's folder ({error}).") from None
 

@@ -35,7 +35,7 @@ class Slow(tn.Trainer):
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 
 
-def make(folder, optimizer, pause=0.0, checkpoint=0.0):
+def make(folder, optimizer, pause=0.0, checkpoint=0.0, **settings):
     train, valid, _ = tn.data.digits()
     trainer = Slow(
         train[:320],
@@ -59,9 +59,9 @@ def make(folder, optimizer, pause=0.0, checkpoint=0.0):
         runtime=tn.Runtime("cpu", threads=1),
         folder=folder,
         seed=3,
-        keep=10,
         checkpoint=checkpoint,
         progress=False,
+        **{"keep": 10, **settings},
     )
 
 

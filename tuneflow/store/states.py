@@ -1,11 +1,15 @@
 """States: training states by (trial, epoch), in memory, and as files in a folder where there is one."""
 
+import errno
 import hashlib
 import io
 import os
+import shutil
+import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import mkdtemp
 
 import torch
 from typing_extensions import Buffer
@@ -17,17 +21,21 @@ from tuneflow.train.job import TrainState
 class States:
     """Keeps states that were put, until they are no longer needed.
 
-    In memory first; `flush` writes those that are not in the folder yet. A file is written under a temporary
-    name, synced and renamed, and its SHA-256 stands in front of it, so that a torn or altered file is noticed.
+    In memory first, up to `memory`; beyond it those that were used longest ago are in files only. `flush` writes those
+    that are not in the folder yet. A file is written under a temporary name, synced and renamed, and its SHA-256 stands
+    in front of it, so that a torn or altered file is noticed.
 
     Args:
-        folder: where the files go; None keeps everything in memory.
+        folder: where the files go; None makes a temporary folder once memory is full, removed with this object.
+        memory: bytes of tensors to hold at most; the state that was put last is held in any case.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, memory: float = float("inf")) -> None:
+        self._folder, self._budget = folder, memory
+        self._temporary: Path | None = None
         self._memory: dict[int, dict[int, TrainState]] = {}
         self._written: dict[int, set[int]] = {}
+        self._sizes: dict[tuple[int, int], int] = {}  # bytes of what is in memory, the one used longest ago first
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             self._look("*")
@@ -43,6 +51,9 @@ class States:
 
     def put(self, trial: int, state: TrainState) -> None:
         self._memory.setdefault(trial, {})[state.epoch] = state
+        self._sizes.pop((trial, state.epoch), None)
+        self._sizes[trial, state.epoch] = state.size
+        self._spill()
 
     def get(self, trial: int, epoch: int) -> TrainState:
         """The state of a trial after an epoch.
@@ -51,6 +62,7 @@ class States:
             CheckpointError: it is not kept, or its file is damaged.
         """
         if epoch in (inside := self._memory.get(trial, {})):
+            self._sizes[trial, epoch] = self._sizes.pop((trial, epoch))
             return inside[epoch]
         if epoch not in self.epochs(trial):
             raise CheckpointError(f"the state of trial {trial} after epoch {epoch} is not kept.")
@@ -60,11 +72,8 @@ class States:
         """Write those of the trial's states that are in memory only, the earliest first."""
         if self._folder is None:
             return
-        written = self._written.setdefault(trial, set())
-        for epoch, state in sorted(self._memory.get(trial, {}).items()):
-            if epoch not in written:
-                write(self._path(trial, epoch), state)
-                written.add(epoch)
+        for epoch in sorted(self._memory.get(trial, {})):
+            self._write(trial, epoch)
 
     def keep(self, trial: int, epochs: Iterable[int]) -> None:
         """Forget the trial's states but those after `epochs`, and remove their files."""
@@ -73,13 +82,31 @@ class States:
         needed = set(epochs)
         inside, written = self._memory.get(trial, {}), self._written.get(trial, set())
         for epoch in inside.keys() - needed:
-            del inside[epoch]
+            self._let_go(trial, epoch)
         for epoch in written - needed:
             self._path(trial, epoch).unlink(missing_ok=True)
             written.discard(epoch)
         if not needed:
             self._memory.pop(trial, None)
             self._written.pop(trial, None)
+
+    def _write(self, trial: int, epoch: int) -> None:
+        written = self._written.setdefault(trial, set())
+        if epoch not in written:
+            write(self._path(trial, epoch), self._memory[trial][epoch])
+            written.add(epoch)
+
+    def _spill(self) -> None:
+        """Bring what is in memory under the budget, that which was used longest ago first."""
+        total = sum(self._sizes.values())
+        while total > self._budget and len(self._sizes) > 1:
+            (trial, epoch), size = next(iter(self._sizes.items()))
+            self._write(trial, epoch)
+            self._let_go(trial, epoch)
+            total -= size
+
+    def _let_go(self, trial: int, epoch: int) -> None:
+        del self._memory[trial][epoch], self._sizes[trial, epoch]
 
     def _look(self, trials: str) -> None:
         """Note the files that are there of the trials whose number matches; other processes write them too."""
@@ -88,7 +115,11 @@ class States:
             self._written.setdefault(trial, set()).add(epoch)
 
     def _path(self, trial: int, epoch: int) -> Path:
-        return (self._folder or Path()) / f"{trial:06d}-{epoch:06d}.state"
+        folder = self._folder or self._temporary
+        if folder is None:
+            folder = self._temporary = Path(mkdtemp(prefix="tuneflow-"))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder / f"{trial:06d}-{epoch:06d}.state"
 
 
 def write(path: Path, state: TrainState) -> None:
@@ -116,6 +147,8 @@ def write_bytes(path: Path, *parts: Buffer) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if error.errno == errno.ENOSPC:
+            raise StoreError(f"{path}: disk full; what was written before is safe. Make room and run again.") from None
         raise StoreError(f"{path}: cannot be written ({error}).") from None
 
 

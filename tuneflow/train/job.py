@@ -68,12 +68,24 @@ class TrainState:
 
     Attributes:
         epoch: how many epochs are behind it.
-        values: nested dicts and lists of tensors and plain numbers. Nothing else holds on to the
-            tensors: training on leaves a state as it was.
+        values: nested dicts and lists of tensors, numbers, strings and None. Nothing else holds on to
+            the tensors: training on leaves a state as it was.
     """
 
     epoch: int
     values: dict[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its tensors."""
+        return _size(self.values)
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.nbytes
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_size, parts))
 
 
 def copied(value: Any) -> Any:

@@ -13,6 +13,7 @@ ROOT = Path(tn.__file__).parent
 ROOMS = [
     ["version", "errors"],
     ["seeds", "signature"],
+    ["priors"],
     ["parameters"],
     ["tree"],
     ["space"],

@@ -9,6 +9,7 @@ from tuneflow.data import Data
 from tuneflow.model import Model
 from tuneflow.optimise import maximize, minimize
 from tuneflow.parameters import Choice, Constant, Float, Int
+from tuneflow.priors import Normal
 from tuneflow.result import Result, load
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.full import Full
@@ -47,6 +48,7 @@ __all__ = [
     "Job",
     "Median",
     "Model",
+    "Normal",
     "Patience",
     "Random",
     "Report",

@@ -8,7 +8,8 @@
     │   └── CheckpointError     a saved state is missing or damaged
     └── Diverged                training reached a loss that is not finite
 
-Bad arguments raise ValueError or TypeError where they are given, before any training.
+Bad arguments raise ValueError or TypeError where they are given, before any training. NotAllowed is the ValueError of a
+configuration that a space's `where=` excludes.
 """
 
 import difflib
@@ -39,6 +40,10 @@ class StoreError(TuneflowError):
 
 class CheckpointError(StoreError):
     """A saved state is missing, or its bytes are not those that were written."""
+
+
+class NotAllowed(ValueError):
+    """A configuration that the space's `where=` excludes."""
 
 
 class Diverged(TuneflowError):

@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from tuneflow.errors import listed, warn
+from tuneflow.priors import Bell, Curve, Normal, Steps
 from tuneflow.signature import name_of
 
 Value = Any  # a JSON value: None, bool, int, float, str, or lists and dicts of them
@@ -31,6 +32,11 @@ class Parameter:
     def named(self, name: str) -> "Parameter":
         """This parameter, validated; every message opens with its kind and `name`."""
         raise NotImplementedError
+
+    @property
+    def curve(self) -> Curve | None:
+        """The prior's density over the unit interval; None where none was given."""
+        return None
 
     def to_unit(self, value: Any) -> float:
         """Where `value` lies in [0, 1]; the middle of its cell for discrete values."""
@@ -60,23 +66,26 @@ class Float(Parameter):
         low, high: finite bounds, both included; `low == high` is a constant.
         log: spread evenly in the logarithm (needs low > 0).
         step: only low, low + step, low + 2 step, ... (not with log).
+        prior: a tn.Normal, where good values are expected.
     """
 
     low: float
     high: float
     log: bool = False
     step: float | None = None
+    prior: Normal | None = None
 
     def __repr__(self) -> str:
-        return _call_repr("Float", self.low, self.high, log=self.log, step=self.step)
+        return _call_repr("Float", self.low, self.high, log=self.log, step=self.step, prior=self.prior)
 
     def named(self, name: str) -> "Float":
         what = f'Float "{name}"'
         low, high = _bounds(what, self.low, self.high, self.log, self.step, tiny="1e-6")
         if not math.isfinite(high - low):
             raise ValueError(f"{what}: high - low overflows, got low={low}, high={high}; use a narrower range.")
+        _check_prior(what, self.prior, low, high)
         if self.step is None:
-            return Float(low, high, bool(self.log))
+            return Float(low, high, bool(self.log), prior=self.prior)
         step = _number(what, "step", self.step)
         if step <= 0:
             raise ValueError(f"{what}: step needs to be > 0, got step={self.step}; drop step for a continuous range.")
@@ -88,7 +97,15 @@ class Float(Parameter):
         top = _stepped(low, count, step)
         if abs(top - high) > 1e-6 * step:
             _warn_high(what, low, high, step, top)
-        return Float(low, top, False, step)
+        return Float(low, top, False, step, self.prior)
+
+    @cached_property
+    def curve(self) -> Curve | None:
+        if self.prior is None or self.low == self.high:
+            return None
+        plain = Float(self.low, self.high, self.log)
+        width = math.log10(self.high / self.low) if self.log else self.high - self.low
+        return Bell(plain.to_unit(self.prior.mean), self.prior.sd / width, self.prior.uniform)
 
     @property
     def levels(self) -> float:
@@ -141,7 +158,7 @@ class Float(Parameter):
         return [self.low, *inner, self.high]
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": "float", "low": self.low, "high": self.high, "log": self.log, "step": self.step}
+        return _range_json("float", self)
 
 
 @dataclass(frozen=True)
@@ -152,15 +169,17 @@ class Int(Parameter):
         low, high: bounds, both included, at most 2**53 in size; `low == high` is a constant.
         log: spread evenly in the logarithm (needs low > 0; not with step).
         step: only low, low + step, low + 2 step, ...
+        prior: a tn.Normal, where good values are expected.
     """
 
     low: int
     high: int
     log: bool = False
     step: int | None = None
+    prior: Normal | None = None
 
     def __repr__(self) -> str:
-        return _call_repr("Int", self.low, self.high, log=self.log, step=self.step)
+        return _call_repr("Int", self.low, self.high, log=self.log, step=self.step, prior=self.prior)
 
     def named(self, name: str) -> "Int":
         what = f'Int "{name}"'
@@ -172,15 +191,28 @@ class Int(Parameter):
                 raise ValueError(f"{what}: needs whole bounds, got {word}={bound}; use tn.Float for a real range.")
         _bounds(what, self.low, self.high, self.log, self.step, tiny="1")
         low, high = int(self.low), int(self.high)
+        _check_prior(what, self.prior, low, high)
         if self.step is None or self.step == 1:
-            return Int(low, high, bool(self.log))
+            return Int(low, high, bool(self.log), prior=self.prior)
         step = _number(what, "step", self.step)
         if step <= 0 or step != math.floor(step):
             raise ValueError(f"{what}: step needs to be a whole number > 0, got step={self.step}; drop step for 1.")
         top = low + (high - low) // int(step) * int(step)
         if top != high:
             _warn_high(what, low, high, int(step), top)
-        return Int(low, top, False, int(step))
+        return Int(low, top, False, int(step), self.prior)
+
+    @cached_property
+    def curve(self) -> Curve | None:
+        if self.prior is None or self.low == self.high:
+            return None
+        if self.log:
+            left, right = self._log_edges
+            mean, width = (math.log(self.prior.mean) - left) / (right - left), (right - left) / math.log(10)
+        else:
+            step = self.step or 1
+            mean, width = ((self.prior.mean - self.low) / step + 0.5) / self.levels, step * self.levels
+        return Bell(mean, self.prior.sd / width, self.prior.uniform)
 
     @property
     def levels(self) -> float:
@@ -224,7 +256,7 @@ class Int(Parameter):
         return list(dict.fromkeys(min(max(v, self.low), self.high) for v in values))
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": "int", "low": self.low, "high": self.high, "log": self.log, "step": self.step}
+        return _range_json("int", self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,13 +269,16 @@ class Choice(Parameter):
             object that is a `tn.call(...)` or a SearchSpace brings parameters of its own, which are
             active only when its label is chosen.
         ordered: the options have an order that a searcher may use, as small < medium < large.
+        prior: a weight for each option, as a list or as a dict from label to weight; how likely it is the best.
     """
 
     options: Sequence[Value] | Mapping[str, Any]
     ordered: bool = False
+    prior: Sequence[float] | Mapping[str, float] | None = None
 
     def __repr__(self) -> str:
         ordered = ", ordered=True" if self.ordered else ""
+        ordered += f", prior={list(self._weights)}" if self.prior is not None else ""
         many = len(self.options) > 8
         if isinstance(self.options, Mapping):
             inside = ", ".join(f"{k!r}: {object_repr(v)}" for k, v in list(self.options.items())[:8])
@@ -270,15 +305,41 @@ class Choice(Parameter):
                     raise TypeError(
                         f"{what}: option {label!r} is {option!r}, which only tn.call or tn.SearchSpace can hold."
                     )
-            return replace(self, options=dict(self.options))
+            return self._weighted(what, dict(self.options))
         for place, value in enumerate(self.options):
             _check_plain(what, place, value)
-        checked = replace(self, options=[_bare(v) for v in self.options])
+        checked = self._weighted(what, [_bare(v) for v in self.options])
         if len(checked._places) < len(self.options):
             seen: set[str] = set()
             twice = next(v for v in self.options if _key(v) in seen or seen.add(_key(v)))  # type: ignore[func-returns-value]
             raise ValueError(f"{what}: needs different options, got {twice!r} twice; remove one.")
         return checked
+
+    def _weighted(self, what: str, options: Any) -> "Choice":
+        """This choice with these options, its prior checked and summing to 1."""
+        if self.prior is None:
+            return replace(self, options=options)
+        given = self.prior
+        if isinstance(given, Mapping):
+            unknown = next((label for label in given if label not in options), None)
+            if unknown is not None or len(given) < len(options):
+                text = f"got {unknown!r}" if unknown is not None else f"got {given!r}"
+                raise ValueError(f"{what}: the prior needs a weight for each of {listed(map(repr, options))}, {text}.")
+            given = [given[label] for label in options]
+        if not isinstance(given, list | tuple) or len(given) != len(options):
+            raise ValueError(f"{what}: the prior needs {len(options)} weights, one for each option, got {given!r}.")
+        weights = [_number(what, "a prior's weight", weight) for weight in given]
+        if min(weights) < 0 or not sum(weights) > 0:
+            raise ValueError(f"{what}: the prior's weights need to be >= 0 and not all 0, got {given!r}.")
+        return replace(self, options=options, prior=[weight / sum(weights) for weight in weights])
+
+    @property
+    def _weights(self) -> Sequence[float]:
+        return list(self.prior.values()) if isinstance(self.prior, Mapping) else self.prior or []
+
+    @cached_property
+    def curve(self) -> Curve | None:
+        return None if self.prior is None else Steps(self._weights)
 
     @property
     def levels(self) -> float:
@@ -313,10 +374,11 @@ class Choice(Parameter):
         return list(self.values)
 
     def to_json(self) -> dict[str, Any]:
+        prior = {} if self.prior is None else {"prior": list(self._weights)}
         if not isinstance(self.options, Mapping):
-            return {"kind": "choice", "values": [_plain(v) for v in self.options], "ordered": self.ordered}
+            return {"kind": "choice", "values": [_plain(v) for v in self.options], "ordered": self.ordered, **prior}
         labels = {label: {"kind": "object", "name": object_repr(option)} for label, option in self.options.items()}
-        return {"kind": "choice", "labels": labels, "ordered": self.ordered}
+        return {"kind": "choice", "labels": labels, "ordered": self.ordered, **prior}
 
 
 @dataclass(frozen=True)
@@ -365,6 +427,26 @@ def check_name(name: object, what: str) -> None:
     if not name or len(name) > 100 or not name.isprintable() or "." in name or name != name.strip():
         shown = name if len(name) <= 40 else f"{name[:40]}... ({len(name)} characters)"
         raise ValueError(f"{what} needs 1 to 100 printable characters without a dot, got {shown!r}.")
+
+
+def _check_prior(what: str, prior: Any, low: float, high: float) -> None:
+    if prior is None:
+        return
+    if not isinstance(prior, Normal):
+        raise TypeError(f"{what}: prior needs to be a tn.Normal(mean, sd), got {prior!r}.")
+    prior.check(what, low, high)
+
+
+def _range_json(kind: str, parameter: Float | Int) -> dict[str, Any]:
+    prior = {} if parameter.prior is None else {"prior": parameter.prior.to_json()}
+    return {
+        "kind": kind,
+        "low": parameter.low,
+        "high": parameter.high,
+        "log": parameter.log,
+        "step": parameter.step,
+        **prior,
+    }
 
 
 def _bounds(what: str, low: Any, high: Any, log: bool, step: Any, tiny: str) -> tuple[float, float]:

@@ -9,18 +9,24 @@ itself. Every parameter but a Constant has one coordinate of the unit cube, cond
 of a branch that was not chosen are not active, and their coordinates are NaN.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 
-from tuneflow.errors import StudyError, did_you_mean, listed
-from tuneflow.parameters import Choice, Constant, Float, Int, Parameter
+from tuneflow.errors import NotAllowed, StudyError, did_you_mean, listed
+from tuneflow.parameters import Choice, Constant, Float, Int, Parameter, object_repr
+from tuneflow.priors import Normal
+from tuneflow.seeds import stream
 from tuneflow.signature import check_keywords
-from tuneflow.tree import Call, Coordinate, Group, Planter, Section, Unit
+from tuneflow.tree import Call, Coordinate, Group, Needs, Planter, Section, Unit
 
 Config = dict[str, Any]
+Where = Callable[[Config], bool]
+TRIES = 10_000  # draws before where= is taken to allow nothing
+MOST = 1_000_000  # points of a grid of which where= is asked
 Points = int | Mapping[str, "int | Sequence[Any]"]
 
 
@@ -47,6 +53,8 @@ class SearchSpace(Section):
     (`model=`, `optimizer=`, `loss=`, `augment=`, `trainer=`); a flat space holds the arguments of a plain function.
 
     Args:
+        where: what a configuration has to satisfy: a function of it that says so, or a list of them. It gets plain
+            values and labels, in the nested shape of a configuration.
         entries: each a Float, Int, Choice or Constant; a dict or SearchSpace of them; a `tn.call`; or a
             plain value, which is a Constant.
 
@@ -59,11 +67,13 @@ class SearchSpace(Section):
         {'model': {'width': 20}, 'lr': 0.1}
     """
 
-    def __init__(self, /, **entries: Any) -> None:
+    def __init__(self, /, where: Any = (), **entries: Any) -> None:
         self.entries = entries
+        self.where: tuple[Where, ...] = (where,) if callable(where) else _checked_where(where)
         planter = Planter()
         self._root = Group(planter.group(entries, (), ()))
         self.coordinates: tuple[Coordinate, ...] = tuple(planter.axes)
+        self._curves = [(place, c.parameter.curve) for place, c in enumerate(planter.axes) if c.parameter.curve]
 
     def __len__(self) -> int:
         """The number of coordinates of the unit cube."""
@@ -105,9 +115,58 @@ class SearchSpace(Section):
         raise ValueError(f'the space has no "{name}".{did_you_mean(name, known)} It has {listed(self.names)}.')
 
     def sample(self, rng: np.random.Generator) -> Config:
-        """A configuration drawn uniformly from the unit cube."""
-        config: Config = self._root.read(rng.random(len(self)).tolist())
-        return config
+        """A configuration drawn from the priors, evenly in the unit cube where there are none.
+
+        Raises:
+            ValueError: `where=` allowed none of 10,000 draws.
+        """
+        for _ in range(TRIES):
+            config: Config = self._root.read(self._placed(rng.random(len(self)).tolist()))
+            if self.allows(config):
+                return config
+        raise ValueError(f"SearchSpace: {self._constraints} allowed none of {TRIES:,} random configurations; relax it.")
+
+    def quantile(self, shares: Sequence[float] | Unit) -> Unit:
+        """The point of the unit cube below which these shares of the priors lie, coordinate by coordinate.
+
+        It turns evenly spread points into points spread as the priors say; without priors it changes nothing.
+
+        Args:
+            shares: shape (len(space),), each in [0, 1].
+        """
+        return np.array(self._placed(np.asarray(shares, dtype=np.float64).tolist()))
+
+    def log_prior(self, unit: Sequence[float] | Unit) -> float:
+        """Log density of the priors at a point of the unit cube, over active coordinates; 0 without priors."""
+        places = np.asarray(unit, dtype=np.float64).tolist()
+        densities = (curve.density(places[i]) for i, curve in self._curves if places[i] == places[i])
+        return sum(math.log(density) if density > 0 else -math.inf for density in densities)
+
+    def allows(self, config: Config) -> bool:
+        """Whether `config` satisfies `where=`.
+
+        Raises:
+            ValueError: a constraint fails on it.
+        """
+        for constraint in self.where:
+            try:
+                if not constraint(config):
+                    return False
+            except Exception as error:
+                raise ValueError(
+                    f"SearchSpace: where={object_repr(constraint)} fails with {type(error).__name__}: {error},"
+                    f" for the configuration {config}; it gets a dict shaped like the space."
+                ) from error
+        return True
+
+    def _placed(self, shares: list[float]) -> list[float]:
+        for place, curve in self._curves:
+            shares[place] = curve.quantile(shares[place])
+        return shares
+
+    @property
+    def _constraints(self) -> str:
+        return "where=" + listed(object_repr(constraint) for constraint in self.where)
 
     def from_unit(self, unit: Sequence[float] | Unit) -> Config:
         """The configuration at a point of the unit cube.
@@ -142,8 +201,11 @@ class SearchSpace(Section):
 
         Raises:
             ValueError: a value is out of range, missing or unknown; the message names the parameter.
+            NotAllowed: `where=` excludes it.
         """
         checked: Config = self._root.cast(config, "")
+        if not self.allows(checked):
+            raise NotAllowed(f"{self._constraints} excludes {checked}; choose another configuration.")
         return checked
 
     def resolve(self, config: Config) -> dict[str, Any]:
@@ -164,36 +226,59 @@ class SearchSpace(Section):
         return GridPoints(self, points)
 
     def examples(self, most: int = 32) -> Iterator[Config]:
-        """The middle of the space, then one configuration for each label of each dict of options."""
+        """The middle of the space, then one configuration for each label of each dict of options.
+
+        Where `where=` excludes one of them, a random one with its labels takes its place.
+        """
         middle = np.full(len(self), 0.5)
-        yield self.from_unit(middle)
+        yield from self._near(middle, ())
         for place, axis in enumerate(self.coordinates):
             if isinstance(axis.parameter, Choice) and isinstance(axis.parameter.options, Mapping):
                 for label in axis.parameter.values[:most]:
-                    point = middle.copy()
-                    for parent, chosen in (*axis.needs, (place, label)):
-                        point[parent] = self.coordinates[parent].parameter.to_unit(chosen)
+                    point, chosen = middle.copy(), (*axis.needs, (place, label))
+                    for parent, value in chosen:
+                        point[parent] = self.coordinates[parent].parameter.to_unit(value)
                     if not np.array_equal(point, middle):
-                        yield self.from_unit(point)
+                        yield from self._near(point, chosen)
+
+    def _near(self, point: Unit, chosen: Needs) -> Iterator[Config]:
+        """The configuration at `point`; one that is allowed and has the `chosen` labels, where it is not; or none."""
+        rng = stream("examples")
+        for _ in range(TRIES if self.where else 1):
+            config = self.from_unit(point)
+            if self.allows(config):
+                yield config
+                return
+            fixed = {place: point[place] for place, _ in chosen}
+            point = rng.random(len(self))
+            for place, value in fixed.items():
+                point[place] = value
+        if not chosen:
+            raise ValueError(f"SearchSpace: {self._constraints} allowed none of {TRIES:,} configurations; relax it.")
 
     def to_json(self) -> dict[str, Any]:
         """The space as JSON; objects and callables by their names."""
         described: dict[str, Any] = self._root.to_json()
-        return described
+        return described | ({"where": [object_repr(constraint) for constraint in self.where]} if self.where else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "SearchSpace":
         """The space that `to_json` described. Its labels and calls stand for themselves: it translates
-        configurations like the original, but `resolve` gives names where that gave objects."""
+        configurations like the original, but `resolve` gives names where that gave objects, and it has no `where=`."""
         return cls(**{name: _entry_from_json(entry) for name, entry in data["entries"].items()})
 
 
 class GridPoints(Sequence[Config]):
     """The points of a grid, made when they are asked for: ten to the twelfth cost nothing.
 
+    Those that the space's `where=` excludes are left out.
+
     Attributes:
         values: the values of each coordinate.
         total: how many points there are, also where `len` would overflow.
+
+    Raises:
+        ValueError: `where=` would have to be asked of more than a million points.
     """
 
     def __init__(self, space: SearchSpace, points: Points = 5) -> None:
@@ -208,6 +293,12 @@ class GridPoints(Sequence[Config]):
         rest = 5 if isinstance(points, Mapping) else points
         self.values = [_grid_values(axis, wanted.get(i, rest)) for i, axis in enumerate(space.coordinates)]
         self.total: int = self._root.count(self.values)
+        self._allowed: list[int] | None = None
+        if space.where:
+            if self.total > MOST:
+                raise ValueError(f"grid: where= would be asked of {self.total:,} points; pass fewer points.")
+            self._allowed = [i for i in range(self.total) if space.allows(self._root.nth(i, self.values))]
+            self.total = len(self._allowed)
 
     def __len__(self) -> int:
         return self.total
@@ -221,8 +312,18 @@ class GridPoints(Sequence[Config]):
             return [self[i] for i in range(*place.indices(self.total))]
         if not -self.total <= place < self.total:
             raise IndexError(f"a grid of {self.total} points has no point {place}")
-        config: Config = self._root.nth(place % self.total, self.values)
+        place %= self.total
+        config: Config = self._root.nth(place if self._allowed is None else self._allowed[place], self.values)
         return config
+
+
+def _checked_where(where: Any) -> tuple[Where, ...]:
+    if isinstance(where, str) or not isinstance(where, Sequence) or not all(map(callable, where)):
+        raise TypeError(
+            f"SearchSpace: where needs a function of a configuration, or a list of them, got {where!r};"
+            " a section or parameter cannot be called where."
+        )
+    return tuple(where)
 
 
 def _grid_values(axis: Coordinate, wanted: Any) -> list[Any]:
@@ -257,20 +358,24 @@ def _entry_from_json(data: Any) -> Any:
         return data
     kind = data["kind"]
     if kind == "float":
-        return Float(data["low"], data["high"], data["log"], data["step"])
+        return Float(data["low"], data["high"], data["log"], data["step"], _prior_from_json(data))
     if kind == "int":
-        return Int(data["low"], data["high"], data["log"], data["step"])
+        return Int(data["low"], data["high"], data["log"], data["step"], _prior_from_json(data))
     if kind == "constant":
         return Constant(data["value"])
     if kind == "choice":
         labels = data.get("labels")
         options = data["values"] if labels is None else {k: _entry_from_json(v) for k, v in labels.items()}
-        return Choice(options, data["ordered"])
+        return Choice(options, data["ordered"], data.get("prior"))
     if kind == "call":
         return Call(_Named(data["name"]), {k: _entry_from_json(v) for k, v in data["arguments"].items()})
     if kind == "space":
         return SearchSpace.from_json(data)
     return _Named(data["name"])
+
+
+def _prior_from_json(data: Mapping[str, Any]) -> Normal | None:
+    return Normal(**data["prior"]) if "prior" in data else None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from tuneflow.runtime import Runtime
 from tuneflow.schedule.full import Full
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop
 from tuneflow.search.random import Random
-from tuneflow.search.searcher import Searcher
+from tuneflow.search.searcher import Searcher, proposed
 from tuneflow.seeds import lazy_stream, stream
 from tuneflow.space import Config, SearchSpace
 from tuneflow.store.memory import MemoryStore
@@ -352,18 +352,20 @@ class Study:
             return None
         self.history.number = number
         config = self._ledger.store.next_queued(number)
-        if config is None:
-            config = self.searcher.suggest(self.space, self.history, stream(self.seed, "search", number))
-        if config is None:
+        try:
+            checked = self._proposed(number) if config is None else self.space.cast(config)
+        except BaseException:
+            self._ledger.release(number)
+            raise
+        if checked is None:
             self._ledger.release(number)
             return None
-        try:
-            trial = Trial(number, self.space.cast(config))
-        except ValueError as error:
-            self._ledger.release(number)
-            raise ValueError(f"{self.searcher!r} proposed for trial {number}: {error}") from None
+        trial = Trial(number, checked)
         self._ledger.start(trial)
         return trial
+
+    def _proposed(self, number: int) -> Config | None:
+        return proposed(self.searcher, self.space, self.history, stream(self.seed, "search", number))
 
     def _fork(self, decision: Fork, most: float) -> Trial | None:
         config = self.space.cast(decision.config)

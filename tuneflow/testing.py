@@ -18,9 +18,10 @@ import torch
 from tuneflow.errors import Diverged
 from tuneflow.execute.executor import Ended, Executor, Reported, Trains
 from tuneflow.parameters import Choice, Float, Int
+from tuneflow.priors import Normal
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.scheduler import Continue, Fork, Scheduler, Start, Stop, Wait
-from tuneflow.search.searcher import Searcher
+from tuneflow.search.searcher import Searcher, proposed
 from tuneflow.seeds import stream
 from tuneflow.space import Config, SearchSpace
 from tuneflow.store.store import Store
@@ -36,8 +37,16 @@ SPACES: dict[str, Callable[[], SearchSpace]] = {
     "conditional": lambda: SearchSpace(
         kind=Choice({"a": SearchSpace(p=Float(0.0, 1.0), q=Int(1, 5)), "b": SearchSpace(r=Float(1e-3, 1.0, log=True))})
     ),
+    "constrained": lambda: SearchSpace(where=_uneven, x=Float(0.0, 1.0), y=Float(0.0, 1.0)),
+    "priors": lambda: SearchSpace(
+        lr=Float(1e-4, 1.0, log=True, prior=Normal(0.01, 0.5)), kind=Choice({"a": 1, "b": 2}, prior=[0.9, 0.1])
+    ),
     "thirty dimensions": lambda: SearchSpace(**{f"x{i}": Float(0.0, 1.0) for i in range(30)}),
 }
+
+
+def _uneven(config: Config) -> bool:
+    return bool(config["x"] > config["y"])
 
 
 def check_searcher(make: Callable[[], Searcher], trials: int = 12) -> None:
@@ -66,16 +75,21 @@ def _proposals(make: Callable[[], Searcher], space: SearchSpace, seed: int, tria
     proposals = []
     for number in range(trials):
         with _untouched(name):
-            config = kept.suggest(space, history, stream(seed, "search", number))
-            fresh = make().suggest(space, history, stream(seed, "search", number))
+            config, fresh = (_asked(searcher, space, history, seed, name) for searcher in (kept, make()))
         _require(len(history) == number, name, "the history was changed")
         _require(config == fresh, name, f"a fresh searcher proposed {fresh} for trial {number}, the kept one {config}")
         if config is None:
             break
-        _require(space.cast(config) == config, name, f"{config} is not what the space's cast makes of it")
         proposals.append(config)
         history.record(_result(number, config, space))
     return proposals
+
+
+def _asked(searcher: Searcher, space: SearchSpace, history: History, seed: int, name: str) -> Config | None:
+    try:
+        return proposed(searcher, space, history, stream(seed, "search", history.number))
+    except ValueError as error:
+        raise AssertionError(f"{name}: {error}") from error
 
 
 def _result(number: int, config: Config, space: SearchSpace) -> Trial:

@@ -46,6 +46,7 @@ class Section:
     """Named entries: what a SearchSpace is, also as an option of a Choice."""
 
     entries: dict[str, Any]
+    where: tuple[Callable[..., bool], ...]
 
 
 class Node:
@@ -254,6 +255,8 @@ class Planter:
 
     def node(self, entry: Any, path: tuple[str, ...], needs: Needs) -> Node:
         name = ".".join(path)
+        if isinstance(entry, Section) and entry.where:
+            raise TypeError(f'"{name}": where= of an inner space is not asked; give it to the outermost SearchSpace.')
         if isinstance(entry, Mapping | Section):
             return Group(self.group(entry if isinstance(entry, Mapping) else entry.entries, path, needs))
         if isinstance(entry, Call):

@@ -2,8 +2,11 @@
 
 import numpy as np
 
+from tuneflow.errors import NotAllowed
 from tuneflow.space import Config, SearchSpace
 from tuneflow.trial import History
+
+ASKED = 1_000  # how often for a configuration that the space's where= allows
 
 
 class Searcher:
@@ -33,3 +36,22 @@ class Searcher:
     def __repr__(self) -> str:
         settings = {k: v for k, v in vars(self).items() if not k.startswith("_")}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
+
+
+def proposed(searcher: Searcher, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
+    """What `searcher` suggests, cast; asked again with the same generator while `where=` excludes it.
+
+    Raises:
+        ValueError: the suggestion is not in the space, or a thousand were excluded.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        config = searcher.suggest(space, history, rng)
+        if config is None:
+            return None
+        try:
+            return space.cast(config)
+        except ValueError as error:
+            if not isinstance(error, NotAllowed) or attempt == ASKED:
+                raise ValueError(f"{searcher!r} proposed for trial {history.number}: {error}") from None

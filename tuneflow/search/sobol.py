@@ -5,7 +5,7 @@ import torch
 
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import digest
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space import TRIES, Config, SearchSpace
 from tuneflow.trial import History
 
 
@@ -19,20 +19,45 @@ class Sobol(Searcher):
     """
 
     def __init__(self) -> None:
-        self._made: tuple[tuple[int, int], np.ndarray] | None = None
+        self._made: _Sequence | None = None
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
-        key = (len(space), history.seed)
-        if self._made is None or self._made[0] != key or history.number >= len(self._made[1]):
-            count = max(64, 1 << history.number.bit_length())
-            self._made = (key, _points(count, *key))
-        return space.from_unit(self._made[1][history.number])
+        if self._made is None or self._made.space is not space or self._made.seed != history.seed:
+            self._made = _Sequence(space, history.seed)
+        return self._made[history.number]
 
     def check(self, space: SearchSpace) -> None:
         if len(space) > torch.quasirandom.SobolEngine.MAXDIM:
             raise ValueError(
                 f"Sobol: at most {torch.quasirandom.SobolEngine.MAXDIM} parameters, got {len(space)}; use tn.Random()."
             )
+
+
+class _Sequence:
+    """The points of one space and seed as configurations; those that `where=` excludes are passed over."""
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self.space, self.seed = space, seed
+        self._points = np.empty((0, len(space)))
+        self._allowed: list[Config] = []
+        self._looked = 0  # how many points were asked about
+
+    def __getitem__(self, number: int) -> Config:
+        if not self.space.where:
+            return self._config(number)
+        while len(self._allowed) <= number:
+            if self._looked >= TRIES * (len(self._allowed) + 1):
+                raise ValueError(f"Sobol: where= allowed {len(self._allowed)} of {self._looked:,} points; relax it.")
+            config = self._config(self._looked)
+            self._looked += 1
+            if self.space.allows(config):
+                self._allowed.append(config)
+        return self._allowed[number]
+
+    def _config(self, place: int) -> Config:
+        if place >= len(self._points):
+            self._points = _points(max(64, 1 << place.bit_length()), len(self.space), self.seed)
+        return self.space.from_unit(self.space.quantile(self._points[place]))
 
 
 def _points(count: int, dimensions: int, seed: int) -> np.ndarray:

@@ -13,7 +13,7 @@ ROOT = Path(tn.__file__).parent
 ROOMS = [
     ["version", "errors"],
     ["seeds", "signature"],
-    ["priors"],
+    ["priors", "nn"],
     ["parameters"],
     ["tree"],
     ["space"],
@@ -29,6 +29,7 @@ ROOMS = [
     ["execute"],
     ["store"],
     ["fingerprint", "goals", "ledger", "interrupt", "result"],
+    ["probe"],
     ["study", "archive"],
     ["optimise", "testing"],
     ["demo", "__init__"],

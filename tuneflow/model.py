@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
+from tuneflow.errors import did_you_mean, listed
+from tuneflow.heuristics.schemes import SCHEMES
 from tuneflow.signature import name_of
 from tuneflow.space import Config
 
@@ -17,12 +19,26 @@ class Model:
         normalise: standardise inputs with the training set's mean and standard deviation: on for
             floating-point inputs and bytes, never for integer tokens, and not where the data or the module's first
             layer do it already.
+        init: how weights are drawn: "default", as the builder does; "lecun", "kaiming", "xavier" or "orthogonal", for
+            the activations that follow, see `tuneflow.heuristics.initialise`. Keep "default" for pretrained weights.
+        data_driven: correct the weights on the first 256 training rows, so that every layer's output has mean 0 and
+            standard deviation 1; on with every `init` but "default".
+
+    Both can be tuned in the space's section `init`, as `scheme` and `data_driven`.
 
     Raises:
         TypeError: `builder` is not callable, or is a module rather than something that makes one.
+        ValueError: no such init.
     """
 
-    def __init__(self, builder: Callable[..., nn.Module], *, normalise: bool = True) -> None:
+    def __init__(
+        self,
+        builder: Callable[..., nn.Module],
+        *,
+        normalise: bool = True,
+        init: str = "default",
+        data_driven: bool | None = None,
+    ) -> None:
         if isinstance(builder, nn.Module):
             raise TypeError(
                 f"Model needs a function or class that makes a new module, got a ready {type(builder).__name__};"
@@ -31,9 +47,33 @@ class Model:
         if not callable(builder):
             raise TypeError(f"Model needs a function or class that makes a module, got {builder!r}.")
         self.builder, self.normalise = builder, normalise
+        self.init, self.data_driven = init, data_driven
+        self.initialisation({})
 
     def __repr__(self) -> str:
-        return f"Model({name_of(self.builder)}{'' if self.normalise else ', normalise=False'})"
+        words = [
+            name_of(self.builder),
+            *([] if self.normalise else ["normalise=False"]),
+            *([] if self.init == "default" else [f"init={self.init!r}"]),
+            *([] if self.data_driven is None else [f"data_driven={self.data_driven}"]),
+        ]
+        return f"Model({', '.join(words)})"
+
+    def initialisation(self, config: Config) -> tuple[str, bool]:
+        """(scheme, whether the data-driven pass runs) for a resolved configuration.
+
+        Raises:
+            TypeError, ValueError: the section `init` holds something else; the message says what.
+        """
+        section = config.get("init", {})
+        for name in section.keys() - {"scheme", "data_driven"}:
+            near = did_you_mean(name, ("scheme", "data_driven"))
+            raise TypeError(f'space section "init": there is no "{name}".{near} It has scheme and data_driven.')
+        scheme, driven = section.get("scheme", self.init), section.get("data_driven", self.data_driven)
+        if scheme not in SCHEMES:
+            near = did_you_mean(str(scheme), SCHEMES)
+            raise ValueError(f"Model: init needs to be one of {listed(map(repr, SCHEMES))}, got {scheme!r}.{near}")
+        return scheme, scheme != "default" if driven is None else bool(driven)
 
     def build(self, config: Config) -> nn.Module:
         """A new module for a resolved configuration; draws from torch's global generator, as builders do.

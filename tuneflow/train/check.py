@@ -25,7 +25,7 @@ from tuneflow.train.run import Run
 from tuneflow.train.step import check_step
 from tuneflow.train.trainer import Trainer
 
-SECTIONS = ("model", "optimizer", "loss", "augment", "trainer")
+SECTIONS = ("model", "init", "optimizer", "loss", "augment", "trainer")
 ROWS = 32  # of the batch that is looked at
 SMALL, LARGE = 8, 256  # rows of each of the two batches that are trained on; where the first do not do, the second
 
@@ -188,6 +188,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
 
 def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) -> None:
     """Raise TypeError unless the resolved sections fit the signatures of what they are for."""
+    model.initialisation(dict(resolved))
     for name, target, given in (
         ("model", model.builder, 0),
         ("optimizer", trainer.optimizer, 1),

@@ -12,11 +12,15 @@ from torch import nn
 
 from tuneflow.data import Batch
 from tuneflow.errors import Diverged
+from tuneflow.heuristics.drawn import Initialised
+from tuneflow.heuristics.initialise import initialise
 from tuneflow.metrics import Measured
 from tuneflow.model import Model, tensors_of
 from tuneflow.train.backward import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState, copied
 from tuneflow.train.patience import Waiting
+
+INIT_ROWS = 256  # of the training part, that an initialisation is corrected on
 
 if TYPE_CHECKING:
     from tuneflow.train.trainer import Trainer
@@ -42,6 +46,25 @@ class Run:
         self.rate = trainer.schedule.attach(self.optimizer, self.settings, self.steps, trainer.epochs)
         self.waiting = Waiting(trainer.patience)
         self.module.train()
+
+    def begin(self) -> Initialised | None:
+        """Draw the weights as the model says, where it does not leave them to its builder; what was done."""
+        scheme, data_driven = _model(self.job).initialisation(self.job.config)
+        if scheme == "default" and not data_driven:
+            return None
+        rows = self.job.order(1, len(self.train))[:INIT_ROWS]
+        inputs, targets = next(iter(self.train.batches(INIT_ROWS, rows)))
+        inputs = inputs if self.late is None else self.late(inputs)
+        own = self.trainer.own_loss
+        with self.job.at_work("init", 1):
+            return initialise(
+                self.module,
+                inputs,
+                scheme=scheme,
+                loss=None if own else self.trainer.loss,
+                targets=None if own else targets,
+                data_driven=data_driven,
+            )
 
     def state(self, epoch: int) -> TrainState:
         values = {
@@ -70,7 +93,7 @@ class Run:
         trainer, optimizer = self.trainer, self.optimizer
         total, last = 0.0, None
         first, rows, size = (epoch - 1) * self.steps, len(self.train), trainer.batch_size
-        for step, batch in enumerate(self._batches(epoch)):
+        for step, batch in enumerate(self.batches(epoch)):
             self.rate.before(first + step)
             value = self._backward(batch)
             if not math.isfinite(value):
@@ -99,7 +122,7 @@ class Run:
         self.rate.after_epoch(metrics)
         self.waiting.after_epoch(metrics)
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
+    def batches(self, epoch: int) -> Iterator[Batch]:
         batches = self.train.batches(self.trainer.batch_size, self.job.order(epoch, len(self.train)))
         return batches if self.trainer.augment is None else self._augmented(batches)
 

@@ -132,7 +132,7 @@ class Trainer:
         A subclass's own `loss_of` is averaged over chunks instead, weighted by their rows.
         """
         outputs, targets = outputs_of(module, data)
-        if type(self).loss_of is Trainer.loss_of:
+        if not self.own_loss:
             measured = {"loss": measure_loss(self.loss, outputs, targets)}
         else:
             measured = {"loss": Measured(self._mean_loss(module, data))}
@@ -146,6 +146,11 @@ class Trainer:
                 raise
         return measured
 
+    @property
+    def own_loss(self) -> bool:
+        """Whether a subclass computes the loss by itself."""
+        return type(self).loss_of is not Trainer.loss_of
+
     def _mean_loss(self, module: nn.Module, data: Ready | Source) -> float:
         size, rows = chunk_of(data), len(data)
         losses = [float(self.loss_of(module, batch)) for batch in data.batches(size)]
@@ -155,7 +160,9 @@ class Trainer:
 
     def init(self, job: Job) -> TrainState:
         """The state before the first epoch: a new module and optimizer, drawn from the job's seed."""
-        return Run(self.configured(job.config), job).state(0)
+        run = Run(self.configured(job.config), job)
+        run.begin()
+        return run.state(0)
 
     def advance(self, job: Job, state: TrainState, until: int) -> Epochs:
         """Train on from `state` to epoch `until`; yield the new state and its report after every epoch.

@@ -1,0 +1,197 @@
+"""Curvature: the largest positive eigenvalue of the loss's Hessian, and the learning rates that follow from it."""
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuneflow.heuristics.lanczos import Closure, Hessian, Product, flat, gradient, lanczos, unfused
+from tuneflow.seeds import torch_stream
+
+TILT = 0.3  # of a random direction, in the first vector of Lanczos
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """What was measured.
+
+    Attributes:
+        value: the largest eigenvalue, averaged over the mini-batches; in units of loss per parameter squared.
+        per_batch: the largest eigenvalue for each mini-batch.
+        exact: the products came from double backward, not from finite differences of gradients.
+        gradients: what it cost, in gradients of a mini-batch; a product by double backward counts 2.
+        reason: why `value` gives no learning rate; empty where it does.
+    """
+
+    value: float
+    per_batch: tuple[float, ...]
+    exact: bool
+    gradients: float
+    reason: str = ""
+
+
+def curvature(
+    loss_of: Closure,
+    parameters: Sequence[Tensor],
+    batches: Sequence[Any],
+    scale: Sequence[Tensor] | None = None,
+    rounds: int = 8,
+    seed: int = 0,
+) -> Curvature:
+    """The largest positive eigenvalue of the Hessian H of the loss on a mini-batch, averaged over mini-batches.
+
+    Plain gradient descent on a quadratic diverges above 2 / value and is fastest along the steepest direction at
+    1 / value. With `scale` D it is the eigenvalue of D^-1/2 H D^-1/2, which says the same of descent that divides the
+    gradient by D, as Adam does. Found by Lanczos, so the most negative eigenvalue does not disturb it; the
+    Hessian is never formed.
+
+    Products with H come from double backward; where that raises, once more without fused attention and cuDNN; where
+    it still raises, from central differences of gradients (`exact` is False), which at kinks such as ReLU's see a
+    curvature that double backward does not: up to 4 times the value, measured. Under custom autograd functions, which
+    may hide that they have no double backward, a product is checked against its difference.
+
+    Each mini-batch is evaluated under one fixed state of the global generators, so dropout draws the same mask every
+    time. The caller chooses training or evaluation mode; BatchNorm's running averages move in training mode, also
+    here, and are the caller's to keep.
+
+    Args:
+        loss_of: maps a batch to its scalar loss.
+        parameters: leaves that require gradients, of any devices and float dtypes. Those that the loss does not use
+            count as flat. Finite differences move them and put them back bit for bit; `.grad` is not touched.
+        scale: D, positive tensors shaped like the parameters, such as `adam_scale` gives; None for ones.
+        rounds: Hessian-vector products for each mini-batch.
+        seed: of the first direction and of the global generators.
+
+    Raises:
+        ValueError: there are no parameters, batches or rounds, a parameter does not require a gradient, the scale
+            does not fit, or the loss is not a scalar with a graph.
+
+    Example:
+        >>> w = torch.zeros(3, requires_grad=True)
+        >>> bent = curvature(lambda bend: 0.5 * (bend * w * w).sum(), [w], [torch.tensor([-5.0, 1.0, 3.0])])
+        >>> round(bent.value, 4), bent.exact
+        (3.0, True)
+
+    Source: LeCun, Simard, Pearlmutter, NIPS 5, 1993; products: Pearlmutter, Neural Computation 6, 1994.
+    """
+    _check(parameters, batches, "curvature")
+    if rounds < 1:
+        raise ValueError(f"curvature: rounds needs to be at least 1, got {rounds}.")
+    shrink = None if scale is None else _inverse_root(scale, parameters)
+    aside = torch.randn(sum(p.numel() for p in parameters), generator=torch_stream(seed, "curvature"))
+    found: list[float] = []
+    way, cost = 0, 0.0
+    for number, batch in enumerate(batches):
+        hessian = Hessian(loss_of, parameters, batch, seed, "curvature", number)
+        way, value = _largest(hessian, way, shrink, aside, rounds)
+        found.append(value)
+        cost += hessian.gradients
+    value = sum(found) / len(found)
+    return Curvature(value, tuple(found), way != DIFFERENCES, cost, _reason(value, found))
+
+
+def adam_scale(loss_of: Closure, parameters: Sequence[Tensor], batches: Sequence[Any], seed: int = 0) -> list[Tensor]:
+    """What Adam divides the gradient by: D = sqrt(v + mean of v over the tensor) + 1e-8.
+
+    v is the mean of squared mini-batch gradients. The mean over the tensor keeps elements whose few gradients
+    happened to be small from passing for very steep ones. Costs one gradient for each batch.
+
+    Args:
+        loss_of, parameters, batches, seed: as for `curvature`; about 8 batches.
+
+    Returns:
+        Positive tensors, shaped like the parameters, of at least float32.
+
+    Raises:
+        ValueError: as `curvature`.
+
+    Source: v as in Kingma, Ba, ICLR 2015, without its decay; the mean over the tensor is ours.
+    """
+    _check(parameters, batches, "adam_scale")
+    squares = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters]
+    for number, batch in enumerate(batches):
+        for square, slope in zip(squares, gradient(loss_of, parameters, batch, seed, "adam_scale", number)):
+            square.add_(slope.to(square).square(), alpha=1 / len(batches))
+    return [(v + v.mean()).sqrt() + 1e-8 for v in squares]
+
+
+def sgd_rate(value: float, momentum: float = 0.0) -> float:
+    """The learning rate (1 - momentum) / value for SGD: half of where plain gradient descent diverges.
+
+    Heavy ball stays stable up to 2 (1 + momentum) / value; but a step is repeated 1 / (1 - momentum) times over, so
+    the rate is lowered to keep the effective one.
+
+    Raises:
+        ValueError: value is not positive and finite, or momentum not within [0, 1).
+    """
+    if not 0 <= momentum < 1:
+        raise ValueError(f"sgd_rate: momentum needs to be within [0, 1), got {momentum}.")
+    return (1 - momentum) * adam_rate(value)
+
+
+def adam_rate(value: float) -> float:
+    """The learning rate 1 / value for Adam and its kin, where `value` was measured under `adam_scale`.
+
+    Raises:
+        ValueError: value is not positive and finite.
+    """
+    if not 0 < value < math.inf:
+        raise ValueError(f"a rate needs a curvature above 0 and finite, got {value}; take a range test instead.")
+    return 1 / value
+
+
+# Ways to a product, by preference: double backward, double backward on plain kernels, differences of gradients.
+DIFFERENCES = 2
+
+
+def _largest(hessian: Hessian, way: int, shrink: Tensor | None, aside: Tensor, rounds: int) -> tuple[int, float]:
+    """The first way from `way` on that does not raise, and the eigenvalue it found."""
+    while way < DIFFERENCES:
+        try:
+            with unfused() if way else nullcontext():
+                return way, _found(*hessian.double_backward(), shrink, aside, rounds)
+        except RuntimeError:
+            way += 1
+    return way, _found(*hessian.differences(), shrink, aside, rounds)
+
+
+def _found(slope: Tensor, product: Product, shrink: Tensor | None, aside: Tensor, rounds: int) -> float:
+    """Lanczos from the gradient, tilted: measured, that halves the error of a random start at the same rounds."""
+    aside = aside.to(slope)
+    if shrink is None:
+        return lanczos(product, _tilted(slope, aside), rounds)[0]
+    return lanczos(lambda vector: product(vector * shrink).mul(shrink), _tilted(slope * shrink, aside), rounds)[0]
+
+
+def _tilted(slope: Tensor, aside: Tensor) -> Tensor:
+    """The direction of the gradient, with a share in every other direction."""
+    return nn.functional.normalize(slope, dim=0, eps=1e-30) + nn.functional.normalize(aside, dim=0).mul(TILT)
+
+
+def _inverse_root(scale: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:
+    shapes, wanted = [tuple(d.shape) for d in scale], [tuple(p.shape) for p in parameters]
+    if shapes != wanted:
+        raise ValueError(f"curvature: scale needs the shapes of the parameters, {wanted}, got {shapes}.")
+    root = flat(scale).rsqrt()
+    if not bool((root.isfinite() & (root > 0)).all()):
+        raise ValueError("curvature: scale needs to be above 0 and finite everywhere; adam_scale gives such a one.")
+    return root
+
+
+def _reason(value: float, found: list[float]) -> str:
+    for number, here in enumerate(found):
+        if not math.isfinite(here):
+            return f"the loss on mini-batch {number + 1} has no finite gradient or curvature"
+    return "" if value > 0 else f"the loss bends nowhere upwards: its largest eigenvalue is {value:.3g}"
+
+
+def _check(parameters: Sequence[Tensor], batches: Sequence[Any], who: str) -> None:
+    if not parameters or not batches:
+        raise ValueError(f"{who} needs parameters and batches, got {len(parameters)} and {len(batches)}.")
+    for number, parameter in enumerate(parameters):
+        if not parameter.requires_grad or not parameter.is_leaf:
+            raise ValueError(f"{who}: parameter {number} needs to be a leaf that requires a gradient; leave it out.")

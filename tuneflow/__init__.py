@@ -2,7 +2,7 @@
 
 import logging as _logging
 
-from tuneflow import data, errors, metrics, seeds
+from tuneflow import data, errors, metrics, nn, seeds
 from tuneflow.archive import Archive
 from tuneflow.archive import Archive as open
 from tuneflow.data import Data
@@ -10,6 +10,7 @@ from tuneflow.model import Model
 from tuneflow.optimise import maximize, minimize
 from tuneflow.parameters import Choice, Constant, Float, Int
 from tuneflow.priors import Normal
+from tuneflow.probe import Probe, probe
 from tuneflow.result import Result, load
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.full import Full
@@ -17,6 +18,7 @@ from tuneflow.schedule.halving import Halving
 from tuneflow.schedule.median import Median
 from tuneflow.schedule.scheduler import Continue, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.search.grid import Grid
+from tuneflow.search.lecun import LeCun
 from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
@@ -46,10 +48,12 @@ __all__ = [
     "History",
     "Int",
     "Job",
+    "LeCun",
     "Median",
     "Model",
     "Normal",
     "Patience",
+    "Probe",
     "Random",
     "Report",
     "Result",
@@ -74,7 +78,9 @@ __all__ = [
     "maximize",
     "metrics",
     "minimize",
+    "nn",
     "open",
+    "probe",
     "rates",
     "seeds",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 from tuneflow.errors import StoreError
 from tuneflow.space import SearchSpace
 from tuneflow.store.sqlite import SqliteStore
-from tuneflow.trial import History, Objective, Trial, Trials, with_reports
+from tuneflow.trial import WORTHLESS, History, Objective, Trial, Trials, with_reports
 
 
 class Archive:
@@ -90,7 +90,7 @@ class Archive:
     def table(self, most: int = 20) -> str:
         """The best trials as text, the best first, with what they were made of."""
         objective = self.history.objective
-        scored = [t for t in self.history.finished if t.metrics and t.status not in ("DIVERGED", "FAILED")]
+        scored = [t for t in self.history.finished if t.metrics and t.status not in WORTHLESS]
         ranked = sorted(scored, key=lambda t: (objective.costs(t.metrics), t.number))
         head = ["trial", "status", *(metric for metric, _ in objective.goals), "epochs", "seconds", *self.space.names]
         rows = [head, *(self._row(trial) for trial in ranked[:most])]

@@ -25,7 +25,7 @@ from tuneflow.train.function import Function
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.replicas import Replicated
 from tuneflow.train.trainer import Trainer
-from tuneflow.trial import Trial
+from tuneflow.trial import WORTHLESS, Trial
 from tuneflow.version import __version__
 
 FORMAT = 1
@@ -112,7 +112,7 @@ class Result(Trial):
             CheckpointError: the state is not kept (see `keep` of Study), or is damaged.
         """
         origin = self._from
-        if self.status in ("DIVERGED", "FAILED"):
+        if self.status in WORTHLESS:
             raise StudyError(f"trial {self.number} has no model: it is {self.status} ({self.reason}).")
         if isinstance(origin.trainer, Function):
             return origin.trainer.module(origin.job, TrainState(1, {}))

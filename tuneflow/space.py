@@ -9,6 +9,7 @@ itself. Every parameter but a Constant has one coordinate of the unit cube, cond
 of a branch that was not chosen are not active, and their coordinates are NaN.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,14 @@ import numpy as np
 
 from tuneflow.errors import NotAllowed, StudyError, did_you_mean, listed
 from tuneflow.parameters import Choice, Constant, Float, Int, Parameter, object_repr
-from tuneflow.priors import Normal
+from tuneflow.priors import Curve, Normal
 from tuneflow.seeds import stream
 from tuneflow.signature import check_keywords
 from tuneflow.tree import Call, Coordinate, Group, Needs, Planter, Section, Unit
 
 Config = dict[str, Any]
 Where = Callable[[Config], bool]
+CurveAt = Callable[[Sequence[float]], Curve]
 TRIES = 10_000  # draws before where= is taken to allow nothing
 MOST = 1_000_000  # points of a grid of which where= is asked
 Points = int | Mapping[str, "int | Sequence[Any]"]
@@ -73,7 +75,9 @@ class SearchSpace(Section):
         planter = Planter()
         self._root = Group(planter.group(entries, (), ()))
         self.coordinates: tuple[Coordinate, ...] = tuple(planter.axes)
-        self._curves = [(place, c.parameter.curve) for place, c in enumerate(planter.axes) if c.parameter.curve]
+        self._curves = [
+            (place, _always(c.parameter.curve)) for place, c in enumerate(planter.axes) if c.parameter.curve
+        ]
 
     def __len__(self) -> int:
         """The number of coordinates of the unit cube."""
@@ -139,7 +143,7 @@ class SearchSpace(Section):
     def log_prior(self, unit: Sequence[float] | Unit) -> float:
         """Log density of the priors at a point of the unit cube, over active coordinates; 0 without priors."""
         places = np.asarray(unit, dtype=np.float64).tolist()
-        densities = (curve.density(places[i]) for i, curve in self._curves if places[i] == places[i])
+        densities = (curve(places).density(places[i]) for i, curve in self._curves if places[i] == places[i])
         return sum(math.log(density) if density > 0 else -math.inf for density in densities)
 
     def allows(self, config: Config) -> bool:
@@ -159,9 +163,21 @@ class SearchSpace(Section):
                 ) from error
         return True
 
+    def expecting(self, curves: Mapping[int, CurveAt]) -> "SearchSpace":
+        """The same space with other priors, as a searcher has that knows more than the user said.
+
+        Args:
+            curves: coordinate to a function that gives its prior's density at a point of the unit cube, shape
+                (len(space),): it may look at coordinates that stand before it in this mapping or have no prior. The
+                user's own priors stay.
+        """
+        made, own = copy.copy(self), {place for place, _ in self._curves}
+        made._curves = self._curves + [(place, curve) for place, curve in curves.items() if place not in own]
+        return made
+
     def _placed(self, shares: list[float]) -> list[float]:
         for place, curve in self._curves:
-            shares[place] = curve.quantile(shares[place])
+            shares[place] = curve(shares).quantile(shares[place])
         return shares
 
     @property
@@ -207,6 +223,12 @@ class SearchSpace(Section):
         if not self.allows(checked):
             raise NotAllowed(f"{self._constraints} excludes {checked}; choose another configuration.")
         return checked
+
+    def structure(self, config: Config) -> dict[str, Any]:
+        """`config` by the names of its active coordinates, without its Floats: what decides shapes and kinds."""
+        unit = self.to_unit(config).tolist()
+        active = ((c, u) for c, u in zip(self.coordinates, unit, strict=True) if u == u)
+        return {c.name: c.parameter.from_unit(u) for c, u in active if not isinstance(c.parameter, Float)}
 
     def resolve(self, config: Config) -> dict[str, Any]:
         """`config` with every label replaced by its object and every `tn.call` by a partial."""
@@ -315,6 +337,10 @@ class GridPoints(Sequence[Config]):
         place %= self.total
         config: Config = self._root.nth(place if self._allowed is None else self._allowed[place], self.values)
         return config
+
+
+def _always(curve: Curve) -> CurveAt:
+    return lambda _: curve
 
 
 def _checked_where(where: Any) -> tuple[Where, ...]:

@@ -1,5 +1,6 @@
 """Study: the one loop that knows space, searcher, scheduler, trainer, runtime and store, and none of their kinds."""
 
+import json
 import logging
 import math
 import sys
@@ -19,13 +20,14 @@ from tuneflow.goals import check_known, numbers_told, objective_of
 from tuneflow.interrupt import Interrupts
 from tuneflow.ledger import Ledger
 from tuneflow.model import Model
+from tuneflow.probe import Probe, probe
 from tuneflow.result import Origin, Result, Scores
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.full import Full
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop
 from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher, proposed
-from tuneflow.seeds import lazy_stream, stream
+from tuneflow.seeds import digest, lazy_stream, stream
 from tuneflow.space import Config, SearchSpace
 from tuneflow.store.memory import MemoryStore
 from tuneflow.store.sqlite import Durable, SqliteStore
@@ -130,6 +132,8 @@ class Study:
         if before is not facts:
             compare(before, facts, str(self.folder))
         self.history = History(space, self.objective, seed, getattr(trainer, "epochs", 1))
+        if isinstance(trainer, Trainer):
+            self.history.prober = self._probe
         self.scheduler.check(self.history)
         self._ledger = Ledger(store, states, self.history, whole("Study", "keep", keep), checkpoint)
         self._ledger.sync()
@@ -330,6 +334,26 @@ class Study:
         self._ledger.want(self.scheduler.keep(history))
         return decision
 
+    def _probe_key(self, config: Config) -> str:
+        return f"probe:{digest(json.dumps(self.space.structure(config), sort_keys=True)):x}"
+
+    def _probe(self, config: Config) -> Probe:
+        """The probe of a configuration's structure: its values but for Floats."""
+        key = self._probe_key(config)
+        known = self._ledger.store.recall(key)
+        if known is None:
+            if self.model is None:
+                raise StudyError("there is no model to probe.")
+            made = probe(
+                self.model,
+                getattr(self.trainer, "trainer", self.trainer),  # inside Replicated
+                self.runtime,
+                config=self.space.resolve(config),
+                seed=self.seed,
+            )
+            known = self._ledger.store.remember(key, made.to_json())
+        return Probe.from_json(known)
+
     def _submit_for(self, decision: Decision, executor: Executor, most: float) -> bool:
         """Give the executor what was decided on; False when there is nothing to give."""
         if isinstance(decision, Continue):
@@ -342,7 +366,11 @@ class Study:
         new = self._fork(decision, most) if isinstance(decision, Fork) else self._new(most)
         if new is None:
             return False
-        self._submit(new, decision.until, executor)
+        reason = self._screened(new)
+        if reason:
+            self._end(new.number, "SCREENED", reason)
+        else:
+            self._submit(new, decision.until, executor)
         return True
 
     def _new(self, most: float) -> Trial | None:
@@ -366,6 +394,13 @@ class Study:
 
     def _proposed(self, number: int) -> Config | None:
         return proposed(self.searcher, self.space, self.history, stream(self.seed, "search", number))
+
+    def _screened(self, trial: Trial) -> str:
+        """Why the trial's structure cannot be trained, as a probe of it found; empty without one."""
+        if self.history.prober is None:
+            return ""
+        known = self._ledger.store.recall(self._probe_key(trial.config))
+        return "" if known is None else str(known["screened"])
 
     def _fork(self, decision: Fork, most: float) -> Trial | None:
         config = self.space.cast(decision.config)

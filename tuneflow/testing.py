@@ -283,6 +283,9 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
     one, other = make(path), make(path)
     _require(one.describe({"seed": 1}) == {"seed": 1}, "store", "describe gives back what was described")
     _require(other.describe({"seed": 2}) == {"seed": 1}, "store", "the first description has to stay")
+    _require(one.recall("a") is None, "store", "recall gave what nobody remembered")
+    kept = [one.remember("a", {"b": [1, None]}), other.remember("a", {"b": 2}), other.recall("a")]
+    _require(kept == [{"b": [1, None]}] * 3, "store", f"what was remembered first has to stay, got {kept}")
     numbers = [one.claim(math.inf), other.claim(math.inf), one.claim(math.inf), other.claim(3)]
     _require(numbers == [0, 1, 2, None], "store", f"claims gave {numbers}, not 0, 1, 2, None")
     seen = tuple(Report(e, {"loss": 1.0 / e, "acc": math.inf}, {"loss": 0.1}, 0.25) for e in (1, 2, 3))

@@ -1,9 +1,9 @@
 """What happened: Report, Trial, Slice and History. Facts, frozen and JSON-able."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from tuneflow.errors import NothingFinished, StudyError, did_you_mean, listed
 from tuneflow.space import Config, SearchSpace
 
-Status = Literal["CLAIMED", "RUNNING", "PAUSED", "DONE", "STOPPED", "DIVERGED", "FAILED"]
-ENDED = ("DONE", "STOPPED", "DIVERGED", "FAILED")
+Status = Literal["CLAIMED", "RUNNING", "PAUSED", "DONE", "STOPPED", "DIVERGED", "SCREENED", "FAILED"]
+WORTHLESS = ("DIVERGED", "SCREENED", "FAILED")
+ENDED = ("DONE", "STOPPED", *WORTHLESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Trial:
     Attributes:
         number: counted from 0, in the order of proposal.
         status: CLAIMED (its number is taken, its configuration not known yet), RUNNING, PAUSED, or how it ended:
-            DONE, STOPPED, DIVERGED, FAILED.
+            DONE, STOPPED, DIVERGED, SCREENED (a probe found that it cannot be trained), FAILED.
         reason: why it ended, for all but DONE; a failure's traceback follows in `detail`.
         metrics, errors: those of the report that speaks for the trial (best epoch or last).
         epochs: how many epochs were trained.
@@ -141,12 +142,14 @@ class History:
         epochs: the full length of a trial.
         number: the number of the trial that is being proposed.
         remaining: how many more trials the run may start; `inf` without a limit.
+        prober: what `probe` asks; None where there is no model to measure.
     """
 
     def __init__(self, space: SearchSpace, objective: Objective, seed: int = 0, epochs: int = 1) -> None:
         self.space, self.objective, self.seed, self.epochs = space, objective, seed, epochs
         self.number = 0
         self.remaining = math.inf
+        self.prober: Callable[[Config], Any] | None = None
         self._trials: list[Trial] = []
         self._view = Trials(self._trials, None)
         self._places: dict[str, dict[int, None]] = {"RUNNING": {}, "PAUSED": {}, "CLAIMED": {}}
@@ -194,6 +197,19 @@ class History:
 
     def __len__(self) -> int:
         return len(self._trials)
+
+    def probe(self, config: Config) -> Any:
+        """What `tn.probe` measures of this configuration's structure: a tuneflow.probe.Probe.
+
+        Made on first use and kept with the study, so a resumed one does not measure again. Configurations that differ
+        in Floats only are of one structure.
+
+        Raises:
+            StudyError: the study has no model and Trainer to measure; `prober` is None.
+        """
+        if self.prober is None:
+            raise StudyError("there is nothing to probe: the study has no tn.Model and tn.Trainer.")
+        return self.prober(config)
 
     @property
     def trials(self) -> "Trials":
@@ -331,7 +347,7 @@ def with_status(trial: Trial, status: Status, reason: str = "", detail: str = ""
 
 
 def _worthless(trial: Trial) -> bool:
-    return trial.status in ("DIVERGED", "FAILED") or not trial.metrics
+    return trial.status in WORTHLESS or not trial.metrics
 
 
 def _grown(array: NDArray[np.float64], rows: int) -> NDArray[np.float64]:

@@ -11,9 +11,16 @@ class MemoryStore:
     def __init__(self) -> None:
         self._next = 0
         self._queue: list[dict[str, Any]] = []
+        self._kept: dict[str, dict[str, Any]] = {}
 
     def describe(self, facts: dict[str, Any]) -> dict[str, Any]:
         return facts
+
+    def remember(self, key: str, value: dict[str, Any]) -> dict[str, Any]:
+        return self._kept.setdefault(key, value)
+
+    def recall(self, key: str) -> dict[str, Any] | None:
+        return self._kept.get(key)
 
     def changes(self) -> list[Trial]:
         return []

@@ -105,14 +105,19 @@ class SqliteStore:
                 time.sleep(0.01)
 
     def describe(self, facts: dict[str, Any]) -> dict[str, Any]:
-        self._run("INSERT OR IGNORE INTO study VALUES ('facts', ?)", (json.dumps(facts),))
-        stored: dict[str, Any] = json.loads(self._run("SELECT value FROM study WHERE key = 'facts'")[0][0])
-        return stored
+        return self.remember("facts", facts)
 
     @property
     def facts(self) -> dict[str, Any] | None:
         """The study's description; None where no study was made yet."""
-        rows = self._run("SELECT value FROM study WHERE key = 'facts'")
+        return self.recall("facts")
+
+    def remember(self, key: str, value: dict[str, Any]) -> dict[str, Any]:
+        self._run("INSERT OR IGNORE INTO study VALUES (?, ?)", (key, json.dumps(value)))
+        return self.recall(key) or {}
+
+    def recall(self, key: str) -> dict[str, Any] | None:
+        rows = self._run("SELECT value FROM study WHERE key = ?", (key,))
         return json.loads(rows[0][0]) if rows else None
 
     def changes(self) -> list[Trial]:

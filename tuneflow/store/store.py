@@ -16,6 +16,14 @@ class Store(Protocol):
         """The study's description: `facts`, or those that are there already."""
         ...
 
+    def remember(self, key: str, value: dict[str, Any]) -> dict[str, Any]:
+        """What is kept under `key`: JSON that is there already, or `value` from now on. Committed."""
+        ...
+
+    def recall(self, key: str) -> dict[str, Any] | None:
+        """What `remember` keeps under `key`, or None."""
+        ...
+
     def changes(self) -> list[Trial]:
         """Trials that another process changed since the last call; at first all. What was not reported is left out."""
         ...

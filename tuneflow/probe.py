@@ -1,0 +1,296 @@
+"""Probe: what is measured of a model and its training before any trial, and the learning rate that follows."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuneflow.data import Batch, sliced
+from tuneflow.heuristics.curvature import adam_rate, adam_scale, curvature, sgd_rate
+from tuneflow.heuristics.health import Health, Units, Weights, health
+from tuneflow.heuristics.noise import gradient_noise
+from tuneflow.heuristics.prior import best_constant
+from tuneflow.model import Model
+from tuneflow.runtime import Runtime
+from tuneflow.train.job import Job
+from tuneflow.train.race import Race, race
+from tuneflow.train.run import Run
+from tuneflow.train.trainer import Trainer
+
+ADAM_KIN = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop")
+SGD_KIN = ("SGD", "ASGD")
+SHORT = 3_000  # steps: a shorter run is probed as thoroughly as one of this length
+SCALED, CURVED = 8, 4  # mini-batches for Adam's scale, and for the curvature
+LANES = 4  # what a race usually takes
+FEW = 8  # steps: a shorter race says nothing
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was measured of one structure: a model, its optimizer, batch size and schedule.
+
+    Attributes:
+        rate: the learning rate to start with: the race's, or where there was none the rule's.
+        estimate: the rate that the curvature gives; None where it gives none, see `notes`.
+        curvature: the largest positive eigenvalue of the Hessian; for Adam and its kin of the Hessian between
+            the inverse roots of what Adam divides by.
+        exact: whether it came from double backward, and not from finite differences.
+        race: rates, losses and steps of the lanes; None where the budget allowed none.
+        optimizer: the class's name; `momentum` where it has one.
+        parameters: how many are trained.
+        steps: optimizer steps of the whole run.
+        loss: mean training loss before the first step.
+        prior: loss of the best constant outputs, such as the entropy of the class frequencies; None where the loss is
+            not one that it is known for.
+        noise: the gradient noise scale, in rows: batches well below it gain nearly in proportion from more rows.
+        health: gradients, weights and saturated or dead units, layer by layer.
+        doubt: standard deviation of the rate, in factors of ten: 0.4, or 0.6 without a race, or 1 where a part of the
+            model is frozen or has a rate of its own.
+        gradients: what it cost, in gradients of a mini-batch.
+        seconds: what it cost, wall clock.
+        screened: why nothing can be trained here; empty where it can.
+        notes: what a reader should know.
+    """
+
+    rate: float
+    estimate: float | None
+    curvature: float | None
+    exact: bool
+    race: Race | None
+    optimizer: str
+    momentum: float | None
+    batch_size: int
+    parameters: int
+    steps: int
+    loss: float
+    prior: float | None
+    noise: float | None
+    health: Health | None
+    doubt: float
+    gradients: float
+    seconds: float
+    screened: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reached(self) -> float:
+        """The lowest loss of the race's lanes; inf without a race."""
+        return math.inf if self.race is None else min(self.race.losses)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Probe":
+        """The probe that `to_json` described."""
+        made: dict[str, Any] = {f.name: data[f.name] for f in fields(cls)} | {"notes": tuple(data["notes"])}
+        if (lanes := data["race"]) is not None:
+            made["race"] = Race(**{**lanes, "rates": tuple(lanes["rates"]), "losses": tuple(lanes["losses"])})
+        if (state := data["health"]) is not None:
+            weights = tuple(Weights(**one) for one in state["weights"])
+            units = tuple(Units(**one) for one in state["units"])
+            made["health"] = Health(**{**state, "weights": weights, "units": units})
+        return cls(**made)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<16}{value}" for name, value in self._lines())
+
+    def _lines(self) -> list[tuple[str, str]]:
+        momentum = "" if self.momentum is None else f", momentum {self.momentum:g}"
+        prior = "" if self.prior is None else f"  (best constant {self.prior:.4g})"
+        lines = [
+            ("optimizer", f"{self.optimizer}{momentum}, batch {self.batch_size}, {self.steps:,} steps"),
+            ("parameters", f"{self.parameters:,}"),
+            ("initial loss", f"{self.loss:.4g}{prior}"),
+        ]
+        if self.curvature is not None:
+            exact = "" if self.exact else ", by finite differences"
+            lines.append(("curvature", f"{self.curvature:.4g}{exact}"))
+        if self.estimate is not None:
+            lines.append(("rule's rate", f"{self.estimate:.3g}"))
+        if self.race is not None:
+            lanes = zip(self.race.rates, self.race.losses, strict=True)
+            lines.append((f"race of {self.race.steps}", "  ".join(f"{rate:.2g}: {loss:.3g}" for rate, loss in lanes)))
+        if self.noise is not None:
+            lines.append(("noise scale", f"{self.noise:.3g} rows"))
+        lines.append(("rate", f"{self.rate:.3g}"))
+        lines.append(("cost", f"{self.gradients:.0f} gradients, {self.seconds:.2f} s"))
+        if self.screened:
+            lines.append(("screened", self.screened))
+        return lines + [("note", note) for note in self.notes]
+
+
+def probe(
+    model: Model,
+    trainer: Trainer,
+    runtime: Runtime | None = None,
+    *,
+    config: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    share: float = 0.05,
+    seconds: float = math.inf,
+) -> Probe:
+    """Measure a model and its training before any trial: curvature, a race of rates, and what the loss starts from.
+
+    Everything is done on modules that the builder makes anew: model, trainer, data and the global generators are
+    afterwards what they were, to the bit.
+
+    Args:
+        config: the resolved sections, such as `{"optimizer": {"momentum": 0.9}}`; None for what model and
+            trainer do by themselves.
+        seed: as a study's; with it the probe is settled, its seconds apart.
+        share: of the run's steps, how much may be spent, counted in gradients of a mini-batch; a run of less
+            than 3,000 steps is probed as if it had 3,000.
+        seconds: no lane of the race is begun later than this.
+
+    Raises:
+        ValueError: share is not within (0, 1].
+
+    Source: LeCun, Simard, Pearlmutter, NIPS 5, 1993; LeCun, Bottou, Orr, Mueller, Efficient BackProp, 1998.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"probe: share needs to be within (0, 1], got {share!r}.")
+    started = time.perf_counter()
+    job = Job(model, dict(config or {}), runtime or Runtime(), seed)
+    return _Measuring(trainer.configured(job.config), job).probe(share, started + seconds, started)
+
+
+class _Measuring:
+    """One probe under way, on modules of its own."""
+
+    def __init__(self, trainer: Trainer, job: Job) -> None:
+        self.trainer, self.job = trainer, job
+        self.run = Run(trainer, job)
+        self.run.begin()
+        self.gradients = 0.0
+        self.notes: list[str] = []
+        self.kind = type(self.run.optimizer).__name__
+        first = self.run.settings[0]
+        self.momentum = float(first["momentum"]) if "momentum" in first and self.kind in SGD_KIN else None
+        self.steps = self.run.steps * trainer.epochs
+
+    def probe(self, share: float, deadline: float, started: float) -> Probe:
+        with self.job.at_work("probe", 0):
+            batches = list(islice(self.run.batches(1), SCALED))
+            loss = self._loss(batches[:CURVED])
+            value, exact = self._curvature(batches) if math.isfinite(loss) else (None, True)
+            noise = self._noise(batches) if value is not None else None
+            prior, state = self._prior(batches[0]), None
+            estimate = None if value is None else self._rate(value)
+            if math.isfinite(loss):
+                state = health(self.run.module, self._loss_of, batches[0], estimate or self._given, prior)
+                self.gradients += 1
+        lanes = self._race(estimate or self._given, share, deadline) if math.isfinite(loss) else None
+        return Probe(
+            rate=self._settled(estimate, lanes),
+            estimate=estimate,
+            curvature=value,
+            exact=exact,
+            race=lanes,
+            optimizer=self.kind,
+            momentum=self.momentum,
+            batch_size=self.trainer.batch_size,
+            parameters=sum(p.numel() for p in self.run.parameters),
+            steps=self.steps,
+            loss=loss,
+            prior=prior,
+            noise=noise,
+            health=state,
+            doubt=self._doubt(lanes),
+            gradients=self.gradients,
+            seconds=time.perf_counter() - started,
+            screened=_screened(loss, lanes),
+            notes=tuple(self.notes),
+        )
+
+    @property
+    def _given(self) -> float:
+        """The rate that the optimizer was made with."""
+        return float(self.run.settings[0].get("lr", 1e-3)) or 1e-3
+
+    def _loss_of(self, batch: Batch) -> Tensor:
+        return self.trainer.loss_of(self.run.module, batch)
+
+    def _loss(self, batches: list[Batch]) -> float:
+        with torch.no_grad():
+            losses = [float(self._loss_of(batch)) for batch in batches]
+        self.gradients += len(batches) / 3
+        return sum(losses) / len(losses)
+
+    def _curvature(self, batches: list[Batch]) -> tuple[float | None, bool]:
+        """The eigenvalue that a rate follows from, and whether it is exact; None where there is none."""
+        if self.kind not in SGD_KIN + ADAM_KIN:
+            self.notes.append(f"no rule is known for {self.kind}; the race starts from the rate it was given.")
+            return None, True
+        scale = None
+        if self.kind in ADAM_KIN:
+            scale = adam_scale(self._loss_of, self.run.parameters, batches)
+            self.gradients += len(batches)
+        found = curvature(self._loss_of, self.run.parameters, batches[:CURVED], scale)
+        self.gradients += found.gradients
+        if found.reason:
+            self.notes.append(f"the curvature gives no rate: {found.reason}; the race starts from the given one.")
+            return None, found.exact
+        if not found.exact:
+            self.notes.append("finite differences see kinks too, so the curvature may be several times too large.")
+        return found.value, found.exact
+
+    def _rate(self, value: float) -> float:
+        return adam_rate(value) if self.kind in ADAM_KIN else sgd_rate(value, self.momentum or 0.0)
+
+    def _noise(self, batches: list[Batch]) -> float | None:
+        rows = self.trainer.batch_size // 4
+        whole = [batch for batch in batches if len(batch[1]) == self.trainer.batch_size][:CURVED]
+        if rows < 1 or not whole:
+            return None
+        parts = [part for batch in whole for part in sliced(batch, rows) if len(part[1]) == rows]
+        found = gradient_noise(self._loss_of, self.run.parameters, parts, whole, (rows, self.trainer.batch_size))
+        self.gradients += found.gradients
+        return found.scale if math.isfinite(found.scale) and not found.reason else None
+
+    def _prior(self, batch: Batch) -> float | None:
+        """The loss of the best constant outputs on a batch."""
+        inputs, targets = batch
+        if self.trainer.own_loss:
+            return None
+        with torch.no_grad():
+            outputs = self.run.module(inputs)
+            if not isinstance(outputs, Tensor) or outputs.ndim < 1:
+                return None
+            constant = best_constant(self.trainer.loss, outputs, targets, outputs.shape[1] if outputs.ndim > 1 else 1)
+            if isinstance(constant, str):
+                return None
+            return float(self.trainer.loss(constant.outputs.expand_as(outputs), targets))
+
+    def _race(self, centre: float, share: float, deadline: float) -> Race | None:
+        left = share * max(self.steps, SHORT) - self.gradients
+        steps = min(int(left / LANES), self.steps)
+        if steps < FEW or time.perf_counter() > deadline:
+            self.notes.append(f"no race: of the budget {max(0, left):.0f} gradients were left.")
+            return None
+        found = race(self.trainer, self.job, centre, steps, deadline=deadline)
+        self.gradients += found.gradients
+        return found
+
+    def _doubt(self, lanes: Race | None) -> float:
+        frozen = any(not p.requires_grad for p in self.run.module.parameters())
+        return 1.0 if frozen or len(self.run.settings) > 1 else 0.4 if lanes is not None else 0.6
+
+    def _settled(self, estimate: float | None, lanes: Race | None) -> float:
+        if lanes is None or not math.isfinite(min(lanes.losses)):
+            return estimate or self._given
+        return lanes.best
+
+
+def _screened(loss: float, lanes: Race | None) -> str:
+    """Why nothing can be trained; only what cannot even be evaluated, or diverges at every rate, is told so."""
+    if not math.isfinite(loss):
+        return f"the loss before the first step is {loss}"
+    if lanes is not None and not math.isfinite(min(lanes.losses)):
+        return f"training diverged at every rate from {lanes.rates[0]:.2g} to {lanes.rates[-1]:.2g}"
+    return ""

@@ -1,0 +1,266 @@
+"""LeCun's start: first trials at a measured learning rate, and priors around it for those that follow."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from statistics import NormalDist
+from typing import Any, cast
+
+import numpy as np
+
+from tuneflow.errors import did_you_mean, listed
+from tuneflow.parameters import Choice, Parameter
+from tuneflow.priors import Curve, Steps
+from tuneflow.search.random import Random
+from tuneflow.search.roles import ROLES, USUAL, role_of, scaled
+from tuneflow.search.searcher import Searcher
+from tuneflow.space import Config, SearchSpace
+from tuneflow.tree import Coordinate
+from tuneflow.trial import History
+
+log = logging.getLogger("tuneflow")
+
+CELLS = 256
+UNIFORM = 0.2  # the share of draws that know nothing of the prior
+BRANCHES = 4  # structures that are probed, each with a trial of its own
+FLAT = Curve()
+
+
+class LeCun(Searcher):
+    """Starts where the model's own curvature, and a race of short trainings, say that training goes best.
+
+    The first trial has the learning rate that `tn.probe` finds for the middle of the space, and every other parameter
+    at its usual value or in its middle; where optimizer or model are a Choice of labels, each of up to four labels
+    has such a trial. Then `then` searches, under a prior on the learning rate around what was measured: 0.8 of a
+    normal density with a standard deviation of 0.4 in the logarithm to base ten (0.6 where no race was run, 1 where a
+    part of the model is frozen or has a rate of its own), and 0.2 of it even. Momentum, Adam's betas, AdamW's decay,
+    dropout, label smoothing and warm-up get the priors that are usual; what it does not know it leaves even.
+
+    The rate moves with what it is known to depend on: with SGD's momentum as (1 - momentum), and with the batch size
+    by a slope that is measured at its smallest and its largest value.
+
+    Without a model to measure, as with `tn.loop`, it leaves everything to `then`.
+
+    Args:
+        then: the searcher after the first trials; Random() by default.
+        roles: dotted name to what the parameter is, where its name does not say it: "lr", "momentum",
+            "weight_decay", "beta1", "beta2", "dropout", "label_smoothing", "warmup" or "batch_size"; None for a
+            parameter to know nothing of.
+
+    Raises:
+        ValueError: a role is not one of these, or a name is not in the space.
+
+    Source: LeCun, Simard, Pearlmutter, NIPS 5, 1993; LeCun, Bottou, Orr, Mueller, Efficient BackProp, 1998; the form of
+    the prior: Hvarfner et al., piBO, ICLR 2022.
+    """
+
+    def __init__(self, then: Searcher | None = None, roles: Mapping[str, str | None] | None = None) -> None:
+        self.then, self.roles = then or Random(), dict(roles or {})
+        for name, role in self.roles.items():
+            if role is not None and role not in ROLES:
+                near = did_you_mean(str(role), ROLES)
+                raise ValueError(f'LeCun: the role of "{name}" needs to be one of {listed(ROLES)}, got {role!r}.{near}')
+        self._made: _Informed | None = None
+
+    @property
+    def ends(self) -> bool:  # type: ignore[override]
+        return self.then.ends
+
+    def check(self, space: SearchSpace) -> None:
+        for name in self.roles:
+            space.find(name)
+        self.then.check(space)
+
+    def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
+        if history.prober is None:
+            log.info("LeCun: there is no model to measure; %r searches alone", self.then)
+            return self.then.suggest(space, history, rng)
+        made = self._made
+        if made is None or made.plain is not space or made.history is not history:
+            made = self._made = _Informed(space, history, self.roles)
+        if history.number < len(made.starts):
+            return made.starts[history.number]
+        return self.then.suggest(made.space, cast(History, _After(history, len(made.starts))), rng)
+
+
+class _After:
+    """A history whose numbers begin after the first trials, for a searcher that counts, as a grid does."""
+
+    def __init__(self, history: History, first: int) -> None:
+        self._history, self.number = history, history.number - first
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._history, name)
+
+
+class _Informed:
+    """A space with what was measured: the first configurations, and the priors.
+
+    Attributes:
+        plain: the space as the user made it.
+        starts: the first configurations, the most promising one first.
+        space: the same with priors.
+    """
+
+    def __init__(self, space: SearchSpace, history: History, roles: Mapping[str, str | None]) -> None:
+        self.plain, self.history = space, history
+        given = {space.find(name): role for name, role in roles.items()}
+        self.roles = {place: given.get(place, role_of(axis)) for place, axis in enumerate(space.coordinates)}
+        self.middles = [self._usual(config) for config in _branches(space)]
+        self.probes = [history.probe(config) for config in self.middles]
+        self.slope = self._slope()
+        order = sorted(range(len(self.probes)), key=lambda i: (self.probes[i].reached, i))
+        self.starts = [
+            self._at_rate(self.middles[i], self.probes[i].rate) for i in order if not self.probes[i].screened
+        ]
+        self.space = space.expecting(
+            {
+                place: curve
+                for wanted in (*USUAL, "lr", "weight_decay")  # what others depend on first
+                for place, role in self.roles.items()
+                if role == wanted and (curve := self._curve(place, wanted)) is not None
+            }
+        )
+
+    def _usual(self, config: Config) -> Config:
+        """`config` with the usual value of every parameter that has one."""
+        unit = self.plain.to_unit(config)
+        for place, role in self.roles.items():
+            if role in USUAL and unit[place] == unit[place]:
+                unit[place] = _nearest(self.plain.coordinates[place].parameter, USUAL[role][1], unit[place])
+        usual = self.plain.from_unit(np.nan_to_num(unit, nan=0.5))
+        return usual if self.plain.allows(usual) else config
+
+    def _at_rate(self, config: Config, rate: float) -> Config:
+        unit = self.plain.to_unit(config)
+        for place, role in self.roles.items():
+            if role == "lr" and unit[place] == unit[place]:
+                unit[place] = _nearest(self.plain.coordinates[place].parameter, rate, unit[place])
+        started = self.plain.from_unit(np.nan_to_num(unit, nan=0.5))
+        return started if self.plain.allows(started) else config
+
+    def _slope(self) -> float:
+        """By how many decades the rate grows with a decade of the batch size, between its ends; 0 if it is fixed."""
+        place = next((place for place, role in self.roles.items() if role == "batch_size"), None)
+        if place is None or self.probes[0].screened:
+            return 0.0
+        axis, points = self.plain.coordinates[place], []
+        for unit in (0.0, 1.0):
+            moved = self.plain.to_unit(self.middles[0])
+            moved[place] = axis.parameter.to_unit(axis.parameter.from_unit(unit))
+            config = self.plain.from_unit(np.nan_to_num(moved, nan=0.5))
+            if self.plain.allows(config):
+                found = self.history.probe(config)
+                points.append((math.log10(found.batch_size), math.log10(found.rate)))
+        if len(points) < 2 or points[0][0] == points[1][0]:
+            return 0.0
+        (low, slow), (high, fast) = points
+        return min(max((fast - slow) / (high - low), 0.0), 1.0)
+
+    def _curve(self, place: int, role: str) -> Callable[[Sequence[float]], Curve] | None:
+        axis = self.plain.coordinates[place]
+        if axis.parameter.levels == 1 or isinstance(axis.parameter, Choice):
+            return None
+        if role in USUAL:
+            scale, likely, sd = USUAL[role]
+            usual = _bell(axis.parameter, scale, likely, sd)
+            return lambda units: usual
+        if role == "lr":
+            return lambda units: self._around_rate(axis, units)
+        return lambda units: self._around_decay(axis, units)
+
+    def _around_rate(self, axis: Coordinate, units: Sequence[float]) -> Curve:
+        if not self._active(axis, units):
+            return FLAT
+        probe = self._nearest_probe(units)
+        return _bell(axis.parameter, "log", self._rate(axis, units, probe), probe.doubt)
+
+    def _rate(self, axis: Coordinate, units: Sequence[float], probe: Any) -> float:
+        """The rate that is expected at a point of the unit cube."""
+        rate = float(probe.rate)
+        if probe.momentum is not None and (momentum := self._value("momentum", axis, units)) is not None:
+            rate *= (1 - momentum) / (1 - probe.momentum)
+        if (batch := self._value("batch_size", None, units)) is not None:
+            rate *= (batch / probe.batch_size) ** self.slope
+        return rate
+
+    def _around_decay(self, axis: Coordinate, units: Sequence[float]) -> Curve:
+        """AdamW forgets over 1 / (lr wd) steps: the run's length is usual. Other optimizers: even."""
+        if not self._active(axis, units):
+            return FLAT
+        probe = self._nearest_probe(units)
+        if probe.optimizer != "AdamW":
+            return FLAT
+        rate = self._value("lr", axis, units) or probe.rate
+        return _bell(axis.parameter, "log", 1 / (rate * probe.steps), 0.7)
+
+    def _value(self, role: str, beside: Coordinate | None, units: Sequence[float]) -> float | None:
+        """The value of the active parameter with this role, in the same section where `beside` stands in one."""
+        for place, known in self.roles.items():
+            axis = self.plain.coordinates[place]
+            near = beside is None or axis.path[:-1] == beside.path[:-1]
+            if known == role and near and self._active(axis, units) and units[place] == units[place]:
+                return float(axis.parameter.from_unit(units[place]))
+        return None
+
+    def _active(self, axis: Coordinate, units: Sequence[float]) -> bool:
+        return all(self.plain.coordinates[p].parameter.from_unit(units[p]) == label for p, label in axis.needs)
+
+    def _nearest_probe(self, units: Sequence[float]) -> Any:
+        """The probe whose structure has most labels in common with that of a point, the optimizer's above all."""
+        labelled = [(p, c) for p, c in enumerate(self.plain.coordinates) if isinstance(c.parameter, Choice)]
+
+        def alike(number: int) -> float:
+            own = self.plain.to_unit(self.middles[number])
+            same = [(c, _same(c.parameter, own[p], units[p])) for p, c in labelled]
+            return sum(10.0 * yes if axis.path[0] == "optimizer" else yes for axis, yes in same)
+
+        return self.probes[max(range(len(self.probes)), key=lambda number: (alike(number), -number))]
+
+
+def _branches(space: SearchSpace) -> list[Config]:
+    """One configuration in the middle for each label of model and optimizer, the most BRANCHES of them."""
+    found: dict[str, Config] = {}
+    for config in space.examples():
+        unit = space.to_unit(config).tolist()
+        labels = [
+            str(axis.parameter.from_unit(u))
+            for axis, u in zip(space.coordinates, unit, strict=True)
+            if u == u and axis.path[0] in ("model", "optimizer") and isinstance(axis.parameter, Choice)
+        ]
+        found.setdefault("/".join(labels), config)
+    return list(found.values())[:BRANCHES]
+
+
+def _same(parameter: Parameter, one: float, other: float) -> bool:
+    if one != one or other != other:
+        return one != one and other != other
+    return bool(parameter.from_unit(one) == parameter.from_unit(other))
+
+
+def _nearest(parameter: Parameter, value: float, otherwise: float) -> float:
+    """The place of the allowed value next to `value`; `otherwise` for a Choice."""
+    if isinstance(parameter, Choice):
+        return otherwise
+    low, high = parameter.from_unit(0.0), parameter.from_unit(1.0)
+    if not low < value < high:
+        return 0.0 if value <= low else 1.0
+    inside = 0.0, 1.0
+    for _ in range(60):
+        middle = sum(inside) / 2
+        inside = (middle, inside[1]) if parameter.from_unit(middle) < value else (inside[0], middle)
+    return inside[1]
+
+
+def _bell(parameter: Parameter, scale: str, mean: float, sd: float) -> Curve:
+    """A normal density on a scale of the values, and an even one, over the parameter's unit interval."""
+    edges = [scaled(scale, parameter.from_unit(i / CELLS)) for i in range(CELLS + 1)]
+    low, high = min(edges[0], edges[-1]), max(edges[0], edges[-1])
+    normal = NormalDist(min(max(scaled(scale, mean), low), high), sd)
+    below = [normal.cdf(edge) for edge in edges]
+    masses = [abs(b - a) for a, b in pairwise(below)]
+    total = sum(masses)
+    if total <= 0:
+        return FLAT
+    return Steps([(1 - UNIFORM) * mass / total + UNIFORM / CELLS for mass in masses])

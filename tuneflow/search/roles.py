@@ -1,0 +1,38 @@
+"""Roles: which parameter is the learning rate, which the momentum, and what values are usual."""
+
+import math
+
+from tuneflow.tree import Coordinate
+
+# Role: (scale, likeliest value, standard deviation on that scale). Conventions of the field, not measurements.
+USUAL: dict[str, tuple[str, float, float]] = {
+    "momentum": ("rest", 0.9, 0.5),
+    "beta1": ("rest", 0.9, 0.4),
+    "beta2": ("rest", 0.999, 0.7),
+    "dropout": ("", 0.1, 0.15),
+    "label_smoothing": ("", 0.05, 0.08),
+    "warmup": ("", 0.05, 0.08),
+}
+ROLES = ("lr", "weight_decay", "batch_size", *USUAL)
+
+_SECTION = {
+    **dict.fromkeys(("lr", "momentum", "weight_decay", "beta1", "beta2"), "optimizer"),
+    "dropout": "model",
+    "label_smoothing": "loss",
+    "warmup": "trainer",
+    "batch_size": "trainer",
+}
+_ALIASES = {"learning_rate": "lr", "drop": "dropout", "drop_rate": "dropout", "p_drop": "dropout", "share": "warmup"}
+
+
+def role_of(axis: Coordinate) -> str | None:
+    """What a parameter is, by its section and name; None where they do not tell."""
+    name = _ALIASES.get(axis.path[-1], axis.path[-1])
+    return name if _SECTION.get(name) == axis.path[0] else None
+
+
+def scaled(scale: str, value: float) -> float:
+    """`value` where differences matter alike: in decades ("log"), in decades of 1 - value ("rest"), or as it is."""
+    if scale == "log":
+        return math.log10(max(value, 1e-30))
+    return -math.log10(max(1 - value, 1e-6)) if scale == "rest" else value

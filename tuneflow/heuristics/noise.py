@@ -15,8 +15,8 @@ class Noise:
     """What was measured.
 
     Attributes:
-        scale: the simple noise scale tr(Sigma) / ``|G|^2``, in rows. Batches well below it gain nearly in proportion from
-            more rows, those well above gain nearly nothing. inf where no signal was told from the noise.
+        scale: the simple noise scale tr(Sigma) / ``|G|^2``, in rows. Batches well below it gain nearly in proportion
+            from more rows, those well above gain nearly nothing. inf where no signal was told from the noise.
         gradient: ``|G|^2``, the squared norm of the gradient over all data; unbiased, so it may come out negative.
         variance: tr(Sigma), the summed variance of one row's gradient; unbiased.
         gradients: what it cost, in gradients of a large batch.

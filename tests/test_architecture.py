@@ -13,7 +13,7 @@ ROOT = Path(tn.__file__).parent
 ROOMS = [
     ["version", "errors"],
     ["seeds", "signature"],
-    ["priors", "nn"],
+    ["priors", "nn", "chart"],
     ["parameters"],
     ["tree"],
     ["space"],

@@ -4,12 +4,14 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from html import escape
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tuneflow.chart import chart
 from tuneflow.data import Batch, sliced
 from tuneflow.heuristics.curvature import adam_rate, adam_scale, curvature, sgd_rate
 from tuneflow.heuristics.health import Health, Units, Weights, health
@@ -24,10 +26,11 @@ from tuneflow.train.trainer import Trainer
 
 ADAM_KIN = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop")
 SGD_KIN = ("SGD", "ASGD")
-SHORT = 3_000  # steps: a shorter run is probed as thoroughly as one of this length
-SCALED, CURVED = 8, 4  # mini-batches for Adam's scale, and for the curvature
-LANES = 4  # what a race usually takes
-FEW = 8  # steps: a shorter race says nothing
+SHORT, LEAST = 3_000, 350  # a run of fewer steps than SHORT may spend LEAST gradients on its probe
+SCALED, CURVED, ROUNDS = 8, 3, 5  # mini-batches for Adam's scale and for the curvature, and products for each
+LANES = 3.5  # what a race usually takes
+FEW = 15  # steps: a shorter race says nothing
+HORIZON = 0.2  # the best rate falls as the number of steps to this power; measured, see docs/lecun.md
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,25 @@ class Probe:
             made["health"] = Health(**{**state, "weights": weights, "units": units})
         return cls(**made)
 
+    def chart(self) -> str:
+        """The race as a picture: the loss at each rate, the rule's rate and the one to start with. SVG text.
+
+        Raises:
+            ValueError: no race was run, or none of its lanes ended.
+        """
+        if self.race is None:
+            raise ValueError("Probe: there was no race to draw; give the probe a larger share.")
+        marks = {"the rule": self.estimate} if self.estimate else {}
+        lanes = list(zip(self.race.rates, self.race.losses, strict=True))
+        title = f"learning rate of {self.optimizer}"
+        up = f"loss after {self.race.steps} steps"
+        return chart({"race": lanes}, {**marks, "start": self.rate}, title, up)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._lines())
+        drawn = self.race is not None and math.isfinite(min(self.race.losses))
+        return f"<table>{rows}</table>{self.chart() if drawn else ''}"
+
     def __str__(self) -> str:
         return "\n".join(f"{name:<16}{value}" for name, value in self._lines())
 
@@ -144,8 +166,8 @@ def probe(
         config: the resolved sections, such as `{"optimizer": {"momentum": 0.9}}`; None for what model and
             trainer do by themselves.
         seed: as a study's; with it the probe is settled, its seconds apart.
-        share: of the run's steps, how much may be spent, counted in gradients of a mini-batch; a run of less
-            than 3,000 steps is probed as if it had 3,000.
+        share: of the run's steps, how much may be spent, counted in gradients of a mini-batch; runs of less than
+            3,000 steps may spend 350.
         seconds: no lane of the race is begun later than this.
 
     Raises:
@@ -231,7 +253,7 @@ class _Measuring:
         if self.kind in ADAM_KIN:
             scale = adam_scale(self._loss_of, self.run.parameters, batches)
             self.gradients += len(batches)
-        found = curvature(self._loss_of, self.run.parameters, batches[:CURVED], scale)
+        found = curvature(self._loss_of, self.run.parameters, batches[:CURVED], scale, ROUNDS)
         self.gradients += found.gradients
         if found.reason:
             self.notes.append(f"the curvature gives no rate: {found.reason}; the race starts from the given one.")
@@ -268,10 +290,11 @@ class _Measuring:
             return float(self.trainer.loss(constant.outputs.expand_as(outputs), targets))
 
     def _race(self, centre: float, share: float, deadline: float) -> Race | None:
-        left = share * max(self.steps, SHORT) - self.gradients
+        budget = share * self.steps if self.steps >= SHORT else LEAST
+        left = budget - self.gradients
         steps = min(int(left / LANES), self.steps)
         if steps < FEW or time.perf_counter() > deadline:
-            self.notes.append(f"no race: of the budget {max(0, left):.0f} gradients were left.")
+            self.notes.append(f"no race: {max(0, left):.0f} of {budget:.0f} gradients were left for it.")
             return None
         found = race(self.trainer, self.job, centre, steps, deadline=deadline)
         self.gradients += found.gradients
@@ -284,7 +307,7 @@ class _Measuring:
     def _settled(self, estimate: float | None, lanes: Race | None) -> float:
         if lanes is None or not math.isfinite(min(lanes.losses)):
             return estimate or self._given
-        return lanes.best
+        return lanes.best * math.pow(lanes.steps / self.steps, HORIZON)
 
 
 def _screened(loss: float, lanes: Race | None) -> str:

@@ -71,6 +71,17 @@ def test_killed_processes_lose_nothing(tmp_path):
     assert table(study) == table(alone)
 
 
+def test_a_number_that_is_given_back_leaves_no_trace_in_other_processes(tmp_path):
+    with make(tmp_path, "random") as one, make(tmp_path, "random") as other, make(tmp_path, "random") as third:
+        trial = third.ask()
+        number = other._ledger.claim(10)
+        one._ledger.sync()
+        other._ledger.release(number)
+        third.tell(trial, 1.0)
+        one._ledger.sync()
+        assert [t.status for t in one.trials] == ["DONE"]
+
+
 def test_an_owner_is_alive_as_long_as_its_process():
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     host, _, _, count = new_owner().split("/")

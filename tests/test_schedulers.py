@@ -133,3 +133,26 @@ def test_bad_settings_are_named(name):
     broken, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         broken()
+
+
+@tn.loop(epochs=4)
+def falling(config, run):
+    for epoch in run.epochs():
+        yield {"loss": config["x"] / epoch}
+
+
+def test_halving_over_a_grid_ends_its_trials_with_and_without_a_limit():
+    def statuses(**limits):
+        study = tn.Study(
+            space=tn.SearchSpace(x=tn.Float(0.0, 1.0)),
+            trainer=falling,
+            searcher=tn.Grid(16),
+            scheduler=tn.Halving(2),
+            minimize="loss",
+            progress=False,
+        )
+        study.run(**limits)
+        return [(t.config["x"], t.status, t.epochs) for t in study.trials]
+
+    assert statuses() == statuses(trials=16)
+    assert {status for _, status, _ in statuses()} == {"DONE", "STOPPED"}

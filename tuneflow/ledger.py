@@ -55,11 +55,11 @@ class Ledger:
         freed = self.store.recover()
         self.sync()
         for number, tries in freed:
-            if self._known(number):
-                self.history.record(with_status(self.history.trials[number], "PAUSED"))
             if tries >= TRIES and self._known(number) and self.store.take(number):
-                self._mine.add(number)
+                self._own(number)
                 self.end(number, "FAILED", f"its process died {tries} times without finishing an epoch")
+        for _, number in self._kept:
+            self._keep_spoken(self.history.trials[number])
         self.commit()
 
     def _known(self, number: int) -> bool:
@@ -85,7 +85,7 @@ class Ledger:
         """Make a paused trial one's own, standing where its last usable state is; None when somebody was faster."""
         if not self.store.take(number):
             return None
-        self._mine.add(number)
+        self._own(number)
         trial = self._usable(self.history.trials[number])
         self._put(with_status(trial, "RUNNING"))
         return self.history.trials[number]
@@ -113,8 +113,7 @@ class Ledger:
         if number in self._dropped:
             return trial
         if self.states.hold_values(number):
-            spoken = self.history.objective.pick(trial.reports)
-            self.states.keep(number, self._wanted_of(number) | ({spoken.epoch} if spoken else set()))
+            self._keep_spoken(trial)
             self.states.flush(number)
         else:
             self.states.keep(number, ())
@@ -129,6 +128,7 @@ class Ledger:
         self._drop()
         if time.monotonic() - self._flushed > self._checkpoint:
             self.flush()
+        self.states.sweep()
         return lost
 
     def flush(self) -> None:
@@ -154,6 +154,10 @@ class Ledger:
 
     # Inside.
 
+    def _own(self, number: int) -> None:
+        self._mine.add(number)
+        self.states.clean(number)
+
     def _put(self, trial: Trial) -> None:
         self.store.put(trial)
         self.history.record(trial)
@@ -162,6 +166,10 @@ class Ledger:
         """Epochs of a live trial whose states are needed: the last, the one that speaks for it, and those wanted."""
         spoken = self.history.objective.pick(trial.reports)
         return self._wanted_of(trial.number) | ({trial.epochs} if spoken is None else {trial.epochs, spoken.epoch})
+
+    def _keep_spoken(self, trial: Trial) -> None:
+        """Of an ended trial's states, only that which speaks for it is needed."""
+        self.states.keep(trial.number, self._wanted_of(trial.number) | self._speaking(trial))
 
     def _wanted_of(self, number: int) -> set[int]:
         return {epoch for wanted, epoch in self._wanted if wanted == number} if self._wanted else set()

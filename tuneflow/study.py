@@ -140,6 +140,7 @@ class Study:
         self._ledger.recover()
         self._failures = 0
         self._total = math.inf  # of the run that is under way
+        self._no_more = False  # it was told that there is no new trial to be had
 
     def _check_kinds(self) -> None:
         for name, value, kind in (
@@ -268,7 +269,7 @@ class Study:
             StudyError: five trials in a row failed.
         """
         most, left, deadline = self._limits(trials, epochs, seconds)
-        self._failures, self._total = 0, most
+        self._failures, self._total, self._no_more = 0, most, False
         loop = getattr(self.trainer, "trainer", self.trainer)  # inside Replicated
         if isinstance(loop, Loop) and not len(self.history):
             self._check_loop(loop)
@@ -328,7 +329,7 @@ class Study:
     def _decision(self, most: float) -> Decision:
         history = self.history
         history.number = len(history)
-        history.remaining = most - len(history)
+        history.remaining = 0 if self._no_more else most - len(history) + history.claimed
         rng: Any = lazy_stream(self.seed, "schedule", len(history), history.ended)
         decision = self.scheduler.next(self.space, history, rng)
         self._ledger.want(self.scheduler.keep(history))
@@ -365,7 +366,8 @@ class Study:
             return False
         new = self._fork(decision, most) if isinstance(decision, Fork) else self._new(most)
         if new is None:
-            return False
+            again, self._no_more = not self._no_more, True
+            return again
         reason = self._screened(new)
         if reason:
             self._end(new.number, "SCREENED", reason)

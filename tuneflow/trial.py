@@ -235,6 +235,11 @@ class History:
         return Trials(self._trials, list(self._places["PAUSED"]))
 
     @property
+    def claimed(self) -> int:
+        """How many numbers are taken by trials that have not started."""
+        return len(self._places["CLAIMED"])
+
+    @property
     def best(self) -> Trial:
         """The finished trial with the best score; the earliest of equals.
 

@@ -26,13 +26,15 @@ def is_alive(owner: str) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return _started(int(pid)) == started
+        pass
+    return _started(int(pid)) in (started, "")
 
 
 def _started(pid: int) -> str:
-    """When the process started, in the kernel's ticks; empty where the system does not tell."""
+    """When the process started, in the kernel's ticks; empty where the system does not tell, "dead" of one that died
+    and was not waited for."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        facts = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return "dead" if facts[0] in "ZX" else facts[19]
     except (OSError, IndexError):
         return ""

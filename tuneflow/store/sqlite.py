@@ -127,7 +127,8 @@ class SqliteStore:
         first, self._version = self._version == -1, version
         rows = self._run(
             "SELECT changed, number, status, config, parent, reason, detail, epochs, seconds, metrics, errors, reports"
-            f" FROM trial WHERE changed > ? {'' if first else 'AND writer != ?'} ORDER BY number",
+            " FROM trial WHERE changed > ? AND status != 'CLAIMED'"  # a number may be given back
+            f" {'' if first else 'AND writer != ?'} ORDER BY number",
             (self._seen,) if first else (self._seen, self._owner),
         )
         self._seen = max([self._seen, *(row[0] for row in rows)])
@@ -175,7 +176,11 @@ class SqliteStore:
             return int(number)
 
     def release(self, number: int) -> None:
-        self._run("DELETE FROM trial WHERE number = ? AND owner = ? AND status = 'CLAIMED'", (number, self._owner))
+        mine = "number = ? AND owner = ? AND status = 'CLAIMED'"
+        with self._transaction():  # the last number goes; one below it is for the next claim
+            last = f"DELETE FROM trial WHERE {mine} AND number = (SELECT max(number) FROM trial)"
+            self._run(last, (number, self._owner))
+            self._run(f"UPDATE trial SET owner = NULL WHERE {mine}", (number, self._owner))
 
     def take(self, number: int) -> bool:
         with self._transaction():
@@ -237,6 +242,7 @@ class SqliteStore:
 
     def recover(self) -> list[tuple[int, int]]:
         freed: list[tuple[int, int]] = []
+        nobody = ""  # as the writer, so that it is a change to this process, too
         for (owner,) in self._run("SELECT DISTINCT owner FROM trial WHERE owner IS NOT NULL"):
             if owner == self._owner or is_alive(owner):
                 continue
@@ -244,8 +250,10 @@ class SqliteStore:
                 f"UPDATE trial SET owner = NULL, writer = ?, changed = {NEXT}, tries = tries + 1,"
                 " status = CASE status WHEN 'RUNNING' THEN 'PAUSED' ELSE status END"
                 " WHERE owner = ? RETURNING number, tries",
-                (self._owner, owner),
+                (nobody, owner),
             )
+        if freed:
+            self._version = -2  # one's own commits do not alter SQLite's data_version
         return freed
 
     def enqueue(self, config: dict[str, Any]) -> None:

@@ -35,6 +35,7 @@ class States:
         self._temporary: Path | None = None
         self._memory: dict[int, dict[int, TrainState]] = {}
         self._written: dict[int, set[int]] = {}
+        self._needed: dict[int, set[int]] = {}  # by trial, what `sweep` is to leave of its files
         self._sizes: dict[tuple[int, int], int] = {}  # bytes of what is in memory, the one used longest ago first
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +43,9 @@ class States:
 
     def epochs(self, trial: int) -> set[int]:
         """The epochs after which a state of this trial is kept, by another process too."""
-        self._look(f"{trial:06d}")
+        if self._folder is not None:
+            self._written.pop(trial, None)  # another process removes files, too
+            self._look(f"{trial:06d}")
         return self._memory.get(trial, {}).keys() | self._written.get(trial, set())
 
     def hold_values(self, trial: int) -> bool:
@@ -76,19 +79,34 @@ class States:
             self._write(trial, epoch)
 
     def keep(self, trial: int, epochs: Iterable[int]) -> None:
-        """Forget the trial's states but those after `epochs`, and remove their files."""
+        """Forget the trial's states but those after `epochs`; their files stay until `sweep`."""
         if trial not in self._memory and trial not in self._written:
             return
-        needed = set(epochs)
-        inside, written = self._memory.get(trial, {}), self._written.get(trial, set())
-        for epoch in inside.keys() - needed:
+        needed = self._needed[trial] = set(epochs)
+        for epoch in self._memory.get(trial, {}).keys() - needed:
             self._let_go(trial, epoch)
-        for epoch in written - needed:
-            self._path(trial, epoch).unlink(missing_ok=True)
-            written.discard(epoch)
         if not needed:
             self._memory.pop(trial, None)
-            self._written.pop(trial, None)
+        if self._folder is None:
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Remove the files that are not needed any more, where those that are needed instead are all written."""
+        for trial, needed in list(self._needed.items()):
+            written = self._written.get(trial, set())
+            if self._folder is not None and not self._memory.get(trial, {}).keys() <= written:
+                continue
+            for epoch in written - needed:
+                self._path(trial, epoch).unlink(missing_ok=True)
+                written.discard(epoch)
+            if not needed:
+                self._written.pop(trial, None)
+            del self._needed[trial]
+
+    def clean(self, trial: int) -> None:
+        """Remove what a process that died left half-written of a trial; for who owns the trial now."""
+        for file in self._folder.glob(f"{trial:06d}-*.tmp") if self._folder is not None else ():
+            file.unlink(missing_ok=True)
 
     def _write(self, trial: int, epoch: int) -> None:
         written = self._written.setdefault(trial, set())

@@ -1,6 +1,7 @@
 """Archive: a study's folder, read without the code that made it."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ class Archive:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         path = self.folder / "study.sqlite"
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise StoreError(f"{folder}: holds no study (there is no {path.name} in it).")
-        store = SqliteStore(path)
+        store = SqliteStore(path, reads=True)
         try:
             facts = store.facts
             if facts is None:

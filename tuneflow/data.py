@@ -10,7 +10,7 @@ from functools import partial
 from importlib import resources
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -44,8 +44,8 @@ class Data:
     """
 
     def __init__(self, inputs: Any, targets: Any) -> None:
-        self.inputs = _tensors(inputs)
-        self.targets = mapped(lambda t: t.long() if t.dtype in _INTEGERS else t, _tensors(targets))
+        self.inputs = _tensors(inputs, "inputs")
+        self.targets = mapped(lambda t: t.long() if t.dtype in _INTEGERS else t, _tensors(targets, "targets"))
         rows = {len(t) for t in _leaves((self.inputs, self.targets))}
         if len(rows) != 1:
             raise ValueError(
@@ -113,6 +113,7 @@ class Data:
 
 
 Source = Data | Items | Loaded
+T = TypeVar("T")
 
 
 def as_source(data: Any, what: str, batch_size: int | None = None) -> Source:
@@ -125,23 +126,28 @@ def as_source(data: Any, what: str, batch_size: int | None = None) -> Source:
     if isinstance(data, Data | Items | Loaded):
         return data
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
-        return Data(*data.tensors)
+        return _named(what, Data, *data.tensors)
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
-        return Items(data)
+        return _named(what, Items, data)
     if isinstance(data, DataLoader):
-        try:
-            loaded = Loaded(data)
-        except ValueError as error:
-            raise ValueError(f"{what}: {error}") from None
+        loaded = _named(what, Loaded, data)
         if batch_size is not None:
             warn_of_settings(data, batch_size, what)
         return loaded
     if isinstance(data, tuple) and len(data) == 2:
-        return Data(*data)
+        return _named(what, Data, *data)
     raise TypeError(
         f"{what} needs a tn.Data, a pair (inputs, targets), a map-style torch Dataset or a DataLoader of one, got"
         f" {type(data).__name__}."
     )
+
+
+def _named(what: str, kind: type[T], *given: Any) -> T:
+    """`kind(*given)`; what is wrong with it is said of `what`."""
+    try:
+        return kind(*given)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{what}: {error}") from None
 
 
 def digits() -> tuple[Data, Data, Data]:
@@ -206,18 +212,34 @@ def read_idx(path: Path) -> np.ndarray:
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32)
 
 
-def _tensors(values: Any) -> Any:
+def _tensors(values: Any, what: str) -> Any:
     """Arrays and lists as tensors, floats in torch's default dtype; tuples and dicts element by element."""
     if isinstance(values, dict):
-        return {key: _tensors(value) for key, value in values.items()}
+        return {key: _tensors(value, what) for key, value in values.items()}
     if isinstance(values, tuple) and hasattr(values, "_fields"):
-        return type(values)(*(_tensors(value) for value in values))
+        return type(values)(*(_tensors(value, what) for value in values))
     if isinstance(values, tuple) or (
         isinstance(values, list) and values and isinstance(values[0], Tensor | np.ndarray)
     ):
-        return type(values)(_tensors(value) for value in values)
-    tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+        return type(values)(_tensors(value, what) for value in values)
+    tensor = values if isinstance(values, Tensor) else _from_array(values, what)
+    if tensor.ndim == 0:
+        raise ValueError(f"Data: {what} need rows, got a single number, shape (); give a list of them.")
     return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+
+
+def _from_array(values: Any, what: str) -> Tensor:
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"Data: {what} need rows of the same length, got lists of unequal ones; pad them.") from None
+    try:
+        return torch.as_tensor(array)
+    except TypeError:
+        raise TypeError(
+            f"Data: {what} need to be numbers, got an array of {array.dtype}; number classes from 0, as"
+            " np.unique(values, return_inverse=True)[1] does."
+        ) from None
 
 
 def _leaves(batch: Any) -> list[Tensor]:

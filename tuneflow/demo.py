@@ -18,15 +18,16 @@ SPACE = tn.SearchSpace(
     optimizer={"lr": tn.Float(1e-3, 1.0, log=True), "momentum": tn.Float(0.0, 0.99)},
 )
 
-HEADER = ("method", "validation accuracy", "test accuracy", "trials", "epochs", "seconds")
+HEADER = ("method", "validation accuracy", "test accuracy", "first trial", "trials", "epochs", "seconds")
 NOTES = """\
 validation  accuracy of the best trial's best epoch on {valid} images, +- one standard error. The best of many is
             optimistic, the more so the more there were: it was chosen for its score on these very images.
 test        accuracy of the same model on {test} images that no trial has seen, with its 95 % interval. It is about
             the choice of these images only, not about the luck of a search: another --seed gives another table.
+first trial validation accuracy of trial 0 alone.
 epochs      what was trained: {trials} trials of {epochs} epochs for each search; a trial that diverges ends early.
-lecun       has one trial less: it measured the model before its first one, which took {gradients:.0f} gradients; a trial
-            takes {steps}. Its seconds include that."""
+probe       LeCun's search has one trial less, since it measures the model before the first: {gradients:.0f} gradients,
+            where a trial takes {steps}. Its seconds include that."""
 
 
 def convnet(width: int = 16, dropout: float = 0.0) -> nn.Module:
@@ -66,12 +67,13 @@ class Row:
         return found
 
     def cells(self) -> tuple[str, ...]:
-        trials = self.study.trials
-        probe = self.probe
+        trials, probe = self.study.trials, self.probe
+        first = trials[0].metrics.get("accuracy")
         return (
             self.method,
             f"{self.score:.4f} +- {self.study.best.errors['accuracy']:.4f}",
             str(self.test),
+            trials[0].status if first is None else f"{first:.4f}",
             str(len(trials)),
             str(sum(trial.epochs for trial in trials)),
             f"{sum(trial.seconds for trial in trials) + (probe.seconds if probe else 0.0):.1f}",

@@ -1,9 +1,10 @@
 """The fingerprint of a study: what it was made with, and what a change of it means."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tuneflow.errors import FingerprintError, warn
+from tuneflow.errors import FingerprintError, listed, warn
 
 # Facts of which a change is only warned about; a change of any other is refused.
 SOFT = ("tuneflow", "torch", "runtime", "searcher", "scheduler")
@@ -32,5 +33,13 @@ def _differences(name: str, before: Any, now: Any) -> Iterator[str]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in {**before, **now}:
             yield from _differences(f"{name}.{key}", before.get(key), now.get(key))
+    elif before != now and isinstance(before, list) and isinstance(now, list) and len(repr((before, now))) > 400:
+        yield f"{name} is another list: {_list_difference(before, now)}"
     elif before != now:
         yield f"{name} was {before!r}, now {now!r}"
+
+
+def _list_difference(before: list[Any], now: list[Any]) -> str:
+    old, new = ({json.dumps(value): repr(value) for value in values} for values in (before, now))
+    gone, come = listed(old[key] for key in old if key not in new), listed(new[key] for key in new if key not in old)
+    return f"without {gone}, with {come}"

@@ -38,10 +38,11 @@ def check_known(metric: str, maximize: bool, known: Sequence[str]) -> None:
 
 
 def _names(word: str, given: Any) -> list[str]:
-    names = [] if given is None else [given] if isinstance(given, str) else list(given)
-    for name in names:
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"Study: {word} needs the name of a metric, or a list of names, got {given!r}.")
+    if given is None:
+        return []
+    names = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise TypeError(f"Study: {word} needs the name of a metric, or a list of names, got {given!r}.")
     return names
 
 

@@ -4,9 +4,11 @@ import bisect
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+from tuneflow.errors import StoreError
 from tuneflow.store.states import States
 from tuneflow.store.store import Store
 from tuneflow.train.job import TrainState
@@ -96,26 +98,28 @@ class Ledger:
         self.history.record(trial)
         self.store.report(number, report)
         if state is not None and (state.values or report.epoch < self.history.epochs):
-            self.states.put(number, state)
+            with self._counted():
+                self.states.put(number, state)
             self.states.keep(number, self._needed(trial))
         return trial
 
     def pause(self, number: int, reason: str = "") -> None:
-        self.states.flush(number)
-        self._put(with_status(self.history.trials[number], "PAUSED", reason))
-        self._mine.discard(number)
+        try:
+            self._flush(number)
+        finally:
+            self._put(with_status(self.history.trials[number], "PAUSED", reason))
+            self._mine.discard(number)
 
     def end(self, number: int, status: Status, reason: str = "", detail: str = "", seconds: float = 0.0) -> Trial:
         trial = with_status(self.history.trials[number], status, reason, detail, seconds)
+        kept = self.states.hold_values(number) and self._worth(trial)
+        if kept:  # first, so that a trial whose state cannot be written has not ended
+            self._keep_spoken(trial)
+            self._flush(number)
         self._put(trial)
         self._mine.discard(number)
         self._admit(trial)
-        if number in self._dropped:
-            return trial
-        if self.states.hold_values(number):
-            self._keep_spoken(trial)
-            self.states.flush(number)
-        else:
+        if not kept and number not in self._dropped:
             self.states.keep(number, ())
         return trial
 
@@ -134,8 +138,12 @@ class Ledger:
     def flush(self) -> None:
         """Write the states of one's own live trials to the disk."""
         for number in self._mine:
-            self.states.flush(number)
+            self._flush(number)
         self._flushed = time.monotonic()
+
+    def running(self) -> list[int]:
+        """One's own trials that are running."""
+        return sorted(number for number in self._mine if self.history.trials[number].status == "RUNNING")
 
     def want(self, wanted: Iterable[tuple[int, int]]) -> None:
         """The (trial, epoch) states that a scheduler may still need."""
@@ -157,6 +165,26 @@ class Ledger:
     def _own(self, number: int) -> None:
         self._mine.add(number)
         self.states.clean(number)
+
+    def _flush(self, number: int) -> None:
+        with self._counted():
+            self.states.flush(number)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """A full disk within the block is told with the number of trials that are safe."""
+        try:
+            yield
+        except StoreError as error:
+            safe = f"disk full; {self.history.ended} trials safe."
+            raise StoreError(str(error).replace("disk full.", safe)) from None
+
+    def _worth(self, trial: Trial) -> bool:
+        """Whether the state of a trial that ends is one of those to be kept, as far as is known before."""
+        if self.history.objective.several:
+            return True
+        cost = self.history.cost(trial)
+        return math.isfinite(cost) and (len(self._kept) < self._keep or (cost, trial.number) < self._kept[-1])
 
     def _put(self, trial: Trial) -> None:
         self.store.put(trial)

@@ -8,12 +8,13 @@ from tuneflow.result import Result
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
-from tuneflow.signature import check_complete, check_keywords
+from tuneflow.signature import check_complete, check_keywords, hinting
 from tuneflow.space import SearchSpace
 from tuneflow.study import Study
 from tuneflow.train.function import Function
 
 
+@hinting
 def minimize(
     f: Callable[..., Any],
     space: SearchSpace,
@@ -49,6 +50,7 @@ def minimize(
     return study.best
 
 
+@hinting
 def maximize(
     f: Callable[..., Any],
     space: SearchSpace,

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -164,7 +165,7 @@ class Result(Trial):
             "weights": weights,
             "normaliser": front,
         }
-        content["sha256"] = _digest(content["weights"], front)
+        content["sha256"] = _digest(content)
         buffer = io.BytesIO()
         torch.save(content, buffer)
         write_bytes(Path(path), buffer.getbuffer())
@@ -183,17 +184,18 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
     """
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
-        found, wanted = _digest(content["weights"], content["normaliser"]), content["sha256"]
+        newer = content["format"] > FORMAT
+        damaged = not newer and _digest(content) != content["sha256"]
     except FileNotFoundError:
         raise
     except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: not a file that tuneflow saved, or damaged ({reason}).") from None
-    if content["format"] > FORMAT:
+    if newer:
         raise CheckpointError(
             f"{path}: written by tuneflow {content['tuneflow']}, newer than this {__version__}; upgrade tuneflow."
         )
-    if found != wanted:
+    if damaged:
         raise CheckpointError(f"{path}: its SHA-256 differs from the one it was written with; the file is damaged.")
     if content["labels"] and space is None:
         raise ValueError(
@@ -231,9 +233,11 @@ def _fill(module: nn.Module, weights: Mapping[str, Tensor], path: str) -> None:
             tensor.copy_(weights[name])
 
 
-def _digest(weights: Mapping[str, Tensor], front: Mapping[str, Tensor] | None) -> str:
-    sha = hashlib.sha256()
-    for name, tensor in [*weights.items(), *(front or {}).items()]:
+def _digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a saved file says, but for this itself."""
+    plain = {name: value for name, value in content.items() if name not in ("weights", "normaliser", "sha256")}
+    sha = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for name, tensor in [*content["weights"].items(), *(content["normaliser"] or {}).items()]:
         sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         sha.update(np.ascontiguousarray(tensor.detach().reshape(-1).view(torch.uint8).numpy()).data)
     return sha.hexdigest()

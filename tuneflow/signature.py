@@ -2,15 +2,20 @@
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from tuneflow.errors import did_you_mean, listed
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def name_of(function: Callable[..., Any]) -> str:
     """A readable name of any callable, partials and instances included."""
     inner = getattr(function, "func", function)
-    return getattr(inner, "__qualname__", type(inner).__qualname__).replace("<locals>.", "").split(".")[-1]
+    whole = getattr(inner, "__qualname__", type(inner).__qualname__).replace("<locals>.", "")
+    return str(whole).removesuffix(".__init__").split(".")[-1]
 
 
 def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
@@ -58,3 +63,14 @@ def check_complete(function: Callable[..., Any], names: Iterable[str], where: st
             f"{where}: {name_of(function)} also needs {listed(missing)}; add it to the space, give it a"
             " default, or fix it with functools.partial."
         )
+
+
+def hinting(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, which names its closest parameter when it is called with a keyword that it does not take."""
+
+    @wraps(function)
+    def checked(*args: P.args, **given: P.kwargs) -> R:
+        check_keywords(function, given, f"tn.{name_of(function)}")
+        return function(*args, **given)
+
+    return checked

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,9 +29,11 @@ from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Sta
 from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher, proposed
 from tuneflow.seeds import digest, lazy_stream, stream
+from tuneflow.signature import hinting
 from tuneflow.space import Config, SearchSpace
 from tuneflow.store.memory import MemoryStore
-from tuneflow.store.sqlite import Durable, SqliteStore
+from tuneflow.store.owner import who_may_write
+from tuneflow.store.sqlite import Durable, SqliteStore, check_durable
 from tuneflow.store.states import States
 from tuneflow.store.store import Store
 from tuneflow.train.check import check_space
@@ -86,6 +89,7 @@ class Study:
         StoreError: the folder cannot be used.
     """
 
+    @hinting
     def __init__(
         self,
         *,
@@ -113,17 +117,20 @@ class Study:
         self.searcher, self.scheduler = searcher or Random(), scheduler or Full()
         self.runtime = runtime or Runtime()
         self.seed, self.paired, self.progress = seed, paired, progress
-        self.callbacks = list(callbacks)
         self._check_kinds()
+        self.callbacks = _callbacks(callbacks)
+        _check_trainer(trainer)
+        check_durable(durable)
+        checkpoint = _seconds("Study: checkpoint", checkpoint)
         replicas = whole("Study", "replicas", replicas)
         self.trainer: Any = trainer if replicas == 1 or trainer is None else Replicated(trainer, replicas)
         self.objective = objective_of(maximize, minimize, at, self.trainer)
         self.searcher.check(space)
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else _path(folder)
         if isinstance(trainer, Trainer):
             if model is None:
                 raise TypeError("Study: a Trainer needs model=, such as tn.Model(builder).")
-            new = self.folder is None or not (self.folder / "study.sqlite").exists()
+            new = self.folder is None or not os.path.exists(self.folder / "study.sqlite")
             with guarded():
                 check_space(space, model, trainer, self.runtime, dry=new)
         store, states = _open(self.folder, durable, whole("Study", "memory", memory))
@@ -278,6 +285,7 @@ class Study:
             print(f"{self.folder}: goes on after {self.history.ended} ended trials", file=sys.stderr, flush=True)
         executor = self.runtime.executor()
         with Interrupts() as interrupts:
+            reason = ""
             try:
                 while left > 0 and time.monotonic() < deadline and interrupts.wanted is None:
                     self._decide_all(executor, most)
@@ -286,9 +294,12 @@ class Study:
                     if not executor.busy:
                         break
                     left -= self._handle(executor)
+            except KeyboardInterrupt:
+                reason = "interrupted"
+                raise
             finally:
                 executor.close()
-                self._pause("interrupted" if interrupts.wanted is not None else "")
+                self._pause("interrupted" if interrupts.wanted is not None else reason)
                 if interrupts.wanted is not None and self.progress:
                     print("interrupted; run it again and it goes on from here", file=sys.stderr, flush=True)
 
@@ -313,7 +324,7 @@ class Study:
         if trials is None and epochs is None and seconds is None and not self.searcher.ends:
             raise ValueError(f"run needs trials=, epochs= or seconds=, since {self.searcher!r} never ends.")
         left = math.inf if epochs is None else epochs - sum(trial.epochs for trial in self.history.trials)
-        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        deadline = math.inf if seconds is None else time.monotonic() + _seconds("run: seconds", seconds)
         return (math.inf if trials is None else trials), left, deadline
 
     def _decide_all(self, executor: Executor, most: float) -> None:
@@ -359,8 +370,10 @@ class Study:
         """Give the executor what was decided on; False when there is nothing to give."""
         if isinstance(decision, Continue):
             trial = self._ledger.take(decision.trial)
-            if trial is not None:
+            if trial is not None and trial.epochs < self.history.epochs:
                 self._submit(trial, decision.until, executor)
+            elif trial is not None:  # it was interrupted between its last epoch and its end
+                self._end(trial.number, "DONE")
             return True
         if not isinstance(decision, Start | Fork):
             return False
@@ -449,6 +462,9 @@ class Study:
     def _finish(self, event: Ended) -> None:
         if event.status != "DONE" or self.history.trials[event.trial].epochs >= self.history.epochs:
             self._end(event.trial, event.status, event.reason, event.detail, event.seconds)
+            if self._failures >= FAILURES:
+                words = f"{FAILURES} trials in a row failed, the last with {event.reason}\n{event.detail}"
+                raise StudyError(words.rstrip())
         else:
             self._ledger.pause(event.trial)
 
@@ -466,8 +482,6 @@ class Study:
             self._announce(_line(trial, self.objective, self._total))
         self._call(trial)
         self._failures = self._failures + 1 if status == "FAILED" else 0
-        if self._failures >= FAILURES:
-            raise StudyError(f"{FAILURES} trials in a row failed, the last with {reason}\n{detail}".rstrip())
 
     def _announce(self, line: str) -> None:
         if self.progress:
@@ -479,10 +493,12 @@ class Study:
             callback(self, trial)
 
     def _pause(self, reason: str) -> None:
-        """What was running when a run ended goes on in the next."""
-        for trial in list(self.history.running):
-            self._ledger.pause(trial.number, reason)
-        self._ledger.commit()
+        """What was running here when a run ended goes on in the next."""
+        try:
+            for number in self._ledger.running():
+                self._ledger.pause(number, reason)
+        finally:
+            self._ledger.commit()
 
     def _result(self, trial: Trial) -> Result:
         spoken = self.objective.pick(trial.reports)
@@ -519,8 +535,45 @@ def _open(folder: Path | None, durable: Durable, memory: int) -> tuple[Store, St
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return SqliteStore(folder / "study.sqlite", durable), States(folder / "states", memory)
+    except (FileExistsError, NotADirectoryError):
+        file = next(path for path in (folder, *folder.parents) if path.is_file())
+        raise StoreError(f"{file}: cannot be used as a study's folder, as it is a file; give another name.") from None
     except OSError as error:
-        raise StoreError(f"{folder}: cannot be used as a study's folder ({error}).") from None
+        raise StoreError(f"{folder}: cannot be used as a study's folder ({error}){who_may_write(folder)}.") from None
+
+
+def _path(folder: Any) -> Path:
+    if not isinstance(folder, str | os.PathLike) or "\0" in str(folder) or "://" in str(folder):
+        kind = ValueError if isinstance(folder, str | os.PathLike) else TypeError
+        raise kind(f'Study: folder needs to be a path such as "runs/first", got {folder!r}.')
+    return Path(folder)
+
+
+def _seconds(what: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{what} needs to be a number of seconds, got {value!r}.")
+    if value != value:
+        raise ValueError(f"{what} needs to be a number of seconds, got {value!r}.")
+    return value
+
+
+def _callbacks(callbacks: Any) -> list[Callback]:
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"Study: callbacks needs to be a list of functions (study, trial), got {callbacks!r}.")
+    made = list(callbacks)
+    for callback in made:
+        if not callable(callback):
+            raise TypeError(f"Study: callbacks need to be callable, as callback(study, trial), got {callback!r}.")
+    return made
+
+
+def _check_trainer(trainer: Any) -> None:
+    able = hasattr(trainer, "init") and hasattr(trainer, "advance")
+    if trainer is not None and (isinstance(trainer, type) or not able):
+        raise TypeError(
+            f"Study: trainer needs a tn.Trainer, or a function under @tn.loop(epochs=...), got {trainer!r};"
+            " tn.minimize(f, space, trials=...) tunes a plain function."
+        )
 
 
 def _line(trial: Trial, objective: Objective, total: float) -> str:

@@ -251,8 +251,14 @@ class History:
             names = " and ".join(metric for metric, _ in self.objective.goals)
             raise StudyError(f"there is no single best trial for {names}; see front.")
         if self._best is None:
-            raise NothingFinished(f"no finished trial has a score yet ({len(self._finished)} of {len(self)} ended).")
+            raise NothingFinished(
+                f"no finished trial has a score yet ({len(self._finished)} of {len(self)} ended{self._last_words()})."
+            )
         return self._best
+
+    def _last_words(self) -> str:
+        trial = self._trials[self._finished[-1]] if self._finished else None
+        return "" if trial is None else f"; trial {trial.number} {trial.status}: {trial.reason}"
 
     @property
     def front(self) -> list[Trial]:

@@ -71,8 +71,20 @@ def ended(trial: int, error: Exception, seconds: float) -> Ended:
         return Ended(
             trial, "FAILED", "the trainer stopped before the end of its slice and gave no reason", seconds=seconds
         )
-    detail = "".join(traceback.format_exception(error))
-    return Ended(trial, "FAILED", f"{type(error).__name__}: {error}", detail, seconds)
+    detail = _encodable("".join(traceback.format_exception(error)))
+    return Ended(trial, "FAILED", _encodable(f"{type(error).__name__}: {_words(error)}"), detail, seconds)
+
+
+def _words(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(its message cannot be shown)"
+
+
+def _encodable(text: str) -> str:
+    """`text` as a store can keep it: names of files may hold bytes that are no characters."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _epochs(trainer: Trains, job: Job, state: TrainState | None, until: int) -> Epochs:

@@ -1,16 +1,26 @@
 """Who works on a trial: a process, named so that anyone on the machine can tell whether it still lives."""
 
+import getpass
 import itertools
 import os
 import socket
+import stat
 from pathlib import Path
 
 _count = itertools.count()
+_working: set[str] = set()  # the owners of this process that have not left
 
 
 def new_owner() -> str:
     """A name for one study object of this process: `host/pid/start time/count`."""
-    return f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}/{next(_count)}"
+    owner = f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}/{next(_count)}"
+    _working.add(owner)
+    return owner
+
+
+def leave(owner: str) -> None:
+    """What is still this owner's is free, as if its process had died."""
+    _working.discard(owner)
 
 
 def is_alive(owner: str) -> bool:
@@ -21,6 +31,8 @@ def is_alive(owner: str) -> bool:
     host, pid, started, _ = owner.split("/")
     if host != socket.gethostname():
         return True
+    if int(pid) == os.getpid() and started == _started(os.getpid()):
+        return owner in _working
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
@@ -38,3 +50,24 @@ def _started(pid: int) -> str:
         return "dead" if facts[0] in "ZX" else facts[19]
     except (OSError, IndexError):
         return ""
+
+
+def may_write(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def who_may_write(path: Path) -> str:
+    """The end of a message about `path`, where this process lacks the right to write; empty where it has it.
+
+    `; alice may not write /data, which belongs to bob (drwxr-xr-x)`
+    """
+    place = path
+    while not os.path.exists(place) and place != place.parent:
+        place = place.parent
+    if may_write(place):
+        return ""
+    try:
+        user, owner, mode = getpass.getuser(), place.owner(), stat.filemode(place.stat().st_mode)
+    except (OSError, KeyError):
+        return f"; you may not write {place}"
+    return f"; {user} may not write {place}, which belongs to {owner} ({mode})"

@@ -1,15 +1,18 @@
 """A store in one SQLite file, which several processes may share."""
 
 import json
+import re
+import shutil
 import sqlite3
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
+from urllib.parse import quote
 
-from tuneflow.errors import StoreError, warn
-from tuneflow.store.owner import is_alive, new_owner
+from tuneflow.errors import StoreError, listed, warn
+from tuneflow.store.owner import is_alive, leave, may_write, new_owner, who_may_write
 from tuneflow.trial import ENDED, Report, Trial
 
 VERSION = 1
@@ -55,9 +58,8 @@ class SqliteStore:
         StoreError: the file cannot be opened, is no tuneflow store, or was written by a newer tuneflow.
     """
 
-    def __init__(self, path: Path, durable: Durable = "end") -> None:
-        if durable not in ("end", "always", "never"):
-            raise ValueError(f'durable needs to be "end", "always" or "never", got {durable!r}.')
+    def __init__(self, path: Path, durable: Durable = "end", reads: bool = False) -> None:
+        check_durable(durable)
         self._path, self._durable, self._owner = path, durable, new_owner()
         self._pending: list[Write] = []
         self._lost: list[int] = []
@@ -66,12 +68,33 @@ class SqliteStore:
         self._reported: set[int] = set()  # one's own trials that have rows in the table of live reports
         self._seen, self._version, self._full = 0, -1, False
         try:
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-            self._patiently(self._make)
+            name = _read_only(path) if reads else str(path)
+            self._db = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False, uri=reads)
+            self._patiently(self._look if reads else self._make)
         except sqlite3.Error as error:
-            raise StoreError(f"{path}: not a tuneflow store, or it cannot be opened ({error}).") from None
+            if _is_full(error, path):
+                text = f"{path}: disk full; there is no room for a study. Make room and run again."
+                raise StoreError(text) from None
+            raise StoreError(
+                f"{path}: not a tuneflow store, or it cannot be opened ({error}){who_may_write(path)}."
+            ) from None
+
+    def _look(self) -> None:
+        """Raise StoreError unless the file is a store that this version knows, or empty."""
+        tables = sorted(name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if tables and (version == 0 or "study" not in tables):
+            raise StoreError(
+                f"{self._path}: not a tuneflow store, but a database of {listed(tables)}; use another folder."
+            )
+        if version > VERSION:
+            raise StoreError(
+                f"{self._path}: written by a newer tuneflow (store version {version}, this one knows {VERSION});"
+                " upgrade tuneflow."
+            )
 
     def _make(self) -> None:
+        self._look()
         kind = _file_system(self._path)
         if kind in NETWORK:
             text = f"{self._path}: lies on a network file system ({kind}); sharing it between hosts is slow and unsafe."
@@ -85,11 +108,6 @@ class SqliteStore:
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version={VERSION}")
         self._db.execute("COMMIT")
-        if version > VERSION:
-            raise StoreError(
-                f"{self._path}: written by a newer tuneflow (store version {version}, this one knows {VERSION});"
-                " upgrade tuneflow."
-            )
 
     @staticmethod
     def _patiently(action: Any) -> None:
@@ -121,7 +139,7 @@ class SqliteStore:
         return json.loads(rows[0][0]) if rows else None
 
     def changes(self) -> list[Trial]:
-        version = self._db.execute("PRAGMA data_version").fetchone()[0]
+        version = self._run("PRAGMA data_version")[0][0]
         if version == self._version:
             return []
         first, self._version = self._version == -1, version
@@ -270,9 +288,13 @@ class SqliteStore:
         return json.loads(rows[0][0]) if rows else None
 
     def close(self) -> None:
+        with suppress(StoreError):
+            self._flush()
         self._db.close()
+        leave(self._owner)
 
     def __del__(self) -> None:
+        leave(self._owner)
         if hasattr(self, "_db"):
             self._db.close()
 
@@ -283,16 +305,18 @@ class SqliteStore:
     def _transaction(self) -> Generator[None]:
         """BEGIN IMMEDIATE, what is pending, the body, COMMIT; rolled back when anything goes wrong."""
         pending, self._pending = self._pending, []
-        self._sync()
-        self._run("BEGIN IMMEDIATE")
         try:
+            self._sync()
+            self._db.execute("BEGIN IMMEDIATE")
             for write in pending:
                 self._write(*write)
             yield
-            self._run("COMMIT")
+            self._db.execute("COMMIT")
         except BaseException as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            self._pending, self._urgent = pending + self._pending, True  # for the next commit
+            with suppress(sqlite3.Error):
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
                 raise self._failure(error) from None
             raise
@@ -332,8 +356,12 @@ class SqliteStore:
         return int(self._db.execute(f"SELECT count(*) FROM trial WHERE status IN ({ended})").fetchone()[0])
 
     def _failure(self, error: sqlite3.Error) -> StoreError:
-        if "full" in str(error):
+        if _is_full(error, self._path):
             return StoreError(f"{self._path}: disk full; {self._safe()} trials safe. Make room and run again.")
+        if "closed" in str(error):
+            return StoreError(f"{self._path}: this study is closed; make it again.")
+        if "readonly" in str(error):
+            return StoreError(f"{self._path}: cannot be written ({error}){who_may_write(self._path)}.")
         return StoreError(f"{self._path}: cannot be read or written ({error}).")
 
 
@@ -377,11 +405,33 @@ def _parent(trial: Trial) -> str | None:
 def _file_system(path: Path) -> str:
     """The kind of file system that `path` lies on; empty where the system does not tell."""
     try:
-        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+        lines = Path("/proc/mounts").read_text().splitlines()
     except OSError:
         return ""
+    mounts = [[_unescaped(word) for word in line.split()[1:3]] for line in lines]
     where = str(path.resolve().parent)
     holding = [
         (len(point), kind) for point, kind in mounts if where == point or where.startswith(point.rstrip("/") + "/")
     ]
     return max(holding)[1] if holding else ""
+
+
+def _unescaped(word: str) -> str:
+    r"""A word of /proc/mounts: a space in a path is written there as `\040`."""
+    return re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), word)
+
+
+def _read_only(path: Path) -> str:
+    """The address of a file that is only read, also where nothing may be written beside it."""
+    alone = not may_write(path.parent) and not path.with_name(f"{path.name}-wal").exists()
+    return f"file:{quote(str(path.absolute()))}?{'immutable=1' if alone else 'mode=ro'}"
+
+
+def _is_full(error: sqlite3.Error, path: Path) -> bool:
+    """Whether it failed for want of room; SQLite calls that an I/O error where its shared memory does not fit."""
+    return "full" in str(error) or ("I/O" in str(error) and shutil.disk_usage(path.parent).free < 2**16)
+
+
+def check_durable(durable: Any) -> None:
+    if durable not in ("end", "always", "never"):
+        raise ValueError(f'durable needs to be "end", "always" or "never", got {durable!r}.')

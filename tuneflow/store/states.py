@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import shutil
 import weakref
 from collections.abc import Iterable
@@ -129,8 +130,8 @@ class States:
     def _look(self, trials: str) -> None:
         """Note the files that are there of the trials whose number matches; other processes write them too."""
         for file in self._folder.glob(f"{trials}-*.state") if self._folder is not None else ():
-            trial, epoch = map(int, file.stem.split("-"))
-            self._written.setdefault(trial, set()).add(epoch)
+            if named := re.fullmatch(r"(\d{6,})-(\d{6,})", file.stem):
+                self._written.setdefault(int(named[1]), set()).add(int(named[2]))
 
     def _path(self, trial: int, epoch: int) -> Path:
         folder = self._folder or self._temporary
@@ -166,7 +167,7 @@ def write_bytes(path: Path, *parts: Buffer) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         if error.errno == errno.ENOSPC:
-            raise StoreError(f"{path}: disk full; what was written before is safe. Make room and run again.") from None
+            raise StoreError(f"{path}: disk full. Make room and run again.") from None
         raise StoreError(f"{path}: cannot be written ({error}).") from None
 
 
@@ -181,6 +182,9 @@ def read(path: Path) -> TrainState:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error}).") from None
     if hashlib.sha256(memoryview(content)[32:]).digest() != content[:32]:
-        raise CheckpointError(f"{path}: its SHA-256 differs from the one it was written with; the file is damaged.")
+        raise CheckpointError(
+            f"{path}: its SHA-256 differs from the one it was written with; the file is damaged. Remove it: a trial"
+            " that has not ended is trained again."
+        )
     saved = torch.load(io.BytesIO(memoryview(content)[32:]), weights_only=True, map_location="cpu")
     return TrainState(saved["epoch"], saved["values"])

@@ -13,7 +13,7 @@ from tuneflow.__main__ import main
 from tuneflow.demo import SPACE, convnet, demo, grid_of
 
 TINY = ["demo", "--folder", "out", "--trials", "4", "--epochs", "2"]
-METHODS = ["fixed", "grid", "random", "sobol"]
+METHODS = ["fixed", "grid", "random", "sobol", "lecun"]
 
 
 def run(where):
@@ -53,10 +53,11 @@ def test_the_table_has_a_row_for_each_method_at_equal_budget(ran):
     where, text = ran
     rows = table(text)
     assert list(rows) == METHODS
-    assert [int(row[2]) for row in rows.values()] == [1, 4, 4, 4]
-    for method, (validation, test, _, epochs, seconds) in rows.items():
+    assert [int(row[3]) for row in rows.values()] == [1, 4, 4, 4, 3]  # lecun measures before its first trial
+    for method, (validation, test, first, _, epochs, seconds) in rows.items():
         assert re.fullmatch(r"[01]\.\d{4} \+- 0\.\d{4}", validation)
         assert re.fullmatch(r"[01]\.\d{4} \[[01]\.\d{4}, [01]\.\d{4}\]", test)
+        assert 0 <= float(first) <= float(validation.split()[0])
         assert int(epochs) == len(reports(where / "out", method))
         assert float(seconds) > 0
 
@@ -65,6 +66,17 @@ def test_the_table_says_how_far_it_can_be_trusted(ran):
     _, text = ran
     assert "optimistic" in text
     assert "360 images that no trial has seen, with its 95 % interval" in text
+
+
+def test_the_table_tells_what_lecun_measured_and_counts_its_time(ran):
+    where, text = ran
+    with sqlite3.connect(where / "out" / "lecun" / "study.sqlite") as db:
+        spent = db.execute("SELECT sum(seconds) FROM trial").fetchone()
+    db.close()
+    gradients, steps = map(int, re.search(r"first: (\d+) gradients,\s+where a trial takes (\d+)\.", text).groups())
+    assert steps == 2 * 34
+    assert gradients > steps
+    assert float(table(text)["lecun"][5]) > spent[0]
 
 
 def test_the_saved_model_is_the_winner_and_has_the_printed_test_accuracy(ran):

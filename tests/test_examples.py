@@ -6,6 +6,8 @@ import runpy
 import sqlite3
 import subprocess
 import sys
+import xml.etree.ElementTree as xml
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,15 +15,21 @@ import torch
 
 import tuneflow as tn
 
-ARTICLE = Path(__file__).parent.parent / "examples" / "article_cnn.py"
+EXAMPLES = Path(__file__).parent.parent / "examples"
+ARTICLE = EXAMPLES / "article_cnn.py"
 TINY = ["--images", "96", "--epochs", "1", "--trials", "2"]
 INSTALLED = Path(tn.data.FASHION_FOLDER).is_dir()
 
 
 def run(where, *flags):
-    """The article's example as a process of its own in `where`; its standard output."""
+    """The article's example in `where`; its standard output."""
+    return run_example(ARTICLE, where, *TINY, *flags)
+
+
+def run_example(script, where, *flags):
+    """A script as a process of its own in `where`; its standard output."""
     ran = subprocess.run(
-        [sys.executable, "-W", "error", str(ARTICLE), *TINY, *flags],
+        [sys.executable, "-W", "error", str(script), *flags],
         cwd=where,
         env={**os.environ, "HOME": str(where)},
         capture_output=True,
@@ -97,3 +105,59 @@ def test_article_network_is_the_one_described():
 def test_article_help_states_every_flag(tmp_path):
     text = run(tmp_path, "--help")
     assert all(flag in text for flag in ("--images", "--epochs", "--trials", "--full", "--folder", "--data"))
+
+
+def drawn(path, shape="polyline"):
+    """The points of every line in an SVG file, which has to be well-formed and to stay within its frame."""
+    root = xml.parse(path).getroot()
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    found = root.iter(f"{{http://www.w3.org/2000/svg}}{shape}")
+    lines = [[tuple(map(float, point.split(","))) for point in part.attrib["points"].split()] for part in found]
+    assert all(0 <= x <= width and 0 <= y <= height for line in lines for x, y in line)
+    return lines
+
+
+def test_searchers_are_compared_at_equal_cost_and_the_best_never_gets_worse(tmp_path):
+    flags = ["--seeds", "2", "--trials", "4", "--epochs", "6", "--rows", "2000"]
+    text = run_example(EXAMPLES / "02_searchers.py", tmp_path, *flags)
+    rows = re.findall(r"^(\w+) +([\d.]+) \[.*?\] +([\d.]+) \[.*?\] +0\.\d{3} \+- \d\.\d{3}$", text, re.M)
+    assert [row[0] for row in rows] == ["grid", "random", "sobol", "lecun"]
+    assert all(float(last) <= float(half) for _, half, last in rows)
+
+    kept = tmp_path / "runs" / "searchers"
+    trials = {name: len(tn.open(kept / f"{name}-0").trials) for name, *_ in rows}
+    assert trials == {"grid": 4, "random": 4, "sobol": 4, "lecun": 2}  # 316 gradients at 204 for a trial
+    lines = drawn(kept / "searchers.svg")
+    assert [len(line) for line in lines] == [4, 4, 4, 2]
+    assert all(before[1] <= after[1] for line in lines for before, after in pairwise(line))  # y grows downwards
+
+    assert run_example(EXAMPLES / "02_searchers.py", tmp_path, *flags) == text
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+def test_learning_rates_stand_beside_the_truth(tmp_path, optimizer):
+    flags = ["--optimizer", optimizer, "--epochs", "2", "--seeds", "1", "--points", "4"]
+    text = run_example(EXAMPLES / "03_learning_rate.py", tmp_path, *flags)
+    rows = re.findall(r"^(\w[\w :]+?)  +([\d.e-]+) +([\d.]+) +([\d.]+) +(\d+)$", text, re.M)
+    ways = ["rule", "rule and race", "range: valley", "range: minimum", "range: steepest", "best of the grid"]
+    assert [row[0] for row in rows] == ways
+    losses, times = ([float(row[column]) for row in rows] for column in (2, 3))
+    assert times == pytest.approx([loss / losses[-1] for loss in losses], abs=0.01)
+    assert losses[1] < 1 < 2.303
+    assert int(rows[-1][4]) == 4 * 2 * 34
+    (truth,) = drawn(tmp_path / "runs" / "learning_rate" / "learning_rate.svg")
+    assert len(truth) == 4
+
+
+def test_initialisations_are_compared_with_and_without_the_pass(tmp_path):
+    text = run_example(EXAMPLES / "04_initialisation.py", tmp_path, "--epochs", "2", "--seeds", "1")
+    rows = re.findall(r"^(6 sigmoid|10 ReLU) layers +(no|yes) +(\w+) +([\d.]+) +[\d.e-]+ +([\d.]+)$", text, re.M)
+    assert len(rows) == 2 * 2 * 5
+    guess = 2.303
+    for _, driven, _, initial, _ in rows:
+        assert driven == "no" or float(initial) == pytest.approx(guess, abs=0.05)
+    final = {(net, driven, scheme): float(loss) for net, driven, scheme, _, loss in rows}
+    assert final["10 ReLU", "no", "default"] > guess - 0.05
+    assert final["10 ReLU", "yes", "default"] < 2
+    lines = drawn(tmp_path / "runs" / "initialisation" / "initialisation.svg")
+    assert [len(line) for line in lines] == [3] * 20

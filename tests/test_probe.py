@@ -91,7 +91,7 @@ def test_the_budget_is_kept(digits, epochs):
     """A race ends at a lane's end, so one lane more than was planned may be trained."""
     found = measured(digits, epochs=epochs)
     steps = 20 * epochs
-    budget = 350 if steps < 3_000 else 0.05 * steps
+    budget = 420 if steps < 3_000 else 0.05 * steps
     assert found.steps == steps
     assert found.gradients <= budget * 1.4
     assert found.race is not None

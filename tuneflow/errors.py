@@ -6,7 +6,6 @@
     │   └── FingerprintError    the folder holds a study made with other settings
     ├── StoreError              a folder or file cannot be read or written
     │   └── CheckpointError     a saved state is missing or damaged
-    ├── NotAllowed              a configuration that the space's `where=` excludes; a ValueError, too
     └── Diverged                training reached a loss that is not finite
 
 Bad arguments raise ValueError or TypeError where they are given, before any training.
@@ -40,10 +39,6 @@ class StoreError(TuneflowError):
 
 class CheckpointError(StoreError):
     """A saved state is missing, or its bytes are not those that were written."""
-
-
-class NotAllowed(TuneflowError, ValueError):
-    """A configuration that the space's `where=` excludes."""
 
 
 class Diverged(TuneflowError):

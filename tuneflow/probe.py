@@ -26,11 +26,11 @@ from tuneflow.train.trainer import Trainer
 
 ADAM_KIN = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop")
 SGD_KIN = ("SGD", "ASGD")
-SHORT, LEAST = 3_000, 350  # a run of fewer steps than SHORT may spend LEAST gradients on its probe
+SHORT, LEAST = 3_000, 420  # a run of fewer steps than SHORT may spend LEAST gradients on its probe
 SCALED, CURVED, ROUNDS = 8, 3, 5  # mini-batches for Adam's scale and for the curvature, and products for each
-LANES = 3.5  # what a race usually takes
+LANES = 4.5  # what a race takes, or fewer
 FEW = 15  # steps: a shorter race says nothing
-HORIZON = 0.2  # the best rate falls as the number of steps to this power; measured, see docs/lecun.md
+HORIZON = 0.3  # the best rate falls as the number of steps to this power; measured, see docs/lecun.md
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def probe(
             trainer do by themselves.
         seed: as a study's; with it the probe is settled, its seconds apart.
         share: of the run's steps, how much may be spent, counted in gradients of a mini-batch; runs of less than
-            3,000 steps may spend 350.
+            3,000 steps may spend 420.
         seconds: no lane of the race is begun later than this.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from tuneflow.errors import NotAllowed, StudyError, did_you_mean, listed
+from tuneflow.errors import StudyError, did_you_mean, listed
 from tuneflow.parameters import Choice, Constant, Float, Int, Parameter, object_repr
 from tuneflow.priors import Curve, Normal
 from tuneflow.seeds import stream
@@ -30,6 +30,10 @@ CurveAt = Callable[[Sequence[float]], Curve]
 TRIES = 10_000  # draws before where= is taken to allow nothing
 MOST = 1_000_000  # points of a grid of which where= is asked
 Points = int | Mapping[str, "int | Sequence[Any]"]
+
+
+class NotAllowed(ValueError):
+    """A configuration that the space's `where=` excludes."""
 
 
 def call(function: Callable[..., Any], /, **arguments: Any) -> Call:

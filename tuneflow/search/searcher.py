@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from tuneflow.errors import NotAllowed
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space import Config, NotAllowed, SearchSpace
 from tuneflow.trial import History
 
 ASKED = 1_000  # how often for a configuration that the space's where= allows

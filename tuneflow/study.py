@@ -1,18 +1,18 @@
 """Study: the one loop that knows space, searcher, scheduler, trainer, runtime and store, and none of their kinds."""
 
-import json
 import logging
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
 
+from tuneflow.arguments import Callback, callbacks_of, check_kinds, check_trainer, path_of, seconds_of
 from tuneflow.errors import StoreError, StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.execute.guard import guarded
@@ -21,14 +21,14 @@ from tuneflow.goals import check_known, numbers_told, objective_of
 from tuneflow.interrupt import Interrupts
 from tuneflow.ledger import Ledger
 from tuneflow.model import Model
-from tuneflow.probe import Probe, probe
+from tuneflow.probes import Probes
 from tuneflow.result import Origin, Result, Scores
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.full import Full
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop
 from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher, proposed
-from tuneflow.seeds import digest, lazy_stream, stream
+from tuneflow.seeds import lazy_stream, stream
 from tuneflow.signature import hinting
 from tuneflow.space import Config, SearchSpace
 from tuneflow.store.memory import MemoryStore
@@ -48,8 +48,6 @@ from tuneflow.version import __version__
 log = logging.getLogger("tuneflow")
 
 FAILURES = 5  # failed trials in a row that end a run
-
-Callback = Callable[["Study", Trial], None]
 
 
 class Study:
@@ -117,16 +115,16 @@ class Study:
         self.searcher, self.scheduler = searcher or Random(), scheduler or Full()
         self.runtime = runtime or Runtime()
         self.seed, self.paired, self.progress = seed, paired, progress
-        self._check_kinds()
-        self.callbacks = _callbacks(callbacks)
-        _check_trainer(trainer)
+        check_kinds(self)
+        self.callbacks = callbacks_of(callbacks)
+        check_trainer(trainer)
         check_durable(durable)
-        checkpoint = _seconds("Study: checkpoint", checkpoint)
+        checkpoint = seconds_of("Study: checkpoint", checkpoint)
         replicas = whole("Study", "replicas", replicas)
         self.trainer: Any = trainer if replicas == 1 or trainer is None else Replicated(trainer, replicas)
         self.objective = objective_of(maximize, minimize, at, self.trainer)
         self.searcher.check(space)
-        self.folder = None if folder is None else _path(folder)
+        self.folder = None if folder is None else path_of(folder)
         if isinstance(trainer, Trainer):
             if model is None:
                 raise TypeError("Study: a Trainer needs model=, such as tn.Model(builder).")
@@ -139,8 +137,9 @@ class Study:
         if before is not facts:
             compare(before, facts, str(self.folder))
         self.history = History(space, self.objective, seed, getattr(trainer, "epochs", 1))
-        if isinstance(trainer, Trainer):
-            self.history.prober = self._probe
+        self._probes = None
+        if isinstance(trainer, Trainer) and model is not None:
+            self._probes = self.history.prober = Probes(store, space, model, trainer, self.runtime, seed)
         self.scheduler.check(self.history)
         self._ledger = Ledger(store, states, self.history, whole("Study", "keep", keep), checkpoint)
         self._ledger.sync()
@@ -148,20 +147,6 @@ class Study:
         self._failures = 0
         self._total = math.inf  # of the run that is under way
         self._no_more = False  # it was told that there is no new trial to be had
-
-    def _check_kinds(self) -> None:
-        for name, value, kind in (
-            ("space", self.space, SearchSpace),
-            ("searcher", self.searcher, Searcher),
-            ("scheduler", self.scheduler, Scheduler),
-            ("runtime", self.runtime, Runtime),
-            *((("model", self.model, Model),) if self.model is not None else ()),
-        ):
-            if not isinstance(value, kind):
-                hint = " (an instance: add parentheses)" if isinstance(value, type) else ""
-                raise TypeError(f"Study: {name} needs a tn.{kind.__name__}, got {value!r}{hint}.")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise TypeError(f"Study: seed needs to be a whole number, got {self.seed!r}.")
 
     # Results.
 
@@ -324,7 +309,7 @@ class Study:
         if trials is None and epochs is None and seconds is None and not self.searcher.ends:
             raise ValueError(f"run needs trials=, epochs= or seconds=, since {self.searcher!r} never ends.")
         left = math.inf if epochs is None else epochs - sum(trial.epochs for trial in self.history.trials)
-        deadline = math.inf if seconds is None else time.monotonic() + _seconds("run: seconds", seconds)
+        deadline = math.inf if seconds is None else time.monotonic() + seconds_of("run: seconds", seconds)
         return (math.inf if trials is None else trials), left, deadline
 
     def _decide_all(self, executor: Executor, most: float) -> None:
@@ -346,26 +331,6 @@ class Study:
         self._ledger.want(self.scheduler.keep(history))
         return decision
 
-    def _probe_key(self, config: Config) -> str:
-        return f"probe:{digest(json.dumps(self.space.structure(config), sort_keys=True)):x}"
-
-    def _probe(self, config: Config) -> Probe:
-        """The probe of a configuration's structure: its values but for Floats."""
-        key = self._probe_key(config)
-        known = self._ledger.store.recall(key)
-        if known is None:
-            if self.model is None:
-                raise StudyError("there is no model to probe.")
-            made = probe(
-                self.model,
-                getattr(self.trainer, "trainer", self.trainer),  # inside Replicated
-                self.runtime,
-                config=self.space.resolve(config),
-                seed=self.seed,
-            )
-            known = self._ledger.store.remember(key, made.to_json())
-        return Probe.from_json(known)
-
     def _submit_for(self, decision: Decision, executor: Executor, most: float) -> bool:
         """Give the executor what was decided on; False when there is nothing to give."""
         if isinstance(decision, Continue):
@@ -381,7 +346,7 @@ class Study:
         if new is None:
             again, self._no_more = not self._no_more, True
             return again
-        reason = self._screened(new)
+        reason = self._probes.screened(new.config) if self._probes else ""
         if reason:
             self._end(new.number, "SCREENED", reason)
         else:
@@ -409,13 +374,6 @@ class Study:
 
     def _proposed(self, number: int) -> Config | None:
         return proposed(self.searcher, self.space, self.history, stream(self.seed, "search", number))
-
-    def _screened(self, trial: Trial) -> str:
-        """Why the trial's structure cannot be trained, as a probe of it found; empty without one."""
-        if self.history.prober is None:
-            return ""
-        known = self._ledger.store.recall(self._probe_key(trial.config))
-        return "" if known is None else str(known["screened"])
 
     def _fork(self, decision: Fork, most: float) -> Trial | None:
         config = self.space.cast(decision.config)
@@ -540,40 +498,6 @@ def _open(folder: Path | None, durable: Durable, memory: int) -> tuple[Store, St
         raise StoreError(f"{file}: cannot be used as a study's folder, as it is a file; give another name.") from None
     except OSError as error:
         raise StoreError(f"{folder}: cannot be used as a study's folder ({error}){who_may_write(folder)}.") from None
-
-
-def _path(folder: Any) -> Path:
-    if not isinstance(folder, str | os.PathLike) or "\0" in str(folder) or "://" in str(folder):
-        kind = ValueError if isinstance(folder, str | os.PathLike) else TypeError
-        raise kind(f'Study: folder needs to be a path such as "runs/first", got {folder!r}.')
-    return Path(folder)
-
-
-def _seconds(what: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{what} needs to be a number of seconds, got {value!r}.")
-    if value != value:
-        raise ValueError(f"{what} needs to be a number of seconds, got {value!r}.")
-    return value
-
-
-def _callbacks(callbacks: Any) -> list[Callback]:
-    if not isinstance(callbacks, Iterable):
-        raise TypeError(f"Study: callbacks needs to be a list of functions (study, trial), got {callbacks!r}.")
-    made = list(callbacks)
-    for callback in made:
-        if not callable(callback):
-            raise TypeError(f"Study: callbacks need to be callable, as callback(study, trial), got {callback!r}.")
-    return made
-
-
-def _check_trainer(trainer: Any) -> None:
-    able = hasattr(trainer, "init") and hasattr(trainer, "advance")
-    if trainer is not None and (isinstance(trainer, type) or not able):
-        raise TypeError(
-            f"Study: trainer needs a tn.Trainer, or a function under @tn.loop(epochs=...), got {trainer!r};"
-            " tn.minimize(f, space, trials=...) tunes a plain function."
-        )
 
 
 def _line(trial: Trial, objective: Objective, total: float) -> str:

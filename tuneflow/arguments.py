@@ -1,0 +1,69 @@
+"""What a Study is given, checked: kinds, paths, seconds and callbacks."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tuneflow.model import Model
+from tuneflow.runtime import Runtime
+from tuneflow.schedule.scheduler import Scheduler
+from tuneflow.search.searcher import Searcher
+from tuneflow.space import SearchSpace
+from tuneflow.trial import Trial
+
+Callback = Callable[[Any, Trial], None]  # (study, trial)
+
+
+def check_kinds(study: Any) -> None:
+    """Raise TypeError unless the parts of a study are of their kinds."""
+    for name, value, kind in (
+        ("space", study.space, SearchSpace),
+        ("searcher", study.searcher, Searcher),
+        ("scheduler", study.scheduler, Scheduler),
+        ("runtime", study.runtime, Runtime),
+        *((("model", study.model, Model),) if study.model is not None else ()),
+    ):
+        if not isinstance(value, kind):
+            hint = " (an instance: add parentheses)" if isinstance(value, type) else ""
+            raise TypeError(f"Study: {name} needs a tn.{kind.__name__}, got {value!r}{hint}.")
+    if isinstance(study.seed, bool) or not isinstance(study.seed, int):
+        raise TypeError(f"Study: seed needs to be a whole number, got {study.seed!r}.")
+
+
+def path_of(folder: Any) -> Path:
+    """`folder` as a path; an error for what cannot be one."""
+    if not isinstance(folder, str | os.PathLike) or "\0" in str(folder) or "://" in str(folder):
+        kind = ValueError if isinstance(folder, str | os.PathLike) else TypeError
+        raise kind(f'Study: folder needs to be a path such as "runs/first", got {folder!r}.')
+    return Path(folder)
+
+
+def seconds_of(what: str, value: Any) -> float:
+    """`value` as a number of seconds, or an error that opens with `what`."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{what} needs to be a number of seconds, got {value!r}.")
+    if value != value:
+        raise ValueError(f"{what} needs to be a number of seconds, got {value!r}.")
+    return value
+
+
+def callbacks_of(callbacks: Any) -> list[Callback]:
+    """The callbacks as a list, each of them callable."""
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"Study: callbacks needs to be a list of functions (study, trial), got {callbacks!r}.")
+    made = list(callbacks)
+    for callback in made:
+        if not callable(callback):
+            raise TypeError(f"Study: callbacks need to be callable, as callback(study, trial), got {callback!r}.")
+    return made
+
+
+def check_trainer(trainer: Any) -> None:
+    """Raise TypeError for what cannot train."""
+    able = hasattr(trainer, "init") and hasattr(trainer, "advance")
+    if trainer is not None and (isinstance(trainer, type) or not able):
+        raise TypeError(
+            f"Study: trainer needs a tn.Trainer, or a function under @tn.loop(epochs=...), got {trainer!r};"
+            " tn.minimize(f, space, trials=...) tunes a plain function."
+        )

@@ -108,18 +108,22 @@ def searched(case, probe, seed, trials):
     """The best expected regret of `trials` trials by tn.LeCun, random search and TPE."""
     low, high = SENSIBLE[case.optimizer]
     space = tn.SearchSpace(optimizer={"lr": tn.Float(min(low, 1e-5), 10.0, log=True)})
-    history = tn.History(space, Objective((("loss", False),)), seed, 1)
-    history.prober = lambda config: probe
-    searcher, best = tn.LeCun(), []
-    for number in range(trials["lecun"]):
-        config = proposed(searcher, space, history, stream(seed, "search", number))
-        best.append(case.expected(config["optimizer"]["lr"]))
-        history.record(tn.Trial(number, config, "DONE", metrics={"loss": best[-1]}))
+    best = {}
+    for then in (tn.Random(), tn.Sobol()):
+        history = tn.History(space, Objective((("loss", False),)), seed, 1)
+        history.prober = lambda config: probe
+        searcher, regrets = tn.LeCun(then), []
+        for number in range(trials["lecun"]):
+            config = proposed(searcher, space, history, stream(seed, "search", number))
+            regrets.append(case.expected(config["optimizer"]["lr"]))
+            history.record(tn.Trial(number, config, "DONE", metrics={"loss": regrets[-1]}))
+        best[f"best of {trials['lecun']} by tn.LeCun({then})"] = min(regrets)
     rng = np.random.default_rng(seed)
     random = [case.expected(10 ** rng.uniform(*np.log10([low, high]))) for _ in range(trials["random"])]
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
     study.optimize(lambda trial: case.expected(trial.suggest_float("lr", low, high, log=True)), trials["tpe"])
-    return {"tn.LeCun": min(best), "random": min(random), "Optuna TPE": study.best_value}
+    best[f"best of {trials['random']} random"] = min(random)
+    return best | {f"best of {trials['tpe']} by Optuna's TPE": study.best_value}
 
 
 def shown(name, regrets):
@@ -144,8 +148,8 @@ def report(family, optimizer, group, seeds):
     print(f"  as good as the best of {random_worth(group, reached)} random trials")
     trials = {"lecun": 5, "random": 20, "tpe": 20}
     best = [searched(case, probe, seed, trials) for (case, seed), probe in probes.items()]
-    for name, count in zip(best[0], trials.values(), strict=True):
-        shown(f"best of {count} by {name}", [found[name] for found in best])
+    for name in best[0]:
+        shown(name, [found[name] for found in best])
     cost = [(p.gradients, p.gradients / p.steps, p.seconds / runs[key][2], p.steps) for key, p in probes.items()]
     for label, part in (
         ("short", [c for c in cost if c[3] < 3000]),

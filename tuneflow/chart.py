@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-WIDTH, HEIGHT = 480, 260
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 16, 44
-COLOURS = ("#0b6e99", "#c2571a", "#3d7a3d", "#7a4b94", "#666666")
+WIDTH, HEIGHT = 600, 260
+LEFT, RIGHT, TOP, BOTTOM = 56, 136, 16, 44  # the legend stands to the right of the axes
+COLOURS = ("#0b6e99", "#c2571a", "#3d7a3d", "#7a4b94", "#666666", "#b8336a", "#8a6d00", "#222222")
 
 Line = Sequence[tuple[float, float]]
 
@@ -42,7 +42,7 @@ def chart(lines: Mapping[str, Line], marks: Mapping[str, float], across: str, up
             TOP + (top - y) / (top - bottom) * (HEIGHT - TOP - BOTTOM),
         )
 
-    parts = [_axes(low, high, bottom, top), _titles(across, up)]
+    parts = [_axes(low, high, bottom, top, (min(ys), (min(ys) + max(ys)) / 2, max(ys))), _titles(across, up)]
     names = list(points) + list(marks)
     for name, line in points.items():
         colour = COLOURS[names.index(name) % len(COLOURS)]
@@ -63,15 +63,15 @@ def chart(lines: Mapping[str, Line], marks: Mapping[str, float], across: str, up
     )
 
 
-def _axes(low: float, high: float, bottom: float, top: float) -> str:
+def _axes(low: float, high: float, bottom: float, top: float, values: Sequence[float]) -> str:
     right, base = WIDTH - RIGHT, HEIGHT - BOTTOM
     parts = [f'<path d="M{LEFT},{TOP} V{base} H{right}" fill="none" stroke="#888"/>']
     for power in range(math.ceil(low), math.floor(high) + 1):
         x = LEFT + (power - low) / (high - low) * (right - LEFT)
         parts.append(f'<path d="M{x:.1f},{base} v4" stroke="#888"/>')
         parts.append(f'<text x="{x:.1f}" y="{base + 15}" text-anchor="middle">1e{power}</text>')
-    for share in (0.0, 0.5, 1.0):
-        y, value = base - share * (base - TOP), bottom + share * (top - bottom)
+    for value in values:
+        y = base - (value - bottom) / (top - bottom) * (base - TOP)
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
     return "".join(parts)
 
@@ -88,6 +88,6 @@ def _legend(names: list[str]) -> list[str]:
     parts = []
     for row, name in enumerate(names):
         y, colour = TOP + 12 + 15 * row, COLOURS[row % len(COLOURS)]
-        parts.append(f'<rect x="{WIDTH - RIGHT - 130}" y="{y - 8}" width="10" height="10" fill="{colour}"/>')
-        parts.append(f'<text x="{WIDTH - RIGHT - 115}" y="{y + 1}">{escape(name)}</text>')
+        parts.append(f'<rect x="{WIDTH - RIGHT + 12}" y="{y - 8}" width="10" height="10" fill="{colour}"/>')
+        parts.append(f'<text x="{WIDTH - RIGHT + 27}" y="{y + 1}">{escape(name)}</text>')
     return parts

@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    text = "compare fixed settings with grid, random and Sobol search on the bundled digits (under a minute)"
+    text = "compare fixed settings with grid, random, Sobol and LeCun search on the bundled digits (under a minute)"
     command = commands.add_parser("demo", help=text, description=text)
     command.add_argument("--folder", default="runs/demo", help="everything is written inside; default %(default)s")
     command.add_argument("--trials", type=multiple_of_four, default=12, help=argparse.SUPPRESS)

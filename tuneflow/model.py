@@ -18,7 +18,8 @@ class Model:
             space's section `model` may tune. Fix others with `functools.partial`.
         normalise: standardise inputs with the training set's mean and standard deviation: on for
             floating-point inputs and bytes, never for integer tokens, and not where the data or the module's first
-            layer do it already.
+            layer do it already. With MSE, L1, smooth L1 and Huber loss the module learns standardised targets too,
+            where it ends in a linear map; losses, metrics and the trained model stay in the targets' units.
         init: how weights are drawn: "default", as the builder does; "lecun", "kaiming", "xavier" or "orthogonal", for
             the activations that follow, see `tuneflow.heuristics.initialise`. Keep "default" for pretrained weights.
         data_driven: correct the weights on the first 256 training rows, so that every layer's output has mean 0 and

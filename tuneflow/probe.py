@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from html import escape
 from itertools import islice
 from typing import Any
@@ -30,6 +30,7 @@ SHORT, LEAST = 3_000, 420  # a run of fewer steps than SHORT may spend LEAST gra
 SCALED, CURVED, ROUNDS = 8, 3, 5  # mini-batches for Adam's scale and for the curvature, and products for each
 LANES = 4.5  # what a race takes, or fewer
 FEW = 15  # steps: a shorter race says nothing
+LEARNT = 0.98  # a lane that ends above this share of a constant's loss has learnt nothing
 HORIZON = 0.3  # the best rate falls as the number of steps to this power; measured, see docs/lecun.md
 
 
@@ -53,7 +54,7 @@ class Probe:
         noise: the gradient noise scale, in rows: batches well below it gain nearly in proportion from more rows.
         health: gradients, weights and saturated or dead units, layer by layer.
         doubt: standard deviation of the rate, in factors of ten: 0.4, or 0.6 without a race, or 1 where a part of the
-            model is frozen or has a rate of its own.
+            model is frozen or has a rate of its own, or where the race found no more than an edge.
         gradients: what it cost, in gradients of a mini-batch.
         seconds: what it cost, wall clock.
         screened: why nothing can be trained here; empty where it can.
@@ -189,7 +190,7 @@ class _Measuring:
         self.trainer, self.job = trainer, job
         self.run = Run(trainer, job)
         self.run.begin()
-        self.gradients = 0.0
+        self.gradients, self.naive = 0.0, math.inf  # naive: the loss of a model that has learnt nothing
         self.notes: list[str] = []
         self.kind = type(self.run.optimizer).__name__
         first = self.run.settings[0]
@@ -202,10 +203,12 @@ class _Measuring:
             loss = self._loss(batches[:CURVED])
             value, exact = self._curvature(batches) if math.isfinite(loss) else (None, True)
             noise = self._noise(batches) if value is not None else None
-            prior, state = self._prior(batches[0]), None
+            prior, state = self._prior(), None
+            self.naive = min(loss, prior or loss)
             estimate = None if value is None else self._rate(value)
             if math.isfinite(loss):
                 state = health(self.run.module, self._loss_of, batches[0], estimate or self._given, prior)
+                state = replace(state, loss=state.loss * self.run.unit)
                 self.gradients += 1
         lanes = self._race(estimate or self._given, share, deadline) if math.isfinite(loss) else None
         return Probe(
@@ -236,11 +239,12 @@ class _Measuring:
         return float(self.run.settings[0].get("lr", 1e-3)) or 1e-3
 
     def _loss_of(self, batch: Batch) -> Tensor:
-        return self.trainer.loss_of(self.run.module, batch)
+        """What is minimised: the loss, of standardised targets where the run has such."""
+        return self.run.loss_of(self.run.whole, batch)
 
     def _loss(self, batches: list[Batch]) -> float:
         with torch.no_grad():
-            losses = [float(self._loss_of(batch)) for batch in batches]
+            losses = [float(self._loss_of(batch)) * self.run.unit for batch in batches]
         self.gradients += len(batches) / 3
         return sum(losses) / len(losses)
 
@@ -275,13 +279,13 @@ class _Measuring:
         self.gradients += found.gradients
         return found.scale if math.isfinite(found.scale) and not found.reason else None
 
-    def _prior(self, batch: Batch) -> float | None:
-        """The loss of the best constant outputs on a batch."""
-        inputs, targets = batch
+    def _prior(self) -> float | None:
+        """The loss of the best constant outputs, over as many rows as an initialisation looks at."""
         if self.trainer.own_loss:
             return None
+        inputs, targets = self.run.first_rows()
         with torch.no_grad():
-            outputs = self.run.module(inputs)
+            outputs = self.run.whole(inputs)
             if not isinstance(outputs, Tensor) or outputs.ndim < 1:
                 return None
             constant = best_constant(self.trainer.loss, outputs, targets, outputs.shape[1] if outputs.ndim > 1 else 1)
@@ -296,13 +300,19 @@ class _Measuring:
         if steps < FEW or time.perf_counter() > deadline:
             self.notes.append(f"no race: {max(0, left):.0f} of {budget:.0f} gradients were left for it.")
             return None
-        found = race(self.trainer, self.job, centre, steps, deadline=deadline)
+        found = race(self.trainer, self.job, centre, steps, deadline=deadline, budget=left)
         self.gradients += found.gradients
+        best = min(found.losses)
+        if math.isfinite(best) and best in (found.losses[0], found.losses[-1]):
+            self.notes.append("the best lane of the race stands at its edge; the best rate may lie beyond.")
+        if best > LEARNT * self.naive:
+            self.notes.append("no lane of the race has learnt anything; its rate is a guess.")
         return found
 
     def _doubt(self, lanes: Race | None) -> float:
         frozen = any(not p.requires_grad for p in self.run.module.parameters())
-        return 1.0 if frozen or len(self.run.settings) > 1 else 0.4 if lanes is not None else 0.6
+        unsure = any("no lane" in note or "its edge" in note for note in self.notes)
+        return 1.0 if frozen or unsure or len(self.run.settings) > 1 else 0.4 if lanes is not None else 0.6
 
     def _settled(self, estimate: float | None, lanes: Race | None) -> float:
         if lanes is None or not math.isfinite(min(lanes.losses)):

@@ -17,6 +17,7 @@ from tuneflow.data import as_source
 from tuneflow.errors import CheckpointError, StudyError, listed
 from tuneflow.execute.executor import Trains
 from tuneflow.heuristics.normalise import Normalised, Normaliser
+from tuneflow.heuristics.targets import Restored
 from tuneflow.metrics import Estimate, estimate
 from tuneflow.model import Model, tensors_of
 from tuneflow.space import SearchSpace
@@ -29,7 +30,7 @@ from tuneflow.train.trainer import Trainer
 from tuneflow.trial import WORTHLESS, Trial
 from tuneflow.version import __version__
 
-FORMAT = 1
+FORMAT = 2  # 1 knew no targets' scale
 
 
 class Scores(Mapping[str, Estimate]):
@@ -104,9 +105,10 @@ class Result(Trial):
         return f"trial {self.number}: {scores} ({when}), {_short(self.config)}"
 
     def model(self) -> nn.Module:
-        """The trained module of the epoch that speaks for the trial, in evaluation mode, its input normaliser inside.
+        """The trained module of the epoch that speaks for the trial, in evaluation mode.
 
-        Every call makes a new one.
+        Its input normaliser is inside, and where it learnt standardised targets so are their units: it takes raw inputs
+        and gives outputs in the targets' units. Every call makes a new one.
 
         Raises:
             StudyError: the trial diverged or failed.
@@ -142,17 +144,16 @@ class Result(Trial):
         return Scores({name: estimate(value) for name, value in measured.items()})
 
     def save(self, path: str | Path) -> None:
-        """Write weights, configuration, normaliser and versions to a file that `tn.load` reads.
+        """Write weights, configuration, normaliser, the targets' scale and versions to a file that `tn.load` reads.
 
         It is a torch file of tensors and plain values, so `torch.load(path)["weights"]` works without tuneflow.
 
         Raises:
             StoreError: the file cannot be written; what was there before stays.
         """
-        module = self.model()
-        inner = module.module if isinstance(module, Normalised) else module
+        module, back = _unwrapped(self.model(), Restored)
+        inner, front = _unwrapped(module, Normalised)
         weights = {name: tensor.detach().cpu() for name, tensor in tensors_of(inner).items()}
-        front = {"mean": module.mean.cpu(), "std": module.std.cpu()} if isinstance(module, Normalised) else None
         content: dict[str, Any] = {
             "format": FORMAT,
             "tuneflow": __version__,
@@ -164,6 +165,7 @@ class Result(Trial):
             "labels": _labels("model", self.config.get("model", {}), self._from.job.config.get("model", {})),
             "weights": weights,
             "normaliser": front,
+            "scale": back,
         }
         content["sha256"] = _digest(content)
         buffer = io.BytesIO()
@@ -172,7 +174,7 @@ class Result(Trial):
 
 
 def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: SearchSpace | None = None) -> nn.Module:
-    """The module that `Result.save` wrote, in evaluation mode on the CPU, its input normaliser inside.
+    """The module that `Result.save` wrote, in evaluation mode on the CPU, as `Result.model` gives it.
 
     Args:
         builder: what made the module; it is called with the saved configuration's section `model`.
@@ -211,8 +213,18 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
             f"{path}: holds a module that was made with {made}, which the builder does not take: {error}."
         ) from None
     _fill(module, content["weights"], str(path))
-    front = content["normaliser"]
-    return (module if front is None else Normalised(module, Normaliser(front["mean"], front["std"]))).eval()
+    front, back = content["normaliser"], content.get("scale")
+    module = module if front is None else Normalised(module, Normaliser(front["mean"], front["std"]))
+    return (module if back is None else Restored(module, back["mean"], back["std"])).eval()
+
+
+def _unwrapped(
+    module: nn.Module, kind: type[Normalised] | type[Restored]
+) -> tuple[nn.Module, dict[str, Tensor] | None]:
+    """The module inside and the mean and std around it, where `module` is of this kind."""
+    if not isinstance(module, kind):
+        return module, None
+    return module.module, {"mean": module.mean.cpu(), "std": module.std.cpu()}
 
 
 def _fill(module: nn.Module, weights: Mapping[str, Tensor], path: str) -> None:
@@ -235,9 +247,11 @@ def _fill(module: nn.Module, weights: Mapping[str, Tensor], path: str) -> None:
 
 def _digest(content: Mapping[str, Any]) -> str:
     """SHA-256 of all that a saved file says, but for this itself."""
-    plain = {name: value for name, value in content.items() if name not in ("weights", "normaliser", "sha256")}
+    tensors = ("weights", "normaliser", "scale")
+    plain = {name: value for name, value in content.items() if name not in (*tensors, "sha256")}
     sha = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
-    for name, tensor in [*content["weights"].items(), *(content["normaliser"] or {}).items()]:
+    scale = {f"scale.{name}": tensor for name, tensor in (content.get("scale") or {}).items()}
+    for name, tensor in [*content["weights"].items(), *(content["normaliser"] or {}).items(), *scale.items()]:
         sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         sha.update(np.ascontiguousarray(tensor.detach().reshape(-1).view(torch.uint8).numpy()).data)
     return sha.hexdigest()

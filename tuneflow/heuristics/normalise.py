@@ -1,7 +1,8 @@
 """Input normalisation: mean 0 and standard deviation 1 over the training examples."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -47,6 +48,45 @@ class Normalised(nn.Module):
         return self.module((inputs.to(self.mean.dtype) - self.mean) / self.std)
 
 
+class Moments:
+    """Mean and standard deviation of batches that come one after the other, summed in float64.
+
+    Values of 4 dimensions or more have one pair per channel, those of 2 one per column, all others one pair.
+
+    Attributes:
+        usable: whether all batches so far were tensors of numbers, floating-point or bytes, that have the same columns.
+    """
+
+    def __init__(self) -> None:
+        self.usable, self.count, self.dimensions, self.is_byte = True, 0, 0, False
+        self.mean = self._square = torch.zeros(())  # sum of squared distances from the mean
+
+    def add(self, batch: Any) -> None:
+        """Count a batch in, shape (rows, ...), unless it or an earlier one is of another kind."""
+        self.usable = self.usable and isinstance(batch, Tensor) and (batch.is_floating_point() or _bytes(batch))
+        if not self.usable:
+            return
+        self.dimensions, self.is_byte = batch.ndim, batch.dtype == torch.uint8
+        over = _others(batch.ndim)
+        values = batch.double()
+        rows = values.numel() // max(1, values[:1].sum(over, keepdim=True).numel())
+        here = values.mean(over, keepdim=True)
+        if self.count and here.shape != self.mean.shape:
+            self.usable = False
+            return
+        apart = (values - here).square().sum(over, keepdim=True)
+        total = self.count + rows
+        self._square = self._square + apart + (here - self.mean).square() * (self.count * rows / total)
+        self.mean = self.mean + (here - self.mean) * (rows / total)
+        self.count = total
+
+    @property
+    def std(self) -> Tensor:
+        """0 for what is constant up to rounding."""
+        std = (self._square / self.count).sqrt()
+        return torch.where(std > 1e-8 * self.mean.abs(), std, 0.0)
+
+
 def fit(batches: Iterable[Any]) -> Normaliser | None:
     """The normaliser of these inputs, or None where they are to be left alone.
 
@@ -60,32 +100,24 @@ def fit(batches: Iterable[Any]) -> Normaliser | None:
 
     Source: LeCun, Bottou, Orr, Mueller, Efficient BackProp, 1998, section 4.3.
     """
-    count, mean, square = 0, torch.zeros(()), torch.zeros(())  # square: sum of squared distances from the mean
-    dimensions, is_byte = 0, False
+    moments = Moments()
     for inputs in batches:
-        if not isinstance(inputs, Tensor) or not (inputs.is_floating_point() or inputs.dtype == torch.uint8):
-            return None
-        dimensions, is_byte = inputs.ndim, inputs.dtype == torch.uint8
-        if is_byte and dimensions < 2:
-            return None
-        over = _others(dimensions)
-        values = inputs.double()
-        rows = values.numel() // max(1, values[:1].sum(over, keepdim=True).numel())
-        here = values.mean(over, keepdim=True)
-        apart = (values - here).square().sum(over, keepdim=True)
-        total = count + rows
-        square = square + apart + (here - mean).square() * (count * rows / total)
-        mean = mean + (here - mean) * (rows / total)
-        count = total
-    if count == 0:
+        moments.add(inputs)
+        if not moments.usable:
+            break
+    return normaliser_of(moments)
+
+
+def normaliser_of(moments: Moments) -> Normaliser | None:
+    """As `fit`, of inputs that are counted already."""
+    if not moments.usable or moments.count == 0:
         return None
-    std = (square / count).sqrt()
-    std = torch.where(std > 1e-8 * mean.abs(), std, 0.0)
-    if dimensions == 2 and _alike(std):
+    mean, std = moments.mean, moments.std
+    if moments.dimensions == 2 and _alike(std):
         std = (std.square().mean() + (mean - mean.mean()).square().mean()).sqrt().reshape(1, 1)
         mean = mean.mean().reshape(1, 1)
     standard = bool((mean.abs() <= CLOSE).all()) and bool(((std - 1).abs() <= CLOSE).all())
-    if standard and not is_byte:
+    if standard and not moments.is_byte:
         return None
     std = torch.where(std > 0, std, 1.0)
     dtype = torch.get_default_dtype()
@@ -112,22 +144,37 @@ def starts_normalised(module: nn.Module, inputs: Any) -> bool:
 
     leaves = [m for m in module.modules() if not list(m.children())]
     hooks = [leaf.register_forward_pre_hook(note) for leaf in leaves]
-    modes = [(m, m.training) for m in module.modules()]
-    buffers = [(b, b.clone()) for b in module.buffers()]
     try:
-        module.eval()
-        with torch.no_grad():
+        with looked_at(module):
             module(inputs)
     finally:
-        for buffer, before in buffers:
-            buffer.copy_(before)
-        for layer, mode in modes:
-            layer.training = mode
         for hook in hooks:
             hook.remove()
     return bool(first) and (
         isinstance(first[0], NORMS) or type(first[0]).__name__.lower() in ("normalize", "normalise")
     )
+
+
+@contextmanager
+def looked_at(module: nn.Module) -> Iterator[None]:
+    """A block without gradients in which `module` is in evaluation mode; its modes and buffers are put back."""
+    modes = [(m, m.training) for m in module.modules()]
+    buffers = [(b, b.clone()) for b in module.buffers()]
+    try:
+        module.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        for layer, mode in modes:
+            layer.training = mode
+
+
+def _bytes(batch: Tensor) -> bool:
+    """Whether these are bytes that are no tokens: more than one to a row."""
+    return batch.dtype == torch.uint8 and batch.ndim >= 2
 
 
 def _others(dimensions: int) -> tuple[int, ...]:

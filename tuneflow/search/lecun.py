@@ -38,7 +38,7 @@ class LeCun(Searcher):
     dropout, label smoothing and warm-up get the priors that are usual; what it does not know it leaves even.
 
     The rate moves with what it is known to depend on: with SGD's momentum as (1 - momentum), and with the batch size
-    by a slope that is measured at its smallest and its largest value.
+    by a slope that is measured at its smallest and its largest value, which costs two more probes.
 
     Without a model to measure, as with `tn.loop`, it leaves everything to `then`.
 
@@ -136,7 +136,10 @@ class _Informed:
         unit = self.plain.to_unit(config)
         for place, role in self.roles.items():
             if role == "lr" and unit[place] == unit[place]:
-                unit[place] = _nearest(self.plain.coordinates[place].parameter, rate, unit[place])
+                parameter = self.plain.coordinates[place].parameter
+                unit[place] = _nearest(parameter, rate, unit[place])
+                if unit[place] in (0.0, 1.0):
+                    log.warning("LeCun: the rate %.3g lies beyond %r; its end is taken", rate, parameter)
         started = self.plain.from_unit(np.nan_to_num(unit, nan=0.5))
         return started if self.plain.allows(started) else config
 

@@ -51,6 +51,7 @@ def race(
     lanes: int = 8,
     reach: float = 100.0,
     deadline: float = math.inf,
+    budget: float = math.inf,
 ) -> Race:
     """Train lanes around the rate `centre` until the best has a worse neighbour on either side.
 
@@ -61,11 +62,14 @@ def race(
         lanes: the most lanes to train.
         reach: how far above the centre a lane may be, as a factor; below it, the root of that.
         deadline: on `time.perf_counter`; no lane is begun later.
+        budget: gradients; no lane is begun that would exceed it.
     """
     track = _Track(trainer, job, steps)
     losses: dict[int, float] = {}
     wanted: int | None = 0
-    while wanted is not None and len(losses) < lanes and (not losses or time.perf_counter() < deadline):
+    while wanted is not None and len(losses) < lanes:
+        if losses and (time.perf_counter() > deadline or track.gradients + steps > budget):
+            break
         losses[wanted] = track.run(centre * FACTOR**wanted)
         wanted = _next(losses, round(math.log(reach, FACTOR)))
     ordered = sorted(losses)
@@ -112,7 +116,7 @@ class _Track:
             for step, batch in enumerate(islice(_endless(run), self.steps)):
                 moving.before(step)
                 self.gradients += 1
-                if not math.isfinite(backward(trainer.loss_of, run.module, batch, run.optimizer)):
+                if not math.isfinite(backward(run.loss_of, run.whole, batch, run.optimizer)):
                     return math.inf
                 if trainer.clip is not None:
                     torch.nn.utils.clip_grad_norm_(run.parameters, trainer.clip)
@@ -126,7 +130,7 @@ class _Track:
         with torch.no_grad():
             for batch in islice(run.valid.batches(size), JUDGED // size):
                 here = min(size, len(run.valid) - rows)
-                total += here * float(self.trainer.loss_of(run.module, batch))
+                total += here * float(self.trainer.loss_of(run.whole, batch))
                 rows += here
         self.gradients += rows / self.trainer.batch_size / 3  # a forward pass is a third of a gradient
         return total / rows if math.isfinite(total) else math.inf

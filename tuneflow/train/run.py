@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tuneflow.data import Batch
 from tuneflow.errors import Diverged
 from tuneflow.heuristics.drawn import Initialised
 from tuneflow.heuristics.initialise import initialise
+from tuneflow.heuristics.targets import Restored
 from tuneflow.metrics import Measured
 from tuneflow.model import Model, tensors_of
 from tuneflow.train.backward import backward, backward_in_parts
@@ -27,13 +28,24 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """Module, optimizer, schedule and data of one job. Everything is constructed first and loaded after."""
+    """Module, optimizer, schedule and data of one job. Everything is constructed first and loaded after.
+
+    Attributes:
+        module: as its builder made it; it may learn standardised targets.
+        whole: it gives outputs in the targets' units: the module itself, or with these behind it.
+        unit: what is minimised is the trainer's loss divided by this.
+    """
 
     def __init__(self, trainer: Trainer, job: Job) -> None:
         self.trainer, self.job = trainer, job
         with job.at_work("init", 0):
             self.module = job.runtime.place(_model(job).build(job.config))
             self.normaliser = trainer.normaliser(job, self.module)
+            self.scale = trainer.scale(job, self.module, self.normaliser)
+        self.whole, self.unit = self.module, 1.0
+        if self.scale is not None:
+            self.whole = Restored(self.module, self.scale.mean, self.scale.std)
+            self.unit = self.scale.unit_of(trainer.loss)
         if isinstance(trainer.loss, nn.Module):
             trainer.loss = job.runtime.place(copy.deepcopy(trainer.loss))
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
@@ -52,9 +64,8 @@ class Run:
         scheme, data_driven = _model(self.job).initialisation(self.job.config)
         if scheme == "default" and not data_driven:
             return None
-        rows = self.job.order(1, len(self.train))[:INIT_ROWS]
-        inputs, targets = next(iter(self.train.batches(INIT_ROWS, rows)))
-        inputs = inputs if self.late is None else self.late(inputs)
+        inputs, targets = self.first_rows()
+        targets = targets if self.scale is None else self.scale(targets)
         own = self.trainer.own_loss
         with self.job.at_work("init", 1):
             return initialise(
@@ -65,6 +76,12 @@ class Run:
                 targets=None if own else targets,
                 data_driven=data_driven,
             )
+
+    def first_rows(self) -> Batch:
+        """The first `INIT_ROWS` rows of the first epoch's order, as the module takes them."""
+        rows = self.job.order(1, len(self.train))[:INIT_ROWS]
+        inputs, targets = next(iter(self.train.batches(INIT_ROWS, rows)))
+        return inputs if self.late is None else self.late(inputs), targets
 
     def state(self, epoch: int) -> TrainState:
         values = {
@@ -95,7 +112,7 @@ class Run:
         first, rows, size = (epoch - 1) * self.steps, len(self.train), trainer.batch_size
         for step, batch in enumerate(self.batches(epoch)):
             self.rate.before(first + step)
-            value = self._backward(batch)
+            value = self._backward(batch) * self.unit
             if not math.isfinite(value):
                 raise Diverged(epoch, step + 1, last)
             if trainer.clip is not None:
@@ -111,7 +128,7 @@ class Run:
         modes = [(m, m.training) for m in self.module.modules()]
         self.module.eval()
         with torch.no_grad():
-            measured = self.trainer.evaluate(self.module, self.valid)
+            measured = self.trainer.evaluate(self.whole, self.valid)
         for module, mode in modes:
             module.training = mode
         if not math.isfinite(measured["loss"].value):
@@ -132,11 +149,16 @@ class Run:
             changed = inputs if augment is None else augment(inputs)
             yield (changed if self.late is None else self.late(changed)), targets
 
+    def loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
+        """What is minimised on a batch: the trainer's loss, divided by `unit`; `module` is `whole`."""
+        loss = self.trainer.loss_of(module, batch)
+        return loss if self.scale is None else loss / self.unit
+
     def _backward(self, batch: Batch) -> float:
         trainer = self.trainer
         if trainer.micro_batch is None:
-            return backward(trainer.loss_of, self.module, batch, self.optimizer)
-        return backward_in_parts(trainer.loss_of, self.module, batch, self.optimizer, trainer.loss, trainer.micro_batch)
+            return backward(self.loss_of, self.whole, batch, self.optimizer)
+        return backward_in_parts(self.loss_of, self.whole, batch, self.optimizer, trainer.loss, trainer.micro_batch)
 
 
 def _model(job: Job) -> Model:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from tuneflow.data import Batch, Source, as_source
 from tuneflow.errors import did_you_mean, listed
-from tuneflow.heuristics.normalise import Normalised, Normaliser, cast_only, fit, starts_normalised
+from tuneflow.heuristics.normalise import Normalised, Normaliser, cast_only, starts_normalised
+from tuneflow.heuristics.targets import Restored, Scale, fit_both, reaches_any_number, scales_with_targets
 from tuneflow.metrics import Measured, Metric, as_metric, measure, measure_loss
 from tuneflow.runtime import Runtime
 from tuneflow.seeds import seeded_globals
@@ -188,11 +189,11 @@ class Trainer:
         return run.waiting.over
 
     def module(self, job: Job, state: TrainState) -> nn.Module:
-        """The module of `state`, in evaluation mode, its input normaliser inside where it has one."""
+        """The module of `state`, in evaluation mode: it takes raw inputs and gives outputs in the targets' units."""
         run = Run(self.configured(job.config), job)
         run.restore(state)
         module = run.module if run.normaliser is None else Normalised(run.module, run.normaliser)
-        return module.eval()
+        return (module if run.scale is None else Restored(module, run.scale.mean, run.scale.std)).eval()
 
     # What a configuration changes.
 
@@ -249,19 +250,38 @@ class Trainer:
         """What stands in front of `module` for this job, fitted on the training part only."""
         if job.model is None or not job.model.normalise:
             return None
-        key = ("normalisers", job.runtime.device)
-        if key not in self._prepared:
-            with seeded_globals(0, "normaliser"):  # a dataset may draw
-                fitted = fit(inputs for inputs, _ in self.train.batches(4096))
-            inputs = job.runtime.place(next(iter(self.train.batches(2)))[0])
-            plain = None if fitted is None else cast_only(inputs)
-            placed = [n if n is None else n.to(job.runtime.device) for n in (fitted, plain)]
-            self._prepared[key] = (inputs, *placed)
-        inputs, fitted, plain = self._prepared[key]
+        inputs, fitted, plain, _ = self._fitted(job)
         chosen: Normaliser | None = (
             plain if fitted is not None and starts_normalised(module, fitted(inputs)) else fitted
         )
         return chosen
+
+    def scale(self, job: Job, module: nn.Module, normaliser: Normaliser | None) -> Scale | None:
+        """The targets' units, where `module` is to learn standardised ones: the training part's mean and deviation.
+
+        None where the model says normalise=False, where the loss is not one that scales with its targets, where a
+        subclass computes loss or metrics by itself, and where the module's outputs are bound to the units.
+        """
+        own = self.own_loss or type(self).evaluate is not Trainer.evaluate
+        if job.model is None or not job.model.normalise or own or not scales_with_targets(self.loss):
+            return None
+        inputs, _, _, scale = self._fitted(job)
+        if scale is None or not reaches_any_number(module, inputs if normaliser is None else normaliser(inputs)):
+            return None
+        return scale
+
+    def _fitted(self, job: Job) -> tuple[Any, Normaliser | None, Normaliser | None, Scale | None]:
+        """Two rows of inputs; their normaliser, the one that only casts, and the scale of the targets; in one pass."""
+        device = job.runtime.device
+        if (key := ("fitted", device)) not in self._prepared:
+            with seeded_globals(0, "normaliser"):  # a dataset may draw
+                fitted, scale = fit_both(self.train.batches(4096))
+            rows = job.runtime.place(next(iter(self.train.batches(2)))[0])
+            plain = None if fitted is None else cast_only(rows)
+            placed = [part if part is None else part.to(device) for part in (fitted, plain, scale)]
+            self._prepared[key] = (rows, *placed)
+        made: tuple[Any, Normaliser | None, Normaliser | None, Scale | None] = self._prepared[key]
+        return made
 
 
 def _metric(name: str, metric: Any) -> Metric:

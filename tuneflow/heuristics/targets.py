@@ -1,0 +1,161 @@
+"""Target standardisation: a module learns numbers of mean 0 and standard deviation 1, whatever units they come in."""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.parameter import is_lazy
+
+from tuneflow.heuristics.normalise import CLOSE, Moments, Normaliser, looked_at, normaliser_of
+from tuneflow.heuristics.trace import ADDS, LOOKUPS, PRODUCTS, Trace
+
+SQUARES = (nn.MSELoss, nn.HuberLoss, functional.mse_loss, functional.huber_loss)
+DISTANCES = (nn.L1Loss, nn.SmoothL1Loss, functional.l1_loss, functional.smooth_l1_loss)
+SMALLEST, LARGEST = 1e-15, 1e15  # beyond, the square of a standard deviation is no number of single precision
+
+RESHAPES = (
+    *("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "movedim"),
+    *("contiguous", "__getitem__", "narrow", "select", "float", "double", "to", "mean", "sum", "interpolate"),
+    *("pixel_shuffle", "avg_pool1d", "avg_pool2d", "avg_pool3d"),
+    *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
+)
+JOINS = ("cat", "concat", "concatenate", "stack")
+
+
+class Scale:
+    """The mean and standard deviation of targets, column by column.
+
+    Args:
+        mean, std: shapes that broadcast against a batch of targets; std > 0.
+        size: root mean square of the columns' standard deviations.
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor, size: float) -> None:
+        self.mean, self.std, self.size = mean, std, size
+
+    def __call__(self, targets: Tensor) -> Tensor:
+        """These targets, standardised."""
+        return (targets - self.mean) / self.std
+
+    def to(self, device: torch.device) -> "Scale":
+        return Scale(self.mean.to(device), self.std.to(device), self.size)
+
+    def unit_of(self, loss: Any) -> float:
+        """What `loss` is in the targets' units where it is 1 between standardised numbers, its threshold apart."""
+        return float(self.size ** (_power(loss) or 0))
+
+
+class Restored(nn.Module):
+    """A module that learnt standardised targets, with their units behind it: it gives what the targets were.
+
+    `module` is the module as it was, its state_dict keys unchanged.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, module: nn.Module, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.module = module
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, inputs: Any) -> Tensor:
+        outputs: Tensor = self.module(inputs)
+        return outputs * self.std + self.mean
+
+
+def scale_of(moments: Moments) -> Scale | None:
+    """The scale of the targets that were counted, or None where they are to be left alone.
+
+    A column that is constant among others has their size as its standard deviation, so that it weighs no more than
+    they do. Left alone are targets that are not one floating-point tensor, are constant, have mean 0 and std 1 already,
+    or are too large or small for their squares to be single-precision numbers.
+
+    Example:
+        >>> moments = Moments()
+        >>> moments.add(torch.tensor([[10.0, 7.0], [14.0, 7.0]]))
+        >>> scale = scale_of(moments)
+        >>> scale.mean.tolist(), scale.std.tolist(), scale.size
+        ([[12.0, 7.0]], [[2.0, 2.0]], 2.0)
+    """
+    if not moments.usable or moments.is_byte or moments.count == 0:
+        return None
+    mean, std = moments.mean, moments.std
+    varies = std > 0
+    if not varies.any() or not mean.isfinite().all() or not std.isfinite().all():
+        return None
+    size = float(std[varies].square().mean().sqrt())
+    standard = bool((mean.abs() <= CLOSE).all()) and bool(((std[varies] - 1).abs() <= CLOSE).all())
+    if standard or not SMALLEST < size < LARGEST:
+        return None
+    std = torch.where(varies, std, size)
+    if std.numel() == 1:  # broadcasts against outputs of any shape, and leaves that as it is
+        mean, std = mean.flatten(), std.flatten()
+    dtype = torch.get_default_dtype()
+    return Scale(mean.to(dtype), std.to(dtype), size)
+
+
+def fit_both(batches: Iterable[tuple[Any, Any]]) -> tuple[Normaliser | None, Scale | None]:
+    """The normaliser of the inputs and the scale of the targets, in one pass."""
+    inputs, targets = Moments(), Moments()
+    for batch in batches:
+        inputs.add(batch[0])
+        targets.add(batch[1])
+        if not (inputs.usable or targets.usable):
+            break
+    return normaliser_of(inputs), scale_of(targets)
+
+
+def scales_with_targets(loss: Any) -> bool:
+    """Whether targets in other units change this loss by a factor and nothing else: MSE, L1, smooth L1 and Huber.
+
+    That holds where a threshold is in the same units. Subclasses may compute anything, so they do not count.
+    """
+    return _power(loss) is not None
+
+
+def reaches_any_number(module: nn.Module, inputs: Any) -> bool:
+    """Whether `module` ends in a linear map, so that its outputs are not bound to the targets' units.
+
+    What follows the map may reshape, average or add. Not so where a sigmoid or exponential keeps outputs in a range, or
+    where the module scales them by itself. Runs one forward pass without gradients in evaluation mode; the module is
+    left as it was. What cannot be seen, as in a scripted module, counts as not so.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 1), nn.Flatten(0))
+        >>> reaches_any_number(net, torch.ones(2, 2)), reaches_any_number(net.append(nn.Sigmoid()), torch.ones(2, 2))
+        (True, False)
+    """
+    module = getattr(module, "_orig_mod", module)  # what was compiled
+    if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        return False
+    try:
+        with looked_at(module):
+            trace = Trace(module, inputs, [])
+    except Exception:  # training will say what is wrong
+        return False
+    return isinstance(trace.outputs, Tensor) and len(trace.ends) == 1 and _free(trace, trace.ends[0])
+
+
+def _free(trace: Trace, number: int) -> bool:
+    call = trace.calls[number]
+    if call.name in (*PRODUCTS, *LOOKUPS) or call.name.startswith("conv"):
+        return True
+    if call.name in JOINS:
+        return bool(call.takes) and all(_free(trace, earlier) for earlier in call.takes)
+    if call.name in RESHAPES or (call.name in ADDS and len(call.takes) > 1):
+        return any(_free(trace, earlier) for earlier in call.takes)
+    return False
+
+
+def _power(loss: Any) -> int | None:
+    """Of the targets' unit in the loss's; None for a loss that is not of this kind."""
+    loss = loss.func if isinstance(loss, partial) else loss
+    for power, kinds in ((2, SQUARES), (1, DISTANCES)):
+        if any(loss is kind or type(loss) is kind for kind in kinds):
+            return power
+    return None

@@ -227,3 +227,53 @@ def test_a_bell_has_its_mass_around_its_mean(scale):
     assert inside == sorted(inside)
     far = _bell(parameter, scale, 5.0, 1e-3)
     assert math.isfinite(far.density(0.5))
+
+
+def test_the_users_own_priors_hold_for_the_first_trial_but_for_the_rate(data):
+    space = tn.SearchSpace(
+        model={"width": tn.Int(8, 64, prior=tn.Normal(12, 2)), "dropout": tn.Float(0, 0.5, prior=tn.Normal(0.3, 0.05))},
+        optimizer={"lr": tn.Float(1e-5, 10.0, log=True, prior=tn.Normal(1e-4, 0.1, uniform=0.0))},
+    )
+    study = study_of(data, space, deep)
+    first, *later = proposals(study, 20)
+    assert first["model"] == {"width": 12, "dropout": pytest.approx(0.3)}
+    assert first["optimizer"]["lr"] == pytest.approx(study.history.probe(first).rate)
+    assert all(1e-5 < c["optimizer"]["lr"] < 1e-3 for c in later)
+
+
+def test_a_rate_beyond_the_range_or_excluded_is_warned_of(data):
+    low = tn.SearchSpace(optimizer={"lr": tn.Float(1e-6, 1e-5, log=True)})
+    with pytest.warns(UserWarning, match=r'measured rate .* of "optimizer.lr" lies beyond Float.*widen the range'):
+        (first,) = proposals(study_of(data, low), 1)
+    assert first["optimizer"]["lr"] == 1e-5
+    wide = {"optimizer": {"lr": tn.Float(1e-5, 10.0, log=True)}}
+    excluding = tn.SearchSpace(where=lambda c: c["optimizer"]["lr"] < 0.02, **wide)
+    with pytest.warns(UserWarning, match="where= excludes the measured rate .* nearest that is allowed"):
+        (first,) = proposals(study_of(data, excluding), 1)
+    assert 0.01 < first["optimizer"]["lr"] < 0.02
+
+
+def test_a_constraint_that_became_stricter_leaves_old_trials_alone(data, tmp_path):
+    limit = 100
+
+    def narrow(config):
+        return config["model"]["width"] < limit
+
+    space = tn.SearchSpace(where=narrow, **FLAT.entries)
+    before = proposals(study_of(data, space, folder=tmp_path), 4)
+    limit = 10
+    again = study_of(data, space, folder=tmp_path)
+    assert [trial.config for trial in again.trials] == before
+    assert proposals(again, 1)[0]["model"]["width"] < 10
+
+
+def test_a_probes_configuration_has_known_sections_and_names(data):
+    trainer = tn.Trainer(*data, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=3)
+    with pytest.raises(ValueError, match=r'probe: config has a section "momentum".*Sections are model'):
+        tn.probe(tn.Model(mlp), trainer, THREADS, config={"momentum": 0.9})
+    with pytest.raises(TypeError, match=r'mlp takes no argument "widht"\. Did you mean "width"'):
+        tn.probe(tn.Model(mlp), trainer, THREADS, config={"model": {"widht": 3}})
+    with pytest.raises(
+        TypeError, match=r'tn.Trainer: .* takes no argument "epoch"\. Did you mean "epochs"\? It takes train'
+    ):
+        tn.Trainer(*data, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epoch=3)

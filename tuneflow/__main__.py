@@ -1,6 +1,7 @@
 """The command line: python -m tuneflow demo | show | export."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -69,15 +70,18 @@ def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     text = "print a study's folder as JSON lines: what it was made with, then every trial with its reports"
     command = commands.add_parser("export", help=text, description=text)
     command.add_argument("folder", help="where the study is kept")
-    command.add_argument("--jsonl", action="store_true", required=True, help="the format; the only one so far")
+    command.add_argument("--jsonl", action="store_true", help="the format; the only one so far, and the default")
     command.set_defaults(run=run_export)
 
 
 def run_export(options: argparse.Namespace) -> None:
     from tuneflow.archive import Archive
 
-    for line in Archive(options.folder).lines():
-        print(line)
+    try:
+        for line in Archive(options.folder).lines():
+            print(line)
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def positive(text: str) -> int:

@@ -44,7 +44,7 @@ class Ledger:
             if trial.number in self._mine:
                 continue
             if trial.config:
-                trial = replace(trial, config=self.history.space.cast(trial.config))
+                trial = replace(trial, config=self.history.space.cast(trial.config, where=False))
             if not trial.ended:
                 trial = with_reports(trial, trial.reports, self.history.objective)
             self.history.record(trial)

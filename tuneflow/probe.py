@@ -19,6 +19,7 @@ from tuneflow.heuristics.noise import gradient_noise
 from tuneflow.heuristics.prior import best_constant
 from tuneflow.model import Model
 from tuneflow.runtime import Runtime
+from tuneflow.train.check import check_known_sections, check_sections
 from tuneflow.train.job import Job
 from tuneflow.train.race import Race, race
 from tuneflow.train.run import Run
@@ -141,7 +142,8 @@ class Probe:
             lines.append((f"race of {self.race.steps}", "  ".join(f"{rate:.2g}: {loss:.3g}" for rate, loss in lanes)))
         if self.noise is not None:
             lines.append(("noise scale", f"{self.noise:.3g} rows"))
-        lines.append(("rate", f"{self.rate:.3g}"))
+        shorter = f"  ({self.race.best:.3g} in the race; less for the longer run)" if self.race else ""
+        lines.append(("rate", f"{self.rate:.3g}{shorter}"))
         lines.append(("cost", f"{self.gradients:.0f} gradients, {self.seconds:.2f} s"))
         if self.screened:
             lines.append(("screened", self.screened))
@@ -172,12 +174,14 @@ def probe(
         seconds: no lane of the race is begun later than this.
 
     Raises:
-        ValueError: share is not within (0, 1].
+        ValueError, TypeError: share is not within (0, 1], or a section or name in `config` does not fit.
 
     Source: LeCun, Simard, Pearlmutter, NIPS 5, 1993; LeCun, Bottou, Orr, Mueller, Efficient BackProp, 1998.
     """
     if not 0 < share <= 1:
         raise ValueError(f"probe: share needs to be within (0, 1], got {share!r}.")
+    check_known_sections(config or {}, "probe: config")
+    check_sections(config or {}, model, trainer)
     started = time.perf_counter()
     job = Job(model, dict(config or {}), runtime or Runtime(), seed)
     return _Measuring(trainer.configured(job.config), job).probe(share, started + seconds, started)

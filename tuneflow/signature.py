@@ -68,9 +68,11 @@ def check_complete(function: Callable[..., Any], names: Iterable[str], where: st
 def hinting(function: Callable[P, R]) -> Callable[P, R]:
     """`function`, which names its closest parameter when it is called with a keyword that it does not take."""
 
+    names = inspect.signature(function).parameters
+
     @wraps(function)
     def checked(*args: P.args, **given: P.kwargs) -> R:
-        check_keywords(function, given, f"tn.{name_of(function)}")
+        check_keywords(function, given, f"tn.{name_of(function).removesuffix('.__init__')}", "self" in names)
         return function(*args, **given)
 
     return checked

@@ -216,15 +216,18 @@ class SearchSpace(Section):
         self._root.write(config, unit)
         return unit
 
-    def cast(self, config: Config) -> Config:
+    def cast(self, config: Config, where: bool = True) -> Config:
         """`config` checked and in plain Python types, as it is stored and passed on.
+
+        Args:
+            where: False leaves `where=` unasked, as for a trial that is there already.
 
         Raises:
             ValueError: a value is out of range, missing or unknown; the message names the parameter.
             NotAllowed: `where=` excludes it.
         """
         checked: Config = self._root.cast(config, "")
-        if not self.allows(checked):
+        if where and not self.allows(checked):
             raise NotAllowed(f"{self._constraints} excludes {checked}; choose another configuration.")
         return checked
 

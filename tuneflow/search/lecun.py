@@ -9,14 +9,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from tuneflow.errors import did_you_mean, listed
-from tuneflow.parameters import Choice, Parameter
+from tuneflow.errors import did_you_mean, listed, warn
+from tuneflow.parameters import Choice, Float, Int, Parameter
 from tuneflow.priors import Curve, Steps
 from tuneflow.search.random import Random
 from tuneflow.search.roles import ROLES, USUAL, role_of, scaled
 from tuneflow.search.searcher import Searcher
 from tuneflow.space import Config, SearchSpace
-from tuneflow.tree import Coordinate
+from tuneflow.tree import Coordinate, Unit
 from tuneflow.trial import History
 
 log = logging.getLogger("tuneflow")
@@ -31,14 +31,18 @@ class LeCun(Searcher):
     """Starts where the model's own curvature, and a race of short trainings, say that training goes best.
 
     The first trial has the learning rate that `tn.probe` finds for the middle of the space, and every other parameter
-    at its usual value or in its middle; where optimizer or model are a Choice of labels, each of up to four labels
-    has such a trial. Then `then` searches, under a prior on the learning rate around what was measured: 0.8 of a
-    normal density with a standard deviation of 0.4 in the logarithm to base ten (0.6 where no race was run, 1 where a
-    part of the model is frozen or has a rate of its own), and 0.2 of it even. Momentum, Adam's betas, AdamW's decay,
-    dropout, label smoothing and warm-up get the priors that are usual; what it does not know it leaves even.
+    at the mean of the user's own prior, at its usual value, or in its middle; where optimizer or model are a Choice of
+    labels, each of up to four labels has such a trial. Then `then` searches, under a prior on the learning rate around
+    what was measured: 0.8 of a normal density with a standard deviation of 0.4 in the logarithm to base ten (0.6 where
+    no race was run, 1 where a part of the model is frozen or has a rate of its own, or the race found no optimum), and
+    0.2 of it even. Momentum, Adam's betas, AdamW's decay, dropout, label smoothing and warm-up get the priors that are
+    usual; what it does not know it leaves even.
 
     The rate moves with what it is known to depend on: with SGD's momentum as (1 - momentum), and with the batch size
     by a slope that is measured at its smallest and its largest value, which costs two more probes.
+
+    A prior of the user's own stays for the later trials, also on the learning rate; the first trial has the rate that
+    was measured in any case. Where that lies beyond the range, or `where=` excludes it, a warning says so.
 
     Without a model to measure, as with `tn.loop`, it leaves everything to `then`.
 
@@ -124,24 +128,39 @@ class _Informed:
         )
 
     def _usual(self, config: Config) -> Config:
-        """`config` with the usual value of every parameter that has one."""
+        """`config` with the usual value of every parameter that has one, and the mean of a prior of the user's own."""
         unit = self.plain.to_unit(config)
-        for place, role in self.roles.items():
-            if role in USUAL and unit[place] == unit[place]:
-                unit[place] = _nearest(self.plain.coordinates[place].parameter, USUAL[role][1], unit[place])
-        usual = self.plain.from_unit(np.nan_to_num(unit, nan=0.5))
-        return usual if self.plain.allows(usual) else config
+        for place, axis in enumerate(self.plain.coordinates):
+            likely = USUAL[role][1] if (role := self.roles[place]) in USUAL else None
+            if isinstance(axis.parameter, Float | Int) and axis.parameter.prior is not None:
+                likely = axis.parameter.prior.mean
+            if likely is not None and unit[place] == unit[place]:
+                unit[place] = _nearest(axis.parameter, likely, unit[place])
+        return self._allowed(unit, config)
 
     def _at_rate(self, config: Config, rate: float) -> Config:
+        """`config` at a measured rate, or as near to it as the space goes."""
         unit = self.plain.to_unit(config)
         for place, role in self.roles.items():
             if role == "lr" and unit[place] == unit[place]:
-                parameter = self.plain.coordinates[place].parameter
-                unit[place] = _nearest(parameter, rate, unit[place])
+                axis = self.plain.coordinates[place]
+                unit[place] = _nearest(axis.parameter, rate, unit[place])
                 if unit[place] in (0.0, 1.0):
-                    log.warning("LeCun: the rate %.3g lies beyond %r; its end is taken", rate, parameter)
-        started = self.plain.from_unit(np.nan_to_num(unit, nan=0.5))
-        return started if self.plain.allows(started) else config
+                    rule = f'LeCun: the measured rate {rate:.3g} of "{axis.name}" lies beyond {axis.parameter!r}'
+                    warn(f"{rule}; widen the range.")
+        started = self._allowed(unit, config)
+        if self.plain.where and started != self.plain.from_unit(np.nan_to_num(unit, nan=0.5)):
+            warn(f"LeCun: where= excludes the measured rate {rate:.3g}; the nearest that is allowed takes its place.")
+        return started
+
+    def _allowed(self, unit: Unit, otherwise: Config) -> Config:
+        """The configuration at `unit`, or the first allowed one on the straight way from there to `otherwise`."""
+        if not self.plain.where:
+            return self.plain.from_unit(np.nan_to_num(unit, nan=0.5))
+        end = self.plain.to_unit(otherwise)
+        steps = (unit + (end - unit) * share for share in np.linspace(0.0, 1.0, 41)[:-1])
+        points = (self.plain.from_unit(np.nan_to_num(step, nan=0.5)) for step in steps)
+        return next((config for config in points if self.plain.allows(config)), otherwise)
 
     def _slope(self) -> float:
         """By how many decades the rate grows with a decade of the batch size, between its ends; 0 if it is fixed."""

@@ -3,7 +3,7 @@
 import copy
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -46,11 +46,7 @@ def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Run
         TypeError: a section holds an argument that its callable does not take, or lacks one it needs; a dtype or a kind
             of object does not fit.
     """
-    for name in space.entries:
-        if name not in SECTIONS:
-            raise ValueError(
-                f'the space has a section "{name}".{did_you_mean(name, SECTIONS)} Sections are {listed(SECTIONS)}.'
-            )
+    check_known_sections(space.entries, "the space")
     for config in space.examples():
         check_sections(space.resolve(config), model, trainer)
     if not dry:
@@ -67,6 +63,15 @@ def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Run
             except (ValueError, TypeError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"configuration {config}: {error}") from error
+
+
+def check_known_sections(names: Iterable[str], what: str) -> None:
+    """Raise ValueError for a section that nothing takes."""
+    for name in names:
+        if name not in SECTIONS:
+            raise ValueError(
+                f'{what} has a section "{name}".{did_you_mean(name, SECTIONS)} Sections are {listed(SECTIONS)}.'
+            )
 
 
 def check_configuration(job: Job, trainer: Trainer, parts: list[Part]) -> None:

@@ -17,7 +17,7 @@ from tuneflow.heuristics.targets import Restored, Scale, fit_both, reaches_any_n
 from tuneflow.metrics import Measured, Metric, as_metric, measure, measure_loss
 from tuneflow.runtime import Runtime
 from tuneflow.seeds import seeded_globals
-from tuneflow.signature import name_of
+from tuneflow.signature import hinting, name_of
 from tuneflow.space import Config
 from tuneflow.train.evaluate import Ready, chunk_of, outputs_of
 from tuneflow.train.job import Job, TrainState
@@ -63,6 +63,7 @@ class Trainer:
 
     tunable: tuple[str, ...] = ("batch_size", "schedule", "clip", "patience", "micro_batch")
 
+    @hinting
     def __init__(
         self,
         train: Any,

@@ -1,6 +1,7 @@
 """Probes of a study: made on first use, kept in its store by structure."""
 
 import json
+from collections.abc import Callable
 
 from tuneflow.model import Model
 from tuneflow.probe import Probe, probe
@@ -15,10 +16,17 @@ class Probes:
     """What a history's `probe` asks. Configurations that differ in Floats only are of one structure."""
 
     def __init__(
-        self, store: Store, space: SearchSpace, model: Model, trainer: Trainer, runtime: Runtime, seed: int
+        self,
+        store: Store,
+        space: SearchSpace,
+        model: Model,
+        trainer: Trainer,
+        runtime: Runtime,
+        seed: int,
+        say: Callable[[str], None],
     ) -> None:
         self._store, self._space, self._model = store, space, model
-        self._trainer, self._runtime, self._seed = trainer, runtime, seed
+        self._trainer, self._runtime, self._seed, self._say = trainer, runtime, seed, say
 
     def __call__(self, config: Config) -> Probe:
         """The probe of this configuration's structure; of several processes that make it, the first one's stays."""
@@ -27,6 +35,7 @@ class Probes:
         if known is None:
             resolved = self._space.resolve(config)
             made = probe(self._model, self._trainer, self._runtime, config=resolved, seed=self._seed)
+            self._say(f"probe  {made.optimizer}  rate {made.rate:.3g}  {made.seconds:.1f} s  {made.screened}".rstrip())
             known = self._store.remember(key, made.to_json())
         return Probe.from_json(known)
 

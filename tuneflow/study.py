@@ -139,7 +139,9 @@ class Study:
         self.history = History(space, self.objective, seed, getattr(trainer, "epochs", 1))
         self._probes = None
         if isinstance(trainer, Trainer) and model is not None:
-            self._probes = self.history.prober = Probes(store, space, model, trainer, self.runtime, seed)
+            self._probes = self.history.prober = Probes(
+                store, space, model, trainer, self.runtime, seed, self._announce
+            )
         self.scheduler.check(self.history)
         self._ledger = Ledger(store, states, self.history, whole("Study", "keep", keep), checkpoint)
         self._ledger.sync()

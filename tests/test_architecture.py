@@ -14,6 +14,7 @@ ROOMS = [
     ["version", "errors"],
     ["seeds", "signature"],
     ["priors", "nn", "chart"],
+    ["values"],
     ["parameters"],
     ["tree"],
     ["space"],

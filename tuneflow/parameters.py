@@ -4,22 +4,32 @@ A parameter maps its values to the unit interval and back, casts and range-check
 lists its grid. It is validated when a SearchSpace gives it a name, so that every message can say it.
 """
 
-import json
 import math
-import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from tuneflow.errors import listed, warn
 from tuneflow.priors import Bell, Curve, Normal, Steps
-from tuneflow.signature import name_of
+from tuneflow.values import (
+    EXACT,
+    bare,
+    cell,
+    check_bounds,
+    check_name,
+    check_plain,
+    key_of,
+    number_of,
+    object_repr,
+    plain,
+    real,
+    spread,
+    stepped,
+    tidy,
+)
 
 Value = Any  # a JSON value: None, bool, int, float, str, or lists and dicts of them
-
-EXACT = 2**53  # integers beyond this are not exact as floats
 
 
 class Parameter:
@@ -80,13 +90,13 @@ class Float(Parameter):
 
     def named(self, name: str) -> "Float":
         what = f'Float "{name}"'
-        low, high = _bounds(what, self.low, self.high, self.log, self.step, tiny="1e-6")
+        low, high = check_bounds(what, self.low, self.high, self.log, self.step, tiny="1e-6")
         if not math.isfinite(high - low):
             raise ValueError(f"{what}: high - low overflows, got low={low}, high={high}; use a narrower range.")
         _check_prior(what, self.prior, low, high)
         if self.step is None:
             return Float(low, high, bool(self.log), prior=self.prior)
-        step = _number(what, "step", self.step)
+        step = number_of(what, "step", self.step)
         if step <= 0:
             raise ValueError(f"{what}: step needs to be > 0, got step={self.step}; drop step for a continuous range.")
         if (high - low) / step > EXACT:
@@ -94,7 +104,7 @@ class Float(Parameter):
                 f"{what}: step={self.step} makes more than 2**53 values; drop step for a continuous range."
             )
         count = math.floor((high - low) / step + 1e-9)
-        top = _stepped(low, count, step)
+        top = stepped(low, count, step)
         if abs(top - high) > 1e-6 * step:
             _warn_high(what, low, high, step, top)
         return Float(low, top, False, step, self.prior)
@@ -127,7 +137,7 @@ class Float(Parameter):
         if self.low == self.high:
             return self.low
         if self.step is not None:
-            return _stepped(self.low, _cell(unit, self.levels), self.step)
+            return stepped(self.low, cell(unit, self.levels), self.step)
         if self.log:
             ratio = self.high / self.low
             value: float = self.low * ratio**unit if math.isfinite(ratio) else self.low ** (1 - unit) * self.high**unit
@@ -136,12 +146,12 @@ class Float(Parameter):
         return min(max(value, self.low), self.high)
 
     def cast(self, value: Value) -> float:
-        number = _real(value)
+        number = real(value)
         slack = 1e-9 * max(abs(self.low), abs(self.high))
         if number is None or not self.low - slack <= number <= self.high + slack:
             raise ValueError(f"needs a number from {self.low} to {self.high}, got {value!r}")
         if self.step is not None:
-            near = _stepped(self.low, round((number - self.low) / self.step), self.step)
+            near = stepped(self.low, round((number - self.low) / self.step), self.step)
             if abs(near - number) > 1e-6 * self.step:
                 raise ValueError(f"goes in steps of {self.step} from {self.low}, got {value!r}; try {near}")
             return near
@@ -149,12 +159,12 @@ class Float(Parameter):
 
     def grid(self, points: int) -> list[float]:
         if self.step is not None:
-            return [_stepped(self.low, i, self.step) for i in _spread(int(self.levels), points)]
+            return [stepped(self.low, i, self.step) for i in spread(int(self.levels), points)]
         if self.low == self.high:
             return [self.low]
         if points == 1:
             return [self.from_unit(0.5)]
-        inner = [_tidy(self.from_unit(i / (points - 1))) for i in range(1, points - 1)]
+        inner = [tidy(self.from_unit(i / (points - 1))) for i in range(1, points - 1)]
         return [self.low, *inner, self.high]
 
     def to_json(self) -> dict[str, Any]:
@@ -186,15 +196,15 @@ class Int(Parameter):
         for word, bound in (("low", self.low), ("high", self.high)):
             if isinstance(bound, int) and abs(bound) > EXACT:
                 raise ValueError(f"{what}: is exact only up to 2**53, got {word}={bound}; use a log Float.")
-            number = _number(what, word, bound)
+            number = number_of(what, word, bound)
             if number != math.floor(number):
                 raise ValueError(f"{what}: needs whole bounds, got {word}={bound}; use tn.Float for a real range.")
-        _bounds(what, self.low, self.high, self.log, self.step, tiny="1")
+        check_bounds(what, self.low, self.high, self.log, self.step, tiny="1")
         low, high = int(self.low), int(self.high)
         _check_prior(what, self.prior, low, high)
         if self.step is None or self.step == 1:
             return Int(low, high, bool(self.log), prior=self.prior)
-        step = _number(what, "step", self.step)
+        step = number_of(what, "step", self.step)
         if step <= 0 or step != math.floor(step):
             raise ValueError(f"{what}: step needs to be a whole number > 0, got step={self.step}; drop step for 1.")
         top = low + (high - low) // int(step) * int(step)
@@ -233,10 +243,10 @@ class Int(Parameter):
         if self.log:
             left, right = self._log_edges
             return min(max(round(math.exp(left + unit * (right - left))), self.low), self.high)
-        return self.low + _cell(unit, self.levels) * (self.step or 1)
+        return self.low + cell(unit, self.levels) * (self.step or 1)
 
     def cast(self, value: Value) -> int:
-        number = _real(value)
+        number = real(value)
         if number is None or number != math.floor(number) or not self.low <= number <= self.high:
             raise ValueError(f"needs a whole number from {self.low} to {self.high}, got {value!r}")
         whole = int(value)
@@ -248,7 +258,7 @@ class Int(Parameter):
 
     def grid(self, points: int) -> list[int]:
         if not self.log or points >= self.levels:
-            return [self.low + i * (self.step or 1) for i in _spread(int(self.levels), points)]
+            return [self.low + i * (self.step or 1) for i in spread(int(self.levels), points)]
         if points == 1:
             return [self.from_unit(0.5)]
         ratio = self.high / self.low
@@ -307,11 +317,11 @@ class Choice(Parameter):
                     )
             return self._weighted(what, dict(self.options))
         for place, value in enumerate(self.options):
-            _check_plain(what, place, value)
-        checked = self._weighted(what, [_bare(v) for v in self.options])
+            check_plain(what, place, value)
+        checked = self._weighted(what, [bare(v) for v in self.options])
         if len(checked._places) < len(self.options):
             seen: set[str] = set()
-            twice = next(v for v in self.options if _key(v) in seen or seen.add(_key(v)))  # type: ignore[func-returns-value]
+            twice = next(v for v in self.options if key_of(v) in seen or seen.add(key_of(v)))  # type: ignore[func-returns-value]
             raise ValueError(f"{what}: needs different options, got {twice!r} twice; remove one.")
         return checked
 
@@ -328,7 +338,7 @@ class Choice(Parameter):
             given = [given[label] for label in options]
         if not isinstance(given, list | tuple) or len(given) != len(options):
             raise ValueError(f"{what}: the prior needs {len(options)} weights, one for each option, got {given!r}.")
-        weights = [_number(what, "a prior's weight", weight) for weight in given]
+        weights = [number_of(what, "a prior's weight", weight) for weight in given]
         if min(weights) < 0 or not sum(weights) > 0:
             raise ValueError(f"{what}: the prior's weights need to be >= 0 and not all 0, got {given!r}.")
         return replace(self, options=options, prior=[weight / sum(weights) for weight in weights])
@@ -352,21 +362,21 @@ class Choice(Parameter):
 
     @cached_property
     def _places(self) -> dict[str, int]:
-        return {_key(value): place for place, value in enumerate(self.values)}
+        return {key_of(value): place for place, value in enumerate(self.values)}
 
     def object(self, value: Value) -> Any:
         """What is passed on for the stored `value`."""
         return self.options[value] if isinstance(self.options, Mapping) else value
 
     def to_unit(self, value: Any) -> float:
-        return (self._places[_key(value)] + 0.5) / len(self.options)
+        return (self._places[key_of(value)] + 0.5) / len(self.options)
 
     def from_unit(self, unit: float) -> Value:
-        return self.values[_cell(unit, len(self.options))]
+        return self.values[cell(unit, len(self.options))]
 
     def cast(self, value: Value) -> Value:
         try:
-            return self.values[self._places[_key(value)]]
+            return self.values[self._places[key_of(value)]]
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"needs one of {listed(map(repr, self.values))}, got {value!r}") from None
 
@@ -376,7 +386,7 @@ class Choice(Parameter):
     def to_json(self) -> dict[str, Any]:
         prior = {} if self.prior is None else {"prior": list(self._weights)}
         if not isinstance(self.options, Mapping):
-            return {"kind": "choice", "values": [_plain(v) for v in self.options], "ordered": self.ordered, **prior}
+            return {"kind": "choice", "values": [plain(v) for v in self.options], "ordered": self.ordered, **prior}
         labels = {label: {"kind": "object", "name": object_repr(option)} for label, option in self.options.items()}
         return {"kind": "choice", "labels": labels, "ordered": self.ordered, **prior}
 
@@ -395,8 +405,8 @@ class Constant(Parameter):
         return f"Constant({self.value!r})"
 
     def named(self, name: str) -> "Constant":
-        _check_plain(f'Constant "{name}"', None, self.value)
-        return Constant(_bare(self.value))
+        check_plain(f'Constant "{name}"', None, self.value)
+        return Constant(bare(self.value))
 
     def to_unit(self, value: Any) -> float:
         return 0.5
@@ -406,7 +416,7 @@ class Constant(Parameter):
 
     def cast(self, value: Value) -> Value:
         try:
-            same = _key(value) == _key(self.value)
+            same = key_of(value) == key_of(self.value)
         except (TypeError, ValueError):
             same = False
         if not same:
@@ -417,16 +427,7 @@ class Constant(Parameter):
         return [self.value]
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": "constant", "value": _plain(self.value)}
-
-
-def check_name(name: object, what: str) -> None:
-    """Raise unless `name` can name a parameter: 1 to 100 printable characters without a dot."""
-    if not isinstance(name, str):
-        raise TypeError(f"{what} needs to be a string, got {name!r}.")
-    if not name or len(name) > 100 or not name.isprintable() or "." in name or name != name.strip():
-        shown = name if len(name) <= 40 else f"{name[:40]}... ({len(name)} characters)"
-        raise ValueError(f"{what} needs 1 to 100 printable characters without a dot, got {shown!r}.")
+        return {"kind": "constant", "value": plain(self.value)}
 
 
 def _check_prior(what: str, prior: Any, low: float, high: float) -> None:
@@ -449,114 +450,9 @@ def _range_json(kind: str, parameter: Float | Int) -> dict[str, Any]:
     }
 
 
-def _bounds(what: str, low: Any, high: Any, log: bool, step: Any, tiny: str) -> tuple[float, float]:
-    bottom, top = _number(what, "low", low), _number(what, "high", high)
-    if bottom > top:
-        raise ValueError(f"{what}: needs low <= high, got low={low}, high={high}; swap them.")
-    if log and bottom <= 0:
-        raise ValueError(f"{what}: log=True needs low > 0, got low={low}; try low={tiny} or drop log.")
-    if log and step is not None:
-        raise ValueError(f"{what}: log=True and step={step} exclude each other; drop one of them.")
-    return bottom, top
-
-
-def _number(what: str, word: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{what}: {word} needs to be a number, got {word}={value!r}.")
-    try:
-        finite = math.isfinite(value)
-    except OverflowError:
-        finite = False
-    if not finite:
-        raise ValueError(f"{what}: {word} needs to be finite, got {word}={value}; choose a bound.")
-    return float(value)
-
-
 def _warn_high(what: str, low: Any, high: Any, step: Any, top: Any) -> None:
     text = f"{what}: step={step} from low={low} does not reach high={high}; the new high is {top}."
     warn(text)
-
-
-def _real(value: Any) -> float | None:
-    """`value` as a float where it is a finite number (NumPy's and torch's scalars too), else None."""
-    if type(value) is float:
-        return value if math.isfinite(value) else None
-    if isinstance(value, bool | str | bytes) or "bool" in str(getattr(value, "dtype", type(value).__name__)):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _cell(unit: float, count: float) -> int:
-    return min(int(unit * count), int(count) - 1)
-
-
-def _stepped(low: float, count: int, step: float) -> float:
-    """Low + count * step as a decimal, free of rounding: 0.3, not 0.30000000000000004."""
-    return float(Decimal(repr(low)) + count * Decimal(repr(step)))
-
-
-def _tidy(value: float) -> float:
-    return float(f"{value:.12g}")
-
-
-def _spread(count: int, points: int) -> list[int]:
-    """At most `points` of range(count), evenly spread, the ends among them; the middle for one point."""
-    if points >= count:
-        return list(range(count))
-    if points == 1:
-        return [(count - 1) // 2]
-    return [round(i * (count - 1) / (points - 1)) for i in range(points)]
-
-
-def _plain(value: Any) -> Any:
-    """`value` with tuples as lists and NumPy scalars as Python's, as JSON knows them."""
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return value.item() if getattr(value, "ndim", None) == 0 else value
-
-
-def _bare(value: Any) -> Any:
-    """`value` without NumPy's and torch's scalars; tuples stay."""
-    if isinstance(value, list | tuple):
-        return type(value)(_bare(v) for v in value)
-    return _plain(value) if not isinstance(value, dict) else {k: _bare(v) for k, v in value.items()}
-
-
-def _key(value: Any) -> str:
-    """Equal for values that mean the same option: 1 and 1.0, (3, 3) and [3, 3]; not 1 and True."""
-    value = _plain(value)
-    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
-        value = int(value)
-    return json.dumps(value, sort_keys=True)
-
-
-def _check_plain(what: str, place: int | None, value: Any) -> None:
-    where = "" if place is None else f" at position {place}"
-    try:
-        json.dumps(_plain(value), allow_nan=False)
-    except ValueError:
-        raise ValueError(f"{what}: needs finite values, got {value!r}{where}.") from None
-    except TypeError:
-        label = name_of(value).lower() if callable(value) else "label"
-        way = f'give it a label, tn.Choice({{"{label}": ...}})'
-        raise TypeError(f"{what}: only plain values can be stored, got {object_repr(value)}{where}; {way}.") from None
-
-
-def object_repr(value: Any) -> str:
-    if isinstance(value, Callable) and not isinstance(value, Parameter) and hasattr(value, "__qualname__"):  # type: ignore[arg-type]
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, partial):
-        words = [*map(object_repr, value.args), *(f"{k}={object_repr(v)}" for k, v in value.keywords.items())]
-        return f"partial({', '.join([object_repr(value.func), *words])})"
-    if getattr(type(value), "__repr__", None) is object.__repr__:
-        return f"{type(value).__module__}.{type(value).__qualname__}"
-    return repr(value)
 
 
 def _call_repr(kind: str, low: Any, high: Any, **flags: Any) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuneflow import parameters
 from tuneflow.errors import did_you_mean, listed
-from tuneflow.parameters import Choice, Constant, Parameter, check_name
+from tuneflow.parameters import Choice, Constant, Parameter
+from tuneflow.values import check_name, object_repr
 
 Unit = NDArray[np.float64]
 Needs = tuple[tuple[int, str], ...]  # (coordinate of a Choice, the label chosen there), outermost first
@@ -26,7 +26,7 @@ class Call:
 
     def __repr__(self) -> str:
         inside = "".join(f", {k}={v!r}" for k, v in self.arguments.items())
-        return f"call({parameters.object_repr(self.function)}{inside})"
+        return f"call({object_repr(self.function)}{inside})"
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class Group(Node):
         entries = {name: part.to_json() for name, part in self.parts.items()}
         if self.function is None:
             return {"kind": "space", "entries": entries}
-        return {"kind": "call", "name": parameters.object_repr(self.function), "arguments": entries}
+        return {"kind": "call", "name": object_repr(self.function), "arguments": entries}
 
     def count(self, values: list[list[Any]]) -> int:
         return math.prod(part.count(values) for part in self.parts.values())

@@ -5,14 +5,15 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from tuneflow.errors import StoreError, listed, warn
 from tuneflow.store.owner import is_alive, leave, may_write, new_owner, who_may_write
+from tuneflow.store.packed import Packed
 from tuneflow.trial import ENDED, Report, Trial
 
 VERSION = 1
@@ -363,39 +364,6 @@ class SqliteStore:
         if "readonly" in str(error):
             return StoreError(f"{self._path}: cannot be written ({error}){who_may_write(self._path)}.")
         return StoreError(f"{self._path}: cannot be read or written ({error}).")
-
-
-class Packed(Sequence[Report]):
-    """The reports of a trial that ended, unpacked when they are first looked at."""
-
-    def __init__(self, text: str) -> None:
-        self._text: str | None = text
-        self._reports: tuple[Report, ...] = ()
-
-    def _unpacked(self) -> tuple[Report, ...]:
-        if self._text is not None:
-            rows = json.loads(self._text)
-            self._reports = tuple(Report(epoch, metrics, errors, seconds) for epoch, metrics, errors, seconds in rows)
-            self._text = None
-        return self._reports
-
-    def __len__(self) -> int:
-        return len(self._unpacked())
-
-    @overload
-    def __getitem__(self, place: int) -> Report: ...
-    @overload
-    def __getitem__(self, place: slice) -> tuple[Report, ...]: ...
-    def __getitem__(self, place: int | slice) -> Report | tuple[Report, ...]:
-        return self._unpacked()[place]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and self._unpacked() == tuple(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return repr(self._unpacked())
 
 
 def _parent(trial: Trial) -> str | None:

@@ -21,7 +21,7 @@ from tuneflow.model import Model
 from tuneflow.runtime import Runtime
 from tuneflow.train.check import check_known_sections, check_sections
 from tuneflow.train.job import Job
-from tuneflow.train.race import Race, race
+from tuneflow.train.race import Race, race, range_test
 from tuneflow.train.run import Run
 from tuneflow.train.trainer import Trainer
 
@@ -194,6 +194,7 @@ class _Measuring:
         self.trainer, self.job = trainer, job
         self.run = Run(trainer, job)
         self.run.begin()
+        self.swept: float | None = None  # the rate of a range test, where there is no rule
         self.gradients, self.naive = 0.0, math.inf  # naive: the loss of a model that has learnt nothing
         self.notes: list[str] = []
         self.kind = type(self.run.optimizer).__name__
@@ -214,6 +215,8 @@ class _Measuring:
                 state = health(self.run.module, self._loss_of, batches[0], estimate or self._given, prior)
                 state = replace(state, loss=state.loss * self.run.unit)
                 self.gradients += 1
+        if estimate is None and math.isfinite(loss):
+            self._sweep()
         lanes = self._race(estimate or self._given, share, deadline) if math.isfinite(loss) else None
         return Probe(
             rate=self._settled(estimate, lanes),
@@ -239,8 +242,8 @@ class _Measuring:
 
     @property
     def _given(self) -> float:
-        """The rate that the optimizer was made with."""
-        return float(self.run.settings[0].get("lr", 1e-3)) or 1e-3
+        """A rate without a rule: a range test's, or that which the optimizer was made with."""
+        return self.swept or float(self.run.settings[0].get("lr", 1e-3)) or 1e-3
 
     def _loss_of(self, batch: Batch) -> Tensor:
         """What is minimised: the loss, of standardised targets where the run has such."""
@@ -255,7 +258,7 @@ class _Measuring:
     def _curvature(self, batches: list[Batch]) -> tuple[float | None, bool]:
         """The eigenvalue that a rate follows from, and whether it is exact; None where there is none."""
         if self.kind not in SGD_KIN + ADAM_KIN:
-            self.notes.append(f"no rule is known for {self.kind}; the race starts from the rate it was given.")
+            self.notes.append(f"no rule is known for {self.kind}.")
             return None, True
         scale = None
         if self.kind in ADAM_KIN:
@@ -264,7 +267,7 @@ class _Measuring:
         found = curvature(self._loss_of, self.run.parameters, batches[:CURVED], scale, ROUNDS)
         self.gradients += found.gradients
         if found.reason:
-            self.notes.append(f"the curvature gives no rate: {found.reason}; the race starts from the given one.")
+            self.notes.append(f"the curvature gives no rate: {found.reason}.")
             return None, found.exact
         if not found.exact:
             self.notes.append("finite differences see kinks too, so the curvature may be several times too large.")
@@ -272,6 +275,16 @@ class _Measuring:
 
     def _rate(self, value: float) -> float:
         return adam_rate(value) if self.kind in ADAM_KIN else sgd_rate(value, self.momentum or 0.0)
+
+    def _sweep(self) -> None:
+        """Take a range test's minimum / 10 in the place of a rule."""
+        found = range_test(self.trainer, self.job)
+        if found is None:
+            self.notes.append("a range test exploded at once; the race starts from the given rate.")
+            return
+        self.swept = found.minimum
+        self.gradients += len(found.rates)
+        self.notes.append(f"the race starts from a range test's minimum / 10, {found.minimum:.3g}.")
 
     def _noise(self, batches: list[Batch]) -> float | None:
         rows = self.trainer.batch_size // 4

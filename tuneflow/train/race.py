@@ -13,6 +13,7 @@ from itertools import chain, count, islice
 import torch
 
 from tuneflow.data import Batch
+from tuneflow.heuristics.range_test import FEWEST, Suggestions, suggestions, sweep
 from tuneflow.train.backward import backward
 from tuneflow.train.evaluate import chunk_of
 from tuneflow.train.job import Job
@@ -134,6 +135,26 @@ class _Track:
                 rows += here
         self.gradients += rows / self.trainer.batch_size / 3  # a forward pass is a third of a gradient
         return total / rows if math.isfinite(total) else math.inf
+
+
+def range_test(
+    trainer: Trainer, job: Job, low: float = 1e-6, high: float = 10.0, steps: int = 60
+) -> Suggestions | None:
+    """What a range test on a run of its own suggests; None where the loss explodes before there is a curve."""
+    run = Run(trainer, job)
+    run.begin()
+    batches = _endless(run)
+
+    def step(rate: float) -> float:
+        scale_rates(run, rate)
+        value = backward(run.loss_of, run.whole, next(batches), run.optimizer)
+        if math.isfinite(value):
+            run.optimizer.step()
+        return value
+
+    with job.at_work("range test", 0):
+        rates, losses = sweep(step, low, high, steps)
+    return suggestions(rates, losses) if len(losses) >= FEWEST else None
 
 
 def scale_rates(run: Run, rate: float) -> None:

@@ -199,7 +199,7 @@ def study(targets=STANDARD * 1000 + 5000, builder=mlp, **settings):
     return tn.Study(
         model=tn.Model(builder),
         trainer=trainer(targets, nn.MSELoss()),
-        space=tn.SearchSpace(optimizer={"lr": tn.Float(0.01, 0.1, log=True)}),
+        space=tn.SearchSpace(optimizer={"lr": tn.Float(1e-4, 1.0, log=True)}),
         runtime=THREADS,
         progress=False,
         **settings,

@@ -1,6 +1,5 @@
 """Sources that fetch their rows: a torch Dataset, item by item, and a torch DataLoader, rebuilt with our own order."""
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,8 @@ from torch.utils.data import (
     Subset,
     default_collate,
 )
+
+from tuneflow.errors import warn
 
 Batch = tuple[Any, Any]
 
@@ -101,11 +102,9 @@ def warn_of_settings(loader: DataLoader[Any], batch_size: int, what: str) -> Non
     if loader.drop_last and len(loader.dataset) % batch_size:  # type: ignore[arg-type]
         ignored.append("drop_last=True")
     if ignored:
-        warnings.warn(
+        warn(
             f"{what}: the DataLoader's {' and '.join(ignored)} is not used; the Trainer makes batches of"
-            f" batch_size={batch_size}, the last one shorter. Give the size that you want to the Trainer.",
-            UserWarning,
-            stacklevel=4,
+            f" batch_size={batch_size}, the last one shorter. Give the size that you want to the Trainer."
         )
 
 

@@ -26,6 +26,7 @@ ROOMS = [
     ["data", "metrics"],
     ["heuristics"],
     ["model"],
+    ["fused"],
     ["train"],
     ["execute"],
     ["store"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,29 +23,61 @@ class Runtime:
     Args:
         device: "auto" (a CUDA device where there is one, else Apple's, else the CPU), or a torch device
             such as "cuda:1".
-        threads: CPU threads while training, None for torch's current number. Scores are exactly repeatable for
-            the same number only. 1 is best for small modules, and wherever other work runs on the same cores: there
-            more than one made training up to 100 times slower.
+        threads: CPU threads while training, None for torch's current number, or for each worker's share of the cores
+            where that is less. Scores are exactly repeatable for the same number only. 1 is best for small modules,
+            and wherever other work runs on the same cores: there more than one made training up to 100 times slower.
+        workers: train so many trials at once, each in a process of its own; 1 trains in this one. Scores are the same.
+            Processes are started by a run and ended with it. Each imports the script that runs, so the script needs an
+            `if __name__ == "__main__":`, and finds by their names what it is sent, so that functions and classes
+            need to be defined at the top of a module.
+        timeout: seconds that an epoch may take in a worker process; one that takes longer is taken to hang, and is
+            killed. None for as long as it takes.
 
     Raises:
-        ValueError: the device is not there (those that are, are listed), or threads < 1.
+        ValueError: the device is not there (those that are, are listed), or threads, workers or timeout is too small.
 
     Example:
         >>> Runtime("cpu").place(torch.ones(2)).device
         device(type='cpu')
     """
 
-    def __init__(self, device: str | torch.device = "auto", threads: int | None = None) -> None:
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+    def __init__(
+        self,
+        device: str | torch.device = "auto",
+        threads: int | None = None,
+        workers: int = 1,
+        timeout: float | None = None,
+    ) -> None:
+        if threads is not None and not _is_count(threads):
             raise ValueError(
                 f"Runtime: threads needs to be a whole number >= 1, got {threads!r}; leave it out for torch's own."
             )
+        if not _is_count(workers):
+            raise ValueError(
+                f"Runtime: workers needs to be a whole number >= 1, got {workers!r}; leave it out to train in this"
+                " process."
+            )
+        if timeout is not None and not _is_length(timeout):
+            raise ValueError(
+                f"Runtime: timeout needs to be a number of seconds > 0, got {timeout!r}; leave it out for none."
+            )
+        if timeout is not None and workers == 1:
+            raise ValueError(
+                "Runtime: timeout needs worker processes, of which one that hangs can be killed: workers=2."
+            )
         self.device = _find_device(device)
-        self.threads = threads
+        self.workers, self.timeout = workers, timeout
+        self.threads = threads if threads is not None or workers == 1 else _share(workers)
 
     def __repr__(self) -> str:
-        threads = f", threads={self.threads or torch.get_num_threads()}" if self.device.type == "cpu" else ""
-        return f'Runtime("{self.device}"{threads})'
+        words = [f'"{self.device}"']
+        if self.device.type == "cpu":
+            words.append(f"threads={self.threads or torch.get_num_threads()}")
+        if self.workers > 1:
+            words.append(f"workers={self.workers}")
+        if self.timeout is not None:
+            words.append(f"timeout={self.timeout:g}")
+        return f"Runtime({', '.join(words)})"
 
     def place(self, thing: T) -> T:
         """`thing` on this runtime's device: a module (moved), a tensor, or tuples, lists and dicts of them."""
@@ -56,14 +89,17 @@ class Runtime:
         return Threads(self.threads)
 
     def describe(self) -> dict[str, Any]:
-        """What the exact digits of a score depend on, as JSON: kept with a study."""
+        """What the exact digits of a score depend on, as JSON: kept with a study. Not on the number of workers."""
         return {"device": self.device.type, "threads": self.threads or torch.get_num_threads(), "executor": "inline"}
 
     def executor(self) -> Executor:
         """A new executor that runs slices on this runtime."""
         from tuneflow.execute.inline import Inline
+        from tuneflow.execute.processes import Processes
+        from tuneflow.execute.worker import leave_if_imported
 
-        return Inline(self)
+        leave_if_imported()
+        return Inline(self) if self.workers == 1 else Processes(self)
 
 
 class Threads:
@@ -102,6 +138,20 @@ def mapped(function: Callable[[Tensor], Any], batch: Any) -> Any:
     if isinstance(batch, tuple | list):
         return type(batch)(mapped(function, value) for value in batch)
     return batch
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _share(workers: int) -> int:
+    """Threads for each of so many workers."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores // workers, torch.get_num_threads()))
 
 
 def _find_device(device: str | torch.device) -> torch.device:

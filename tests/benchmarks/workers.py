@@ -1,0 +1,72 @@
+"""Worker processes with one thread each: two against one, and one against none. Run: python tests/benchmarks/workers.py
+
+The same slices on each executor in turn; wall-clock time, the processes started and warm before. Wants two cores to
+itself: what else runs on them shows in the first ratio. The least of the rounds is printed beside the median, as the
+ratio of the rounds that were disturbed least.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from side_by_side import ratio
+from torch import nn
+from trainer import convnet, mlp
+
+import tuneflow as tn
+from tuneflow.execute.inline import Inline
+from tuneflow.execute.processes import Processes
+from tuneflow.train.job import Job
+from tuneflow.trial import Slice
+
+ONE = tn.Runtime("cpu", threads=1)
+
+
+def train(executor, trainer, model, slices, epochs):
+    """Wall-clock seconds for so many slices."""
+    job = Job(model, {"optimizer": {"lr": 0.01, "momentum": 0.9}}, ONE)
+    started, waiting = time.perf_counter(), list(range(slices))
+    while waiting or executor.busy:
+        while waiting and executor.free:
+            executor.submit(Slice(waiting.pop(), 0, epochs), trainer, job, None)
+        executor.wait()
+    return time.perf_counter() - started
+
+
+def compare(title, executors, trainer, model, rounds, epochs, slices=4):
+    taken = {name: [] for name in executors}
+    for number in range(rounds + 1):
+        for name, executor in executors.items():
+            seconds = train(executor, trainer, model, slices, epochs)
+            if number:
+                taken[name].append(seconds)
+    for base, ours in (("one worker", "two workers"), ("inline", "one worker")):
+        least = min(taken[base]) / min(taken[ours])
+        print(f"{title:<38} {ours:<12} / {base:<11} {ratio(taken, base, ours):.3f} (least {least:.3f})", flush=True)
+    epoch = statistics.median(taken["inline"]) / slices / epochs
+    print(f"{title:<38} an epoch takes {1000 * epoch:.1f} ms", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
+    torch.set_num_threads(1)
+    train_data, valid, _ = tn.data.digits()
+    scaled = [tn.Data(part.inputs / 8 - 1, part.targets) for part in (train_data, valid)]
+    big = [tn.Data(nn.functional.interpolate(p.inputs, 32).repeat(1, 3, 1, 1)[:320], p.targets[:320]) for p in scaled]
+    settings = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.SGD, "epochs": 100}
+    executors = {"two workers": Processes(ONE, 2), "one worker": Processes(ONE, 1), "inline": Inline(ONE)}
+    try:
+        conv = tn.Trainer(*big, **settings)
+        compare("ConvNet 64-64-128, batch 32, 3x32x32", executors, conv, tn.Model(convnet), rounds, epochs=1)
+        small = tn.Trainer(*scaled, **settings)
+        compare("MLP 64-128-64-10, batch 32, digits", executors, small, tn.Model(mlp), rounds, epochs=10)
+    finally:
+        for executor in executors.values():
+            executor.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""What can be sent to a worker process, and what to say of what cannot."""
+
+import io
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from functools import partial
+from multiprocessing.process import ORIGINAL_DIR  # type: ignore[attr-defined]
+from types import FunctionType, MethodType
+from typing import Any
+
+from tuneflow.errors import StudyError
+from tuneflow.execute.wire import Packer, Parcel
+from tuneflow.train.job import Job
+
+
+def parcel(trainer: Any, model: Any) -> Parcel:
+    """Trainer and model, to be sent to every worker.
+
+    Raises:
+        TypeError: something in them cannot be sent; the message names the attribute.
+        StudyError: the script that runs is no file that a worker could import.
+    """
+    _check_main()
+    for what, value in ((type(trainer).__name__, trainer), (type(model).__name__, model)):
+        check(value, what)
+    return Parcel((trainer, model))
+
+
+def check(value: Any, what: str) -> None:
+    """Raise TypeError when `value` cannot be sent; `what` is the name that the message opens with."""
+    error = _obstacle(value)
+    if error is not None:
+        path, culprit, error = _culprit(value, what, error, set()) or (what, value, error)
+        raise TypeError(f"{path} {_words(culprit, error, path == what)}") from None
+
+
+def packed(job: Job) -> bytes:
+    """What a worker needs of a job beside its model: config, seed, replica and trial, pickled.
+
+    Raises:
+        TypeError: the configuration holds something that cannot be sent; the message names it.
+    """
+    check(job.config, "configuration")
+    file = io.BytesIO()
+    Packer(file, keep_device=True).dump((job.config, job.seed, job.replica, job.trial))
+    return file.getvalue()
+
+
+def _check_main() -> None:
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    if _main_is_imported() and path is not None and not os.path.exists(os.path.join(ORIGINAL_DIR, path)):
+        raise StudyError(
+            f"Runtime: workers import the script that runs, and {path!r} is no file; write it into one, or leave out"
+            " workers."
+        )
+
+
+class _Probe(Packer):
+    """Finds out whether something can be pickled and found again in a worker; the bytes go nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), lambda buffer: None)
+        self._main = _main_is_imported()
+
+    def reducer_override(self, thing: Any) -> Any:
+        if not self._main and getattr(thing, "__module__", "") == "__main__" and hasattr(thing, "__qualname__"):
+            raise _OnlyHere
+        return super().reducer_override(thing)
+
+
+class _OnlyHere(Exception):
+    """Defined in a `__main__` that workers do not import."""
+
+
+def _obstacle(value: Any) -> Exception | None:
+    try:
+        _Probe().dump(value)
+    except Exception as error:
+        return error
+    return None
+
+
+def _main_is_imported() -> bool:
+    """Whether a new process imports this one's `__main__`: multiprocessing's rule."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return not (spec.name == "__main__" or spec.name.endswith(".__main__"))
+    path = getattr(main, "__file__", None)
+    return path is not None and os.path.splitext(os.path.basename(path))[0] != "ipython"
+
+
+def _culprit(value: Any, path: str, error: Exception, seen: set[int]) -> tuple[str, Any, Exception] | None:
+    """The innermost thing that cannot be sent, with the path that leads to it; None where that leads in a circle."""
+    seen.add(id(value))
+    circle = False
+    for step, inner in _parts(value):
+        if id(inner) in seen:
+            circle = True
+        elif (inside := _obstacle(inner)) is not None:
+            found = _culprit(inner, path + step, inside, seen)
+            if found is not None:
+                return found
+    return None if circle else (path, value, error)
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, type | FunctionType):
+        return
+    if isinstance(value, partial):
+        yield from [(".func", value.func), (".args", value.args), (".keywords", value.keywords)]
+    elif isinstance(value, MethodType):
+        yield ".__self__", value.__self__
+    elif isinstance(value, Mapping):
+        yield from ((f"[{key!r}]", inner) for key, inner in value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from ((f"[{place}]", inner) for place, inner in enumerate(value))
+    else:
+        yield from ((f".{name}", inner) for name, inner in _state_of(value).items() if name[:2] != "__")
+
+
+def _state_of(value: Any) -> dict[str, Any]:
+    try:
+        state = value.__getstate__()
+    except Exception:
+        return dict(getattr(value, "__dict__", {}))
+    found: dict[str, Any] = {}
+    for part in state if isinstance(state, tuple) else (state,):
+        found |= part if isinstance(part, dict) else {}
+    return found
+
+
+def _words(culprit: Any, error: Exception, is_whole: bool) -> str:
+    place = str(getattr(culprit, "__qualname__", type(culprit).__qualname__))
+    outer, name = place.split(".<locals>")[0], place.split(".")[-1]
+    if name == "<lambda>":
+        return (
+            f"{'is' if is_whole else 'holds'} a lambda, which cannot be sent to a worker process; define it with def at"
+            " the top of a module."
+        )
+    if isinstance(error, _OnlyHere):
+        return (
+            f"{'is' if is_whole else f'holds {name}, which is'} defined at a prompt, in a notebook or in a __main__.py,"
+            " where a worker process cannot find it; write it into a module and import it from there."
+        )
+    if outer != place:
+        return (
+            f"{'is' if is_whole else f'holds {name}, which is'} defined inside {outer}, where a worker process cannot"
+            " find it; define it at the top of a module."
+        )
+    what = "" if is_whole else f"holds {_described(culprit)}, which "
+    return (
+        f"{what}cannot be sent to a worker process ({type(error).__name__}: {error}); make it where it is first used,"
+        " and leave it out in __getstate__."
+    )
+
+
+def _described(culprit: Any) -> str:
+    kind = type(culprit)
+    return f"a {kind.__name__}" if kind.__module__ == "builtins" else f"a {kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,168 @@
+"""The wire between processes: values as pickles, their tensors and arrays as raw bytes beside them."""
+
+import io
+import mmap
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Sequence
+from multiprocessing import reduction
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SMALL = 2**16  # bytes up to which a tensor travels inside the pickle
+ALIGNED = 64  # bytes, as torch's own allocator does
+
+Pipe = Connection  # one end of it
+
+
+class Unreadable(Exception):
+    """All of a value arrived, and could not be made again here; the cause says why."""
+
+
+class Packer(pickle.Pickler):
+    """Pickles with every plain tensor as a buffer: its bytes, in the order of its memory.
+
+    Args:
+        apart: called with each buffer; one for which it returns something false is left out of the pickle.
+        keep_device: tensors come out on the device they are on, else on the CPU.
+    """
+
+    def __init__(
+        self, file: io.BytesIO, apart: Callable[[pickle.PickleBuffer], Any] | None = None, keep_device: bool = False
+    ) -> None:
+        super().__init__(file, protocol=5, buffer_callback=apart)
+        self._keep_device = keep_device
+
+    def reducer_override(self, thing: Any) -> Any:
+        if type(thing) is not Tensor or not _is_plain(thing):
+            return NotImplemented
+        dense = (thing if thing.is_contiguous() else thing.clone()).cpu()
+        raw = dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy()
+        device = str(thing.device) if self._keep_device and thing.device.type != "cpu" else ""
+        return _tensor, (pickle.PickleBuffer(raw.data), thing.dtype, tuple(dense.shape), dense.stride(), device)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether bytes, dtype, shape and strides are all there is to it; the others go torch's own, slower way."""
+    dense = tensor.layout is torch.strided and not tensor.is_quantized and tensor.device.type != "meta"
+    lazy = tensor.is_conj() or tensor.is_neg()
+    return dense and not lazy and not tensor.requires_grad and tensor.numel() > 0 and not vars(tensor)
+
+
+def _tensor(buffer: Any, dtype: torch.dtype, shape: tuple[int, ...], stride: tuple[int, ...], device: str) -> Tensor:
+    flat = torch.frombuffer(buffer, dtype=torch.uint8)
+    if isinstance(buffer, bytearray):  # it came inside the pickle, aligned by chance only
+        flat = flat.clone()
+    tensor = flat.view(dtype).as_strided(shape, stride)
+    return tensor.to(device) if device else tensor
+
+
+def send(pipe: Pipe, value: Any) -> None:
+    """Send `value`; its tensors arrive as copies on the CPU. An error in pickling comes before anything is sent."""
+    file, large = io.BytesIO(), list[memoryview]()
+
+    def apart(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes > SMALL:
+            large.append(raw)
+        return raw.nbytes <= SMALL
+
+    Packer(file, apart).dump(value)
+    pipe.send(([raw.nbytes for raw in large], file.getvalue()))
+    for raw in large:
+        pipe.send_bytes(raw)
+
+
+def receive(pipe: Pipe) -> Any:
+    """What `send` sent.
+
+    Raises:
+        EOFError, OSError: the other side is gone.
+        Unreadable: the value cannot be unpickled; the pipe stays usable.
+    """
+    sizes, body = pipe.recv()
+    buffers = [torch.empty(size, dtype=torch.uint8).numpy() for size in sizes]
+    for buffer in buffers:
+        pipe.recv_bytes_into(buffer.data)
+    return loaded(body, buffers)
+
+
+def loaded(body: bytes, buffers: Sequence[Any] = ()) -> Any:
+    """The pickled value, or Unreadable."""
+    try:
+        return pickle.loads(body, buffers=buffers)
+    except Exception as error:
+        raise Unreadable from error
+
+
+class Parcel:
+    """A value for several processes, pickled once; its tensors and arrays are in a file that all of them map.
+
+    The file has no name, so nothing is left of it when the processes are gone, however they went. What a process writes
+    into its tensors is seen by itself alone.
+    """
+
+    def __init__(self, value: Any) -> None:
+        file, large = io.BytesIO(), list[memoryview]()
+
+        def apart(buffer: pickle.PickleBuffer) -> bool:
+            if not SHARES or buffer.raw().nbytes <= SMALL:
+                return True
+            large.append(buffer.raw())
+            return False
+
+        Packer(file, apart, keep_device=True).dump(value)
+        self.body, self.places = file.getvalue(), _places(large)
+        self._file = _nameless() if large else None
+        if self._file is not None:
+            for (start, _), raw in zip(self.places, large, strict=True):
+                self._file.seek(start)
+                self._file.write(raw)
+            self._file.flush()
+
+    def send(self, pipe: Pipe, process: int) -> None:
+        """Send it to the process with this id."""
+        send(pipe, (self.body, self.places))
+        if self._file is not None:
+            reduction.send_handle(pipe, self._file.fileno(), process)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def receive_parcel(pipe: Pipe) -> Any:
+    """The value of a Parcel that was sent; errors as in `receive`."""
+    body, places = receive(pipe)
+    if not places:
+        return loaded(body)
+    handle = reduction.recv_handle(pipe)
+    try:
+        mapped = memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_COPY))
+    finally:
+        os.close(handle)
+    return loaded(body, [np.frombuffer(mapped[start : start + size], np.uint8) for start, size in places])
+
+
+SHARES = os.name == "posix"  # elsewhere each process gets a copy of its own through its pipe
+
+
+def _places(buffers: Sequence[memoryview]) -> list[tuple[int, int]]:
+    """(start, size) of each buffer in the file."""
+    places, end = [], 0
+    for raw in buffers:
+        places.append((end, raw.nbytes))
+        end += -(-raw.nbytes // ALIGNED) * ALIGNED
+    return places
+
+
+def _nameless() -> Any:
+    """A file without a name, in memory where the system has such."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("tuneflow"), "wb")
+    return tempfile.TemporaryFile("wb")

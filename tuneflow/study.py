@@ -64,7 +64,7 @@ class Study:
         maximize, minimize: the metric to tune for, or lists of them for several objectives; `minimize="loss"` by
             default.
         at: "best": a trial counts with its best epoch, score and weights alike; "last": with its last.
-        runtime: the device; Runtime() by default.
+        runtime: the device, and how many worker processes; Runtime() by default.
         folder: where the study is kept; a study that is there already goes on, and several processes may work on it
             at once. None keeps it in memory.
         seed: any whole number; with it everything random is settled.
@@ -263,6 +263,7 @@ class Study:
             StudyError: five trials in a row failed.
         """
         most, left, deadline = self._limits(trials, epochs, seconds)
+        executor = self.runtime.executor()  # before all else: a worker whose script has no main guard ends here
         self._failures, self._total, self._no_more = 0, most, False
         loop = getattr(self.trainer, "trainer", self.trainer)  # inside Replicated
         if isinstance(loop, Loop) and not len(self.history):
@@ -270,7 +271,6 @@ class Study:
         self._ledger.recover()
         if self.progress and self.folder is not None and len(self.history) and len(self.history) < most:
             print(f"{self.folder}: goes on after {self.history.ended} ended trials", file=sys.stderr, flush=True)
-        executor = self.runtime.executor()
         with Interrupts() as interrupts:
             reason = ""
             try:

@@ -194,6 +194,7 @@ class _Measuring:
         self.trainer, self.job = trainer, job
         self.run = Run(trainer, job)
         self.run.begin()
+        self.unsure = False  # the race found no optimum
         self.swept: float | None = None  # the rate of a range test, where there is no rule
         self.gradients, self.naive = 0.0, math.inf  # naive: the loss of a model that has learnt nothing
         self.notes: list[str] = []
@@ -321,15 +322,16 @@ class _Measuring:
         self.gradients += found.gradients
         best = min(found.losses)
         if math.isfinite(best) and best in (found.losses[0], found.losses[-1]):
+            self.unsure = True
             self.notes.append("the best lane of the race stands at its edge; the best rate may lie beyond.")
         if best > LEARNT * self.naive:
+            self.unsure = True
             self.notes.append("no lane of the race has learnt anything; its rate is a guess.")
         return found
 
     def _doubt(self, lanes: Race | None) -> float:
         frozen = any(not p.requires_grad for p in self.run.module.parameters())
-        unsure = any("no lane" in note or "its edge" in note for note in self.notes)
-        return 1.0 if frozen or unsure or len(self.run.settings) > 1 else 0.4 if lanes is not None else 0.6
+        return 1.0 if frozen or self.unsure or len(self.run.settings) > 1 else 0.4 if lanes is not None else 0.6
 
     def _settled(self, estimate: float | None, lanes: Race | None) -> float:
         if lanes is None or not math.isfinite(min(lanes.losses)):

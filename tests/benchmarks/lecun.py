@@ -18,12 +18,9 @@ import optuna
 import torch
 
 import tuneflow as tn
-from tuneflow.heuristics.range_test import suggestions, sweep
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
-from tuneflow.train.backward import backward
-from tuneflow.train.race import scale_rates
-from tuneflow.train.run import Run
+from tuneflow.train.race import range_test
 from tuneflow.trial import Objective
 
 INIT = {"classic": "lecun", "wide": "default"}
@@ -60,19 +57,7 @@ class Case:
 
     def range_test(self, seed):
         trainer, job = self.problem.trainer(self.optimizer), self.problem.job(1e-6, seed, self.optimizer, self.init)
-        run = Run(trainer.configured(job.config), job)
-        run.begin()
-        batches = (batch for epoch in range(1, 1000) for batch in run.batches(epoch))
-
-        def step(rate):
-            scale_rates(run, rate)
-            value = backward(trainer.loss_of, run.module, next(batches), run.optimizer)
-            run.optimizer.step()
-            return value
-
-        with job.at_work("range", 0):
-            rates, losses = sweep(step, 1e-6, 10.0, 120)
-        return suggestions(rates, losses)
+        return range_test(trainer.configured(job.config), job, steps=120)
 
 
 def cases(truth, family):

@@ -21,6 +21,7 @@ ROOMS = [
     ["trial"],
     ["search"],
     ["schedule"],
+    ["precision"],
     ["runtime"],
     ["loaders"],
     ["data", "metrics"],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneflow.errors import StoreError
+from tuneflow.precision import label
 from tuneflow.space import SearchSpace
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.trial import WORTHLESS, History, Objective, Trial, Trials, with_reports
@@ -100,7 +101,9 @@ class Archive:
         counts = {s: sum(t.status == s for t in self.trials) for s in dict.fromkeys(t.status for t in self.trials)}
         tally = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no trials"
         more = f", the best {most} shown" if len(ranked) > most else ""
-        return "\n".join([f"{self.folder}: {tally}{more}", *text])
+        runtime = self.facts["runtime"]
+        made = label(runtime.get("precision", "fp32"), runtime.get("channels_last", False))
+        return "\n".join([f"{self.folder}: {tally}{more}{made and f', {made}'}", *text])
 
     def _row(self, trial: Trial) -> list[str]:
         scores = [f"{trial.metrics[metric]:.4f}" for metric, _ in self.history.objective.goals]

@@ -10,6 +10,7 @@ from tuneflow.runtime import Runtime
 from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
 from tuneflow.space import SearchSpace
+from tuneflow.train.function import Function
 from tuneflow.trial import Trial
 
 Callback = Callable[[Any, Trial], None]  # (study, trial)
@@ -67,3 +68,10 @@ def check_trainer(trainer: Any) -> None:
             f"Study: trainer needs a tn.Trainer, or a function under @tn.loop(epochs=...), got {trainer!r};"
             " tn.minimize(f, space, trials=...) tunes a plain function."
         )
+
+
+def check_precision_used(trainer: Any, runtime: Runtime) -> None:
+    """Raise ValueError for a precision or layout that nothing would be trained in."""
+    if runtime.label and (trainer is None or isinstance(trainer, Function)):
+        what = "a plain function" if trainer is not None else "a study without a trainer"
+        raise ValueError(f"{what} does not compute in the runtime's {runtime.label}; leave it out of {runtime!r}.")

@@ -96,7 +96,7 @@ class Data:
         order = order.to(_leaves(self.targets)[0].device)
         block = max(1, BLOCK // max(1, self.nbytes // len(self)) // size) * size
         for rows in torch.split(order, block):
-            gathered = mapped(partial(torch.index_select, dim=0, index=rows), (self.inputs, self.targets))
+            gathered = mapped(partial(_taken, rows=rows), (self.inputs, self.targets))
             yield from sliced(gathered, size)
 
     @property
@@ -110,6 +110,14 @@ class Data:
             sha.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
             sha.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
         return sha.hexdigest()[:16]
+
+
+def _taken(tensor: Tensor, rows: Tensor) -> Tensor:
+    """These rows of `tensor`; unlike torch's index_select, images keep their layout."""
+    by_pixel = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    if not by_pixel or tensor.is_contiguous():
+        return tensor.index_select(0, rows)
+    return tensor.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
 
 
 Source = Data | Items | Loaded

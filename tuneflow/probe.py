@@ -163,7 +163,8 @@ def probe(
     """Measure a model and its training before any trial: curvature, a race of rates, and what the loss starts from.
 
     Everything is done on modules that the builder makes anew: model, trainer, data and the global generators are
-    afterwards what they were, to the bit.
+    afterwards what they were, to the bit. In a runtime of another precision the race, and a range test before it, are
+    run in that precision, and all else is measured in float32.
 
     Args:
         config: the resolved sections, such as `{"optimizer": {"momentum": 0.9}}`; None for what model and
@@ -192,7 +193,7 @@ class _Measuring:
 
     def __init__(self, trainer: Trainer, job: Job) -> None:
         self.trainer, self.job = trainer, job
-        self.run = Run(trainer, job)
+        self.run = Run(trainer, replace(job, runtime=job.runtime.in_fp32()))
         self.run.begin()
         self.unsure = False  # the race found no optimum
         self.swept: float | None = None  # the rate of a range test, where there is no rule

@@ -101,14 +101,15 @@ class Result(Trial):
 
     def __repr__(self) -> str:
         scores = ", ".join(_score(metric, self.metrics, self.errors) for metric in self._from.metrics)
-        when = f"epoch {self._from.epoch} of {self.epochs}"
+        when = ", ".join(filter(None, (f"epoch {self._from.epoch} of {self.epochs}", self._from.job.runtime.label)))
         return f"trial {self.number}: {scores} ({when}), {_short(self.config)}"
 
     def model(self) -> nn.Module:
         """The trained module of the epoch that speaks for the trial, in evaluation mode.
 
         Its input normaliser is inside, and where it learnt standardised targets so are their units: it takes raw inputs
-        and gives outputs in the targets' units. Every call makes a new one.
+        and gives outputs in the targets' units. Every call makes a new one. Its weights are float32, and it computes in
+        it, whatever precision it was trained in, unless it is called under torch.autocast.
 
         Raises:
             StudyError: the trial diverged or failed.
@@ -128,7 +129,7 @@ class Result(Trial):
         return origin.trainer.module(origin.job, state)
 
     def test(self, data: Any) -> Scores:
-        """Metrics of this trial's model on other data, each with its 95 % interval.
+        """Metrics of this trial's model on other data, each with its 95 % interval, in the runtime's precision.
 
         Args:
             data: as a Trainer's `valid`, not normalised: the model does that itself.
@@ -139,12 +140,13 @@ class Result(Trial):
             raise StudyError(f"{type(trainer).__name__} has no metrics to test with; use model() and your own.")
         source = Ready(as_source(data, "test: data"), origin.job.runtime, None)
         module = self.model()
-        with torch.no_grad(), origin.job.runtime.active():
+        with torch.no_grad(), origin.job.runtime.active(), origin.job.runtime.autocast():
             measured = trainer.configured(origin.job.config).evaluate(module, source)
         return Scores({name: estimate(value) for name, value in measured.items()})
 
     def save(self, path: str | Path) -> None:
-        """Write weights, configuration, normaliser, the targets' scale and versions to a file that `tn.load` reads.
+        """Write weights, configuration, normaliser, the targets' scale, versions and the precision to a file that
+        `tn.load` reads.
 
         It is a torch file of tensors and plain values, so `torch.load(path)["weights"]` works without tuneflow.
 
@@ -159,6 +161,8 @@ class Result(Trial):
             "tuneflow": __version__,
             "torch": str(torch.__version__),
             "python": platform.python_version(),
+            "precision": self._from.job.runtime.precision,
+            "channels_last": self._from.job.runtime.channels_last,
             "number": self.number,
             "config": self.config,
             "metrics": dict(self.metrics),

@@ -1,20 +1,26 @@
-"""Runtime: the one place that knows devices and threads."""
+"""Runtime: the one place that knows devices, threads and precision."""
 
 from __future__ import annotations
 
+import copy
 import os
+import struct
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from tuneflow.errors import did_you_mean, listed
+from tuneflow.precision import autocast, check_layout, check_precision, in_channels_last, label
 
 if TYPE_CHECKING:
     from tuneflow.execute.executor import Executor
 
 T = TypeVar("T")
+
+(SMALLEST,) = struct.unpack("<d", b"\1" + bytes(7))  # above 0, denormal; by its bits, whatever becomes of such here
 
 
 class Runtime:
@@ -32,9 +38,21 @@ class Runtime:
             need to be defined at the top of a module.
         timeout: seconds that an epoch may take in a worker process; one that takes longer is taken to hang, and is
             killed. None for as long as it takes.
+        precision: "fp32", or another arithmetic, with other scores: "bf16" and "fp16" compute forward and
+            backward passes in 16 bits where torch's autocast does; weights, their updates, losses and metrics stay in
+            float32. fp16 scales its gradients, and skips a step where they overflow. "auto" is fp32; a study's first
+            run says what bf16 would bring.
+        channels_last: weights and inputs of four dimensions, of images, lie in memory pixel by pixel and not channel by
+            channel; often faster, with scores that differ by rounding. "auto" is False, and says what it would bring.
+
+    Attributes:
+        precision, channels_last: what training is done in; never "auto".
+        advises: the names of those that were given as "auto".
 
     Raises:
-        ValueError: the device is not there (those that are, are listed), or threads, workers or timeout is too small.
+        ValueError: the device is not there (those that are, are listed), or does not compute in this precision; or
+            threads, workers or timeout is too small.
+        TypeError: precision or channels_last is of another kind.
 
     Example:
         >>> Runtime("cpu").place(torch.ones(2)).device
@@ -47,6 +65,8 @@ class Runtime:
         threads: int | None = None,
         workers: int = 1,
         timeout: float | None = None,
+        precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32",
+        channels_last: bool | Literal["auto"] = False,
     ) -> None:
         if threads is not None and not _is_count(threads):
             raise ValueError(
@@ -68,6 +88,12 @@ class Runtime:
         self.device = _find_device(device)
         self.workers, self.timeout = workers, timeout
         self.threads = threads if threads is not None or workers == 1 else _share(workers)
+        check_precision(precision, self.device)
+        check_layout(channels_last)
+        given = {"precision": precision, "channels_last": channels_last}
+        self.advises = tuple(name for name, value in given.items() if value == "auto")
+        self.precision: str = "fp32" if precision == "auto" else precision
+        self.channels_last: bool = channels_last is True
 
     def __repr__(self) -> str:
         words = [f'"{self.device}"']
@@ -77,20 +103,66 @@ class Runtime:
             words.append(f"workers={self.workers}")
         if self.timeout is not None:
             words.append(f"timeout={self.timeout:g}")
+        for name, default in (("precision", "fp32"), ("channels_last", False)):
+            value = "auto" if name in self.advises else getattr(self, name)
+            if value != default:
+                words.append(f'{name}="{value}"' if isinstance(value, str) else f"{name}={value}")
         return f"Runtime({', '.join(words)})"
 
+    @property
+    def label(self) -> str:
+        """What scores are labelled with: `bf16 with channels_last`; empty for what they are by default."""
+        return label(self.precision, self.channels_last)
+
     def place(self, thing: T) -> T:
-        """`thing` on this runtime's device: a module (moved), a tensor, or tuples, lists and dicts of them."""
+        """`thing` on this runtime's device and in its layout: a module (changed), a tensor, or tuples, lists and dicts
+        of them."""
         placed: T = moved(thing, self.device)
-        return placed
+        if not self.channels_last:
+            return placed
+        laid: T = in_channels_last(placed) if isinstance(placed, nn.Module) else mapped(in_channels_last, placed)
+        return laid
 
     def active(self) -> Threads:
-        """A block within which torch uses this runtime's number of threads."""
+        """A block within which torch uses this runtime's number of threads; see `Threads`."""
         return Threads(self.threads)
+
+    def autocast(self, on: bool = True) -> AbstractContextManager[Any]:
+        """A block within which torch computes in this runtime's precision: for a forward pass and its loss.
+
+        Args:
+            on: False makes it one in float32, inside of such a block.
+        """
+        return autocast(self.precision, self.device, on)
+
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """A new scaler of gradients where the precision needs one, as fp16 does."""
+        return torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None
+
+    def in_fp32(self) -> Runtime:
+        """This runtime with precision "fp32"."""
+        made = copy.copy(self)
+        made.precision = "fp32"
+        return made
 
     def describe(self) -> dict[str, Any]:
         """What the exact digits of a score depend on, as JSON: kept with a study. Not on the number of workers."""
-        return {"device": self.device.type, "threads": self.threads or torch.get_num_threads(), "executor": "inline"}
+        return {
+            "device": self.device.type,
+            "threads": self.threads or torch.get_num_threads(),
+            "executor": "inline",
+            "precision": self.precision,
+            "channels_last": self.channels_last,
+        }
+
+    def of_a_worker(self) -> dict[str, Any]:
+        """The arguments of the runtime that each of its workers makes for itself."""
+        return {
+            "device": str(self.device),
+            "threads": self.threads or 1,
+            "precision": self.precision,
+            "channels_last": self.channels_last,
+        }
 
     def executor(self) -> Executor:
         """A new executor that runs slices on this runtime."""
@@ -103,21 +175,35 @@ class Runtime:
 
 
 class Threads:
-    """Within the block torch uses `count` threads, or as many as it does where that is None."""
+    """Within the block torch uses `count` threads, or as many as it does where that is None.
 
-    __slots__ = ("_before", "_count")
+    Where that is one, denormal numbers (in float32 those below 1.2e-38) count as 0 in it, Python's and NumPy's among
+    them: weights that die out would make a product of matrices a hundred times slower. Where there are more threads,
+    nothing is changed about it, since torch reaches only the one that calls, and not its helpers.
+    """
+
+    __slots__ = ("_before", "_count", "_flushed")
 
     def __init__(self, count: int | None) -> None:
         self._count = count
 
     def __enter__(self) -> None:
-        self._before = torch.get_num_threads()
+        self._before, self._flushed = torch.get_num_threads(), flushes()
         if self._count is not None and self._count != self._before:
             torch.set_num_threads(self._count)
+        if not self._flushed and (self._count or self._before) == 1:
+            torch.set_flush_denormal(True)
 
     def __exit__(self, *_: object) -> None:
         if torch.get_num_threads() != self._before:
             torch.set_num_threads(self._before)
+        if flushes() != self._flushed:
+            torch.set_flush_denormal(self._flushed)
+
+
+def flushes() -> bool:
+    """Whether denormal numbers count as 0 in this thread."""
+    return bool(SMALLEST * 1.0 == 0.0)
 
 
 def moved(thing: Any, device: torch.device) -> Any:

@@ -12,7 +12,15 @@ from typing import Any, Literal, Self
 
 import torch
 
-from tuneflow.arguments import Callback, callbacks_of, check_kinds, check_trainer, path_of, seconds_of
+from tuneflow.arguments import (
+    Callback,
+    callbacks_of,
+    check_kinds,
+    check_precision_used,
+    check_trainer,
+    path_of,
+    seconds_of,
+)
 from tuneflow.errors import StoreError, StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.execute.guard import guarded
@@ -36,6 +44,7 @@ from tuneflow.store.owner import who_may_write
 from tuneflow.store.sqlite import Durable, SqliteStore, check_durable
 from tuneflow.store.states import States
 from tuneflow.store.store import Store
+from tuneflow.train.advice import advice
 from tuneflow.train.check import check_space
 from tuneflow.train.hidden import check_loop
 from tuneflow.train.job import Job
@@ -118,6 +127,7 @@ class Study:
         check_kinds(self)
         self.callbacks = callbacks_of(callbacks)
         check_trainer(trainer)
+        check_precision_used(trainer, self.runtime)
         check_durable(durable)
         checkpoint = seconds_of("Study: checkpoint", checkpoint)
         replicas = whole("Study", "replicas", replicas)
@@ -268,6 +278,8 @@ class Study:
         loop = getattr(self.trainer, "trainer", self.trainer)  # inside Replicated
         if isinstance(loop, Loop) and not len(self.history):
             self._check_loop(loop)
+        if isinstance(loop, Trainer) and self.runtime.advises and not len(self.history):
+            self._advise(loop)
         self._ledger.recover()
         if self.progress and self.folder is not None and len(self.history) and len(self.history) < most:
             print(f"{self.folder}: goes on after {self.history.ended} ended trials", file=sys.stderr, flush=True)
@@ -301,6 +313,14 @@ class Study:
                 raise kind(f"configuration {config}: the loop fails: {type(error).__name__}: {error}") from error
             for metric, up in self.objective.goals if known else ():
                 check_known(metric, up, known)
+
+    def _advise(self, trainer: Trainer) -> None:
+        """Say what another precision or layout would bring, of a model in the middle of the space."""
+        config = self.space.resolve(next(iter(self.space.examples())))
+        with guarded():
+            line = advice(trainer, Job(self.model, config, self.runtime, self.seed))
+        if line:
+            self._announce(line)
 
     def _limits(self, trials: int | None, epochs: int | None, seconds: float | None) -> tuple[float, float, float]:
         if self.trainer is None:
@@ -439,7 +459,7 @@ class Study:
     def _end(self, number: int, status: Any, reason: str = "", detail: str = "", seconds: float = 0.0) -> None:
         trial = self._ledger.end(number, status, reason, detail, seconds)
         if self.progress or log.isEnabledFor(logging.INFO):
-            self._announce(_line(trial, self.objective, self._total))
+            self._announce(_line(trial, self.objective, self._total, self.runtime.label))
         self._call(trial)
         self._failures = self._failures + 1 if status == "FAILED" else 0
 
@@ -502,7 +522,7 @@ def _open(folder: Path | None, durable: Durable, memory: int) -> tuple[Store, St
         raise StoreError(f"{folder}: cannot be used as a study's folder ({error}){who_may_write(folder)}.") from None
 
 
-def _line(trial: Trial, objective: Objective, total: float) -> str:
+def _line(trial: Trial, objective: Objective, total: float, label: str) -> str:
     scores = [f"{metric} {trial.metrics[metric]:.4f}" for metric, _ in objective.goals if metric in trial.metrics]
     of = f" of {total}" if math.isfinite(total) else ""
     words = [
@@ -511,6 +531,7 @@ def _line(trial: Trial, objective: Objective, total: float) -> str:
         *scores,
         f"{trial.epochs} epochs",
         f"{trial.seconds:.1f} s",
+        label,
         trial.reason,
     ]
     return "  ".join(word for word in words if word)

@@ -58,7 +58,7 @@ class Child:
         self.heard, self.overdue = time.monotonic(), ""
         self._has: set[int] = set()
         self.pipe, theirs = SPAWN.Pipe()
-        given = (theirs, str(runtime.device), runtime.threads or 1, Settings.current())
+        given = (theirs, runtime.of_a_worker(), Settings.current())
         self.process = SPAWN.Process(target=serve, args=given, name=f"{NAME} {number}")
         with theirs, _signals_held():
             self.process.start()

@@ -16,7 +16,7 @@ from tuneflow.execute.executor import Ended, Event, Trains
 from tuneflow.execute.inline import Inline, ended
 from tuneflow.execute.wire import Pipe, Unreadable, loaded, receive, receive_parcel, send
 from tuneflow.model import Model
-from tuneflow.runtime import Runtime
+from tuneflow.runtime import Runtime, flushes
 from tuneflow.train.job import Job, TrainState
 from tuneflow.trial import Slice
 
@@ -56,6 +56,7 @@ class Settings:
     """What a process sets as a whole and training depends on; a worker takes over its parent's.
 
     Attributes:
+        flushes: whether denormal numbers count as 0, outside of a runtime's block.
         start: how data loaders start processes; a spawned process would spawn, which takes seconds an epoch.
     """
 
@@ -63,6 +64,7 @@ class Settings:
     precision: str
     deterministic: int
     cudnn: tuple[bool, bool]
+    flushes: bool
     start: str
 
     @classmethod
@@ -73,6 +75,7 @@ class Settings:
             torch.get_float32_matmul_precision(),
             torch.get_deterministic_debug_mode(),
             (cudnn.benchmark, cudnn.deterministic),
+            flushes(),
             multiprocessing.get_start_method(),
         )
 
@@ -82,6 +85,8 @@ class Settings:
             torch.set_float32_matmul_precision(self.precision)
         torch.set_deterministic_debug_mode(self.deterministic)
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = self.cudnn
+        if self.flushes != flushes():
+            torch.set_flush_denormal(self.flushes)
         multiprocessing.set_start_method(self.start, force=True)
 
 
@@ -97,18 +102,22 @@ def leave_if_imported() -> None:
         raise SystemExit(UNGUARDED)
 
 
-def serve(pipe: Pipe, device: str, threads: int, settings: Settings) -> None:
-    """The life of a worker; it ends when the pipe is closed, or its parent is gone."""
+def serve(pipe: Pipe, given: dict[str, Any], settings: Settings) -> None:
+    """The life of a worker; it ends when the pipe is closed, or its parent is gone.
+
+    Args:
+        given: the arguments of its Runtime.
+    """
     global _serving
     _serving = True
     _leave_signals_to_the_parent()
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     if hasattr(os, "register_at_fork"):  # else a loader's process could hold the pipe open when this one is killed
         os.register_at_fork(after_in_child=pipe.close)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(given["threads"])
     settings.apply()
     try:
-        _Worker(pipe, Runtime(device, threads)).run()
+        _Worker(pipe, Runtime(**given)).run()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has no more work, or is gone
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from tuneflow.data import Batch, sliced
@@ -13,18 +14,30 @@ from tuneflow.data import Batch, sliced
 LossOf = Callable[[nn.Module, Batch], Tensor]
 
 
-def backward(loss_of: LossOf, module: nn.Module, batch: Batch, optimizer: Optimizer) -> float:
-    """Set the parameters' gradients to those of the batch's loss; returns the loss. Not finite: they are not set."""
+def backward(
+    loss_of: LossOf, module: nn.Module, batch: Batch, optimizer: Optimizer, scaler: GradScaler | None = None
+) -> float:
+    """Set the parameters' gradients to those of the batch's loss; returns the loss. Not finite: they are not set.
+
+    Args:
+        scaler: multiplies the gradients, not the loss that is returned.
+    """
     loss = loss_of(module, batch)
     value = loss.item()
     if math.isfinite(value):
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
     return value
 
 
 def backward_in_parts(
-    loss_of: LossOf, module: nn.Module, batch: Batch, optimizer: Optimizer, loss: Any, size: int
+    loss_of: LossOf,
+    module: nn.Module,
+    batch: Batch,
+    optimizer: Optimizer,
+    loss: Any,
+    size: int,
+    scaler: GradScaler | None = None,
 ) -> float:
     """As `backward`, `size` rows at a time: the same gradient with less memory.
 
@@ -43,7 +56,7 @@ def backward_in_parts(
         value += loss_here.item()
         if not math.isfinite(value):
             break
-        loss_here.backward()  # type: ignore[no-untyped-call]
+        (loss_here if scaler is None else scaler.scale(loss_here)).backward()  # type: ignore[no-untyped-call]
     return value
 
 

@@ -76,7 +76,7 @@ def check_known_sections(names: Iterable[str], what: str) -> None:
 
 def check_configuration(job: Job, trainer: Trainer, parts: list[Part]) -> None:
     """Raise unless `trainer` can train this configuration; see `check_space`."""
-    made = _small(trainer, ROWS).configured(job.config)
+    made = small(trainer, ROWS).configured(job.config)
     module = _built(job)
     _check_new(module, _built(job))
     with _eagerly():
@@ -122,14 +122,14 @@ def check_training(trainer: Trainer, job: Job, valid: Source) -> None:
 
 def _sized(trainer: Trainer, job: Job, size: int) -> tuple[Trainer, Job]:
     """A copy of `trainer` with two batches of `size` rows, and the job to go with it."""
-    small, section = _small(trainer, 2 * size), job.config.get("trainer", {})
-    small.batch_size = size
+    made, section = small(trainer, 2 * size), job.config.get("trainer", {})
+    made.batch_size = size
     if "batch_size" in section:
         job = replace(job, config={**job.config, "trainer": {**section, "batch_size": size}})
-    return small, job
+    return made, job
 
 
-def _small(trainer: Trainer, rows: int) -> Trainer:
+def small(trainer: Trainer, rows: int) -> Trainer:
     """A copy of `trainer`, of all that it holds, with at most so many rows of its data."""
     train, valid = few(trainer.train, rows), few(trainer.valid, SMALL)
     try:

@@ -1,6 +1,8 @@
 """Evaluation: all rows at once, as far as anyone can see."""
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -8,23 +10,35 @@ from torch import Tensor, nn
 
 from tuneflow.data import Batch, Data, Source
 from tuneflow.heuristics.normalise import Normaliser
-from tuneflow.runtime import Runtime
+from tuneflow.precision import LOWERED
+from tuneflow.runtime import Runtime, mapped
 
 RESIDENT = 2**28  # bytes as stored: sets up to this size live on the device, prepared once
 CHUNK = 3 * 2**18  # bytes of inputs evaluated at once, within 32 to 1,024 rows: more falls out of the cache
 
 
 class Ready:
-    """A source whose batches come on the device and normalised: once where it is small, else batch by batch."""
+    """A source whose batches come on the device and normalised: once where it is small, else batch by batch.
+
+    Attributes:
+        runtime: which places them.
+    """
 
     def __init__(self, source: Source, runtime: Runtime, normaliser: Normaliser | None) -> None:
-        self.source = source
-        self._runtime: Runtime | None = runtime
+        self.source, self.runtime = source, runtime
         self._normaliser = normaliser
-        if isinstance(source, Data) and source.nbytes <= RESIDENT:
+        self._resident = isinstance(source, Data) and source.nbytes <= RESIDENT
+        if isinstance(source, Data) and self._resident:
             inputs = runtime.place(source.inputs)
             self.source = Data(inputs if normaliser is None else normaliser(inputs), runtime.place(source.targets))
-            self._runtime = None
+
+    def under(self, runtime: Runtime) -> "Ready":
+        """The same tensors for a runtime of the same device and layout."""
+        if runtime is self.runtime:
+            return self
+        made = copy.copy(self)
+        made.runtime = runtime
+        return made
 
     def __len__(self) -> int:
         return len(self.source)
@@ -32,21 +46,29 @@ class Ready:
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
         """As Data.batches."""
         batches = self.source.batches(size, order)
-        return batches if self._runtime is None else self._placed(batches, self._runtime)
+        return batches if self._resident else self._placed(batches)
 
-    def _placed(self, batches: Iterable[Batch], runtime: Runtime) -> Iterator[Batch]:
+    def _placed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
-            inputs, targets = runtime.place(batch)
+            inputs, targets = self.runtime.place(batch)
             yield (inputs if self._normaliser is None else self._normaliser(inputs)), targets
 
 
 def outputs_of(module: nn.Module, data: Ready | Source) -> tuple[Any, Any]:
-    """(outputs, targets) of all rows, evaluated in chunks."""
+    """(outputs, targets) of all rows, evaluated in chunks; what the runtime's precision made of 16 bits is float32."""
     outputs, targets = [], []
     for inputs, wanted in data.batches(chunk_of(data)):
         outputs.append(module(inputs))
         targets.append(wanted)
-    return joined(outputs), joined(targets)
+    whole = joined(outputs)
+    if isinstance(data, Ready) and data.runtime.precision != "fp32":
+        whole = mapped(lambda tensor: tensor.float() if tensor.dtype in LOWERED else tensor, whole)
+    return whole, joined(targets)
+
+
+def in_float32(data: Ready | Source) -> AbstractContextManager[Any]:
+    """A block without the precision of the runtime that `data` is for."""
+    return data.runtime.autocast(on=False) if isinstance(data, Ready) else nullcontext()
 
 
 def joined(parts: list[Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -34,6 +34,7 @@ class LoopRun:
         self._reached: TrainState | None = None  # where it stood at its yield
         self._started = 0.0
         self._seeded = ExitStack()
+        self.lowered = False  # autocast was asked for
 
     @property
     def device(self) -> torch.device:
@@ -53,8 +54,17 @@ class LoopRun:
         return torch_stream(*self._job._key, "loop", name, self._epoch, device=device)
 
     def place(self, thing: T) -> T:
-        """`thing` on the device: a module (moved), a tensor, or tuples, lists and dicts of them."""
+        """`thing` on the device and in the runtime's layout: a module (changed), a tensor, or tuples, lists and dicts
+        of them."""
         return self._job.runtime.place(thing)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """A block in the runtime's precision, for a forward pass and its loss; without effect where that is fp32.
+
+        For fp16 a loop makes a torch.amp.GradScaler of its own, and names it in `run.epochs(...)`.
+        """
+        self.lowered = True
+        return self._job.runtime.autocast()
 
     def epochs(self, /, **state: Any) -> Iterator[int]:
         """The numbers of the epochs to train, counted from 1, once what is named here is as it was after the last.
@@ -154,6 +164,11 @@ class Passes:
         where = f"{self._where}, epoch {epoch}"
         if run._reached is not None:
             raise ValueError(f"{where}: yields a second time; one pass is one epoch and yields once, at its end.")
+        if run._job.runtime.precision != "fp32" and not run.lowered:
+            raise ValueError(
+                f"{where}: the runtime's precision is {run._job.runtime.precision}, and the loop never takes it up;"
+                " put forward pass and loss into `with run.autocast():`, or leave out precision."
+            )
         metrics = numbers_of(yielded, where)
         for name in sorted(self._last.keys() ^ metrics.keys()) if self._last else ():
             does = "stopped yielding" if name in self._last else "began to yield"

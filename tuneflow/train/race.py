@@ -117,18 +117,16 @@ class _Track:
             for step, batch in enumerate(islice(_endless(run), self.steps)):
                 moving.before(step)
                 self.gradients += 1
-                if not math.isfinite(backward(run.loss_of, run.whole, batch, run.optimizer)):
+                if not math.isfinite(backward(run.loss_of, run.whole, batch, run.optimizer, run.scaler)):
                     return math.inf
-                if trainer.clip is not None:
-                    torch.nn.utils.clip_grad_norm_(run.parameters, trainer.clip)
-                run.optimizer.step()
+                run.step(trainer.clip)
             return self._judged(run)
 
     def _judged(self, run: Run) -> float:
         size = min(JUDGED, chunk_of(run.valid))
         run.module.eval()
         total, rows = 0.0, 0
-        with torch.no_grad():
+        with torch.no_grad(), self.job.runtime.autocast():
             for batch in islice(run.valid.batches(size), JUDGED // size):
                 here = min(size, len(run.valid) - rows)
                 total += here * float(self.trainer.loss_of(run.whole, batch))
@@ -147,9 +145,9 @@ def range_test(
 
     def step(rate: float) -> float:
         scale_rates(run, rate)
-        value = backward(run.loss_of, run.whole, next(batches), run.optimizer)
+        value = backward(run.loss_of, run.whole, next(batches), run.optimizer, run.scaler)
         if math.isfinite(value):
-            run.optimizer.step()
+            run.step(clip=None)
         return value
 
     with job.at_work("range test", 0):

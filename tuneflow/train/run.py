@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from tuneflow.data import Batch
 from tuneflow.errors import Diverged
@@ -57,6 +58,7 @@ class Run:
         self.steps = math.ceil(len(self.train) / trainer.batch_size)
         self.rate = trainer.schedule.attach(self.optimizer, self.settings, self.steps, trainer.epochs)
         self.waiting = Waiting(trainer.patience)
+        self.scaler = job.runtime.scaler()
         self.module.train()
 
     def begin(self) -> Initialised | None:
@@ -91,6 +93,8 @@ class Run:
             "rate": self.rate.state(),
             "waiting": self.waiting.state(),
         }
+        if self.scaler is not None:
+            values["scaler"] = self.scaler.state_dict()
         return TrainState(epoch, copied(values))
 
     def restore(self, state: TrainState) -> None:
@@ -100,25 +104,26 @@ class Run:
             for name, tensor in tensors_of(self.module).items():
                 tensor.copy_(saved[name])
         self.optimizer.load_state_dict(copied(state.values["optimizer"]))
+        lay_out(self.optimizer)
         for group, mine, was in zip(self.optimizer.param_groups, self.settings, before, strict=True):
             group.update({name: value for name, value in mine.items() if value != was.get(name) and name != "lr"})
         self.rate.load(state.values["rate"], before)
         self.waiting.load(state.values["waiting"])
+        if self.scaler is not None and "scaler" in state.values:  # not in a state of another precision
+            self.scaler.load_state_dict(state.values["scaler"])
 
     def train_epoch(self, epoch: int) -> float:
         """One pass over the training rows; returns the mean training loss."""
-        trainer, optimizer = self.trainer, self.optimizer
+        trainer = self.trainer
         total, last = 0.0, None
         first, rows, size = (epoch - 1) * self.steps, len(self.train), trainer.batch_size
         for step, batch in enumerate(self.batches(epoch)):
             self.rate.before(first + step)
-            value = self._backward(batch) * self.unit
+            value = self.backward(batch) * self.unit
             if not math.isfinite(value):
                 raise Diverged(epoch, step + 1, last)
-            if trainer.clip is not None:
-                nn.utils.clip_grad_norm_(self.parameters, trainer.clip)
-            optimizer.step()
-            self.rate.after_step()
+            if self.step(trainer.clip):
+                self.rate.after_step()
             total += value * min(size, rows - step * size)
             last = value
         return total / rows
@@ -127,7 +132,7 @@ class Run:
         """The loss and every metric over the whole validation part at once; training state is left as it was."""
         modes = [(m, m.training) for m in self.module.modules()]
         self.module.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.job.runtime.autocast():
             measured = self.trainer.evaluate(self.whole, self.valid)
         for module, mode in modes:
             module.training = mode
@@ -151,20 +156,48 @@ class Run:
 
     def loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
         """What is minimised on a batch: the trainer's loss, divided by `unit`; `module` is `whole`."""
-        loss = self.trainer.loss_of(module, batch)
+        with self.job.runtime.autocast():
+            loss = self.trainer.loss_of(module, batch)
         return loss if self.scale is None else loss / self.unit
 
-    def _backward(self, batch: Batch) -> float:
-        trainer = self.trainer
+    def backward(self, batch: Batch) -> float:
+        """Set the gradients, which the scaler has multiplied where there is one; returns what is minimised."""
+        trainer, given = self.trainer, (self.loss_of, self.whole, batch, self.optimizer)
         if trainer.micro_batch is None:
-            return backward(self.loss_of, self.whole, batch, self.optimizer)
-        return backward_in_parts(self.loss_of, self.whole, batch, self.optimizer, trainer.loss, trainer.micro_batch)
+            return backward(*given, self.scaler)
+        return backward_in_parts(*given, trainer.loss, trainer.micro_batch, self.scaler)
+
+    def step(self, clip: float | None) -> bool:
+        """Move along the gradients, clipped to a norm; whether it was done: a scaler skips a step where one is not
+        finite."""
+        scaler = self.scaler
+        if scaler is not None and all(p.grad is None for p in self.parameters):
+            return True  # nothing to move, which a scaler takes for an error
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
+        if clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, clip)
+        if scaler is None:
+            self.optimizer.step()
+            return True
+        before = scaler.get_scale()
+        scaler.step(self.optimizer)
+        scaler.update()
+        return scaler.get_scale() >= before
 
 
 def _model(job: Job) -> Model:
     if job.model is None:
         raise TypeError("a Trainer needs a job with a model; give Job(model=tn.Model(builder), ...).")
     return job.model
+
+
+def lay_out(optimizer: Optimizer) -> None:
+    """Give the tensors of a loaded optimizer the memory layout of their parameters, as new ones have it."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Pa
         module.train()
         watch = Watch(module, rows, Expected(batch, parts))
         try:
-            with watch:
+            with watch, job.runtime.autocast():
                 loss = trainer.loss_of(module, batch)
         except Exception as error:
             raise explain(module, watch, error) from error

@@ -19,7 +19,7 @@ from tuneflow.runtime import Runtime
 from tuneflow.seeds import seeded_globals
 from tuneflow.signature import hinting, name_of
 from tuneflow.space import Config
-from tuneflow.train.evaluate import Ready, chunk_of, outputs_of
+from tuneflow.train.evaluate import Ready, chunk_of, in_float32, outputs_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Patience
 from tuneflow.train.rates import Constant, Schedule
@@ -131,13 +131,21 @@ class Trainer:
     def evaluate(self, module: nn.Module, data: Ready | Source) -> dict[str, Measured]:
         """Loss and metrics of `module` over all of `data` at once, so that no batch size shows in them.
 
-        A subclass's own `loss_of` is averaged over chunks instead, weighted by their rows.
+        A subclass's own `loss_of` is averaged over chunks instead, weighted by their rows, in the runtime's precision.
+        All else is computed in float32, of outputs that are brought back to it.
         """
         outputs, targets = outputs_of(module, data)
         if not self.own_loss:
-            measured = {"loss": measure_loss(self.loss, outputs, targets)}
+            with in_float32(data):
+                measured = {"loss": measure_loss(self.loss, outputs, targets)}
         else:
             measured = {"loss": Measured(self._mean_loss(module, data))}
+        with in_float32(data):
+            return measured | self._measured(outputs, targets)
+
+    def _measured(self, outputs: Any, targets: Any) -> dict[str, Measured]:
+        """Every metric of these outputs."""
+        measured = {}
         for name, metric in self.metrics.items():
             try:
                 measured[name] = measure(metric(outputs, targets))
@@ -162,9 +170,10 @@ class Trainer:
 
     def init(self, job: Job) -> TrainState:
         """The state before the first epoch: a new module and optimizer, drawn from the job's seed."""
-        run = Run(self.configured(job.config), job)
-        run.begin()
-        return run.state(0)
+        with job.runtime.active():
+            run = Run(self.configured(job.config), job)
+            run.begin()
+            return run.state(0)
 
     def advance(self, job: Job, state: TrainState, until: int) -> Epochs:
         """Train on from `state` to epoch `until`; yield the new state and its report after every epoch.
@@ -174,8 +183,9 @@ class Trainer:
         Raises:
             Diverged: a loss is not finite; the state of the epoch before stays good.
         """
-        run = Run(self.configured(job.config), job)
-        run.restore(state)
+        with job.runtime.active():
+            run = Run(self.configured(job.config), job)
+            run.restore(state)
         for epoch in range(state.epoch + 1, until + 1):
             started = time.perf_counter()
             if run.waiting.over:
@@ -241,11 +251,11 @@ class Trainer:
 
     def prepared(self, source: Source, runtime: Runtime, normaliser: Normaliser | None) -> Ready:
         """`source` on the device and normalised: once where it is small, batch by batch where it is not."""
-        key = (id(source), runtime.device, id(normaliser))
+        key = (id(source), runtime.device, runtime.channels_last, id(normaliser))
         if key not in self._prepared:
             self._prepared[key] = Ready(source, runtime, normaliser)
         ready: Ready = self._prepared[key]
-        return ready
+        return ready.under(runtime)
 
     def normaliser(self, job: Job, module: nn.Module) -> Normaliser | None:
         """What stands in front of `module` for this job, fitted on the training part only."""

@@ -1,0 +1,66 @@
+"""Precision and layout: in what arithmetic a module trains, and in what order its images lie in memory."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from tuneflow.errors import did_you_mean
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LOWERED = (torch.bfloat16, torch.float16)
+
+
+def check_precision(precision: Any, device: torch.device) -> None:
+    """Raise unless `precision` is one of `DTYPES` or "auto", and the device computes in it."""
+    known = 'precision needs to be "fp32", "bf16", "fp16" or "auto"'
+    if not isinstance(precision, str):
+        near = next((f' Did you mean "{name}"?' for name, dtype in DTYPES.items() if dtype is precision), "")
+        raise TypeError(f"Runtime: {known}, got {precision!r}.{near}")
+    if precision not in (*DTYPES, "auto"):
+        raise ValueError(f'Runtime: {known}, got "{precision}".{did_you_mean(precision.lower(), [*DTYPES, "auto"])}')
+    if DTYPES.get(precision) in LOWERED:
+        try:
+            with torch.autocast(device.type, DTYPES[precision]):
+                pass
+        except RuntimeError as error:
+            raise ValueError(f'Runtime: device "{device}" does not compute in {precision}: {error}') from None
+
+
+def check_layout(channels_last: Any) -> None:
+    """Raise TypeError unless this is True, False or "auto"."""
+    if not isinstance(channels_last, bool) and channels_last != "auto":
+        raise TypeError(f'Runtime: channels_last needs to be True, False or "auto", got {channels_last!r}.')
+
+
+def label(precision: str, channels_last: bool) -> str:
+    """What scores are labelled with: `bf16 with channels_last`; empty for the default."""
+    words = [*([] if precision == "fp32" else [precision]), *(["channels_last"] if channels_last else [])]
+    return " with ".join(words)
+
+
+def autocast(precision: str, device: torch.device, on: bool) -> AbstractContextManager[Any]:
+    """A block in `precision`, or with `on=False` one in float32 inside of such a block."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, DTYPES[precision], enabled=on)
+
+
+def in_channels_last(thing: Any) -> Any:
+    """A module with its weights of four dimensions in that layout, changed in place; or a tensor of four in it."""
+    if isinstance(thing, nn.Module):
+        for tensor in [*thing.parameters(), *thing.buffers()]:
+            if not is_lazy(tensor) and tensor.ndim == 4:
+                tensor.data = _strided(tensor.data)
+        return thing
+    if isinstance(thing, Tensor) and thing.ndim == 4:
+        return thing.contiguous(memory_format=torch.channels_last)
+    return thing
+
+
+def _strided(weight: Tensor) -> Tensor:
+    """`weight` in channels_last by its strides too, of which one input channel leaves the choice."""
+    made = torch.empty_like(weight, memory_format=torch.channels_last)
+    return weight if weight.stride() == made.stride() else made.copy_(weight)

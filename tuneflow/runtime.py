@@ -178,8 +178,8 @@ class Threads:
     """Within the block torch uses `count` threads, or as many as it does where that is None.
 
     Where that is one, denormal numbers (in float32 those below 1.2e-38) count as 0 in it, Python's and NumPy's among
-    them: weights that die out would make a product of matrices a hundred times slower. Where there are more threads,
-    nothing is changed about it, since torch reaches only the one that calls, and not its helpers.
+    them: on some processors, weights that die out make a product of matrices a hundred times slower. Where there are
+    more threads nothing is changed about it, since torch reaches only the one that calls, and not its helpers.
     """
 
     __slots__ = ("_before", "_count", "_flushed")

@@ -9,7 +9,8 @@ from torch import nn
 
 import tuneflow as tn
 from tests.untouched import generators_untouched
-from tuneflow.train.race import FACTOR, Race, _lowest, _next, race
+from tuneflow.train.race import Race, _lowest, _next, affordable, race
+from tuneflow.train.shortened import shortened
 
 
 def mlp(width=32, activation=nn.Tanh):
@@ -217,30 +218,101 @@ def test_an_optimizer_far_from_its_rate_keeps_the_budget_and_finds_it(digits):
     assert 0.01 < found.rate < 3.0
 
 
+def even(losses):
+    """Standard errors too small for any two of these lanes to be alike."""
+    return dict.fromkeys(losses, 1e-6)
+
+
 def test_the_next_lane_is_a_neighbour_that_the_best_one_lacks():
-    assert _next({0: 1.0}, 4) == 1
-    assert _next({0: 1.0, 1: 2.0}, 4) == -1
-    assert _next({0: 1.0, 1: 0.5}, 4) == 2
-    assert _next({-1: 2.0, 0: 1.0, 1: 1.5}, 4) is None
-    assert _next({0: math.inf}, 4) == -1
-    assert _next({3: 1.0, 4: 0.5}, 4) is None
-    assert _next({-1: math.inf, 0: math.inf}, 1) is None
+    def wanted(losses, reach, start=3.0):
+        return _next(losses, even(losses), reach, start)
+
+    assert wanted({0: 1.0}, 4) == 1
+    assert wanted({0: 1.0, 1: 2.0}, 4) == -1
+    assert wanted({0: 1.0, 1: 0.5}, 4) == 2
+    assert wanted({-1: 2.0, 0: 1.0, 1: 1.5}, 4) is None
+    assert wanted({0: math.inf}, 4) == -1
+    assert wanted({3: 1.0, 4: 0.5}, 4) is None
+    assert wanted({-1: math.inf, 0: math.inf}, 1) is None
+
+
+def test_beneath_a_cliff_one_more_lane_stands_in_between():
+    def wanted(losses):
+        return _next(losses, even(losses), 4, 3.0)
+
+    assert wanted({-1: 2.0, 0: 1.0, 1: math.inf}) == 0.5
+    assert wanted({-1: 2.0, 0: 1.0, 1: 3.5}) == 0.5
+    assert wanted({-1: 2.0, 0: 1.0, 0.5: 0.9, 1: math.inf}) is None
+    assert wanted({-1: 2.0, 0: 1.0, 0.5: 1.1, 1: math.inf}) is None
+
+
+def test_where_lanes_are_alike_but_for_an_error_the_lowest_of_them_leads():
+    losses, errors = {0: 1.05, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}
+    assert _next(losses, errors, 4, 3.0) == -1
+    losses, errors = {-1: 1.2, **losses}, {-1: 0.1, **errors}
+    assert _next(losses, errors, 4, 3.0) is None
+    # one error above the best: a third of the way from 0, half an error above it, to -1, two errors above it
+    assert _lowest(losses, errors) == pytest.approx(-1 / 3)
+    assert _lowest({0: 1.05, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}) == 0
+    assert Race((1.0, 2.0, 3.0), (1.05, 1.0, 2.0), 1.0, 20, 60, (0.1, 0.0, 0.1)).edge
+    assert not Race((1.0, 2.0, 3.0), (1.2, 1.0, 2.0), 2.0, 20, 60, (0.1, 0.0, 0.1)).edge
 
 
 def test_the_parabola_through_three_lanes_finds_its_lowest_point():
-    rates = (1 / FACTOR, 1.0, FACTOR)
-    assert _lowest(rates, (1.0, 0.0, 1.0)) == 1.0
-    bowl = tuple((math.log(rate, FACTOR) - 0.3) ** 2 for rate in rates)
-    assert _lowest(rates, bowl) == pytest.approx(FACTOR**0.3)
-    assert _lowest(rates, (0.0, 1.0, 2.0)) == 1 / FACTOR
-    assert _lowest(rates, (1.0, 0.5, math.inf)) == 1.0
+    def lowest(losses):
+        return _lowest(losses, even(losses))
+
+    assert lowest({-1: 1.0, 0: 0.0, 1: 1.0}) == 0
+    assert lowest({place: (place - 0.3) ** 2 for place in (-1, 0, 1)}) == pytest.approx(0.3)
+    assert lowest({place: (place - 0.3) ** 2 for place in (-1, 0, 0.5, 1)}) == pytest.approx(0.3)
+    assert lowest({-1: 0.0, 0: 1.0, 1: 2.0}) == -1
+    assert lowest({-1: 1.0, 0: 0.5, 1: math.inf}) == 0
+    assert lowest({0: math.inf, 1: math.inf}) == 0
 
 
 def test_lanes_differ_by_their_rate_only(digits):
-    """A race with one lane that is the run itself ends where the run does."""
-    trainer = trainer_of(digits, epochs=1)
-    job = tn.Job(tn.Model(mlp), {"optimizer": {"lr": 0.05}}, tn.Runtime("cpu", threads=1))
-    (report,) = (report for _, report in trainer.advance(job, trainer.init(job), 1))
-    found = race(trainer.configured(job.config), job, 0.05, 20, lanes=1)
-    assert isinstance(found, Race)
-    assert found.losses == (pytest.approx(report.metrics["loss"], rel=1e-6),)
+    """A race with one lane that is the run itself, judged at its end, ends where the run does."""
+    valid = digits[1][:352]  # 16 parts of 22
+    for schedule in (tn.rates.Constant(), tn.rates.Warmup(0.7), tn.rates.OneCycle()):
+        trainer = trainer_of((digits[0], valid), epochs=1, schedule=schedule)
+        job = tn.Job(tn.Model(mlp), {"optimizer": {"lr": 0.05, "momentum": 0.9}}, tn.Runtime("cpu", threads=1))
+        (report,) = (report for _, report in trainer.advance(job, trainer.init(job), 1))
+        found = race(trainer.configured(job.config), job, 0.05, 20, lanes=1, looks=(1.0,))
+        assert isinstance(found, Race)
+        assert found.losses == (pytest.approx(report.metrics["loss"], rel=1e-6),)
+
+
+def test_looks_change_nothing_but_the_judgement(digits):
+    """Dropout and running means go on as if nobody had looked."""
+    trainer = trainer_of(digits)
+    job = tn.Job(tn.Model(normed), {"optimizer": {"lr": 0.05}}, tn.Runtime("cpu", threads=1))
+    once, twice = (race(trainer, job, 0.05, 20, lanes=1, looks=looks) for looks in ((1.0,), (0.5, 1.0)))
+    first = race(trainer, job, 0.05, 10, lanes=1, looks=(1.0,))
+    assert 2 * twice.losses[0] == pytest.approx(once.losses[0] + first.losses[0], rel=0.05)
+
+
+def test_a_lane_costs_what_was_planned(digits):
+    for batch_size in (4, 32, 256):
+        trainer = trainer_of(digits, batch_size=batch_size)
+        job = tn.Job(tn.Model(mlp), {"optimizer": {"lr": 0.01}}, tn.Runtime("cpu", threads=1))
+        steps = affordable(trainer, len(digits[1]), 60.0)
+        assert 48 <= steps < 60
+        assert 57 <= race(trainer, job, 0.01, steps, lanes=1).gradients <= 60
+
+
+def test_a_shortened_warm_up_keeps_its_pace_up_to_half_the_steps():
+    schedule = tn.rates.Warmup(0.1, tn.rates.Cosine())
+
+    def factors(whole, steps):
+        short = shortened(schedule, whole)
+        return [short.factor(step, steps) for step in range(steps)]
+
+    whole = [schedule.factor(step, 400) for step in range(400)]
+    assert factors(400, 400) == whole
+    assert factors(400, 100)[:41] == whole[:41]
+    assert factors(400, 100)[40] == 1
+    assert factors(400, 20)[10] == 1  # half of them
+    assert all(0 < late < 0.02 for late in (factors(400, 100)[-1], factors(400, 200)[-1]))
+    for steps in (20, 100):
+        falling = factors(400, steps)[min(40, steps // 2) :]
+        assert falling == sorted(falling, reverse=True)

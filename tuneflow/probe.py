@@ -21,7 +21,7 @@ from tuneflow.model import Model
 from tuneflow.runtime import Runtime
 from tuneflow.train.check import check_known_sections, check_sections
 from tuneflow.train.job import Job
-from tuneflow.train.race import Race, race, range_test
+from tuneflow.train.race import Race, affordable, race, range_test
 from tuneflow.train.run import Run
 from tuneflow.train.trainer import Trainer
 
@@ -95,7 +95,7 @@ class Probe:
         """The probe that `to_json` described."""
         made: dict[str, Any] = {f.name: data[f.name] for f in fields(cls)} | {"notes": tuple(data["notes"])}
         if (lanes := data["race"]) is not None:
-            made["race"] = Race(**{**lanes, "rates": tuple(lanes["rates"]), "losses": tuple(lanes["losses"])})
+            made["race"] = Race(**{**lanes, **{name: tuple(lanes[name]) for name in ("rates", "losses", "errors")}})
         if (state := data["health"]) is not None:
             weights = tuple(Weights(**one) for one in state["weights"])
             units = tuple(Units(**one) for one in state["units"])
@@ -315,14 +315,14 @@ class _Measuring:
     def _race(self, centre: float, share: float, deadline: float) -> Race | None:
         budget = share * self.steps if self.steps >= SHORT else LEAST
         left = budget - self.gradients
-        steps = min(int(left / LANES), self.steps)
+        steps = min(affordable(self.trainer, len(self.run.valid), left / LANES), self.steps)
         if steps < FEW or time.perf_counter() > deadline:
             self.notes.append(f"no race: {max(0, left):.0f} of {budget:.0f} gradients were left for it.")
             return None
         found = race(self.trainer, self.job, centre, steps, deadline=deadline, budget=left)
         self.gradients += found.gradients
         best = min(found.losses)
-        if math.isfinite(best) and best in (found.losses[0], found.losses[-1]):
+        if math.isfinite(best) and found.edge:
             self.unsure = True
             self.notes.append("the best lane of the race stands at its edge; the best rate may lie beyond.")
         if best > LEARNT * self.naive:

@@ -249,13 +249,13 @@ def test_beneath_a_cliff_one_more_lane_stands_in_between():
 def test_where_lanes_are_alike_but_for_an_error_the_lowest_of_them_leads():
     losses, errors = {0: 1.05, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}
     assert _next(losses, errors, 4, 3.0) == -1
-    losses, errors = {-1: 1.3, **losses}, {-1: 0.1, **errors}
+    losses, errors = {-1: 1.35, **losses}, {-1: 0.1, **errors}
     assert _next(losses, errors, 4, 3.0) is None
-    # one error above the best: a fifth of the way from 0, half an error above it, to -1, three errors above it
-    assert _lowest(losses, errors) == pytest.approx(-0.2)
+    # one error above the best: a sixth of the way from 0, half an error above it, to -1, 3.5 above it
+    assert _lowest(losses, errors) == pytest.approx(-1 / 6)
     assert _lowest({0: 1.05, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}) == 0
-    assert _next({0: 1.15, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}, 4, 3.0) == -1  # not clearly worse
-    assert _next({0: 1.25, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}, 4, 3.0) is None
+    assert _next({0: 1.25, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}, 4, 3.0) == -1  # not clearly worse
+    assert _next({0: 1.35, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}, 4, 3.0) is None
     assert Race((1.0, 2.0, 3.0), (1.05, 1.0, 2.0), 1.0, 20, 60, (0.1, 0.0, 0.1)).edge
     assert not Race((1.0, 2.0, 3.0), (1.2, 1.0, 2.0), 2.0, 20, 60, (0.1, 0.0, 0.1)).edge
 

@@ -1,168 +1,35 @@
-"""Fused training: a lane is the same training alone; what would not be is refused, with the line."""
+"""Fused training: a lane is the same training alone."""
 
 import copy
-import inspect
 import math
-import random
 from functools import partial
+from itertools import repeat
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
-from torch.optim import SGD, Adam, AdamW
+from torch.optim import SGD, Adam
 
+import tuneflow as tn
+from tests.fused_nets import (
+    NETS,
+    OPTIMIZERS,
+    TOLERANCE,
+    assert_equal,
+    assert_same_training,
+    batches,
+    compare,
+    lanes_of,
+    loss_of,
+    made,
+    optimizers_of,
+    tensors,
+    train_alone,
+)
 from tests.untouched import generators_untouched
-from tuneflow.fused.engine import Lanes, fill
-from tuneflow.fused.look import Whole
+from tuneflow.fused.engine import Lanes
+from tuneflow.fused.programs import Programs
 from tuneflow.fused.refused import Refused
-
-ROWS = 12
-
-
-class Recurrent(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.gru, self.head = nn.GRU(8, 12, batch_first=True), nn.Linear(12, 10)
-
-    def forward(self, x):
-        return self.head(self.gru(x.view(-1, 8, 8))[0][:, -1])
-
-
-class Tied(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.second, self.head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
-        self.second.weight = self.first.weight
-
-    def forward(self, x):
-        return self.head(self.second(self.first(x).tanh()).tanh())
-
-
-class Transformer(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.inner, self.head = nn.Linear(8, 16), nn.Linear(16, 10)
-        self.qkv, self.norm = nn.Linear(16, 48), nn.LayerNorm(16)
-
-    def forward(self, x):
-        x = self.inner(x.view(-1, 8, 8))
-        q, k, v = self.qkv(self.norm(x)).chunk(3, -1)
-        return self.head((x + (q @ k.transpose(1, 2) / 4).softmax(-1) @ v).mean(1))
-
-
-class Frozen(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body, self.head, self.unused = nn.Linear(64, 16), nn.Linear(16, 10), nn.Linear(3, 3)
-        self.body.weight.requires_grad_(False)
-
-    def forward(self, x):
-        return self.head(F.gelu(self.body(x)))
-
-
-NETS = {
-    "mlp": lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16), nn.Tanh(), nn.Linear(16, 10)),
-    "cnn": lambda: nn.Sequential(
-        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
-    ),
-    "layernorm": lambda: nn.Sequential(nn.Linear(64, 16), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 10)),
-    "batchnorm": lambda: nn.Sequential(nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10)),
-    "batchnorm2d": lambda: nn.Sequential(
-        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)
-    ),
-    "gru": Recurrent,
-    "tied": Tied,
-    "attention": Transformer,
-    "unrolled": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(64, 10)),  # vmap has no rule for it
-    "frozen": Frozen,
-}  # fmt: skip
-OPTIMIZERS = {
-    "sgd": [partial(SGD, lr=0.1), partial(SGD, lr=0.03, weight_decay=0.01), partial(SGD, lr=0.2)],
-    "momentum": [partial(SGD, lr=0.05 / n, momentum=1 - 0.1 * n, weight_decay=0.001 * n) for n in (1, 2, 5)],
-    "mixed": [
-        partial(SGD, lr=0.05, momentum=0.9, nesterov=True),
-        partial(SGD, lr=0.1, momentum=0.8, dampening=0.5, weight_decay=0.01),
-        partial(SGD, lr=0.001, maximize=True),
-    ],
-    "adam": [
-        partial(Adam, lr=0.001 * n, betas=(0.8 + 0.04 * n, 0.99), eps=10.0**-n, weight_decay=0.01 * n)
-        for n in (2, 3, 4)
-    ],
-    "adamw": [
-        partial(AdamW, lr=0.003 * n, betas=(0.9, 0.999 - 0.01 * n), eps=1e-4, weight_decay=0.1 * n) for n in (0.5, 1, 2)
-    ],
-}
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
-
-
-def loss_of(module, batch):
-    return F.cross_entropy(module(batch[0]), batch[1])
-
-
-def made(net, lanes, dtype=torch.float64):
-    torch.manual_seed(0)
-    return [net().to(dtype) for _ in range(lanes)]
-
-
-def batches(lanes, steps, dtype=torch.float64, rows=ROWS, seed=1):
-    """Batches of stacked lanes, each with rows of its own; the last one is short."""
-    draw = torch.Generator().manual_seed(seed)
-    sizes = [rows] * (steps - 1) + [rows - 5]
-    return [
-        (torch.randn(lanes, n, 64, generator=draw, dtype=dtype), torch.randint(10, (lanes, n), generator=draw))
-        for n in sizes
-    ]
-
-
-def train_alone(module, optimizer, lane, steps, clip=None, loss_of=loss_of):
-    """The plain loop, on one lane's rows."""
-    losses = []
-    for inputs, targets in steps:
-        loss = loss_of(module, (inputs[lane], targets[lane]))
-        optimizer.zero_grad()
-        loss.backward()
-        if clip is not None:
-            nn.utils.clip_grad_norm_(module.parameters(), clip)
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
-
-
-def tensors(module):
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
-def distance(a, b):
-    """The norm of the difference of two modules' floating-point tensors."""
-    pairs = [(x, tensors(b)[name]) for name, x in tensors(a).items() if x.is_floating_point()]
-    return math.sqrt(sum(float((x.detach() - y.detach()).double().square().sum()) for x, y in pairs))
-
-
-def assert_same_training(fused, alone, start, tolerance):
-    moved = distance(alone, start)
-    assert moved > 0
-    assert distance(fused, alone) <= tolerance * moved
-    whole = [(name, x) for name, x in tensors(alone).items() if not x.is_floating_point()]
-    assert all(torch.equal(x, tensors(fused)[name]) for name, x in whole)
-
-
-def compare(net, optimizers, dtype=torch.float64, kind="stacked", clips=(None, None, None), steps=24):
-    """Train fused and alone; assert that each lane ends at the same place with the same losses."""
-    start = made(net, len(optimizers), dtype)
-    fused, alone = copy.deepcopy(start), copy.deepcopy(start)
-    mine = [make(module.parameters()) for make, module in zip(optimizers, fused)]
-    theirs = [make(module.parameters()) for make, module in zip(optimizers, alone)]
-    lanes = Lanes(fused, loss_of, mine, kind=kind, clips=clips)
-    steps = batches(len(optimizers), steps, dtype)
-    losses = [lanes.step(batch) for batch in steps]
-    for lane in range(len(optimizers)):
-        expected = train_alone(alone[lane], theirs[lane], lane, steps, clips[lane])
-        lanes.unload(lane)
-        assert [row[lane] for row in losses] == pytest.approx(expected, rel=TOLERANCE[dtype] * 10)
-        assert_same_training(fused[lane], alone[lane], start[lane], TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -170,7 +37,7 @@ def test_a_lane_is_the_same_training_alone(net):
     compare(NETS[net], OPTIMIZERS["momentum"])
 
 
-@pytest.mark.parametrize("net", ["mlp", "cnn", "layernorm", "gru", "batchnorm"])
+@pytest.mark.parametrize("net", ["mlp", "cnn", "layernorm", "gru", "batchnorm", "wide"])
 def test_a_lane_is_the_same_training_alone_in_single_precision(net):
     compare(NETS[net], OPTIMIZERS["momentum"], torch.float32)
 
@@ -181,22 +48,34 @@ def test_every_optimizer_has_settings_of_each_lanes_own(optimizer, dtype):
     compare(NETS["mlp"], OPTIMIZERS[optimizer], dtype)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_large_parameters_move_the_same(optimizer):
+    compare(NETS["wide"], OPTIMIZERS[optimizer])
+
+
 @pytest.mark.parametrize("kind", ["single", "eager"])
 @pytest.mark.parametrize("net", ["mlp", "batchnorm2d", "gru", "tied", "frozen"])
 def test_the_other_programs_train_the_same(net, kind):
     compare(NETS[net], OPTIMIZERS["adam"], kind=kind)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_lanes_that_move_one_by_one_have_settings_of_their_own(optimizer):
+    compare(NETS["mlp"], OPTIMIZERS[optimizer], kind="single", clips=(0.5, None, 2.0))
+
+
+@pytest.mark.parametrize("net", ["mlp", "wide"])
 @pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
-def test_clipping_is_of_each_lane(optimizer):
-    compare(NETS["mlp"], OPTIMIZERS[optimizer], clips=(0.1, None, 1.0))
+def test_clipping_is_of_each_lane(net, optimizer):
+    compare(NETS[net], OPTIMIZERS[optimizer], clips=(0.1, None, 1.0))
 
 
+@pytest.mark.parametrize("kind", ["stacked", "single"])
 @pytest.mark.parametrize("optimizer", ["mixed", "momentum", "adam"])
-def test_a_lane_that_is_not_finite_stops_and_disturbs_no_other(optimizer):
+def test_a_lane_that_is_not_finite_stops_and_disturbs_no_other(optimizer, kind):
     def losses_and_modules(spoil):
         modules = made(NETS["batchnorm"], 3)
-        lanes = Lanes(modules, loss_of, [o(m.parameters()) for o, m in zip(OPTIMIZERS[optimizer], modules)])
+        lanes = lanes_of(modules, OPTIMIZERS[optimizer], kind=kind)
         steps = batches(3, 10)
         if spoil:
             steps[4][0][1, 3] = math.nan
@@ -207,11 +86,11 @@ def test_a_lane_that_is_not_finite_stops_and_disturbs_no_other(optimizer):
 
     (_, expected, whole), (lanes, losses, spoilt) = losses_and_modules(False), losses_and_modules(True)
     assert lanes.live == [True, False, True]
-    assert math.isnan(losses[4][1])
+    assert [math.isnan(row[1]) for row in losses] == [False] * 4 + [True] * 6
     for lane in (0, 2):
         assert [row[lane] for row in losses] == [row[lane] for row in expected]
-        assert distance(spoilt[lane], whole[lane]) == 0.0
-    _, _, short = None, None, made(NETS["batchnorm"], 3)
+        assert_equal(spoilt[lane], whole[lane])
+    short = made(NETS["batchnorm"], 3)
     train_alone(short[1], OPTIMIZERS[optimizer][1](short[1].parameters()), 1, batches(3, 10)[:4])
     assert_same_training(spoilt[1], short[1], made(NETS["batchnorm"], 3)[1], 1e-12)
 
@@ -219,7 +98,7 @@ def test_a_lane_that_is_not_finite_stops_and_disturbs_no_other(optimizer):
 @pytest.mark.parametrize("optimizer", ["mixed", "momentum", "adam"])
 def test_a_lane_that_is_stopped_stays_as_it_is(optimizer):
     modules = made(NETS["batchnorm"], 3)
-    lanes = Lanes(modules, loss_of, [o(m.parameters()) for o, m in zip(OPTIMIZERS[optimizer], modules)])
+    lanes = lanes_of(modules, OPTIMIZERS[optimizer])
     steps = batches(3, 8)
     for batch in steps[:3]:
         lanes.step(batch)
@@ -230,7 +109,7 @@ def test_a_lane_that_is_stopped_stays_as_it_is(optimizer):
     for batch in steps[3:]:
         lanes.step(batch)
     lanes.unload(0)
-    assert distance(modules[0], before) == 0.0
+    assert_equal(modules[0], before)
     after = lanes._optimizers[0].state_dict()
     torch.testing.assert_close(after["state"], state["state"], rtol=0, atol=0)
 
@@ -239,7 +118,7 @@ def test_a_lane_that_is_stopped_stays_as_it_is(optimizer):
 def test_dropping_lanes_changes_nothing_for_those_kept(optimizer):
     start = made(NETS["mlp"], 3)
     fused, alone = copy.deepcopy(start), copy.deepcopy(start)
-    lanes = Lanes(fused, loss_of, [o(m.parameters()) for o, m in zip(OPTIMIZERS[optimizer], fused)], clips=[1, 2, 3])
+    lanes = lanes_of(fused, OPTIMIZERS[optimizer], clips=[1, 2, 3])
     steps = batches(3, 20)
     for batch in steps[:7]:
         lanes.step(batch)
@@ -259,7 +138,7 @@ def test_a_lane_can_be_given_to_another_trial_half_way_trained(optimizer):
     guest, alone = (copy.deepcopy(modules[2]) for _ in range(2))
     guests, theirs = make(guest.parameters()), make(alone.parameters())
     train_alone(guest, guests, 1, steps[:6], clip=0.5)
-    lanes = Lanes(modules, loss_of, [o(m.parameters()) for o, m in zip(OPTIMIZERS[optimizer], modules)])
+    lanes = lanes_of(modules, OPTIMIZERS[optimizer])
     for batch in steps[:3]:
         lanes.step(batch)
     lanes.stop(1)
@@ -272,10 +151,122 @@ def test_a_lane_can_be_given_to_another_trial_half_way_trained(optimizer):
     assert_same_training(guest, alone, start, 1e-12)
 
 
+@pytest.mark.parametrize("kind", ["stacked", "single", "eager"])
+@pytest.mark.parametrize("optimizer", ["mixed", "momentum", "adamw"])
+@pytest.mark.parametrize("net", ["batchnorm", "wide"])
+def test_lanes_move_in_the_steps_that_they_are_asked_to(net, optimizer, kind):
+    """Each lane sits out every third step; alone, it does not have that step."""
+    start = made(NETS[net], 3)
+    fused, alone = copy.deepcopy(start), copy.deepcopy(start)
+    lanes, steps = lanes_of(fused, OPTIMIZERS[optimizer], kind=kind), batches(3, 13)
+    for number, batch in enumerate(steps):
+        only = [number % 3 != lane for lane in range(3)]
+        losses = lanes.step(batch, only)
+        assert [math.isfinite(loss) for loss in losses] == only
+    assert lanes.live == [True] * 3
+    for lane in range(3):
+        own = [batch for number, batch in enumerate(steps) if number % 3 != lane]
+        train_alone(alone[lane], OPTIMIZERS[optimizer][lane](alone[lane].parameters()), lane, own)
+        lanes.unload(lane)
+        assert_same_training(fused[lane], alone[lane], start[lane], 1e-12)
+
+
+def test_a_step_of_no_lane_changes_nothing():
+    modules = made(NETS["batchnorm"], 2)
+    start, lanes = copy.deepcopy(modules), lanes_of(modules)
+    losses = lanes.step(batches(2, 1)[0], [False, False])
+    lanes.unload(1)
+    assert all(map(math.isnan, losses))
+    assert lanes.live == [True, True]
+    assert_equal(modules[1], start[1])
+
+
+@pytest.mark.parametrize("kind", ["stacked", "single"])
+def test_lanes_that_share_programs_do_not_disturb_each_other(kind):
+    """Two sets of lanes, stepped in turn, end where each ends by itself; there is one trace for each shape."""
+    programs, steps, ends = Programs(), batches(3, 12), {}
+    for together in (True, False):
+        sets = [made(NETS["wide"], 3), [copy.deepcopy(net) for net in reversed(made(NETS["wide"], 3))]]
+        makers = [OPTIMIZERS["momentum"], OPTIMIZERS["mixed"]]
+        shared = programs if together else None
+        lanes = [lanes_of(own, make, kind=kind, programs=shared) for own, make in zip(sets, makers)]
+        turns = [(n, step) for step in steps for n in (0, 1)] if together else [(n, s) for n in (0, 1) for s in steps]
+        for n, step in turns:
+            lanes[n].step(step)
+        for part in lanes:
+            part.unload(1)
+        ends[together] = [own[1] for own in sets]
+    assert len(programs) == 2
+    for one, other in zip(ends[True], ends[False]):
+        assert_equal(one, other)
+
+
+def test_shapes_lanes_and_kinds_have_programs_of_their_own_and_kept_lanes_share_them():
+    programs, steps = Programs(), batches(3, 2)
+    lanes = lanes_of(made(NETS["mlp"], 3), programs=programs)
+    for step in steps + steps:
+        lanes.step(step)
+    assert len(programs) == 2
+    fewer = lanes.keep([0, 2])
+    fewer.step((steps[0][0][:2], steps[0][1][:2]))
+    assert len(programs) == 3
+    lanes.keep([1, 0]).step((steps[0][0][:2], steps[0][1][:2]))
+    lanes_of(made(NETS["mlp"], 3), programs=programs).step(steps[0])
+    assert len(programs) == 3
+    lanes_of(made(NETS["mlp"], 3), programs=programs, kind="single").step(steps[0])
+    lanes_of(made(NETS["mlp"], 2), programs=programs, kind="single").step((steps[0][0][:2], steps[0][1][:2]))
+    assert len(programs) == 4
+    lanes_of(made(NETS["layernorm"], 3), programs=programs).step(steps[0])
+    assert len(programs) == 5
+
+
+def test_a_guest_needs_no_new_program():
+    programs, steps = Programs(), batches(3, 4)
+    lanes = lanes_of(made(NETS["mlp"], 3), OPTIMIZERS["adam"], programs=programs)
+    for step in steps:
+        lanes.step(step)
+    guest = made(NETS["mlp"], 1)[0]
+    lanes.put(1, guest, Adam(guest.parameters(), lr=0.01))
+    lanes.step(steps[0])
+    lanes.unload(1)
+    assert len(programs) == 2
+    alone = made(NETS["mlp"], 1)[0]
+    optimizer = Adam(alone.parameters(), lr=0.01)
+    train_alone(alone, optimizer, 1, steps[:1])  # its first step: the bias is corrected as of the first
+    assert_same_training(guest, alone, made(NETS["mlp"], 1)[0], 1e-12)
+    counts = [float(lanes._optimizers[1].state[p]["step"]) for p in guest.parameters()]
+    assert counts == [1.0] * len(counts)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam", "adam in groups"])
+def test_a_schedule_that_moves_momentum_too_is_taken_over_at_every_step(optimizer):
+    start = made(NETS["mlp"], 3)
+    fused, alone = copy.deepcopy(start), copy.deepcopy(start)
+    mine, theirs = (optimizers_of(modules, OPTIMIZERS[optimizer]) for modules in (fused, alone))
+
+    def schedules(optimizers):
+        made = [[dict(group) for group in o.param_groups] for o in optimizers]
+        return [tn.rates.OneCycle().attach(o, groups, 10, 1) for o, groups in zip(optimizers, made)]
+
+    ours, rates = schedules(mine), schedules(theirs)
+    lanes, steps = Lanes(fused, loss_of, mine), batches(3, 10)
+    for number, batch in enumerate(steps):
+        for rate in ours:
+            rate.before(number)
+        lanes.settle()
+        lanes.step(batch)
+    for lane in range(3):
+        for number, batch in enumerate(steps):
+            rates[lane].before(number)
+            train_alone(alone[lane], theirs[lane], lane, [batch])
+        lanes.unload(lane)
+        assert_same_training(fused[lane], alone[lane], start[lane], 1e-12)
+
+
 def test_a_new_rate_takes_effect_and_unloaded_optimizers_go_on_alone():
     start = made(NETS["mlp"], 3)
     fused, alone = copy.deepcopy(start), copy.deepcopy(start)
-    mine, theirs = ([o(m.parameters()) for o, m in zip(OPTIMIZERS["adam"], ms)] for ms in (fused, alone))
+    mine, theirs = (optimizers_of(modules, OPTIMIZERS["adam"]) for modules in (fused, alone))
     steps = batches(3, 18)
     lanes = Lanes(fused, loss_of, mine)
     for batch in steps[:6]:
@@ -292,162 +283,13 @@ def test_a_new_rate_takes_effect_and_unloaded_optimizers_go_on_alone():
     assert_same_training(fused[1], alone[1], start[1], 1e-12)
 
 
-def dropping():
-    return nn.Sequential(
-        nn.Linear(64, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 16), nn.Dropout(0.5), nn.Linear(16, 10)
-    )
-
-
-def test_dropout_masks_depend_on_seed_step_and_layer_and_not_on_the_number_of_lanes():
-    def ends(count, seeds):
-        modules = made(dropping, 4)[:count]
-        lanes = Lanes(modules, loss_of, [SGD(m.parameters(), lr=0.1) for m in modules], seeds=seeds[:count])
-        for inputs, targets in batches(4, 6):
-            lanes.step((inputs[:count], targets[:count]))
-        lanes.unload(0)
-        return modules[0]
-
-    start, alone = made(dropping, 1)[0], ends(1, [7])
-    assert_same_training(ends(4, [7, 8, 9, 10]), alone, start, 1e-12)
-    assert_same_training(ends(2, [7, 7]), alone, start, 1e-12)
-    assert distance(ends(1, [8]), alone) > 1e-3 * distance(alone, start)
-
-
-def test_dropout_is_the_plain_loop_with_the_same_masks():
-    start = made(dropping, 1)[0]
-    fused, alone = copy.deepcopy(start), copy.deepcopy(start)
-    lanes = Lanes([fused], loss_of, [SGD(fused.parameters(), lr=0.1)], seeds=[3])
-    optimizer = SGD(alone.parameters(), lr=0.1)
-    for step, (inputs, targets) in enumerate(batches(1, 6)):
-        lanes.step((inputs, targets))
-        shape = (inputs.shape[1], 16)
-        masks = [fill(inputs.new_empty(shape), p, 3, step, layer) for layer, p in enumerate([0.3, 0.5])]
-        optimizer.zero_grad()
-        Whole(alone, loss_of)((inputs[0], targets[0]), masks).backward()
-        optimizer.step()
-    lanes.unload(0)
-    assert_same_training(fused, alone, start, 1e-12)
-    assert abs(float((fill(torch.empty(100_000), 0.3, 0, 0, 0) == 0).double().mean()) - 0.3) < 0.006  # 4 sigma
-
-
-def branching(self, x):
-    y = self.linear(x)
-    if y.sum() > 0:  # HERE
-        y = -y
-    return y
-
-
-def taking(self, x):
-    y = self.linear(x)
-    return y * y.detach().abs().max().item()  # HERE
-
-
-def masking(self, x):
-    y = self.linear(x)
-    return y + y[y > 0].mean()  # HERE
-
-
-def counting(self, x):
-    self.calls = getattr(self, "calls", 0) + 1
-    return self.linear(x) * self.calls
-
-
-def assigning(self, x):
-    self.seen = self.seen + 1
-    return self.linear(x) * self.seen
-
-
-def noisy(self, x):
-    return self.linear(x) + torch.randn(10)
-
-
-def luck(self, x):
-    return self.linear(x) * random.random()
-
-
-def numpy_luck(self, x):
-    return self.linear(x) * np.random.random()  # noqa: NPY002
-
-
-def odd(forward):
-    """A builder of a linear module with this forward."""
-
-    class Odd(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(64, 10)
-            self.register_buffer("seen", torch.ones(()))
-
-        def forward(self, x):
-            return forward(self, x)
-
-    return Odd
-
-
-@pytest.mark.parametrize("kind", ["stacked", "single"])
-@pytest.mark.parametrize(
-    ("forward", "reason"),
-    [
-        (branching, "data-dependent branch in forward at"),
-        (taking, "a number taken out of a tensor in forward at"),
-        (masking, "boolean mask"),
-        (counting, 'changes the attribute "calls"'),
-        (assigning, 'assigns the buffer "seen" anew'),
-        (noisy, "torch's global generator"),
-        (luck, "Python's random"),
-        (numpy_luck, "numpy.random"),
-    ],
-)
-def test_what_a_trace_would_freeze_is_refused_with_the_line(forward, reason, kind):
-    modules = made(odd(forward), 2, torch.float32)
-    lanes = Lanes(modules, loss_of, [SGD(m.parameters(), lr=0.1) for m in modules], kind=kind)
-    with generators_untouched(), pytest.raises(Refused, match=reason) as caught:
-        lanes.step(batches(2, 1, torch.float32)[0])
-    lines, first = inspect.getsourcelines(forward)
-    marked = [first + n for n, line in enumerate(lines) if "# HERE" in line]
-    assert all(f"test_fused.py:{number}" in str(caught.value) for number in marked)
-
-
-def test_a_wrong_gradient_is_refused():
-    class Wrong(torch.autograd.Function):
-        generate_vmap_rule = True
-
-        @staticmethod
-        def forward(x):
-            return x.clone()
-
-        @staticmethod
-        def setup_context(ctx, inputs, output):
-            pass
-
-        @staticmethod
-        def backward(ctx, grad):
-            return grad * (1.0 if Wrong.eager else 1.01)
-
-    Wrong.eager = False
-    modules = made(odd(lambda self, x: Wrong.apply(self.linear(x))), 2)
-    lanes = Lanes(modules, loss_of, [SGD(m.parameters(), lr=0.1) for m in modules])
-    from tuneflow.fused import program
-
-    plain = program.Eager.__call__
-
-    def honest(self, *given):
-        Wrong.eager = True
-        return plain(self, *given)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program.Eager, "__call__", honest)
-        with pytest.raises(Refused, match="gradients differ from autograd's by"):
-            lanes.step(batches(2, 1)[0])
-
-
 @pytest.mark.parametrize("net", ["batchnorm", "gru", "tied"])
 def test_modules_and_generators_are_untouched_by_tracing_and_training(net):
     modules = made(NETS[net], 3)
     before = [{name: (id(t), t.clone()) for name, t in tensors(module).items()} for module in modules]
     facts = [{k: v for k, v in vars(module).items() if not k.startswith("_")} for module in modules]
     with generators_untouched():
-        lanes = Lanes(modules, loss_of, [SGD(m.parameters(), lr=0.1) for m in modules])
+        lanes = lanes_of(modules)
         for batch in batches(3, 3):
             lanes.step(batch)
     for module, was in zip(modules, before):
@@ -458,52 +300,88 @@ def test_modules_and_generators_are_untouched_by_tracing_and_training(net):
 
 def test_tracing_moves_nothing():
     modules = made(NETS["batchnorm"], 2)
-    lanes = Lanes(modules, loss_of, [SGD(m.parameters(), lr=0.0) for m in modules])
+    lanes = lanes_of(modules, repeat(partial(SGD, lr=0.0)))
     lanes.step(batches(2, 2)[0])
     lanes.unload(0)
     assert modules[0][1].num_batches_tracked == 1
 
 
-def test_a_program_is_traced_once_for_each_shape(monkeypatch):
-    from tuneflow.fused import program
-
-    shapes = []
-    plain = program.trace
-    monkeypatch.setattr(program, "trace", lambda f, given: shapes.append(len(given)) or plain(f, given))
-    modules = made(NETS["mlp"], 2)
-    lanes = Lanes(modules, loss_of, [SGD(m.parameters(), lr=0.1) for m in modules])
-    for batch in batches(2, 5) + batches(2, 5):
-        lanes.step(batch)
-    assert len(shapes) == 2
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (lambda module: setattr(module[2], "p", 0.4), '"2.p": 0.4 in lane 1, 0.3 in lane 0'),
-        (lambda module: module.eval(), "training"),
-        (lambda module: module[0].weight.requires_grad_(False), "0.weight"),
-        (lambda module: module.__setitem__(1, nn.Tanh()), "class of 1"),
-    ],
-)
-def test_lanes_that_are_not_alike_are_refused(change, reason):
-    modules = made(dropping, 2)
-    change(modules[1])
-    with pytest.raises(Refused, match=reason):
-        Lanes(modules, loss_of, [SGD(m.parameters(), lr=0.1) for m in modules])
+def test_what_was_unloaded_is_no_view_of_the_lanes():
+    modules, steps = made(NETS["batchnorm"], 2), batches(2, 6)
+    lanes = lanes_of(modules, OPTIMIZERS["adam"])
+    for step in steps[:3]:
+        lanes.step(step)
+    lanes.unload(0)
+    module, state = copy.deepcopy(modules[0]), copy.deepcopy(lanes._optimizers[0].state_dict()["state"])
+    for step in steps[3:]:
+        lanes.step(step)
+    assert_equal(modules[0], module)
+    torch.testing.assert_close(lanes._optimizers[0].state_dict()["state"], state, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (partial(torch.optim.RMSprop, lr=0.1), "RMSprop has no stacked form"),
-        (partial(Adam, lr=0.1, amsgrad=True), "amsgrad"),
-        (partial(Adam, lr=torch.tensor(0.1), capturable=False, foreach=False), "is a tensor"),
-        (lambda ps: SGD([{"params": [p]} for p in ps], lr=0.1), "several parameter groups"),
-    ],
-)
-def test_optimizers_without_a_stacked_form_are_refused(make, reason):
-    modules = made(NETS["mlp"], 2)
-    lanes = Lanes(modules, loss_of, [make(m.parameters()) for m in modules])
-    with pytest.raises(Refused, match=reason):
-        lanes.step(batches(2, 1)[0])
+def frozen_alike(lanes):
+    """Nets whose frozen weights are equal, and decay if they are trained."""
+    nets = made(NETS["frozen"], lanes)
+    for net in nets:
+        net.load_state_dict({"body.weight": nets[0].body.weight}, strict=False)
+    return nets
+
+
+@pytest.mark.parametrize("kind", ["stacked", "single", "eager"])
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
+def test_equal_frozen_parameters_are_held_once_and_stay_as_they_are(optimizer, kind):
+    start = frozen_alike(3)
+    fused, alone = copy.deepcopy(start), copy.deepcopy(start)
+    lanes, steps = lanes_of(fused, OPTIMIZERS[optimizer], kind=kind), batches(3, 8)
+    assert lanes._stack.of["body.weight"].shape == start[0].body.weight.shape
+    for step in steps:
+        lanes.step(step)
+    for lane in range(3):
+        lanes.unload(lane)
+        train_alone(alone[lane], OPTIMIZERS[optimizer][lane](alone[lane].parameters()), lane, steps)
+        assert_same_training(fused[lane], alone[lane], start[lane], 1e-12)
+        assert torch.equal(fused[lane].body.weight, start[0].body.weight)
+    guest, other = frozen_alike(1)[0], made(NETS["frozen"], 2)[1]
+    lanes.put(1, guest, OPTIMIZERS[optimizer][1](guest.parameters()))
+    before = copy.deepcopy(lanes._stack.of)
+    with pytest.raises(Refused, match=r'frozen parameter "body.weight" has other values'):
+        lanes.put(1, other, OPTIMIZERS[optimizer][1](other.parameters()))
+    assert all(torch.equal(lanes._stack.of[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("kind", ["stacked", "single"])
+def test_class_weights_divide_by_each_lanes_own_sum(kind):
+    weight = torch.linspace(0.1, 3.0, 10, dtype=torch.float64)
+
+    def weighted(module, batch):
+        return F.cross_entropy(module(batch[0]), batch[1], weight=weight, ignore_index=3)
+
+    start = made(NETS["mlp"], 3)
+    fused, alone = copy.deepcopy(start), copy.deepcopy(start)
+    lanes, steps = lanes_of(fused, loss_of=weighted, kind=kind), batches(3, 8)
+    for step in steps:
+        lanes.step(step)
+    for lane, optimizer in enumerate(optimizers_of(alone, repeat(partial(SGD, lr=0.1), 3))):
+        lanes.unload(lane)
+        train_alone(alone[lane], optimizer, lane, steps, loss_of=weighted)
+        assert_same_training(fused[lane], alone[lane], start[lane], 1e-12)
+
+
+def test_numbers_of_each_lanes_own_may_come_with_the_batch():
+    def scaled(module, batch):
+        (inputs, targets), scale = batch
+        assert scale.shape == ()
+        return scale * F.cross_entropy(module(inputs), targets)
+
+    for kind in ("stacked", "single", "eager"):
+        start = made(NETS["mlp"], 3)
+        fused, alone = copy.deepcopy(start), copy.deepcopy(start)
+        lanes, steps = lanes_of(fused, loss_of=scaled, kind=kind), batches(3, 6)
+        scales = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+        for step in steps:
+            lanes.step((step, scales))
+        for lane, scale in enumerate(scales):
+            lanes.unload(lane)
+            optimizer = SGD(alone[lane].parameters(), lr=0.1 * float(scale))
+            train_alone(alone[lane], optimizer, lane, steps)
+            assert_same_training(fused[lane], alone[lane], start[lane], 1e-12)

@@ -1,8 +1,8 @@
 """Lanes: K trials of one structure that take their optimizer steps together."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,31 +10,42 @@ from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
 from tuneflow.data import Batch
-from tuneflow.fused.look import Dropout, LossOf, attributes_of, look
-from tuneflow.fused.optimizers import clip, restore, stacked
-from tuneflow.fused.program import Program, Step, program
+from tuneflow.fused.dropout import rates_of
+from tuneflow.fused.facts import check_alike, facts_of
+from tuneflow.fused.gradient import Before, Gradient, Product, clip
+from tuneflow.fused.look import LossOf, Seen, look, skeleton_of
+from tuneflow.fused.masks import Masks
+from tuneflow.fused.optimizers import Optimizers
+from tuneflow.fused.outputs import Outputs
+from tuneflow.fused.program import KINDS, Part, Program, Step
+from tuneflow.fused.programs import Programs
 from tuneflow.fused.refused import Refused
-from tuneflow.seeds import torch_stream
-
-KINDS = ("stacked", "single", "eager")
+from tuneflow.fused.stack import Given, Stack
+from tuneflow.fused.verify import verify
 
 
 class Lanes:
     """Trials of one structure, stacked along a first axis of length K, each with weights and settings of its own.
 
     A step of all lanes is what a step of each alone is, but for rounding: every lane has its own rows, its own
-    optimizer settings and counter, its own clipping. A lane that is stopped, or whose loss is not finite, no longer
-    moves and disturbs no other. The modules and optimizers are read when lanes are made and written by `unload`.
+    optimizer settings and counter, its own clipping, its own draws. A lane that is stopped, or whose loss is not
+    finite, no longer moves and disturbs no other. The modules and optimizers are read when lanes are made and written
+    by `unload`; what a method refuses changes nothing.
 
     Args:
-        modules: one for each lane, alike in all but their tensors' values; in the mode they are trained in.
+        modules: one for each lane, alike in all but their tensors' values and the probability of their dropout layers;
+            in the mode they are trained in. Frozen parameters that are equal in all are held once.
         loss_of: (module, batch) -> scalar.
         optimizers: each one of its module's parameters, as torch.optim.SGD(module.parameters(), lr=0.1); all of one
-            class. Their state is taken over.
+            class, with the same parameter groups. Their state is taken over.
         kind: "stacked", one trace for all lanes; "single", a trace that is replayed for each; "eager", plain autograd.
         clips: the largest norm of each lane's gradient; None for no limit.
-        seeds: of each lane's dropout, whose masks depend on (seed, step, layer) only.
-        steps: how many steps each lane has taken, for those masks.
+        generators: each lane's, that dropout draws from as torch's CPU dropout does from the global one; seeded with 0
+            where none are given. The lanes draw from these very objects.
+        programs: what other Lanes of this structure and loss have traced, and where this one's traces are kept.
+
+    Attributes:
+        live: which lanes have not been stopped and have had finite losses.
 
     Raises:
         Refused: modules or optimizers are not alike, or cannot be stacked; the reason is in the message.
@@ -56,44 +67,82 @@ class Lanes:
         *,
         kind: str = "stacked",
         clips: Sequence[float | None] | None = None,
-        seeds: Sequence[int] | None = None,
-        steps: Sequence[int] | None = None,
+        generators: Sequence[torch.Generator] | None = None,
+        programs: Programs | None = None,
     ) -> None:
         if kind not in KINDS:
             raise ValueError(f"Lanes: kind needs to be one of {', '.join(KINDS)}, got {kind!r}.")
+        count = len(modules)
         self._modules, self._optimizers = list(modules), list(optimizers)
         self._loss_of, self._kind = loss_of, kind
-        self._clips = list(clips or [None] * len(modules))
-        self._seeds, self.steps = list(seeds or [0] * len(modules)), list(steps or [0] * len(modules))
-        lengths = {len(part) for part in (modules, optimizers, self._clips, self._seeds, self.steps)}
-        if lengths != {len(modules)} or not modules:
+        self._clips: list[float | None] = [None] * count if clips is None else list(clips)
+        self._generators = [_generator(module) for module in modules] if generators is None else list(generators)
+        lengths = {len(part) for part in (self._modules, self._optimizers, self._clips, self._generators)}
+        if lengths != {count} or not count:
             raise ValueError(f"Lanes: every argument needs one entry for each lane, got {sorted(lengths)}.")
-        self.live = [True] * len(modules)
-        _check_alike(self._modules)
-        self._stacks: dict[str, Tensor] = {
-            name: torch.stack([part.detach() for part in parts])
-            for name, *parts in zip(_names(modules[0]), *map(_tensors, modules), strict=True)
-        }
-        self._programs: dict[Any, tuple[Program, tuple[Dropout, ...]]] = {}
-        self._made: Step | None = None
+        self.live = [True] * count
+        self._facts = facts_of(modules[0])
+        check_alike([self._facts, *map(facts_of, modules[1:])])
+        self._rates = [rates_of(module) for module in modules]
+        self._active = {name for rates in self._rates for name, rate in rates.items() if rate > 0.0}
+        self._stack = Stack(modules)
+        self._programs = Programs() if programs is None else programs
+        self._ready: dict[Hashable, _Ready] = {}
+        self._seen: Seen | None = None
 
-    def step(self, batch: Batch) -> list[float]:
-        """One optimizer step of every live lane; returns each lane's loss, of those that do not move too.
+    def step(self, batch: Batch, only: Sequence[bool] | None = None) -> list[float]:
+        """One optimizer step of the live lanes; returns each lane's loss.
 
         Args:
-            batch: as `loss_of` takes it, every tensor with the lanes as a first axis: (K, rows, ...).
+            batch: as `loss_of` takes it, every tensor with the lanes as a first axis: (K, rows, ...); (K,) is a single
+                number for each lane.
+            only: which lanes move; None for all. Rows of the others need to be valid, but are of no account: their
+                losses are NaN. They neither move nor draw.
 
         Raises:
             Refused: this shape of batch cannot be traced.
         """
-        leaves = [leaf.contiguous() for leaf in self._leaves(batch)]
-        key = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-        if key not in self._programs:
-            self._programs[key] = self._trace(batch, leaves)
-        replay, dropouts = self._programs[key]
-        masks = self._masks(dropouts)
+        asked = [lane for lane, live in enumerate(self.live) if live and (only is None or only[lane])]
+        ready = self._prepared(batch)
+        ready.masks.draw(asked, self._rates, self._generators)
+        given = self._given(batch, ready.masks.stacks)
         with torch.inference_mode():
-            return self._step(replay, leaves, masks)
+            return self._step(ready.program, given, asked)
+
+    def check(self, batch: Batch) -> None:
+        """Compare the program with plain autograd once more, on the rows of the first live lane; nothing is changed.
+
+        What forward keeps in Python, as a counter, is frozen in a program, and this may notice.
+
+        Raises:
+            Refused: they differ by more than rounding.
+        """
+        if self._kind != "eager" and any(self.live):
+            ready = self._prepared(batch)
+            given = self._given(batch, self._trial_masks(ready.seen))
+            verify(ready.program, ready.step, given, [self.live.index(True)])
+
+    def outputs(self, inputs: Any) -> Any:
+        """What the modules give in evaluation mode, each tensor (K, rows, ...), in memory that is the caller's.
+
+        Args:
+            inputs: of all lanes, as the modules take them: tensors (rows, ...), nested.
+
+        Raises:
+            Refused: this shape of inputs cannot be traced.
+        """
+        leaves, spec = pytree.tree_flatten(inputs)
+        shared = self._stack.shared
+        names = [*(name for name in self._stack.of if name not in shared), *shared]
+        tensors = [self._stack.of[name] for name in names]
+        split = len(names) - len(shared)
+        given = Given((), tensors[:split], [*tensors[split:], *(leaf.contiguous() for leaf in leaves)])
+
+        def make() -> Outputs:
+            return Outputs(self._kind, skeleton_of(self._modules[0], {}), names, given, spec)
+
+        made = self._programs.of(self._key("outputs", spec, _shapes(leaves)), make)
+        return made(given)
 
     def stop(self, lane: int) -> None:
         """This lane no longer moves."""
@@ -101,18 +150,14 @@ class Lanes:
 
     def settle(self) -> None:
         """Read the optimizers' settings anew, as after a schedule has set a rate."""
-        if self._made is not None:
-            self._most = self._limits()
-            self._optimizer.settle([optimizer.param_groups[0] for optimizer in self._optimizers])
+        if self._seen is not None:
+            self._movers.settle(self._optimizers)
 
     def unload(self, lane: int) -> None:
         """Write a lane's parameters, buffers and optimizer state into its own module and optimizer."""
-        module = self._modules[lane]
-        with torch.no_grad():
-            for name, tensor in zip(_names(module), _tensors(module), strict=True):
-                tensor.copy_(self._stacks[name][lane])
-            if self._made is not None:
-                self._optimizer.unload(lane, self._optimizers[lane], self._trained(lane))
+        self._stack.unload(lane, self._modules[lane])
+        if self._seen is not None:
+            self._movers.unload(lane, self._modules[lane], self._optimizers[lane])
 
     def put(
         self,
@@ -121,18 +166,25 @@ class Lanes:
         optimizer: Optimizer,
         *,
         clip: float | None = None,
-        seed: int = 0,
-        step: int = 0,
+        generator: torch.Generator | None = None,
     ) -> None:
-        """Give a lane to another trial of the same structure, with its own state, settings and counter."""
-        _check_alike([self._modules[lane], module])
+        """Give a lane to another trial of the same structure, with its own state, settings, counter and draws.
+
+        Raises:
+            Refused: it is not alike, or has other frozen parameters.
+        """
+        check_alike([self._facts, facts_of(module)])
+        self._stack.check(module)
+        if self._seen is not None:
+            self._movers.check(module, optimizer)
         self._modules[lane], self._optimizers[lane] = module, optimizer
-        self._clips[lane], self._seeds[lane], self.steps[lane], self.live[lane] = clip, seed, step, True
-        with torch.no_grad():
-            for name, tensor in zip(_names(module), _tensors(module), strict=True):
-                self._stacks[name][lane] = tensor
-            if self._made is not None:
-                self._optimizer.load(lane, optimizer, self._trained(lane))
+        self._clips[lane], self._rates[lane], self.live[lane] = clip, rates_of(module), True
+        self._active |= {name for name, rate in self._rates[lane].items() if rate > 0.0}
+        self._generators[lane] = _generator(module) if generator is None else generator
+        self._stack.put(lane, module)
+        if self._seen is not None:
+            self._movers.load(lane, module, optimizer)
+            self._limits = self._limits_now()
         self.settle()
 
     def keep(self, lanes: Iterable[int]) -> "Lanes":
@@ -146,64 +198,52 @@ class Lanes:
             [self._optimizers[lane] for lane in kept],
             kind=self._kind,
             clips=[self._clips[lane] for lane in kept],
-            seeds=[self._seeds[lane] for lane in kept],
-            steps=[self.steps[lane] for lane in kept],
+            generators=[self._generators[lane] for lane in kept],
+            programs=self._programs,
         )
         fewer.live = [self.live[lane] for lane in kept]
         return fewer
 
-    def _step(self, replay: Program, leaves: Sequence[Tensor], masks: Sequence[Tensor]) -> list[float]:
-        others = self._others
-        before = [] if all(self.live) else [tensor.clone() for tensor in others]
-        if self._buffers and not before:
-            before = [tensor.clone() for tensor in others]
-        losses, gradients = replay(self._parameters, others, leaves, masks)
-        values: list[float] = losses.tolist()
-        moving = [live and math.isfinite(value) for live, value in zip(self.live, values)]
-        self.live = moving
-        if not all(moving):
-            restore(others, before, moving)
-        if self._most is not None:
-            clip(gradients, self._most)
-        self._optimizer.step(gradients, moving)
-        self.steps = [count + moves for count, moves in zip(self.steps, moving)]
-        return values
+    # A step.
 
-    def _trace(self, batch: Batch, leaves: Sequence[Tensor]) -> tuple[Program, tuple[Dropout, ...]]:
-        """The program for this shape of batch; the first one also says which parameters are trained."""
-        module = self._modules[0]
-        first = pytree.tree_map(lambda leaf: leaf[0].clone(), batch)
-        seen = look(module, self._loss_of, first)
-        step = Step(module, self._loss_of, seen, first)
-        if self._made is None:
-            self._begin(step)
-        elif self._made.seen.trained != seen.trained:
-            raise Refused("which parameters have a gradient depends on the size of the batch")
-        masks = self._masks(seen.dropouts)
-        made = program(self._kind, step, self._parameters, self._others, leaves, masks)
-        return made, seen.dropouts
+    def _step(self, program: Program, given: Given, asked: Sequence[int]) -> list[float]:
+        losses = [math.nan] * len(self.live)
+        before = Before([given.others[place] for place in program.changed])
+        for part in program(given, asked) if asked else ():
+            if part.lane is None:
+                values = part.losses.tolist()
+                for lane in asked:
+                    losses[lane] = values[lane]
+                moving = [lane in asked and math.isfinite(value) for lane, value in enumerate(values)]
+                self._movers.step(self._clipped(part), moving)
+            else:
+                losses[part.lane] = float(part.losses)
+                if math.isfinite(losses[part.lane]):
+                    self._movers.step_lane(part.lane, self._clipped(part))  # type: ignore[arg-type]
+        before.put_back([lane for lane, loss in enumerate(losses) if not math.isfinite(loss)])
+        for lane in asked:
+            self.live[lane] = math.isfinite(losses[lane])
+        return losses
 
-    def _begin(self, step: Step) -> None:
-        self._parameters = [self._stacks[name] for name in step.trained]
-        self._others = [self._stacks[name] for name in step.others]
-        self._buffers = any(True for _ in self._modules[0].buffers())
-        self._optimizer = stacked(self._optimizers, self._parameters)
-        self._made = step
-        self._most = self._limits()
-        for lane, optimizer in enumerate(self._optimizers):
-            self._optimizer.load(lane, optimizer, self._trained(lane))
+    def _clipped(self, part: Part) -> Sequence[Gradient]:
+        if self._limits is None or (part.lane is not None and self._clips[part.lane] is None):
+            return part.gradients
+        whole = [g.whole() if isinstance(g, Product) else g for g in part.gradients]
+        if part.lane is None:
+            clip(whole, self._limits)
+        else:
+            clip([g.unsqueeze(0) for g in whole], self._limits[part.lane : part.lane + 1])
+        return whole
 
-    def _limits(self) -> Tensor | None:
-        """The largest norm of each lane's gradient, (K,); None where no lane has a limit."""
-        most = [math.inf if limit is None else float(limit) for limit in self._clips]
-        return None if all(map(math.isinf, most)) else self._parameters[0].new_tensor(most)
+    def _given(self, batch: Batch, masks: Sequence[Tensor]) -> Given:
+        leaves = [leaf.contiguous() for leaf in pytree.tree_leaves(batch)]
+        return Given(self._trained, self._others, self._shared, leaves, masks)
 
-    def _trained(self, lane: int) -> list[Tensor]:
-        named = dict(self._modules[lane].named_parameters())
-        return [named[name] for name in (self._made.trained if self._made else ())]
+    # Programs.
 
-    def _leaves(self, batch: Batch) -> list[Tensor]:
-        leaves = pytree.tree_leaves(batch)
+    def _prepared(self, batch: Batch) -> "_Ready":
+        """The program for this shape of batch, traced where there is none; nothing is moved."""
+        leaves, spec = pytree.tree_flatten(batch)
         for leaf in leaves:
             if not isinstance(leaf, Tensor):
                 raise Refused(f"a batch holds a {type(leaf).__name__}; tensors can be stacked")
@@ -211,51 +251,84 @@ class Lanes:
                 raise ValueError(
                     f"Lanes.step: {len(self._modules)} lanes need a first axis of as many, got {leaf.shape}."
                 )
-        return leaves
+        here = (spec, _shapes(leaves), len(self._active))
+        if here not in self._ready:
+            key = self._key("step", spec, _shapes([leaf[0] for leaf in leaves]), *sorted(self._active))
+            made = self._programs.of(key, lambda: self._trace(batch))
+            self._begin(made.seen)
+            self._ready[here] = _Ready(*made, self._masks(made.seen))
+        return self._ready[here]
 
-    def _masks(self, dropouts: Sequence[Dropout]) -> list[Tensor]:
-        return [self._mask(layer, dropout) for layer, dropout in enumerate(dropouts)]
+    def _trace(self, batch: Batch) -> "_Made":
+        skeleton = skeleton_of(self._modules[0], dict.fromkeys(self._active, 0.5))  # any rate: masks come from outside
+        spec = pytree.tree_structure(batch)
+        seen = look(skeleton, self._loss_of, pytree.tree_map(lambda leaf: leaf[0].clone(), batch))
+        self._begin(seen)
+        names = [*seen.trained, *self._names(seen), *self._stack.shared]
+        step = Step(skeleton, self._loss_of, names, len(seen.trained), spec)
+        given = self._given(batch, self._trial_masks(seen))
+        made = KINDS[self._kind](step, given)
+        if self._kind != "eager":
+            verify(made, step, given, range(len(self._modules)))
+        return _Made(made, step, seen)
 
-    def _mask(self, layer: int, dropout: Dropout) -> Tensor:
-        """(K, *shape): 0 with probability p, else 1 / (1 - p)."""
-        like = next(iter(self._stacks.values()))
-        stack = torch.empty(len(self._modules), *dropout.shape, dtype=dropout.dtype, device=like.device)
-        for lane, mask in enumerate(stack.unbind()):
-            fill(mask, dropout.p, self._seeds[lane], self.steps[lane], layer)
-        return stack
+    def _begin(self, seen: Seen) -> None:
+        """The first program says which parameters are trained."""
+        if self._seen is not None:
+            if self._seen.trained != seen.trained:
+                raise Refused("which parameters have a gradient depends on the size of the batch")
+            return
+        of = self._stack.of
+        self._trained = [of[name] for name in seen.trained]
+        self._others = [of[name] for name in self._names(seen)]
+        self._shared = [of[name] for name in self._stack.shared]
+        self._movers = Optimizers(self._modules, self._optimizers, seen.trained, self._trained)
+        self._seen, self._limits = seen, self._limits_now()
+
+    def _names(self, seen: Seen) -> list[str]:
+        """Of the stacked tensors that are not trained."""
+        return [name for name in self._stack.of if name not in seen.trained and name not in self._stack.shared]
+
+    def _key(self, *what: Hashable) -> Hashable:
+        lanes = len(self._modules) if self._kind == "stacked" else 0
+        return (self._kind, lanes, tuple(self._facts.items()), tuple(self._stack.shared), *what)
+
+    def _limits_now(self) -> Tensor | None:
+        """The largest norm of each lane's gradient, (K,); None where no lane has a limit."""
+        most = [math.inf if limit is None else float(limit) for limit in self._clips]
+        return None if all(map(math.isinf, most)) else self._trained[0].new_tensor(most)
+
+    def _masks(self, seen: Seen) -> Masks:
+        return Masks(seen.dropouts, len(self._modules), next(iter(self._stack.of.values())).device)
+
+    def _trial_masks(self, seen: Seen) -> list[Tensor]:
+        """Masks for a program to be tried on, from a generator of their own."""
+        masks, lanes = self._masks(seen), len(self._modules)
+        masks.draw(range(lanes), self._rates, [_generator(self._modules[0])] * lanes)
+        return masks.stacks
 
 
-def fill(mask: Tensor, p: float, seed: int, step: int, layer: int) -> Tensor:
-    """Make `mask` that of dropout number `layer` of forward at a step, counted from 0: 0, or 1 / (1 - p)."""
-    if p == 1.0:
-        return mask.zero_()
-    generator = torch_stream(seed, "dropout", step, layer, device=mask.device)
-    return mask.bernoulli_(1 - p, generator=generator).div_(1 - p)
+class _Made(NamedTuple):
+    """What Lanes share: a program, the step that it is of, and what was seen of it."""
+
+    program: Program
+    step: Step
+    seen: Seen
 
 
-def _names(module: nn.Module) -> list[str]:
-    return [name for name, _ in [*module.named_parameters(), *module.named_buffers()]]
+class _Ready(NamedTuple):
+    """A program with the masks of these lanes."""
+
+    program: Program
+    step: Step
+    seen: Seen
+    masks: Masks
 
 
-def _tensors(module: nn.Module) -> list[Tensor]:
-    return [tensor for _, tensor in [*module.named_parameters(), *module.named_buffers()]]
+def _generator(module: nn.Module) -> torch.Generator:
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    return torch.Generator(device).manual_seed(0)
 
 
-def _check_alike(modules: Sequence[nn.Module]) -> None:
-    """Raise unless the modules differ in nothing but the values of their tensors."""
-    facts = [_facts(module) for module in modules]
-    for lane, other in enumerate(facts):
-        names = [name for name in {**facts[0], **other} if facts[0].get(name) != other.get(name)]
-        if names:
-            mine, first = other.get(names[0]), facts[0].get(names[0])
-            raise Refused(f'lanes differ in "{names[0]}": {mine!r} in lane {lane}, {first!r} in lane 0')
-
-
-def _facts(module: nn.Module) -> dict[str, Any]:
-    kinds = {f"class of {name or 'the module'}": type(inner).__qualname__ for name, inner in module.named_modules()}
-    tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-    first: dict[int, str] = {}
-    shapes = {
-        name: (tuple(t.shape), t.dtype, t.device, t.requires_grad, first.setdefault(id(t), name)) for name, t in tensors
-    }
-    return kinds | shapes | attributes_of(module)
+def _shapes(leaves: Sequence[Tensor]) -> tuple[Hashable, ...]:
+    return tuple((leaf.shape, leaf.dtype) for leaf in leaves)

@@ -1,5 +1,6 @@
 """An aten graph of one training step: traced, then cleaned of what costs time and changes nothing."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
+
+from tuneflow.fused.gradient import LARGE
 
 aten = torch.ops.aten
 
@@ -41,6 +44,8 @@ class Traced:
         constants: node to value: computed at the trace, the same at every step.
         seats: node to seat, for nodes that are one tensor.
         written: memories that some node changes in place.
+        given: memories of the inputs and constants.
+        changed: places of the inputs that are changed in place.
     """
 
     graph: fx.Graph
@@ -48,13 +53,16 @@ class Traced:
     seats: dict[fx.Node, Seat] = field(default_factory=dict)
     written: set[int] = field(default_factory=set)
     given: set[int] = field(default_factory=set)
+    changed: list[int] = field(default_factory=list)
 
 
-def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Traced:
+def trace(function: Callable[..., Any], inputs: Sequence[Tensor], lasting: int | None = None) -> Traced:
     """The cleaned graph of `function(*inputs)`, which returns a flat sequence of tensors.
 
     Args:
-        inputs: contiguous; what `function` changes in place it changes in them, at the trace too.
+        inputs: contiguous; a trace leaves them as they are.
+        lasting: how many of the first inputs may change between a call and the use of what it returned. Then an output
+            that is a large product of what does not is returned as its two factors. None: every output is a tensor.
     """
     copies = [tensor.clone() for tensor in inputs]
     module = make_fx(function)(*copies)
@@ -67,12 +75,21 @@ def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Traced:
     _join_products(traced)
     _own_outputs(traced)
     _drop_dead(traced)
+    if lasting is not None:
+        _leave_products(traced, lasting)
+        _drop_dead(traced)
     return traced
 
 
 def name_of(node: fx.Node) -> str:
     """`bmm` for aten.bmm.default; empty for what is not an aten op."""
     return str(node.target.overloadpacket.__name__) if isinstance(node.target, torch._ops.OpOverload) else ""
+
+
+def returned_by(graph: fx.Graph) -> tuple[fx.Node, list[Any]]:
+    """The node that says what is returned, and what that is."""
+    output = next(node for node in reversed(graph.nodes) if node.op == "output")
+    return output, list(output.args[0])
 
 
 def writes(node: fx.Node) -> list[fx.Node]:
@@ -113,6 +130,8 @@ def _observe(traced: Traced, module: fx.GraphModule, inputs: Sequence[Tensor]) -
     fixed: set[fx.Node] = set()
     for node in traced.graph.nodes:
         traced.written.update(traced.seats[changed].memory for changed in writes(node) if changed in traced.seats)
+    inputs_of = [node for node in traced.graph.nodes if node.op == "placeholder"]
+    traced.changed = [place for place, node in enumerate(inputs_of) if _touched(traced, node)]
     for node in traced.graph.nodes:
         if _is_fixed(traced, node, fixed) and node in traced.seats and not _touched(traced, node):
             fixed.add(node)
@@ -220,9 +239,9 @@ def _join_products(traced: Traced) -> None:
 
 def _own_outputs(traced: Traced) -> None:
     """Every output is contiguous memory of its own, so that it may be changed in place."""
-    output = next(node for node in traced.graph.nodes if node.op == "output")
+    output, made = returned_by(traced.graph)
     owned, results = set(traced.given), []
-    for node in output.args[0]:
+    for node in made:
         seat = traced.seats[node]
         like = torch.empty_strided(seat.shape, seat.stride, device="meta")
         if seat.memory in owned or not like.is_contiguous():
@@ -233,6 +252,26 @@ def _own_outputs(traced: Traced) -> None:
         owned.add(seat.memory)
         results.append(node)
     output.args = (tuple(results),)
+
+
+def _leave_products(traced: Traced, lasting: int) -> None:
+    """An output that is a large bmm is left to be multiplied out, lane by lane, by whoever needs it."""
+    inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
+    output, made = returned_by(traced.graph)
+    moving = {traced.seats[node].memory for node in inputs[:lasting]}
+
+    def is_left(node: fx.Node) -> bool:
+        if node.target is not aten.bmm.default or list(node.users) != [output] or made.count(node) > 1:
+            return False
+        seat, factors = traced.seats[node], node.all_input_nodes
+        lasts = not _touched(traced, *factors) and not any(traced.seats[f].memory in moving for f in factors)
+        return lasts and seat.device.type == "cpu" and _bytes_of_lane(seat) >= LARGE
+
+    output.args = (tuple(tuple(node.args) if is_left(node) else node for node in made),)
+
+
+def _bytes_of_lane(seat: Seat) -> int:
+    return math.prod(seat.shape[1:]) * seat.dtype.itemsize
 
 
 def _drop_dead(traced: Traced) -> None:

@@ -1,9 +1,8 @@
-"""One careful eager step: what a trace would freeze or lose is found here, before anything is traced."""
+"""One careful eager run: what a trace would freeze or lose is found here, before anything is traced."""
 
 import copy
 import random
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,38 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tuneflow.data import Batch
-from tuneflow.fused.refused import Refused, because, place_of
+from tuneflow.fused.dropout import Dropout, Recording, name_rates
+from tuneflow.fused.facts import attributes_of
+from tuneflow.fused.refused import Refused, because, place_below
 from tuneflow.seeds import seeded_globals
 
 LossOf = Callable[[nn.Module, Batch], Tensor]
-
-
-class Whole(nn.Module):
-    """The module and its loss as one: a batch and dropout's masks in, the loss out."""
-
-    def __init__(self, module: nn.Module, loss_of: LossOf) -> None:
-        super().__init__()
-        self.module = module
-        self.loss_of = loss_of
-
-    def forward(self, batch: Batch, masks: Sequence[Tensor]) -> Tensor:
-        with _Masked(masks):
-            return self.loss_of(self.module, batch)
-
-
-@dataclass(frozen=True)
-class Dropout:
-    """One call of dropout in forward: the shape of what it is given, and its probability."""
-
-    shape: tuple[int, ...]
-    p: float
-    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -58,107 +36,100 @@ class Seen:
     dropouts: tuple[Dropout, ...]
 
 
-def look(module: nn.Module, loss_of: LossOf, batch: Batch) -> Seen:
-    """Take one step on a copy of `module`, which is left as it is, as are the global generators.
+def skeleton_of(module: nn.Module, rates: Mapping[str, float]) -> nn.Module:
+    """A copy of `module` to be run with other tensors in place of its own; its dropout layers have these rates.
+
+    Raises:
+        Refused: it cannot be copied.
+    """
+    try:
+        skeleton = copy.deepcopy(module)
+    except Exception as error:
+        raise Refused(f"the module cannot be copied: {type(error).__name__}: {error}") from error
+    name_rates(skeleton, rates)
+    return skeleton
+
+
+def look(skeleton: nn.Module, loss_of: LossOf, batch: Batch) -> Seen:
+    """Compute one loss and its gradient; the global generators are left as they are.
 
     Raises:
         Refused: forward branches on data, draws random numbers other than dropout's, or keeps state outside buffers.
     """
+    with torch.enable_grad(), Recording() as recording:
+        loss = run_carefully(skeleton, lambda: loss_of(skeleton, batch))
+    if not isinstance(loss, Tensor) or loss.dim() != 0 or not loss.requires_grad:
+        shape = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise Refused(f"the loss needs to be a single number with a gradient, got {shape}")
+    named = [(name, p) for name, p in skeleton.named_parameters() if p.requires_grad]
     try:
-        module = copy.deepcopy(module)
+        gradients = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
     except Exception as error:
-        raise Refused(f"the module cannot be copied: {type(error).__name__}: {error}") from error
+        raise because(error) from error
+    trained = tuple(name for (name, _), g in zip(named, gradients, strict=True) if g is not None)
+    return Seen(trained, tuple(recording.calls))
+
+
+def run_carefully(module: nn.Module, forward: Callable[[], Any]) -> Any:
+    """What `forward` returns; the global generators are left as they are.
+
+    Raises:
+        Refused: it does what a trace of it would not do again.
+    """
     buffers, plain = dict(module.named_buffers()), attributes_of(module)
+    versions = {name: p._version for name, p in module.named_parameters()}
     with seeded_globals("fused", "look"):
         before = _generators()
         try:
-            with torch.enable_grad(), _Recording() as recording, _Static():  # type: ignore[no-untyped-call]
-                loss = loss_of(module, batch)
+            with _Dense(), _Static():  # type: ignore[no-untyped-call]
+                made = forward()
         except Exception as error:
             raise because(error) from error
         _check_generators(before)
     for name, buffer in module.named_buffers():
         if buffers.get(name) is not buffer:
             raise Refused(f'forward assigns the buffer "{name}" anew; change it in place: self.{name}.copy_(...)')
-    for name, value in attributes_of(module).items():
-        if name not in plain or plain[name] != value:
+    for name, parameter in module.named_parameters():
+        if versions.get(name) != parameter._version:
+            raise Refused(f'forward changes the parameter "{name}" in place, as Embedding(max_norm=...) does')
+    after = attributes_of(module)
+    for name in {**after, **plain}:
+        if name not in plain or name not in after or plain[name] != after[name]:
             raise Refused(f'forward changes the attribute "{name}", which a traced program would not; make it a buffer')
-    if loss.dim() != 0 or not loss.requires_grad:
-        raise Refused(f"the loss needs to be a single number with a gradient, got shape {tuple(loss.shape)}")
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
-    if any(g is not None and g.layout is not torch.strided for g in gradients):
-        raise Refused("a gradient is sparse; Embedding(sparse=False) gives a dense one")
-    trained = tuple(name for (name, _), g in zip(named, gradients, strict=True) if g is not None)
-    return Seen(trained, tuple(recording.calls))
+    return made
 
 
-def attributes_of(module: nn.Module) -> dict[str, Any]:
-    """Every plain number, string or tuple that a submodule holds, by its dotted name."""
-    return {
-        f"{path}.{name}".lstrip("."): value
-        for path, inner in module.named_modules()
-        for name, value in vars(inner).items()
-        if isinstance(value, int | float | str | tuple | None) and _plain(value)
-    }
-
-
-def _plain(value: Any) -> bool:
-    return all(map(_plain, value)) if isinstance(value, tuple) else isinstance(value, int | float | str | None)
-
-
-class _Recording(TorchFunctionMode):
-    """Notes the calls of dropout and makes them the identity."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[Dropout] = []
+class _Dense(TorchFunctionMode):
+    """Raises where a gradient would be sparse."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        call = _dropout(function, args, kwargs or {})
-        if call is None:
-            return function(*args, **(kwargs or {}))
-        inputs, p = call
-        self.calls.append(Dropout(tuple(inputs.shape), p, inputs.dtype))
-        return inputs * 1.0
-
-
-class _Masked(TorchFunctionMode):
-    """Has each call of dropout multiply by the next mask."""
-
-    def __init__(self, masks: Sequence[Tensor]) -> None:
-        super().__init__()
-        self._masks: Iterator[Tensor] = iter(masks)
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        call = _dropout(function, args, kwargs or {})
-        return function(*args, **(kwargs or {})) if call is None else call[0] * next(self._masks)
-
-
-def _dropout(function: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Tensor, float] | None:
-    """(input, p) where this is a call of dropout that drops something and is not in place."""
-    if function is not F.dropout:
-        return None
-    named = dict(zip(("input", "p", "training", "inplace"), args, strict=False)) | kwargs
-    p = float(named.get("p", 0.5))
-    if not named.get("training", True) or p == 0.0 or named.get("inplace", False):
-        return None
-    return named["input"], p
+        if (kwargs or {}).get("sparse") is True:
+            raise Refused(f"a gradient is sparse, sparse=False gives a dense one; in forward{_here()}")
+        return function(*args, **(kwargs or {}))
 
 
 class _Static(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Raises where what is computed next depends on values, not only on shapes."""
+    """Raises where what is computed next depends on values, not only on shapes, or on luck."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         tags = function.tags
         if torch.Tag.data_dependent_output in tags:
-            where, line = place_of(traceback.extract_stack())
-            what = "a number taken out of a tensor" if ".item(" in line else "data-dependent branch"
-            raise Refused(f"{what} in forward{where}: {line}")
+            where = _here()
+            what = "a number taken out of a tensor" if ".item(" in where else "data-dependent branch"
+            raise Refused(f"{what} in forward{where}")
         if torch.Tag.dynamic_output_shape in tags and not _fixed(function, args):
-            where, line = place_of(traceback.extract_stack())
-            raise Refused(f"boolean mask, or another shape that depends on data, in forward{where}: {line}")
-        return function(*args, **(kwargs or {}))
+            raise Refused(f"boolean mask, or another shape that depends on data, in forward{_here()}")
+        if torch.Tag.nondeterministic_seeded not in tags:
+            return function(*args, **(kwargs or {}))
+        before = torch.default_generator.get_state()
+        made = function(*args, **(kwargs or {}))
+        if (kwargs or {}).get("generator") is not None or not torch.equal(before, torch.default_generator.get_state()):
+            raise Refused(f"random numbers, which a trace would repeat and only dropout may draw, in forward{_here()}")
+        return made
+
+
+def _here() -> str:
+    return place_below(run_carefully.__name__)
 
 
 def _fixed(function: Any, args: Any) -> bool:
@@ -178,11 +149,11 @@ def _check_generators(before: tuple[Any, ...]) -> None:
     names = ("Python's random", "numpy.random", "torch's global generator")
     for name, was, now in zip(names, before, _generators(), strict=True):
         if was != now:
-            raise Refused(f"forward draws from {name}, and a traced program would repeat the draw; only F.dropout may")
+            raise Refused(f"forward draws from {name}, and a traced program would repeat the draw; only dropout may")
 
 
 @contextmanager
-def untouched_generators() -> Iterator[None]:
+def untouched_generators(purpose: str = "trace") -> Iterator[None]:
     """Within the block the global generators may be drawn from; they are put back."""
-    with seeded_globals("fused", "trace"):
+    with seeded_globals("fused", purpose):
         yield

@@ -1,25 +1,31 @@
-"""Optimizers over stacked lanes, in place, each lane with settings of its own; the arithmetic is torch's."""
+"""The optimizers of all lanes as one, with the same parameter groups in each."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from tuneflow.fused.adam import Adams
+from tuneflow.fused.gradient import Gradient
 from tuneflow.fused.refused import Refused
+from tuneflow.fused.sgd import Sgd
 
 Groups = Sequence[dict[str, Any]]
+Partition = tuple[tuple[str, ...], ...]
 
 
-class Stacked(Protocol):
-    """Moves stacked parameters."""
+class Mover(Protocol):
+    """Moves the stacked parameters of one group."""
 
     def settle(self, groups: Groups) -> None:
         """Take the lanes' settings, as torch keeps them in a parameter group."""
 
-    def step(self, gradients: Sequence[Tensor], moving: Sequence[bool]) -> None:
+    def step(self, gradients: Sequence[Gradient], moving: Sequence[bool]) -> None:
         """Move the lanes that are `moving`; of the others nothing is changed. Gradients are used up."""
+
+    def step_lane(self, lane: int, gradients: Sequence[Tensor]) -> None:
+        """Move one lane by its own gradients, which are left alone."""
 
     def load(self, lane: int, optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
         """Take a lane's state from torch's optimizer of these parameters; none, where it has none."""
@@ -28,192 +34,108 @@ class Stacked(Protocol):
         """Give a lane's state to torch's optimizer of these parameters, as a copy."""
 
 
-def stacked(optimizers: Sequence[Optimizer], parameters: Sequence[Tensor]) -> Stacked:
-    """The optimizers of all lanes as one, with fresh state.
+class Optimizers:
+    """One mover for each parameter group that trains something; state is taken over.
 
     Args:
-        optimizers: one for each lane, all of one class; only their settings are read.
-        parameters: each (K, *shape), contiguous.
+        modules, optimizers: one for each lane.
+        names: of the trained parameters.
+        parameters: these, each (K, *shape), contiguous.
 
     Raises:
-        Refused: another class than SGD, Adam and AdamW, several parameter groups, amsgrad, or a rate that is a tensor.
-    """
-    kinds = {type(optimizer) for optimizer in optimizers}
-    kind = kinds.pop()
-    if kinds or kind not in (SGD, Adam, AdamW):
-        raise Refused(f"the optimizer {kind.__name__} has no stacked form; SGD, Adam and AdamW have, one for all lanes")
-    if any(len(optimizer.param_groups) != 1 for optimizer in optimizers):
-        raise Refused("the optimizer has several parameter groups; one can be stacked")
-    groups = [optimizer.param_groups[0] for optimizer in optimizers]
-    return Sgd(parameters, groups) if kind is SGD else Adams(parameters, groups)
-
-
-def clip(gradients: Sequence[Tensor], most: Tensor) -> None:
-    """Scale each lane's gradient down to the norm `most` (K,), inf for no limit, as `clip_grad_norm_` does."""
-    norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
-    scale = (most / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1.0)
-    scale = torch.where(most.isinf(), 1.0, scale)
-    for gradient in gradients:
-        gradient.mul_(_along(scale, gradient))
-
-
-class Sgd:
-    """torch.optim.SGD: one pass over the stack for all lanes."""
-
-    def __init__(self, parameters: Sequence[Tensor], groups: Groups) -> None:
-        self._parameters = parameters
-        self._velocities = [torch.zeros_like(p) for p in parameters]
-        self._started = [False] * len(groups)  # torch takes a lane's first gradient whole
-        self.settle(groups)
-
-    def settle(self, groups: Groups) -> None:
-        _check_plain(groups)
-        self._lanes = [_sgd(group) for group in groups]
-        self._columns = [
-            {name: _along(p.new_tensor([lane[name] for lane in self._lanes]), p) for name in self._lanes[0]}
-            for p in self._parameters
-        ]
-        self._uses = {name: any(lane[name] for lane in self._lanes) for name in self._lanes[0]}
-        self._steady = all(lane["momentum"] and not lane["dampening"] for lane in self._lanes)
-
-    def step(self, gradients: Sequence[Tensor], moving: Sequence[bool]) -> None:
-        if all(moving):
-            self._step(gradients)
-        else:
-            mine = [*self._parameters, *self._velocities]
-            before = [tensor.clone() for tensor in mine]
-            self._step(gradients)
-            restore(mine, before, moving)
-        self._started = [
-            was or (moves and lane["momentum"] != 0.0)
-            for was, moves, lane in zip(self._started, moving, self._lanes, strict=True)
-        ]
-
-    def load(self, lane: int, optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
-        found = [optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters]
-        self._started[lane] = any(velocity is not None for velocity in found)
-        for stack, velocity in zip(self._velocities, found, strict=True):
-            stack[lane] = 0.0 if velocity is None else velocity
-
-    def unload(self, lane: int, optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
-        for stack, p in zip(self._velocities, parameters, strict=True):
-            optimizer.state[p] = {"momentum_buffer": stack[lane].clone() if self._started[lane] else None}
-
-    def _step(self, gradients: Sequence[Tensor]) -> None:
-        uses = self._uses
-        for p, g, velocity, of in zip(self._parameters, gradients, self._velocities, self._columns, strict=True):
-            if uses["maximize"]:
-                g.mul_(1 - 2 * of["maximize"])
-            if uses["weight_decay"]:
-                g.addcmul_(p, of["weight_decay"])
-            if self._steady:
-                velocity.mul_(of["momentum"]).add_(g)
-                p.addcmul_(self._ahead(g, velocity, of), of["rate"])
-            elif uses["momentum"]:
-                p.addcmul_(self._mixed(g, velocity, of), of["rate"])
-            else:
-                p.addcmul_(g, of["rate"])
-
-    def _ahead(self, g: Tensor, velocity: Tensor, of: dict[str, Tensor]) -> Tensor:
-        """The direction: the velocity, or under Nesterov where it leads."""
-        if not self._uses["nesterov"]:
-            return velocity
-        return torch.where(of["nesterov"] > 0, torch.addcmul(g, velocity, of["momentum"]), velocity)
-
-    def _mixed(self, g: Tensor, velocity: Tensor, of: dict[str, Tensor]) -> Tensor:
-        """The direction where some lanes have no momentum or damp it."""
-        started = _along(torch.tensor(self._started, device=g.device), g)
-        moved = (velocity * of["momentum"]).addcmul_(g, torch.where(started, 1 - of["dampening"], 1.0))
-        has = of["momentum"] != 0
-        velocity.copy_(torch.where(has, moved, velocity))
-        return torch.where(has, self._ahead(g, velocity, of), g)
-
-
-class Adams:
-    """torch.optim.Adam and AdamW: torch's fused kernel for each lane, on views of the stack.
-
-    One pass over memory instead of eight: 1.7 to 7 times faster on a CPU than the same in stacked elementwise ops.
+        Refused: another class than SGD, Adam and AdamW, groups that hold other parameters than lane 0's, amsgrad, or
+            a setting that is a tensor.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], groups: Groups) -> None:
-        self._averages = [torch.zeros_like(p) for p in parameters]
-        self._squares = [torch.zeros_like(p) for p in parameters]
-        device = parameters[0].device if parameters else None
-        self._steps = torch.zeros(len(groups), device=device)
-        kinds = [[stack.unbind() for stack in kind] for kind in (parameters, self._averages, self._squares)]
-        self._views = [[[views[lane] for views in kind] for kind in kinds] for lane in range(len(groups))]
-        self._counts = [[count] * len(parameters) for count in self._steps.unbind()]
-        self.settle(groups)
+    def __init__(
+        self,
+        modules: Sequence[nn.Module],
+        optimizers: Sequence[Optimizer],
+        names: Sequence[str],
+        parameters: Sequence[Tensor],
+    ) -> None:
+        self._names, self._kind = tuple(names), type(optimizers[0])
+        if self._kind not in (SGD, Adam, AdamW):
+            raise Refused(f"the optimizer {self._kind.__name__} has no stacked form; SGD, Adam and AdamW have")
+        self._partition = partition(modules[0], optimizers[0], names)
+        for module, optimizer in zip(modules, optimizers, strict=True):
+            self.check(module, optimizer)
+        place = {name: n for n, name in enumerate(names)}
+        self._movers: list[tuple[int, list[int], Mover]] = []
+        for group, members in enumerate(self._partition):
+            which = [place[name] for name in members]
+            if which:
+                settings = [optimizer.param_groups[group] for optimizer in optimizers]
+                made = (Sgd if self._kind is SGD else Adams)([parameters[n] for n in which], settings)
+                self._movers.append((group, which, made))
+        for lane, (module, optimizer) in enumerate(zip(modules, optimizers, strict=True)):
+            self.load(lane, module, optimizer)
 
-    def settle(self, groups: Groups) -> None:
-        _check_plain(groups)
-        if any(group["amsgrad"] for group in groups):
-            raise Refused("amsgrad has no stacked form; amsgrad=False has")
-        self._settings = [_adam(group) for group in groups]
-        self._kernels = [
-            torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_ for group in groups
-        ]
+    def check(self, module: nn.Module, optimizer: Optimizer) -> None:
+        """Raise Refused unless a lane may have this optimizer."""
+        if type(optimizer) is not self._kind:
+            kinds = f"{type(optimizer).__name__} and {self._kind.__name__}"
+            raise Refused(f"lanes have different optimizers, {kinds}; one class can be stacked")
+        found = partition(module, optimizer, self._names)
+        if found != self._partition:
+            raise Refused(f"lanes differ in their parameter groups: {found} and {self._partition}")
+        _check_plain(optimizer.param_groups)
+        named = dict(module.named_parameters())
+        for members in self._partition:
+            counts = {float(optimizer.state.get(named[name], {}).get("step", 0.0)) for name in members}
+            if len(counts) > 1:
+                raise Refused("the optimizer has taken different numbers of steps for parameters of one group")
 
-    def step(self, gradients: Sequence[Tensor], moving: Sequence[bool]) -> None:
-        lanes = zip(*(gradient.unbind() for gradient in gradients), strict=True)
-        self._steps.add_(torch.tensor(moving, device=self._steps.device))
-        for lane, own in enumerate(lanes):
-            if moving[lane]:
-                p, averages, squares = self._views[lane]
-                self._kernels[lane](p, own, averages, squares, [], self._counts[lane], **self._settings[lane])
+    def settle(self, optimizers: Sequence[Optimizer]) -> None:
+        """Take the lanes' settings."""
+        for optimizer in optimizers:
+            _check_plain(optimizer.param_groups)
+        for group, _, mover in self._movers:
+            mover.settle([optimizer.param_groups[group] for optimizer in optimizers])
 
-    def load(self, lane: int, optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
-        states = [optimizer.state.get(p) for p in parameters]
-        counts = {float(state["step"]) if state else 0.0 for state in states}
-        if len(counts) > 1:
-            raise Refused("the optimizer has taken different numbers of steps for different parameters")
-        self._steps[lane] = counts.pop() if counts else 0.0
-        _, averages, squares = self._views[lane]
-        for state, average, square in zip(states, averages, squares, strict=True):
-            average.copy_(state["exp_avg"]) if state else average.zero_()
-            square.copy_(state["exp_avg_sq"]) if state else square.zero_()
+    def step(self, gradients: Sequence[Gradient], moving: Sequence[bool]) -> None:
+        """Move the lanes that are `moving` by gradients of the whole stack, which are used up."""
+        for _, which, mover in self._movers:
+            mover.step([gradients[n] for n in which], moving)
 
-    def unload(self, lane: int, optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
-        _, averages, squares = self._views[lane]
-        for p, average, square in zip(parameters, averages, squares, strict=True):
-            if self._steps[lane] > 0:
-                count = torch.tensor(float(self._steps[lane]))
-                optimizer.state[p] = {"step": count, "exp_avg": average.clone(), "exp_avg_sq": square.clone()}
-            else:
-                optimizer.state.pop(p, None)
+    def step_lane(self, lane: int, gradients: Sequence[Tensor]) -> None:
+        """Move one lane by its own gradients."""
+        for _, which, mover in self._movers:
+            mover.step_lane(lane, [gradients[n] for n in which])
 
+    def load(self, lane: int, module: nn.Module, optimizer: Optimizer) -> None:
+        """Take a lane's state."""
+        named = dict(module.named_parameters())
+        for _, which, mover in self._movers:
+            mover.load(lane, optimizer, [named[self._names[n]] for n in which])
 
-def restore(now: Sequence[Tensor], before: Sequence[Tensor], moving: Sequence[bool]) -> None:
-    """Put the lanes that are not `moving` back to what they were: a choice, so that no NaN can leak."""
-    mask = torch.tensor(moving, device=now[0].device) if now else None
-    for tensor, was in zip(now, before, strict=True):
-        tensor.copy_(torch.where(_along(mask, tensor), tensor, was))  # type: ignore[arg-type]
-
-
-def _sgd(group: dict[str, Any]) -> dict[str, float]:
-    names = ("momentum", "weight_decay", "dampening", "nesterov", "maximize")
-    return {"rate": -float(group["lr"])} | {name: float(group[name]) for name in names}
+    def unload(self, lane: int, module: nn.Module, optimizer: Optimizer) -> None:
+        """Give a lane's state to torch's optimizer, as a copy."""
+        named = dict(module.named_parameters())
+        for _, which, mover in self._movers:
+            mover.unload(lane, optimizer, [named[self._names[n]] for n in which])
 
 
-def _adam(group: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "lr": float(group["lr"]),
-        "beta1": float(group["betas"][0]),
-        "beta2": float(group["betas"][1]),
-        "weight_decay": float(group["weight_decay"]),
-        "eps": float(group["eps"]),
-        "amsgrad": False,
-        "maximize": bool(group["maximize"]),
-    }
+def partition(module: nn.Module, optimizer: Optimizer, trained: Sequence[str]) -> Partition:
+    """Names of the trained parameters in each of the optimizer's groups, in the order of `trained`.
+
+    Raises:
+        Refused: the optimizer leaves one of them out, or has a parameter that is not the module's.
+    """
+    names = {id(p): name for name, p in module.named_parameters()}
+    groups = [{names.get(id(p)) for p in group["params"]} for group in optimizer.param_groups]
+    if any(None in group for group in groups):
+        raise Refused("the optimizer has a parameter that is not the module's")
+    for name in trained:
+        if not any(name in group for group in groups):
+            raise Refused(f'the optimizer leaves out "{name}", which has a gradient; requires_grad_(False) freezes it')
+    return tuple(tuple(name for name in trained if name in group) for group in groups)
 
 
 def _check_plain(groups: Groups) -> None:
     if any(isinstance(value, Tensor) for group in groups for name, value in group.items() if name != "params"):
         raise Refused("a setting of the optimizer is a tensor; plain numbers can be stacked")
+    if any(group.get("amsgrad") for group in groups):
+        raise Refused("amsgrad has no stacked form; amsgrad=False has")
     if any(group.get("differentiable") for group in groups):
         raise Refused("differentiable=True has no stacked form")
-
-
-def _along(vector: Tensor, like: Tensor) -> Tensor:
-    """(K,) as (K, 1, ..., 1), to go along `like`."""
-    return vector.view(-1, *[1] * (like.dim() - 1))

@@ -4,8 +4,8 @@ The three do the same; each is the next one's fallback. What they change in plac
 """
 
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,145 +13,158 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils import _pytree as pytree
 
 from tuneflow.data import Batch
+from tuneflow.fused.dropout import Masked
+from tuneflow.fused.gradient import Gradient, Product
 from tuneflow.fused.graph import trace
-from tuneflow.fused.look import LossOf, Seen, Whole, untouched_generators
-from tuneflow.fused.refused import Refused, because
+from tuneflow.fused.look import LossOf, untouched_generators
+from tuneflow.fused.refused import because
 from tuneflow.fused.replay import compiled
+from tuneflow.fused.stack import Given
 
-Tensors = dict[str, Tensor]
 Lists = Sequence[Tensor]
 
 
+class Part(NamedTuple):
+    """What came of one lane, or of all at once: `lane` is None, and every tensor has the lanes in front.
+
+    Gradients are the reader's to change, and good until the next part.
+    """
+
+    lane: int | None
+    losses: Tensor
+    gradients: Sequence[Gradient]
+
+
 class Program(Protocol):
-    """A way to compute one step's losses and gradients for lanes that are stacked along the first axis."""
+    """A way to compute a step's losses and gradients."""
 
-    def __call__(self, trained: Lists, others: Lists, leaves: Lists, masks: Lists) -> tuple[Tensor, Lists]:
-        """Losses (K,) and a gradient for each of `trained`: contiguous, the caller's to change until the next call.
+    @property
+    def changed(self) -> Sequence[int]:
+        """Places in `Given.others` of what a call changes."""
 
-        Args:
-            trained: parameters, each (K, *shape).
-            others: frozen parameters and buffers, each (K, *shape). Buffers are changed as forward changes them.
-            leaves: the tensors of a batch, each (K, rows, ...).
-            masks: dropout's, each (K, *shape): 0 or 1 / (1 - p).
-        """
+    def __call__(self, given: Given, lanes: Sequence[int]) -> Iterator[Part]:
+        """Losses and gradients of at least these lanes; parameters may be moved between the parts."""
 
 
 class Eager:
     """Plain autograd, lane by lane."""
 
-    def __init__(self, step: "Step") -> None:
+    def __init__(self, step: "Step", given: Given) -> None:
         self._step = step
+        self.changed = list(range(len(given.others)))
 
-    def __call__(self, trained: Lists, others: Lists, leaves: Lists, masks: Lists) -> tuple[Tensor, Lists]:
-        losses, rows = [], []
-        with torch.inference_mode(False), torch.enable_grad():
-            for lane in zip(*(group.unbind() for group in [*trained, *others, *leaves, *masks])):
-                own = [tensor.detach().requires_grad_() for tensor in lane[: len(trained)]]
-                loss = self._step.loss([*own, *(tensor.detach() for tensor in lane[len(trained) :])])
-                rows.append(torch.autograd.grad(loss, own))
-                losses.append(loss.detach())
-        return torch.stack(losses), [torch.stack(parts) for parts in zip(*rows)]
+    def __call__(self, given: Given, lanes: Sequence[int]) -> Iterator[Part]:
+        for lane in lanes:
+            yield Part(lane, *self._step.plain(given.lane(lane)))
 
 
 class Single:
     """The trace of one lane, replayed for each."""
 
-    def __init__(self, step: "Step", inputs: Lists) -> None:
-        first = [tensor[0].contiguous() for tensor in inputs]
-        self._replay = _traced(step.gradients, first)
-        self._gradients = [torch.empty_like(tensor) for tensor in inputs[: len(step.trained)]]
+    def __init__(self, step: "Step", given: Given) -> None:
+        self._replay, changed = _traced(step.gradients, [tensor.contiguous() for tensor in given.lane(0)])
+        self.changed = _of_others(changed, given)
 
-    def __call__(self, trained: Lists, others: Lists, leaves: Lists, masks: Lists) -> tuple[Tensor, Lists]:
-        losses = trained[0].new_empty(len(trained[0]))
-        for place, lane in enumerate(zip(*(group.unbind() for group in [*trained, *others, *leaves, *masks]))):
-            for stack, own in zip([losses, *self._gradients], self._replay(*lane)):
-                stack[place] = own
-        return losses, self._gradients
+    def __call__(self, given: Given, lanes: Sequence[int]) -> Iterator[Part]:
+        for lane in lanes:
+            loss, *gradients = self._replay(*given.lane(lane))
+            yield Part(lane, loss, gradients)
 
 
 class Stacked:
     """The trace of all lanes at once."""
 
-    def __init__(self, step: "Step", inputs: Lists) -> None:
-        self._replay = _traced(vmap(step.gradients, randomness="error"), inputs)
+    def __init__(self, step: "Step", given: Given) -> None:
+        lasting = len(given.trained) + len(given.others) + len(given.shared)
+        together = vmap(step.gradients, in_dims=given.dims, randomness="error")
+        self._replay, changed = _traced(together, given.flat, lasting)
+        self.changed = _of_others(changed, given)
 
-    def __call__(self, trained: Lists, others: Lists, leaves: Lists, masks: Lists) -> tuple[Tensor, Lists]:
-        losses, *gradients = self._replay(*trained, *others, *leaves, *masks)
-        return losses, gradients
+    def __call__(self, given: Given, lanes: Sequence[int]) -> Iterator[Part]:
+        losses, *made = self._replay(*given.flat)
+        yield Part(None, losses, [Product(*part) if isinstance(part, tuple) else part for part in made])
 
 
 class Step:
-    """One lane's step as a function of a flat list of tensors: parameters, other tensors, batch, masks."""
+    """One lane's step as a function of a flat list of tensors, in the order of `Given.flat`.
 
-    def __init__(self, module: nn.Module, loss_of: LossOf, seen: Seen, batch: Batch) -> None:
-        self._whole = Whole(module, loss_of)
-        self.seen = seen
-        leaves, self._spec = pytree.tree_flatten(batch)
-        self._leaves = len(leaves)
-        self.trained = list(seen.trained)
-        named = [*module.named_parameters(), *module.named_buffers()]
-        self.others = [name for name, _ in named if name not in seen.trained]
+    Args:
+        skeleton: run with other tensors in place of its own.
+        names: of its tensors, in that order.
+        trained: how many of these are trained.
+        spec: of the batch.
+    """
+
+    def __init__(
+        self, skeleton: nn.Module, loss_of: LossOf, names: Sequence[str], trained: int, spec: pytree.TreeSpec
+    ) -> None:
+        self._whole = _Whole(skeleton, loss_of)
+        self._names = [f"module.{name}" for name in names]
+        self._trained, self._spec = trained, spec
 
     def loss(self, flat: Lists) -> Tensor:
-        names = [f"module.{name}" for name in [*self.trained, *self.others]]
-        rest = flat[len(names) :]
-        batch = pytree.tree_unflatten(list(rest[: self._leaves]), self._spec)
-        swapped = dict(zip(names, flat))
-        loss: Tensor = functional_call(self._whole, swapped, (batch, rest[self._leaves :]))
+        count = len(self._names)
+        leaves, masks = flat[count : count + self._spec.num_leaves], flat[count + self._spec.num_leaves :]
+        batch = pytree.tree_unflatten(list(leaves), self._spec)
+        loss: Tensor = functional_call(self._whole, dict(zip(self._names, flat)), (batch, masks))
         return loss
 
     def gradients(self, *flat: Tensor) -> tuple[Tensor, ...]:
-        count = len(self.trained)
+        """The loss and the gradients, by functorch."""
         function = grad_and_value(lambda own, rest: self.loss([*own, *rest]))
-        gradients, loss = function(flat[:count], flat[count:])  # all of them arguments, so that buffers may change
+        own, rest = flat[: self._trained], flat[self._trained :]  # all of them arguments, so that buffers may change
+        gradients, loss = function(own, rest)
         return (loss, *gradients)
 
+    def plain(self, flat: Lists) -> tuple[Tensor, list[Tensor]]:
+        """The loss and the gradients, by autograd."""
+        with torch.inference_mode(False), torch.enable_grad():
+            own = [tensor.detach().requires_grad_() for tensor in flat[: self._trained]]
+            loss = self.loss([*own, *(tensor.detach() for tensor in flat[self._trained :])])
+            return loss.detach(), list(torch.autograd.grad(loss, own))
 
-def program(kind: str, step: Step, trained: Lists, others: Lists, leaves: Lists, masks: Lists) -> Program:
-    """A program that was traced on these tensors, which are left as they are, and checked against plain autograd.
 
-    Args:
-        kind: "stacked", "single" or "eager"; the first two are traced.
+class _Whole(nn.Module):
+    """The module and its loss as one: a batch and dropout's masks in, the loss out."""
+
+    def __init__(self, module: nn.Module, loss_of: LossOf) -> None:
+        super().__init__()
+        self.module = module
+        self._loss_of = (loss_of,)  # in a tuple, so that a loss that is a module is none of this one's
+
+    def forward(self, batch: Batch, masks: Lists) -> Tensor:
+        with Masked(masks):
+            return self._loss_of[0](self.module, batch)
+
+
+KINDS: dict[str, Callable[[Step, Given], Program]] = {"stacked": Stacked, "single": Single, "eager": Eager}
+
+
+def traced_quietly(function: Callable[..., Any], inputs: Lists, **how: Any) -> Any:
+    """The trace of `function`, with nothing of the process changed by it.
 
     Raises:
-        Refused: it cannot be traced, or its losses or gradients differ from autograd's by more than 1e-5 (float32) or
-            1e-12 (float64) of the largest.
+        Refused: it cannot be traced; the message says where.
     """
-    if kind == "eager":
-        return Eager(step)
-    inputs = [tensor.detach() for tensor in [*trained, *others, *leaves, *masks]]
-    made: Program = Stacked(step, inputs) if kind == "stacked" else Single(step, inputs)
-    with torch.no_grad():
-        _check(made, Eager(step), trained, others, leaves, masks)
-    return made
-
-
-def _traced(function: Callable[..., Any], inputs: Lists) -> Callable[..., Lists]:
+    mkldnn = torch._C._get_mkldnn_enabled()
     with untouched_generators(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There is a performance drop")  # of vmap; a replay has no vmap in it
+        torch._C._set_mkldnn_enabled(False)  # recurrent nets of it cannot be taken apart
         try:
-            return compiled(trace(function, inputs))
+            return trace(function, [tensor.detach() for tensor in inputs], **how)
         except Exception as error:
             raise because(error) from error
+        finally:
+            torch._C._set_mkldnn_enabled(mkldnn)
 
 
-def _check(made: Program, plain: Program, trained: Lists, others: Lists, leaves: Lists, masks: Lists) -> None:
-    mine, theirs = [tensor.clone() for tensor in others], [tensor.clone() for tensor in others]
-    losses, gradients = made(trained, mine, leaves, masks)
-    expected, exact = plain(trained, theirs, leaves, masks)
-    for what, got, want in [
-        ("losses", losses, expected),
-        *(("gradients", *pair) for pair in zip(gradients, exact)),
-        *(("buffers", *pair) for pair in zip(mine, theirs)),
-    ]:
-        tolerance = 1e-12 if want.dtype == torch.float64 else 1e-5
-        scale = max((float(g.abs().max()) for g in exact if g.numel()), default=1.0) if what == "gradients" else 1.0
-        if not _close(got, want, tolerance, scale):
-            far = float((got - want).abs().max())
-            raise Refused(f"the traced {what} differ from autograd's by {far:.2g}, more than {tolerance:g} of theirs")
+def _traced(
+    function: Callable[..., Any], inputs: Lists, lasting: int | None = None
+) -> tuple[Callable[..., Sequence[Any]], list[int]]:
+    made = traced_quietly(function, inputs, lasting=lasting)
+    return compiled(made), made.changed
 
 
-def _close(got: Tensor, want: Tensor, tolerance: float, scale: float) -> bool:
-    if not want.is_floating_point():
-        return bool(torch.equal(got, want))
-    return bool(torch.allclose(got, want, rtol=tolerance, atol=tolerance * scale, equal_nan=True))
+def _of_others(changed: Sequence[int], given: Given) -> list[int]:
+    first = len(given.trained)
+    return [place - first for place in changed if first <= place < first + len(given.others)]

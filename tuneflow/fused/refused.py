@@ -2,8 +2,8 @@
 
 import linecache
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 import torch
 
@@ -16,27 +16,33 @@ class Refused(TuneflowError):
     """This module, loss or optimizer cannot be fused; the message is the reason. Training it alone still works."""
 
 
-def place_of(frames: traceback.StackSummary) -> tuple[str, str]:
-    """(`" at net.py:31"`, the source of that line): the innermost frame of the user's, or else of torch.nn."""
-    user = [f for f in frames if not f.filename.startswith(_OURS) and not f.filename.startswith("<")]
-    layers = [f for f in frames if "/torch/nn/modules/" in f.filename.replace("\\", "/")]
-    for found in (user[::-1] or layers[::-1])[:1]:
-        line = linecache.getline(found.filename, found.lineno or 0).strip()
-        return f" at {Path(found.filename).name}:{found.lineno}", line
-    return "", ""
+def place_below(function: str) -> str:
+    """`" at net.py:31: if x.sum() > 0:"`: where the user's code stands that was called, in the end, by `function`."""
+    frames = traceback.extract_stack()
+    start = max((n for n, frame in enumerate(frames) if frame.name == function), default=0)
+    return _place(frames[start:])
 
 
 def because(error: BaseException) -> Refused:
     """`error`, raised while tracing, as a refusal with its place."""
     if isinstance(error, Refused):
         return error
-    where, _ = place_of(_frames(error.__traceback__))
     first = str(error).strip().split("\n")[0][:160]
-    return Refused(f"cannot be traced{where}: {type(error).__name__}: {first}")
+    place = _place(traceback.extract_tb(error.__traceback__))
+    return Refused(f"cannot be traced{place}{';' if place else ':'} {type(error).__name__}: {first}")
 
 
-def _frames(trace: TracebackType | None) -> traceback.StackSummary:
-    """Those below the call that the library made itself."""
-    frames = traceback.extract_tb(trace)
-    last = max((n for n, f in enumerate(frames) if f.filename.startswith(_OURS[1])), default=-1)
-    return traceback.StackSummary.from_list(frames[last + 1 :])
+def _place(frames: Sequence[traceback.FrameSummary]) -> str:
+    """The innermost frame of the user's, or else of torch.nn, with its source; empty where there is none."""
+    user = [f for f in frames if not f.filename.startswith(_OURS) and not f.filename.startswith("<")]
+    user = [f for f in user if not _is_library(f.filename)]
+    layers = [f for f in frames if "/torch/nn/modules/" in f.filename.replace("\\", "/")]
+    for found in (user[::-1] or layers[::-1])[:1]:
+        line = linecache.getline(found.filename, found.lineno or 0).strip()
+        return f" at {Path(found.filename).name}:{found.lineno}" + (f": {line}" if line else "")
+    return ""
+
+
+def _is_library(filename: str) -> bool:
+    """Whether this is Python's own, as contextlib is."""
+    return Path(filename).parent == Path(traceback.__file__).parent

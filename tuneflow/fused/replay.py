@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from tuneflow.fused.graph import Traced, aten, name_of
+from tuneflow.fused.graph import Traced, aten, name_of, returned_by
 
 # Ops whose torch.* function takes the same arguments in the same places, at less cost than the op's own object.
 _DIRECT = {
@@ -28,17 +28,22 @@ _INTO: dict[Any, tuple[str, Any]] = {  # op to the name of the argument that tak
 }
 
 
-def compiled(traced: Traced) -> Callable[..., Sequence[Tensor]]:
+def compiled(traced: Traced, *, fresh: bool = False) -> Callable[..., Sequence[Any]]:
     """The function of the graph's placeholders; values are dropped after their last use.
 
     Large products lie in memory that is kept and written again by the next call, outputs too: fresh memory would have
     to be mapped by the kernel at every step, which costs as much as the arithmetic.
+
+    Args:
+        fresh: whether outputs are new at every call, all the same.
     """
     names: dict[fx.Node, str] = {}
     scope: dict[str, Any] = {}
     lines: list[str] = []
     last = _last_uses(traced.graph)
     arguments = []
+    made = returned_by(traced.graph)[0].all_input_nodes
+    returned = {traced.seats[node].memory for node in made if node in traced.seats}
 
     def spelled(value: Any) -> str:
         if isinstance(value, fx.Node):
@@ -62,7 +67,7 @@ def compiled(traced: Traced) -> Callable[..., Sequence[Tensor]]:
         elif node.op == "call_function":
             given = [spelled(value) for value in node.args]
             given += [f"{name}={spelled(value)}" for name, value in node.kwargs.items()]
-            if _is_kept(traced, node):
+            if _is_kept(traced, node) and not (fresh and traced.seats[node].memory in returned):
                 seat = traced.seats[node]
                 scope[f"kept{place}"] = torch.empty(seat.shape, dtype=seat.dtype, device=seat.device)
                 given.append(f"{_INTO[node.target][0]}=kept{place}")
@@ -74,7 +79,7 @@ def compiled(traced: Traced) -> Callable[..., Sequence[Tensor]]:
             raise NotImplementedError(f"a graph's {node.op}")
     body = "\n    ".join(lines)
     exec(f"def replay({', '.join(arguments)}):\n    {body}\n", scope)
-    function: Callable[..., Sequence[Tensor]] = scope["replay"]
+    function: Callable[..., Sequence[Any]] = scope["replay"]
     return function
 
 

@@ -1,0 +1,141 @@
+"""Dropout among lanes: each call multiplies by a mask that is drawn outside the program, from the lane's generator."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from tuneflow.fused.refused import Refused, place_below
+
+LAYERS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)  # their p may differ from lane to lane
+_PLAIN = (F.dropout, torch.dropout, torch.dropout_)
+_FEATURE = (F.dropout1d, F.dropout2d, F.dropout3d, torch.feature_dropout, torch.feature_dropout_)
+_BATCHED = {F.dropout1d: 3, F.dropout3d: 5}  # dimensions of an input that has rows
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """One call of dropout in forward.
+
+    Attributes:
+        shape, stride: of the mask, as torch makes it there.
+        p: the probability, where `layer` is None.
+        layer: dotted name of the layer that holds the probability.
+    """
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+    p: float
+    layer: str | None = None
+
+
+def draw(mask: Tensor, p: float, generator: torch.Generator) -> None:
+    """Make `mask` what torch multiplies by in dropout on a CPU: 0 with probability p, else 1 / (1 - p).
+
+    The same operations as torch's own, so that a generator in the same state gives the same bits, and is left in the
+    same state.
+    """
+    if p == 1.0:
+        mask.zero_()
+    elif p == 0.0:
+        mask.fill_(1.0)
+    elif mask.numel():
+        mask.bernoulli_(1 - p, generator=generator).div_(1 - p)
+
+
+def rates_of(module: nn.Module) -> dict[str, float]:
+    """The probability of every dropout layer, by dotted name."""
+    return {name: float(inner.p) for name, inner in module.named_modules() if isinstance(inner, LAYERS)}
+
+
+def name_rates(module: nn.Module, active: Mapping[str, float]) -> None:
+    """Have every dropout layer's probability say whose it is: that in `active`, or 0."""
+    for name, inner in module.named_modules():
+        if type(inner) in LAYERS:
+            inner.p = Rate(active[name], name) if name in active else 0.0
+
+
+class Rate(float):
+    """A probability of a dropout layer that knows which; nothing but dropout may be computed with it."""
+
+    layer: str
+
+    def __new__(cls, value: float, layer: str = "") -> "Rate":
+        made = super().__new__(cls, value)
+        made.layer = layer
+        return made
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise Refused(f'forward computes with "{self.layer}.p", which a trace would freeze{place_below("look")}')
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = _refuse
+    __neg__ = __abs__ = _refuse
+
+
+class Recording(TorchFunctionMode):
+    """Notes the calls of dropout and makes them the identity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Dropout] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        call = _call(function, args, kwargs)
+        if call is not None:
+            layer = call.p.layer if isinstance(call.p, Rate) else None
+            mask = _mask_of(function, call.input)
+            self.calls.append(Dropout(tuple(mask.shape), mask.stride(), mask.dtype, float(call.p), layer))
+            return call.by(torch.ones((), dtype=call.input.dtype, device=call.input.device))
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Rate) and function not in (*_PLAIN, *_FEATURE):
+                value._refuse()
+        return function(*args, **kwargs)
+
+
+class Masked(TorchFunctionMode):
+    """Has each call of dropout multiply by the next mask."""
+
+    def __init__(self, masks: Sequence[Tensor]) -> None:
+        super().__init__()
+        self._masks: Iterator[Tensor] = iter(masks)
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        call = _call(function, args, kwargs or {})
+        return function(*args, **(kwargs or {})) if call is None else call.by(next(self._masks))
+
+
+class _Call(NamedTuple):
+    input: Tensor
+    p: float
+    inplace: bool
+
+    def by(self, mask: Tensor) -> Tensor:
+        return self.input.mul_(mask) if self.inplace else self.input * mask
+
+
+def _call(function: Any, args: Any, kwargs: dict[str, Any]) -> _Call | None:
+    """The call, where it is one of dropout that drops something."""
+    if function not in (*_PLAIN, *_FEATURE):
+        return None
+    ours = getattr(function, "__module__", "") == F.__name__
+    names = ("input", "p", "training", "inplace") if ours else ("input", "p", "train")
+    named = {"p": 0.5, "training": True, "inplace": False} | dict(zip(names, args, strict=False)) | kwargs
+    if not named.get("train", named["training"]) or float(named["p"]) == 0.0:
+        return None
+    return _Call(named["input"], named["p"], named["inplace"] or function in (torch.dropout_, torch.feature_dropout_))
+
+
+def _mask_of(function: Any, given: Tensor) -> Tensor:
+    """A tensor that is laid out as the mask that torch makes for this input."""
+    if function in _PLAIN:
+        return torch.empty_like(given, device="meta")
+    batched = given.dim() == _BATCHED.get(function, given.dim())
+    rows, features, *rest = given.shape if batched else (1, *given.shape)
+    shape = (rows, features, *[1] * len(rest))
+    return torch.empty(shape if batched else shape[1:], dtype=given.dtype, device="meta")

@@ -1,0 +1,75 @@
+"""Gradients of all lanes, of which a large one need never be written down as a whole."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LARGE = 1 << 17  # bytes of a lane's parameter, from which on it moves by itself, right after its gradient is made
+
+
+@dataclass(frozen=True)
+class Product:
+    """A gradient (K, m, n) that is not multiplied out yet.
+
+    A lane's part is made when it is used, in memory that the next lane's part overwrites, so that it stays in the
+    cache: the gradients of all lanes would not fit.
+
+    Attributes:
+        left: (K, m, r).
+        right: (K, r, n).
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def __getitem__(self, lane: int) -> Tensor:
+        return torch.mm(self.left[lane], self.right[lane])
+
+    def whole(self) -> Tensor:
+        return torch.bmm(self.left, self.right)
+
+
+Gradient = Tensor | Product
+
+
+def of_lane(gradient: Gradient, lane: int, into: Tensor) -> Tensor:
+    """A lane's part of a gradient; a product is written to `into`."""
+    if isinstance(gradient, Product):
+        return torch.mm(gradient.left[lane], gradient.right[lane], out=into)
+    return gradient[lane]
+
+
+def is_large(parameter: Tensor) -> bool:
+    """Whether a lane of this stacked parameter is worth a call of its own, where there is no parallel device."""
+    return parameter.device.type == "cpu" and parameter.nbytes // max(1, len(parameter)) >= LARGE
+
+
+def clip(gradients: Sequence[Tensor], most: Tensor) -> None:
+    """Scale each lane's gradient down to the norm `most` (K,), inf for no limit, as `clip_grad_norm_` does."""
+    norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
+    scale = (most / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1.0)
+    scale = torch.where(most.isinf(), 1.0, scale)
+    for gradient in gradients:
+        gradient.mul_(along(scale, gradient))
+
+
+def along(vector: Tensor, like: Tensor) -> Tensor:
+    """(K,) as (K, 1, ..., 1), to go along `like`."""
+    return vector.view(-1, *[1] * (like.dim() - 1))
+
+
+class Before:
+    """Stacked tensors as they are now, so that lanes can be put back after something has changed all."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors = tensors
+        self._were = [tensor.clone() for tensor in tensors]
+
+    def put_back(self, lanes: Sequence[int]) -> None:
+        if not lanes or not self._tensors:
+            return
+        rows = torch.tensor(lanes, device=self._tensors[0].device)
+        for tensor, was in zip(self._tensors, self._were, strict=True):
+            tensor.index_copy_(0, rows, was.index_select(0, rows))

@@ -1,0 +1,38 @@
+"""The masks of all lanes' dropout, in memory that is written again at every step."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from tuneflow.fused.dropout import Dropout, draw
+
+
+class Masks:
+    """A mask (K, *shape) for each call of dropout; each lane's is laid out as torch would."""
+
+    def __init__(self, dropouts: Sequence[Dropout], lanes: int, device: torch.device) -> None:
+        self._dropouts, self._stacks = dropouts, []
+        for dropout in dropouts:
+            size = (lanes, *dropout.shape), (math.prod(dropout.shape), *dropout.stride)
+            self._stacks.append(torch.empty_strided(*size, dtype=dropout.dtype, device=device).fill_(1.0))
+        self._views = [stack.unbind() for stack in self._stacks]
+
+    @property
+    def stacks(self) -> list[Tensor]:
+        """As a program takes them: contiguous."""
+        return [stack.contiguous() for stack in self._stacks]
+
+    def draw(
+        self, lanes: Iterable[int], rates: Sequence[Mapping[str, float]], generators: Sequence[torch.Generator]
+    ) -> None:
+        """Draw new masks for some lanes, from each one's generator in the order of forward.
+
+        Args:
+            rates: of each lane's dropout layers, by name.
+        """
+        for lane in lanes:
+            for dropout, views in zip(self._dropouts, self._views, strict=True):
+                p = dropout.p if dropout.layer is None else rates[lane][dropout.layer]
+                draw(views[lane], p, generators[lane])

@@ -1,0 +1,84 @@
+"""Evaluation of K modules on the same inputs: as one traced program, as one replayed per lane, or in plain torch."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
+from torch.utils import _pytree as pytree
+
+from tuneflow.fused.look import run_carefully, untouched_generators
+from tuneflow.fused.program import traced_quietly
+from tuneflow.fused.refused import Refused
+from tuneflow.fused.replay import compiled
+from tuneflow.fused.stack import Given
+from tuneflow.fused.verify import compare
+
+Lists = Sequence[Tensor]
+
+
+class Outputs:
+    """What the modules give in evaluation mode, as (K, rows, ...) tensors that are the caller's to keep.
+
+    Args:
+        kind: as for Lanes.
+        skeleton: one of the modules, as a copy; it is put into evaluation mode.
+        names: of its tensors, in the order of `given`.
+        given: the tensors of all lanes, with the inputs' as `shared` behind the frozen parameters.
+        spec: of the inputs.
+
+    Raises:
+        Refused: it cannot be traced, or gives something else than plain torch does.
+    """
+
+    def __init__(
+        self, kind: str, skeleton: nn.Module, names: Sequence[str], given: Given, spec: pytree.TreeSpec
+    ) -> None:
+        self._skeleton, self._names, self._spec = skeleton.eval(), names, spec
+        self._made: pytree.TreeSpec | None = None
+        with torch.no_grad():
+            inputs = pytree.tree_unflatten(list(given.lane(0)[len(names) :]), spec)
+            run_carefully(skeleton, lambda: skeleton(inputs))
+            self._run = self._program(kind, given)
+            self._verify(given)
+
+    def __call__(self, given: Given) -> Any:
+        with torch.no_grad():
+            return pytree.tree_unflatten(list(self._run(given)), self._made)  # type: ignore[arg-type]
+
+    def _program(self, kind: str, given: Given) -> Callable[[Given], Lists]:
+        if kind == "stacked":
+            together = compiled(traced_quietly(vmap(self._taken_apart, given.dims), given.flat), fresh=True)
+            return lambda given: together(*given.flat)
+        one = self._forward if kind == "eager" else self._traced_once(given)
+
+        def each(given: Given) -> Lists:
+            rows = [one(*given.lane(lane)) for lane in range(len((*given.trained, *given.others)[0]))]
+            return [torch.stack(parts) for parts in zip(*rows)]
+
+        return each
+
+    def _traced_once(self, given: Given) -> Callable[..., Lists]:
+        return compiled(traced_quietly(self._forward, [tensor.contiguous() for tensor in given.lane(0)]), fresh=True)
+
+    def _taken_apart(self, *flat: Tensor) -> list[Tensor]:
+        """As `_forward`, beside a gradient that nobody asks for: without, vmap does not look into recurrent nets."""
+        made: Any = vjp(lambda unused: (unused, self._forward(*flat)), torch.ones(()), has_aux=True)
+        return list(made[2])
+
+    def _forward(self, *flat: Tensor) -> list[Tensor]:
+        count = len(self._names)
+        inputs = pytree.tree_unflatten(list(flat[count:]), self._spec)
+        made, self._made = pytree.tree_flatten(functional_call(self._skeleton, dict(zip(self._names, flat)), (inputs,)))
+        for leaf in made:
+            if not isinstance(leaf, Tensor):
+                raise Refused(f"forward gives a {type(leaf).__name__}; tensors can be stacked")
+        return made
+
+    def _verify(self, given: Given) -> None:
+        with untouched_generators("check"):
+            made = self._run(given)
+            for lane in range(len(made[0])):
+                mine = [("outputs", stack[lane]) for stack in made]
+                compare(mine, lambda own: [("outputs", part) for part in self._forward(*own)], given.lane(lane))

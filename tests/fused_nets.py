@@ -76,6 +76,18 @@ class Attending(nn.Module):
         return self.head(self.attention(x, x, x, need_weights=False)[0].flatten(1))
 
 
+class Factored(nn.Module):
+    """The gradient of each weight is a product with the other, large, so that they have to move after both."""
+
+    def __init__(self):
+        super().__init__()
+        self.left = nn.Parameter(torch.randn(64, 300) / 8)
+        self.right = nn.Parameter(torch.randn(300, 100) / 17)
+
+    def forward(self, x):
+        return (x @ (self.left @ self.right)).tanh()[:, :10]
+
+
 NETS = {
     "mlp": lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16), nn.Tanh(), nn.Linear(16, 10)),
     "cnn": lambda: nn.Sequential(
@@ -94,6 +106,7 @@ NETS = {
     "frozen": Frozen,
     "wide": lambda: nn.Sequential(nn.Linear(64, 600), nn.ReLU(), nn.Linear(600, 10)),  # its gradient stays a product
     "lstm": partial(Recurrent, nn.LSTM),
+    "factored": Factored,
     "bag": Bag,
     "fused attention": Attending,
 }  # fmt: skip

@@ -37,7 +37,7 @@ def test_a_lane_is_the_same_training_alone(net):
     compare(NETS[net], OPTIMIZERS["momentum"])
 
 
-@pytest.mark.parametrize("net", ["mlp", "cnn", "layernorm", "gru", "batchnorm", "wide"])
+@pytest.mark.parametrize("net", ["mlp", "cnn", "layernorm", "gru", "batchnorm", "wide", "lstm"])
 def test_a_lane_is_the_same_training_alone_in_single_precision(net):
     compare(NETS[net], OPTIMIZERS["momentum"], torch.float32)
 

@@ -153,6 +153,29 @@ def test_a_check_notices_what_has_changed_since_the_trace(kind, change, monkeypa
         lanes.check(steps[0])
 
 
+@pytest.mark.parametrize("kind", ["stacked", "single"])
+def test_a_check_notices_an_attribute_that_has_changed_since(kind):
+    modules, step = made(Changing, 2), batches(2, 2)[0]
+    lanes = lanes_of(modules, kind=kind)
+    lanes.step(step)
+    modules[0].norm.eps = 0.5
+    with pytest.raises(Refused, match="differ from plain torch's"):
+        lanes.check(step)
+
+
+@pytest.mark.parametrize("kind", ["stacked", "single"])
+def test_a_forward_with_luck_or_a_count_of_its_own_is_refused_at_once(kind):
+    calls, luck = itertools.count(1), random.Random(0)
+    for factor in (lambda: next(calls), luck.random):
+        lanes = lanes_of(
+            made(NETS["mlp"], 2),
+            loss_of=lambda module, batch, factor=factor: loss_of(module, batch) * factor(),
+            kind=kind,
+        )
+        with pytest.raises(Refused, match="forward gives something else every time"):
+            lanes.step(batches(2, 1)[0])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_check_changes_nothing(kind):
     generators = [torch.Generator().manual_seed(n) for n in range(2)]

@@ -120,7 +120,8 @@ class Lanes:
         if self._kind != "eager" and any(self.live):
             ready = self._prepared(batch)
             given = self._given(batch, self._trial_masks(ready.seen))
-            verify(ready.program, ready.step, given, [self.live.index(True)])
+            lane = self.live.index(True)
+            verify(ready.program, {lane: self._step_of(lane, ready.seen, pytree.tree_structure(batch))}, given)
 
     def outputs(self, inputs: Any) -> Any:
         """What the modules give in evaluation mode, each tensor (K, rows, ...), in memory that is the caller's.
@@ -260,17 +261,26 @@ class Lanes:
         return self._ready[here]
 
     def _trace(self, batch: Batch) -> "_Made":
-        skeleton = skeleton_of(self._modules[0], dict.fromkeys(self._active, 0.5))  # any rate: masks come from outside
-        spec = pytree.tree_structure(batch)
-        seen = look(skeleton, self._loss_of, pytree.tree_map(lambda leaf: leaf[0].clone(), batch))
+        first, spec = pytree.tree_map(lambda leaf: leaf[0].clone(), batch), pytree.tree_structure(batch)
+        seen = look(skeleton_of(self._modules[0], self._rates_here), self._loss_of, first)
         self._begin(seen)
-        names = [*seen.trained, *self._names(seen), *self._stack.shared]
-        step = Step(skeleton, self._loss_of, names, len(seen.trained), spec)
         given = self._given(batch, self._trial_masks(seen))
-        made = KINDS[self._kind](step, given)
+        made = KINDS[self._kind](self._step_of(0, seen, spec), given)
         if self._kind != "eager":
-            verify(made, step, given, range(len(self._modules)))
-        return _Made(made, step, seen)
+            last = len(self._modules) - 1
+            verify(made, {lane: self._step_of(lane, seen, spec) for lane in {0, last // 2, last}}, given)
+        return _Made(made, seen)
+
+    @property
+    def _rates_here(self) -> dict[str, float]:
+        """Of the dropout layers of a skeleton: any rate above 0 will do, as masks come from outside."""
+        return dict.fromkeys(self._active, 0.5)
+
+    def _step_of(self, lane: int, seen: Seen, spec: pytree.TreeSpec) -> Step:
+        """A lane's step, by a copy of its own module."""
+        names = [*seen.trained, *self._names(seen), *self._stack.shared]
+        skeleton = skeleton_of(self._modules[lane], self._rates_here)
+        return Step(skeleton, self._loss_of, names, len(seen.trained), spec)
 
     def _begin(self, seen: Seen) -> None:
         """The first program says which parameters are trained."""
@@ -309,10 +319,9 @@ class Lanes:
 
 
 class _Made(NamedTuple):
-    """What Lanes share: a program, the step that it is of, and what was seen of it."""
+    """What Lanes share: a program, and what was seen of the step that it is of."""
 
     program: Program
-    step: Step
     seen: Seen
 
 
@@ -320,7 +329,6 @@ class _Ready(NamedTuple):
     """A program with the masks of these lanes."""
 
     program: Program
-    step: Step
     seen: Seen
     masks: Masks
 

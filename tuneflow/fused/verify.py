@@ -1,7 +1,8 @@
 """Whether a program computes what plain torch does, but for rounding."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,11 +19,14 @@ _TRIES, _ROUNDINGS = 4, 8.0
 Facts = list[tuple[str, Tensor]]  # what it is, and its value
 
 
-def verify(program: Program, step: Step, given: Given, lanes: Sequence[int]) -> None:
-    """Compare these lanes' losses, gradients and buffers with autograd's; nothing that is given is changed.
+def verify(program: Program, steps: Mapping[int, Step], given: Given) -> None:
+    """Compare some lanes' losses, gradients and buffers with autograd's; nothing that is given is changed.
 
     Where they differ, autograd is run again on tensors that differ by a rounding error: what that changes is not held
     against the program. Close to a minimum, or where an activation is almost 0, that is a lot.
+
+    Args:
+        steps: by lane, of its own module.
 
     Raises:
         Refused: they differ by more than 1e-5 (float32) or 1e-12 (float64) of the largest, and more than by rounding.
@@ -30,14 +34,14 @@ def verify(program: Program, step: Step, given: Given, lanes: Sequence[int]) -> 
     tested = replace(given, others=[tensor.clone() for tensor in given.others])
     found: dict[int, Facts] = {}
     with torch.no_grad():
-        for part in program(tested, lanes):
-            for lane in lanes if part.lane is None else [part.lane]:
+        for part in program(tested, list(steps)):
+            for lane in steps if part.lane is None else [part.lane]:
                 own: list[Any] = [part.losses, *part.gradients]
                 loss, *gradients = [(value[lane] if part.lane is None else value).clone() for value in own]
                 found[lane] = _facts(loss, gradients, [])
-        for lane in lanes:
+        for lane, step in steps.items():
             found[lane] += [("buffers", tensor[lane]) for tensor in tested.others]
-            compare(found[lane], lambda own: _plain(step, given, own), given.lane(lane))
+            compare(found[lane], partial(_plain, step, given), given.lane(lane))
 
 
 def compare(mine: Facts, plain: Callable[[Sequence[Tensor]], Facts], own: Sequence[Tensor]) -> None:

@@ -3,6 +3,7 @@
 Contestants take turns, a few steps of all trials at a time: the default torch loop, the same with torch's fused
 optimizer kernels, and ours, traced for all trials at once or replayed for each. Each trial has its own rows in every
 step. One thread; CPU time of the process; medians of interleaved rounds. Tracing is not counted, and printed apart.
+With --evaluate: all lanes on the same rows as one program, against each module by itself.
 """
 
 import argparse
@@ -99,12 +100,32 @@ def fused(build, make, lanes, batches, kind):
     return run, seconds
 
 
+def evaluations(lanes, build, width, rounds):
+    """Ratios of evaluating all lanes on the same rows as one program to each module by itself, by rows."""
+    modules = [build() for _ in range(lanes)]
+    stack = Lanes(modules, loss_of, [SGD(module.parameters(), lr=0.1) for module in modules])
+    for module in modules:
+        module.eval()
+
+    def alone(inputs):
+        with torch.no_grad():
+            return [module(inputs) for module in modules]
+
+    found = {}
+    for rows in (32, 128, 384):
+        inputs = torch.randn(rows, width)
+        contestants = {"plain": partial(alone, inputs), "stacked": partial(stack.outputs, inputs)}
+        found[rows] = ratio(times(contestants, rounds, warmup=3), "plain", "stacked")
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lanes", type=int, help="instead of each problem's own")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--steps", type=int, default=4, help="steps of every trial in a turn")
     parser.add_argument("--only", default="")
+    parser.add_argument("--evaluate", action="store_true", help="time evaluation instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("ratios to the default torch loop / to the loop with fused=True; K = 16 where nothing else is said")
@@ -112,6 +133,10 @@ def main():
         if options.only not in title:
             continue
         lanes = options.lanes or lanes
+        if options.evaluate:
+            found = evaluations(lanes, build, width, options.rounds)
+            print(f"{title:<36} " + "   ".join(f"{rows} rows {value:.2f}" for rows, value in found.items()), flush=True)
+            continue
         size = (lanes, rows)
         batches = [(torch.randn(*size, width), torch.randint(10, size)) for _ in range(options.steps)]
         for name, make in OPTIMIZERS.items():

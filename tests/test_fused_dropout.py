@@ -234,10 +234,23 @@ class Attending(nn.Module):
         return self.linear(F.scaled_dot_product_attention(*parts, dropout_p=0.1).flatten(1))
 
 
+class Evaluating(Scaled):
+    def forward(self, x):
+        x = self.drop(self.linear(x))
+        return x if self.training else x * self.drop.p
+
+
 @pytest.mark.parametrize("net", [Scaled, Given])
 def test_a_forward_that_computes_with_the_probability_is_refused(net):
     with pytest.raises(Refused, match=r'forward computes with "drop.p", which a trace would freeze at test_fused_drop'):
         lanes_of(made(net, 2)).step(batches(2, 1)[0])
+
+
+@pytest.mark.parametrize("kind", ["stacked", "single", "eager"])
+@pytest.mark.parametrize("net", [Scaled, Evaluating])
+def test_an_evaluation_that_computes_with_the_probability_is_refused(net, kind):
+    with pytest.raises(Refused, match=r'forward computes with "drop.p"'):
+        lanes_of(made(net, 2), kind=kind).outputs(batches(1, 1)[0][0][0])
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,18 @@ class Rate(float):
         return made
 
     def _refuse(self, *_: Any) -> NoReturn:
-        raise Refused(f'forward computes with "{self.layer}.p", which a trace would freeze{place_below("look")}')
+        place = place_below("run_carefully")
+        raise Refused(f'forward computes with "{self.layer}.p", which a trace would freeze{place}')
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = _refuse
     __neg__ = __abs__ = _refuse
+
+
+def check_rates(function: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    """Raise Refused where a function other than dropout is given a layer's probability."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Rate) and function not in (*_PLAIN, *_FEATURE):
+            value._refuse()
 
 
 class Recording(TorchFunctionMode):
@@ -92,9 +100,6 @@ class Recording(TorchFunctionMode):
             mask = _mask_of(function, call.input)
             self.calls.append(Dropout(tuple(mask.shape), mask.stride(), mask.dtype, float(call.p), layer))
             return call.by(torch.ones((), dtype=call.input.dtype, device=call.input.device))
-        for value in (*args, *kwargs.values()):
-            if isinstance(value, Rate) and function not in (*_PLAIN, *_FEATURE):
-                value._refuse()
         return function(*args, **kwargs)
 
 

@@ -140,9 +140,9 @@ class Lanes:
         given = Given((), tensors[:split], [*tensors[split:], *(leaf.contiguous() for leaf in leaves)])
 
         def make() -> Outputs:
-            return Outputs(self._kind, skeleton_of(self._modules[0], {}), names, given, spec)
+            return Outputs(self._kind, skeleton_of(self._modules[0], self._rates_here), names, given, spec)
 
-        made = self._programs.of(self._key("outputs", spec, _shapes(leaves)), make)
+        made = self._programs.of(self._key("outputs", spec, _shapes(leaves), *sorted(self._active)), make)
         return made(given)
 
     def stop(self, lane: int) -> None:

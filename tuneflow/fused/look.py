@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tuneflow.data import Batch
-from tuneflow.fused.dropout import Dropout, Recording, name_rates
+from tuneflow.fused.dropout import Dropout, Recording, check_rates, name_rates
 from tuneflow.fused.facts import attributes_of
 from tuneflow.fused.refused import Refused, because, place_below
 from tuneflow.seeds import seeded_globals
@@ -81,7 +81,7 @@ def run_carefully(module: nn.Module, forward: Callable[[], Any]) -> Any:
     with seeded_globals("fused", "look"):
         before = _generators()
         try:
-            with _Dense(), _Static():  # type: ignore[no-untyped-call]
+            with _Plain(), _Static():  # type: ignore[no-untyped-call]
                 made = forward()
         except Exception as error:
             raise because(error) from error
@@ -99,12 +99,13 @@ def run_carefully(module: nn.Module, forward: Callable[[], Any]) -> Any:
     return made
 
 
-class _Dense(TorchFunctionMode):
-    """Raises where a gradient would be sparse."""
+class _Plain(TorchFunctionMode):
+    """Raises where a gradient would be sparse, or a dropout layer's probability is computed with."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if (kwargs or {}).get("sparse") is True:
             raise Refused(f"a gradient is sparse, sparse=False gives a dense one; in forward{_here()}")
+        check_rates(function, args, kwargs or {})
         return function(*args, **(kwargs or {}))
 
 

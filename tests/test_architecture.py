@@ -31,7 +31,7 @@ ROOMS = [
     ["train"],
     ["execute"],
     ["store"],
-    ["fingerprint", "goals", "ledger", "interrupt", "result", "arguments"],
+    ["fingerprint", "goals", "ledger", "order", "interrupt", "result", "arguments"],
     ["probe"],
     ["probes"],
     ["study", "archive"],

@@ -295,11 +295,23 @@ class RoundsFloats(SqliteStore):
         )
 
 
+class KeepsTheFirstNote(SqliteStore):
+    def note(self, key, value):
+        self.remember(key, value)
+
+
+class LetsEverybodyHold(SqliteStore):
+    def hold(self):
+        return True
+
+
 BROKEN_STORES = {
     LosesTheLastRow: "came back|there are|lost|taken",
     GivesNumbersTwice: "claims gave",
     TakesAnything: "another owner's trial was taken",
     RoundsFloats: "came back",
+    KeepsTheFirstNote: "noted last has to count",
+    LetsEverybodyHold: "one may hold",
 }
 
 

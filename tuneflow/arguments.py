@@ -49,6 +49,22 @@ def seconds_of(what: str, value: Any) -> float:
     return value
 
 
+def lag_of(lag: Any, workers: int, trainer: Any) -> int | None:
+    """`lag` as a Study can keep it, or a ValueError."""
+    if lag is None:
+        return None
+    if isinstance(lag, bool) or not isinstance(lag, int) or lag < 1:
+        raise ValueError(f"Study: lag needs to be a whole number >= 1, got {lag!r}; leave it out for none.")
+    if trainer is None:
+        raise ValueError("Study: lag orders what run trains, and without a trainer there is no run; leave it out.")
+    if lag < workers:
+        raise ValueError(
+            f"Study: lag={lag} has {lag} trials under way, and {workers - lag} of {workers} workers would have none;"
+            f" use lag={workers} or more, or fewer workers."
+        )
+    return lag
+
+
 def callbacks_of(callbacks: Any) -> list[Callback]:
     """The callbacks as a list, each of them callable."""
     if not isinstance(callbacks, Iterable):

@@ -4,10 +4,37 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
+
 from tuneflow.errors import FingerprintError, listed, warn
+from tuneflow.version import __version__
 
 # Facts of which a change is only warned about; a change of any other is refused.
 SOFT = ("tuneflow", "torch", "runtime", "searcher", "scheduler")
+
+
+def facts_of(study: Any) -> dict[str, Any]:
+    """What a study is made with, as JSON."""
+    describe = getattr(study.trainer, "describe", None)
+    return {
+        "tuneflow": __version__,
+        "torch": str(torch.__version__),
+        "space": study.space.to_json(),
+        "objective": {
+            "goals": {m: "maximize" if up else "minimize" for m, up in study.objective.goals},
+            "at": study.objective.at,
+        },
+        "seed": study.seed,
+        "paired": study.paired,
+        "epochs": getattr(study.trainer, "epochs", 1),
+        "model": repr(study.model),
+        "trainer": describe() if describe is not None else None,
+        "searcher": repr(study.searcher),
+        "grid": repr(study.searcher) if study.searcher.ends else None,
+        "scheduler": repr(study.scheduler),
+        "runtime": study.runtime.describe(),
+        "lag": study.lag,
+    }
 
 
 def compare(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:

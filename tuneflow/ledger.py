@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from tuneflow.errors import StoreError
+from tuneflow.errors import StoreError, StudyError
 from tuneflow.store.states import States
 from tuneflow.store.store import Store
 from tuneflow.train.job import TrainState
@@ -16,6 +16,7 @@ from tuneflow.trial import History, Report, Status, Trial, with_reports, with_st
 
 log = logging.getLogger("tuneflow")
 
+TURNS = "turns"  # the key of the order of what is under way
 TRIES = 3  # how often in a row a trial's process may die without an epoch in between
 
 
@@ -56,7 +57,10 @@ class Ledger:
         """Free the trials of processes that died; what died too often without progress has failed."""
         freed = self.store.recover()
         self.sync()
+        turns = self.turns()
         for number, tries in freed:
+            if turns and number != turns[0][0]:
+                continue  # it was trained, if at all, ahead of its turn
             if tries >= TRIES and self._known(number) and self.store.take(number):
                 self._own(number)
                 self.end(number, "FAILED", f"its process died {tries} times without finishing an epoch")
@@ -66,6 +70,54 @@ class Ledger:
 
     def _known(self, number: int) -> bool:
         return number < len(self.history) and self.history.trials[number].status != "CLAIMED"
+
+    # Slices that take turns; see Ordered.
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within the block no other process runs the study.
+
+        Raises:
+            StudyError: one does.
+        """
+        if not self.store.hold():
+            raise StudyError("run: another process runs this study; with lag= there can be one at a time.")
+        try:
+            yield
+        finally:
+            self.store.let_go()
+
+    def note(self, turns: list[list[int]]) -> None:
+        """Keep [trial, until] of the slices that are under way, in this order, with what is written next."""
+        self.store.note(TURNS, {"turns": turns})
+
+    def turns(self) -> list[tuple[int, int]]:
+        """(trial, until) of the slices that were under way when a run ended or died, in order."""
+        kept = (self.store.recall(TURNS) or {"turns": []})["turns"]
+        return [(n, until) for n, until in kept if self._known(n) and self.history.trials[n].status == "PAUSED"]
+
+    def last(self, number: int) -> TrainState | None:
+        """Where a trial goes on from, as `state`; an earlier state of it where that one is lost."""
+        trial = self.history.trials[number]
+        return self._state_of(self._standing(trial) if trial.reports else trial)
+
+    def retake(self, number: int) -> None:
+        """Make a paused trial one's own, with the reports of epochs whose state is lost, too.
+
+        Raises:
+            StudyError: it belongs to another process.
+        """
+        if not self.store.take(number):
+            raise StudyError(f"trial {number} belongs to another process; with lag= there can be one at a time.")
+        self._own(number)
+        self._put(with_status(self.history.trials[number], "RUNNING"))
+
+    def again(self, number: int, state: TrainState) -> None:
+        """An epoch of a trial that was reported before has been trained once more; its state is here again."""
+        trial = self.history.trials[number]
+        upto = [report for report in trial.reports if report.epoch <= state.epoch]
+        self.store.report(number, upto[-1])  # the process that trains it gets on
+        self._keep_state(with_reports(trial, upto, self.history.objective), state)
 
     # A trial's life.
 
@@ -97,10 +149,8 @@ class Ledger:
         trial = with_reports(trial, (*trial.reports, report), self.history.objective)
         self.history.record(trial)
         self.store.report(number, report)
-        if state is not None and (state.values or report.epoch < self.history.epochs):
-            with self._counted():
-                self.states.put(number, state)
-            self.states.keep(number, self._needed(trial))
+        if state is not None:
+            self._keep_state(trial, state)
         return trial
 
     def pause(self, number: int, reason: str = "") -> None:
@@ -155,12 +205,21 @@ class Ledger:
 
     def state(self, number: int) -> TrainState | None:
         """Where a trial goes on from: None for its start."""
-        trial = self.history.trials[number]
-        if trial.parent is not None and trial.epochs == trial.parent[1]:
-            return self.states.get(*trial.parent)
-        return self.states.get(number, trial.epochs) if trial.epochs else None
+        return self._state_of(self.history.trials[number])
 
     # Inside.
+
+    def _keep_state(self, trial: Trial, state: TrainState) -> None:
+        """Take over the state after a trial's last epoch."""
+        if state.values or state.epoch < self.history.epochs:
+            with self._counted():
+                self.states.put(trial.number, state)
+            self.states.keep(trial.number, self._needed(trial))
+
+    def _state_of(self, trial: Trial) -> TrainState | None:
+        if trial.parent is not None and trial.epochs == trial.parent[1]:
+            return self.states.get(*trial.parent)
+        return self.states.get(trial.number, trial.epochs) if trial.epochs else None
 
     def _own(self, number: int) -> None:
         self._mine.add(number)
@@ -203,7 +262,14 @@ class Ledger:
         return {epoch for wanted, epoch in self._wanted if wanted == number} if self._wanted else set()
 
     def _usable(self, trial: Trial) -> Trial:
-        """`trial` as of the last epoch whose states are all there; its reports after that are trained again."""
+        """`trial` as of the last epoch whose states are all there; its reports after that are forgotten."""
+        cut = self._standing(trial)
+        if len(cut.reports) < len(trial.reports):
+            self.store.forget(trial.number, after=cut.epochs)
+        return cut
+
+    def _standing(self, trial: Trial) -> Trial:
+        """`trial` as of the last epoch whose states are all there."""
         kept, objective = self.states.epochs(trial.number), self.history.objective
         reports = list(trial.reports)
         while reports:
@@ -211,10 +277,7 @@ class Ledger:
             if kept.issuperset({cut.epochs, *self._speaking(cut)}):
                 break
             reports.pop()
-        cut = with_reports(trial, reports, objective)
-        if len(reports) < len(trial.reports):
-            self.store.forget(trial.number, after=cut.epochs)
-        return cut
+        return with_reports(trial, reports, objective)
 
     def _speaking(self, trial: Trial) -> set[int]:
         spoken = self.history.objective.pick(trial.reports)

@@ -1,16 +1,14 @@
 """Study: the one loop that knows space, searcher, scheduler, trainer, runtime and store, and none of their kinds."""
 
-import logging
 import math
 import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, Self
-
-import torch
 
 from tuneflow.arguments import (
     Callback,
@@ -18,18 +16,22 @@ from tuneflow.arguments import (
     check_kinds,
     check_precision_used,
     check_trainer,
+    lag_of,
     path_of,
     seconds_of,
 )
-from tuneflow.errors import StoreError, StudyError
+from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.execute.guard import guarded
-from tuneflow.fingerprint import compare
+from tuneflow.execute.notes import Notes
+from tuneflow.fingerprint import compare, facts_of
 from tuneflow.goals import check_known, numbers_told, objective_of
 from tuneflow.interrupt import Interrupts
 from tuneflow.ledger import Ledger
 from tuneflow.model import Model
+from tuneflow.order import Ordered
 from tuneflow.probes import Probes
+from tuneflow.progress import Progress
 from tuneflow.result import Origin, Result, Scores
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.full import Full
@@ -39,22 +41,15 @@ from tuneflow.search.searcher import Searcher, proposed
 from tuneflow.seeds import lazy_stream, stream
 from tuneflow.signature import hinting
 from tuneflow.space import Config, SearchSpace
-from tuneflow.store.memory import MemoryStore
-from tuneflow.store.owner import who_may_write
-from tuneflow.store.sqlite import Durable, SqliteStore, check_durable
-from tuneflow.store.states import States
-from tuneflow.store.store import Store
-from tuneflow.train.advice import advice
+from tuneflow.store.folder import opened
+from tuneflow.store.sqlite import Durable, check_durable
 from tuneflow.train.check import check_space
 from tuneflow.train.hidden import check_loop
 from tuneflow.train.job import Job
 from tuneflow.train.loop import Loop
 from tuneflow.train.replicas import Replicated
 from tuneflow.train.trainer import Trainer, whole
-from tuneflow.trial import History, Objective, Report, Slice, Trial, Trials
-from tuneflow.version import __version__
-
-log = logging.getLogger("tuneflow")
+from tuneflow.trial import History, Report, Slice, Trial, Trials
 
 FAILURES = 5  # failed trials in a row that end a run
 
@@ -79,6 +74,9 @@ class Study:
         seed: any whole number; with it everything random is settled.
         paired: trials share initialisation seeds and data order, so that they differ by their configuration
             only; False adds the trial's number to the seed.
+        lag: have `lag` trials under way, and decide as if each of their epochs took equally long. Then the same trials
+            come for any number of workers up to `lag`, however fast, and after any kill, also where searcher or
+            scheduler look at scores; docs/determinism.md says at what price. None decides on all that is known.
         replicas: train each configuration under so many seeds; its score is their mean.
         keep: of how many of the best trials the trained state is kept.
         checkpoint: seconds between writes of unfinished trials' states to the folder; what was trained since
@@ -112,6 +110,7 @@ class Study:
         folder: str | Path | None = None,
         seed: int = 0,
         paired: bool = True,
+        lag: int | None = None,
         replicas: int = 1,
         keep: int = 1,
         checkpoint: float = 10.0,
@@ -131,8 +130,10 @@ class Study:
         check_durable(durable)
         checkpoint = seconds_of("Study: checkpoint", checkpoint)
         replicas = whole("Study", "replicas", replicas)
+        self.lag = lag_of(lag, (self.runtime.workers or 1) * self.runtime.seats, trainer)
         self.trainer: Any = trainer if replicas == 1 or trainer is None else Replicated(trainer, replicas)
         self.objective = objective_of(maximize, minimize, at, self.trainer)
+        self._progress = Progress(progress, self.objective, self.runtime)
         self.searcher.check(space)
         self.folder = None if folder is None else path_of(folder)
         if isinstance(trainer, Trainer):
@@ -141,8 +142,8 @@ class Study:
             new = self.folder is None or not os.path.exists(self.folder / "study.sqlite")
             with guarded():
                 check_space(space, model, trainer, self.runtime, dry=new)
-        store, states = _open(self.folder, durable, whole("Study", "memory", memory))
-        facts = self._facts()
+        store, states = opened(self.folder, durable, whole("Study", "memory", memory))
+        facts = facts_of(self)
         before = store.describe(facts)
         if before is not facts:
             compare(before, facts, str(self.folder))
@@ -150,14 +151,14 @@ class Study:
         self._probes = None
         if isinstance(trainer, Trainer) and model is not None:
             self._probes = self.history.prober = Probes(
-                store, space, model, trainer, self.runtime, seed, self._announce
+                store, space, model, trainer, self.runtime, seed, self._progress.say
             )
         self.scheduler.check(self.history)
         self._ledger = Ledger(store, states, self.history, whole("Study", "keep", keep), checkpoint)
         self._ledger.sync()
+        self._ledger.want(self.scheduler.keep(self.history))
         self._ledger.recover()
         self._failures = 0
-        self._total = math.inf  # of the run that is under way
         self._no_more = False  # it was told that there is no new trial to be had
 
     # Results.
@@ -218,6 +219,8 @@ class Study:
 
     def ask(self) -> Trial | None:
         """A new trial to be trained by somebody else; None when the searcher has nothing left."""
+        if self.lag is not None:
+            raise StudyError("ask: with lag= the study trains its trials itself, by run; leave out lag to ask.")
         self._ledger.sync()
         trial = self._new(math.inf)
         self._ledger.commit()
@@ -273,19 +276,26 @@ class Study:
             StudyError: five trials in a row failed.
         """
         most, left, deadline = self._limits(trials, epochs, seconds)
-        executor = self.runtime.executor()  # before all else: a worker whose script has no main guard ends here
-        self._failures, self._total, self._no_more = 0, most, False
+        # Before all else: a worker whose script has no main guard ends here.
+        executor = self.runtime.executor()
+        if isinstance(executor, Notes.Kept):
+            executor.notes = Notes(self._ledger.store, lambda: most - len(self.history))
+        self._failures, self._no_more = 0, False
+        self._progress.begin(most, self.progress)
         loop = getattr(self.trainer, "trainer", self.trainer)  # inside Replicated
         if isinstance(loop, Loop) and not len(self.history):
             self._check_loop(loop)
-        if isinstance(loop, Trainer) and self.runtime.advises and not len(self.history):
-            self._advise(loop)
+        if isinstance(loop, Trainer) and not len(self.history):
+            example = self.space.resolve(next(iter(self.space.examples())))
+            self._progress.suggest_precision(loop, Job(self.model, example, self.runtime, self.seed))
         self._ledger.recover()
         if self.progress and self.folder is not None and len(self.history) and len(self.history) < most:
             print(f"{self.folder}: goes on after {self.history.ended} ended trials", file=sys.stderr, flush=True)
-        with Interrupts() as interrupts:
+        with Interrupts() as interrupts, nullcontext() if self.lag is None else self._ledger.alone():
             reason = ""
             try:
+                if self.lag is not None:
+                    executor = self._ordered(executor, self.lag)
                 while left > 0 and time.monotonic() < deadline and interrupts.wanted is None:
                     self._decide_all(executor, most)
                     for number in self._ledger.commit():
@@ -314,14 +324,6 @@ class Study:
             for metric, up in self.objective.goals if known else ():
                 check_known(metric, up, known)
 
-    def _advise(self, trainer: Trainer) -> None:
-        """Say what another precision or layout would bring, of a model in the middle of the space."""
-        config = self.space.resolve(next(iter(self.space.examples())))
-        with guarded():
-            line = advice(trainer, Job(self.model, config, self.runtime, self.seed))
-        if line:
-            self._announce(line)
-
     def _limits(self, trials: int | None, epochs: int | None, seconds: float | None) -> tuple[float, float, float]:
         if self.trainer is None:
             raise StudyError("run: this study has no trainer; use ask and tell, or give it one.")
@@ -336,12 +338,15 @@ class Study:
 
     def _decide_all(self, executor: Executor, most: float) -> None:
         """Carry out decisions until there is nothing to do before the next event."""
-        while True:
+        while not (isinstance(executor, Ordered) and executor.behind):
             self._ledger.sync()
             decision = self._decision(most)
             if isinstance(decision, Stop):
                 self._stop(decision, executor)
-            elif not executor.free or not self._submit_for(decision, executor, most) or not executor.free:
+                continue
+            if not executor.free or not self._submit_for(decision, executor, most):
+                return
+            if self.lag is None and not executor.free:  # with lag it is asked again, as by a run that goes on from here
                 return
 
     def _decision(self, most: float) -> Decision:
@@ -355,6 +360,8 @@ class Study:
 
     def _submit_for(self, decision: Decision, executor: Executor, most: float) -> bool:
         """Give the executor what was decided on; False when there is nothing to give."""
+        if isinstance(decision, Continue) and self.lag is not None:
+            return self._go_on(self.history.trials[decision.trial], decision.until, executor)
         if isinstance(decision, Continue):
             trial = self._ledger.take(decision.trial)
             if trial is not None and trial.epochs < self.history.epochs:
@@ -408,7 +415,8 @@ class Study:
 
     def _submit(self, trial: Trial, until: int, executor: Executor) -> None:
         work = Slice(trial.number, trial.epochs, min(until, self.history.epochs))
-        executor.submit(work, self.trainer, self._job(trial), self._ledger.state(trial.number))
+        state = self._ledger.state if self.lag is None else self._ledger.last
+        executor.submit(work, self.trainer, self._job(trial), state(trial.number))
 
     def _stop(self, decision: Stop, executor: Executor) -> None:
         trial = self.history.trials[decision.trial]
@@ -420,6 +428,30 @@ class Study:
         config = self.space.resolve(trial.config)
         return Job(self.model, config, self.runtime, self.seed, trial=None if self.paired else trial.number)
 
+    # Under lag=.
+
+    def _ordered(self, executor: Executor, lag: int) -> Ordered:
+        """`executor` with events in order, and with the slices that were under way when the last run ended."""
+        self._ledger.sync()
+        for trial in list(self.history.paused):
+            if trial.epochs >= self.history.epochs:  # it was interrupted between its last epoch and its end
+                self._ledger.retake(trial.number)
+                self._end(trial.number, "DONE")
+        ordered = Ordered(executor, lag, self._ledger.note)
+        under_way = [(self.history.trials[n], until, self._ledger.last(n)) for n, until in self._ledger.turns()]
+        for trial, _, _ in under_way:
+            self._ledger.retake(trial.number)
+        for trial, until, state in under_way:  # after all that could fail, so that they are written down together
+            ordered.submit(Slice(trial.number, trial.epochs, until), self.trainer, self._job(trial), state)
+        return ordered
+
+    def _go_on(self, trial: Trial, until: int, executor: Executor) -> bool:
+        """Train a paused trial on: submitted before it is taken, so that its turn is written down with the taking."""
+        if trial.status == "PAUSED":
+            self._submit(trial, until, executor)
+            self._ledger.retake(trial.number)
+        return True
+
     # Events.
 
     def _handle(self, executor: Executor) -> int:
@@ -428,7 +460,9 @@ class Study:
         for event in executor.wait():
             if self.history.trials[event.trial].status != "RUNNING":
                 continue
-            if isinstance(event, Reported):
+            if isinstance(event, Reported) and event.report.epoch <= self.history.trials[event.trial].epochs:
+                self._ledger.again(event.trial, event.state)
+            elif isinstance(event, Reported):
                 epochs += 1
                 trial = self._ledger.report(event.trial, event.report, event.state)
                 if self._bad(event.trial, event.report):
@@ -458,15 +492,12 @@ class Study:
 
     def _end(self, number: int, status: Any, reason: str = "", detail: str = "", seconds: float = 0.0) -> None:
         trial = self._ledger.end(number, status, reason, detail, seconds)
-        if self.progress or log.isEnabledFor(logging.INFO):
-            self._announce(_line(trial, self.objective, self._total, self.runtime.label))
+        self._progress.ended(trial)
         self._call(trial)
+        if status == "DONE":
+            left = trial.seconds * (self._progress.total - self.history.ended)
+            self._progress.suggest_lanes(self.trainer, self._job(trial), left)
         self._failures = self._failures + 1 if status == "FAILED" else 0
-
-    def _announce(self, line: str) -> None:
-        if self.progress:
-            print(line, file=sys.stderr, flush=True)
-        log.info("%s", line)
 
     def _call(self, trial: Trial) -> None:
         for callback in self.callbacks:
@@ -485,53 +516,3 @@ class Study:
         metrics = tuple(metric for metric, _ in self.objective.goals)
         origin = Origin(self._job(trial), self.trainer, self._ledger.states, metrics, spoken.epoch if spoken else 0)
         return Result(**{f.name: getattr(trial, f.name) for f in fields(trial)}, origin=origin)
-
-    def _facts(self) -> dict[str, Any]:
-        """What the study is made with, as JSON."""
-        describe = getattr(self.trainer, "describe", None)
-        return {
-            "tuneflow": __version__,
-            "torch": str(torch.__version__),
-            "space": self.space.to_json(),
-            "objective": {
-                "goals": {m: "maximize" if up else "minimize" for m, up in self.objective.goals},
-                "at": self.objective.at,
-            },
-            "seed": self.seed,
-            "paired": self.paired,
-            "epochs": getattr(self.trainer, "epochs", 1),
-            "model": repr(self.model),
-            "trainer": describe() if describe is not None else None,
-            "searcher": repr(self.searcher),
-            "grid": repr(self.searcher) if self.searcher.ends else None,
-            "scheduler": repr(self.scheduler),
-            "runtime": self.runtime.describe(),
-        }
-
-
-def _open(folder: Path | None, durable: Durable, memory: int) -> tuple[Store, States]:
-    if folder is None:
-        return MemoryStore(), States(None, memory)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return SqliteStore(folder / "study.sqlite", durable), States(folder / "states", memory)
-    except (FileExistsError, NotADirectoryError):
-        file = next(path for path in (folder, *folder.parents) if path.is_file())
-        raise StoreError(f"{file}: cannot be used as a study's folder, as it is a file; give another name.") from None
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be used as a study's folder ({error}){who_may_write(folder)}.") from None
-
-
-def _line(trial: Trial, objective: Objective, total: float, label: str) -> str:
-    scores = [f"{metric} {trial.metrics[metric]:.4f}" for metric, _ in objective.goals if metric in trial.metrics]
-    of = f" of {total}" if math.isfinite(total) else ""
-    words = [
-        f"trial {trial.number}{of}",
-        trial.status,
-        *scores,
-        f"{trial.epochs} epochs",
-        f"{trial.seconds:.1f} s",
-        label,
-        trial.reason,
-    ]
-    return "  ".join(word for word in words if word)

@@ -313,12 +313,22 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
         f"queue: {queued}",
     )
     again = make(path).changes()
-    _require([t.number for t in again] == [0, 1, 2], "store", f"after opening again there are {again}")
+    order = [t.number for t in again]
+    _require(order == [0, 2, 1], "store", f"after opening again there are, the latest change last, {again}")
+    again.sort(key=lambda trial: trial.number)
     _require(_facts(again[0]) == _facts(done), "store", f"{done} came back as {again[0]}")
     _require(_facts(again[1]) == _facts(failed), "store", f"{failed} came back as {again[1]}")
     _require(again[2].config == {"x": 0.3} and tuple(again[2].reports) == seen[:2], "store", f"came back as {again[2]}")
+    one.note("c", {"d": 1})
+    one.note("c", {"d": 2})
     one.put(Trial(2, {"x": 0.3}, "PAUSED", reports=seen[:2]))
     one.commit()
+    _require(other.recall("c") == {"d": 2}, "store", f"what was noted last has to count, got {other.recall('c')}")
+    held = [one.hold(), other.hold(), one.hold()]
+    one.let_go()
+    held.append(other.hold())
+    _require(held == [True, False, True, True], "store", f"one may hold until it lets go, got {held}")
+    other.let_go()
     taken = [other.take(2), one.take(2)]
     _require(taken == [True, False], "store", f"a paused trial was taken by {taken}, not by the first alone")
     one.close()

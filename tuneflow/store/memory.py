@@ -22,6 +22,15 @@ class MemoryStore:
     def recall(self, key: str) -> dict[str, Any] | None:
         return self._kept.get(key)
 
+    def note(self, key: str, value: dict[str, Any]) -> None:
+        self._kept[key] = value
+
+    def hold(self) -> bool:
+        return True
+
+    def let_go(self) -> None:
+        pass
+
     def changes(self) -> list[Trial]:
         return []
 

@@ -29,6 +29,8 @@ CREATE INDEX orphans ON trial (number) WHERE owner IS NULL AND status = 'CLAIMED
 CREATE TABLE report (trial INTEGER, epoch INTEGER, seconds REAL, metrics TEXT, errors TEXT,
                      PRIMARY KEY (trial, epoch)) WITHOUT ROWID
 """
+HOLDER = "holder"  # the key of who runs the study alone
+NOTE = -1  # stands for a trial's number in a write that concerns none
 NEXT = "(SELECT coalesce(max(changed), 0) + 1 FROM trial)"
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "lustre", "glusterfs", "ceph")
 
@@ -139,6 +141,26 @@ class SqliteStore:
         rows = self._run("SELECT value FROM study WHERE key = ?", (key,))
         return json.loads(rows[0][0]) if rows else None
 
+    def note(self, key: str, value: dict[str, Any]) -> None:
+        row = (key, json.dumps(value))
+        self._pending = [write for write in self._pending if write[:2] != (NOTE, False) or write.row[0] != key]
+        self._later(NOTE, False, "INSERT OR REPLACE INTO study VALUES (?, ?)", row)
+
+    def hold(self) -> bool:
+        with self._transaction():
+            holder = (self.recall(HOLDER) or {}).get("owner", self._owner)
+            if holder == self._owner or not is_alive(holder):
+                self._run("INSERT OR REPLACE INTO study VALUES (?, ?)", (HOLDER, self._held))
+                return True
+        return False
+
+    def let_go(self) -> None:
+        self._run("DELETE FROM study WHERE key = ? AND value = ?", (HOLDER, self._held))
+
+    @property
+    def _held(self) -> str:
+        return json.dumps({"owner": self._owner})
+
     def changes(self) -> list[Trial]:
         version = self._run("PRAGMA data_version")[0][0]
         if version == self._version:
@@ -147,7 +169,7 @@ class SqliteStore:
         rows = self._run(
             "SELECT changed, number, status, config, parent, reason, detail, epochs, seconds, metrics, errors, reports"
             " FROM trial WHERE changed > ? AND status != 'CLAIMED'"  # a number may be given back
-            f" {'' if first else 'AND writer != ?'} ORDER BY number",
+            f" {'' if first else 'AND writer != ?'} ORDER BY changed, number",
             (self._seen,) if first else (self._seen, self._owner),
         )
         self._seen = max([self._seen, *(row[0] for row in rows)])

@@ -24,8 +24,21 @@ class Store(Protocol):
         """What `remember` keeps under `key`, or None."""
         ...
 
+    def note(self, key: str, value: dict[str, Any]) -> None:
+        """Have `recall` give `value` from the next commit on, whatever was kept under `key`."""
+        ...
+
+    def hold(self) -> bool:
+        """Be the only one to run the study until `let_go`; False while somebody who lives holds it. Committed."""
+        ...
+
+    def let_go(self) -> None:
+        """Undo `hold`."""
+        ...
+
     def changes(self) -> list[Trial]:
-        """Trials that another process changed since the last call; at first all. What was not reported is left out."""
+        """Trials that another process changed since the last call, the latest change last; at first all. What was not
+        reported is left out."""
         ...
 
     def claim(self, most: float) -> int | None:

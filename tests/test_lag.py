@@ -43,7 +43,7 @@ class Climb(tn.Searcher):
 
 
 class Fork(tn.Scheduler):
-    """Forks from what is best after three epochs, now and then; goes on with what was paused longest ago."""
+    """Now and then forks from the third epoch of a trial that runs, is paused or has just ended, however far it is."""
 
     def next(self, space, history, rng):
         for trial in history.running:
@@ -53,17 +53,37 @@ class Fork(tn.Scheduler):
             return tn.Continue(history.paused[0].number, history.epochs)
         parents = self.keep(history)
         if parents and rng.random() < 0.5:
-            number, epoch = parents[0]
+            number, epoch = parents[rng.integers(len(parents))]
             x = 0.9 * history.trials[number].config["x"] + 0.1 * rng.random()
             return tn.Fork(number, epoch, {"x": x}, 6)
-        return tn.Start(3)
+        return tn.Start(int(rng.integers(3, 7)))
 
     def keep(self, history):
-        third = [t for t in history.paused if t.epochs == 3]
-        return [(t.number, 3) for t in sorted(third, key=history.cost)[:1]]
+        near = [*history.running, *history.paused, *history.finished[-1:]]
+        return [(t.number, 3) for t in near if any(r.epoch == 3 for r in t.reports)]
 
 
-SCHEDULERS = {"full": tn.Full, "halving": partial(tn.Halving, 2), "median": partial(tn.Median, 3), "fork": Fork}
+class Queue(tn.Scheduler):
+    """Trains two epochs at a time, what was paused longest ago first; stops what is paused when it has enough."""
+
+    def next(self, space, history, rng):
+        paused = history.paused
+        if len(history.running) > 3 and len(paused) > 1:
+            return tn.Stop(
+                paused[-1].number, f"behind {[t.number for t in paused]} and {[t.number for t in history.running]}"
+            )
+        if paused and (len(paused) > 2 or not history.remaining):
+            return tn.Continue(paused[0].number, paused[0].epochs + 2)
+        return tn.Start(2)
+
+
+SCHEDULERS = {
+    "queue": Queue,
+    "full": tn.Full,
+    "halving": partial(tn.Halving, 2),
+    "median": partial(tn.Median, 3),
+    "fork": Fork,
+}
 SEARCHERS = {"random": tn.Random, "climb": Climb}
 KINDS = [(searcher, scheduler) for searcher in SEARCHERS for scheduler in SCHEDULERS]
 kinds = pytest.mark.parametrize(("searcher", "scheduler"), KINDS)
@@ -74,7 +94,7 @@ def make(searcher="climb", scheduler="halving", runtime=None, lag=4, **settings)
     return tn.Study(
         space=SPACE,
         searcher=SEARCHERS[searcher](),
-        scheduler=SCHEDULERS[scheduler](),
+        scheduler=SCHEDULERS[scheduler]() if isinstance(scheduler, str) else scheduler,
         runtime=runtime or tn.Runtime("cpu", threads=1),
         lag=lag,
         **settings,
@@ -344,7 +364,7 @@ def kills_come_faster_than_epochs(monkeypatch):
 
 
 @needs_fork
-@pytest.mark.parametrize("kind", [("climb", "halving"), ("climb", "median"), ("climb", "full")], ids="-".join)
+@pytest.mark.parametrize("kind", [("climb", scheduler) for scheduler in SCHEDULERS], ids="-".join)
 def test_a_kill_anywhere_changes_nothing(tmp_path, kind):
     settings = {"trainer": Curve(4)}
     expected = ran(*kind, trials=10, **settings)
@@ -361,7 +381,7 @@ def test_a_kill_anywhere_changes_nothing(tmp_path, kind):
 
 @needs_fork
 @pytest.mark.usefixtures("kills_come_faster_than_epochs")
-@pytest.mark.parametrize("kind", [("climb", "halving"), ("climb", "median"), ("random", "full")], ids="-".join)
+@pytest.mark.parametrize("kind", [("climb", scheduler) for scheduler in SCHEDULERS], ids="-".join)
 def test_a_study_killed_again_and_again_is_one_that_was_not(tmp_path, kind):
     rng, lives = np.random.default_rng(4), 1
     while dies(tmp_path, int(rng.integers(25, 90)), kind, checkpoint=0.0, slots=int(rng.integers(5))):
@@ -370,6 +390,60 @@ def test_a_study_killed_again_and_again_is_one_that_was_not(tmp_path, kind):
     assert lives > 4
     with make(*kind, folder=tmp_path, trainer=Curve(4)) as study:
         assert table(study) == ran(*kind, trials=10, trainer=Curve(4))
+
+
+class ForkOnce(tn.Scheduler):
+    """Two trials, the second one to `second` epochs; then trial 2 goes on from epoch 2 of trial `parent`."""
+
+    def __init__(self, second, parent):
+        self.second, self.parent = second, parent
+
+    def next(self, space, history, rng):
+        if len(history) < 2:
+            return tn.Start(self.second if history.number else history.epochs)
+        second = history.trials[1]
+        if len(history) == 2 and (second.ended or second.status == "PAUSED"):
+            return tn.Fork(self.parent, 2, {"x": 0.1}, history.epochs)
+        return tn.Wait()
+
+    def keep(self, history):
+        return [(self.parent, 2)] if len(history) < 3 else []
+
+
+@needs_fork
+@pytest.mark.parametrize(("second", "parent"), [(6, 1), (2, 0), (2, 1)], ids=["ended", "running", "paused"])
+@pytest.mark.parametrize("when", ["before the fork", "after its first epoch"])
+def test_the_state_that_a_fork_starts_from_outlives_a_kill(tmp_path, second, parent, when):
+    def die(study, trial):
+        if when != "before the fork" and trial.parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def live(folder=tmp_path, callbacks=(die,)):
+        settings = {"lag": 2, "trainer": Curve(6), "checkpoint": 1e9}
+        study = make("random", ForkOnce(second, parent), folder=folder, callbacks=callbacks, **settings)
+        for x in (0.3, 0.8):  # the second one is worse: its states are not kept for its own sake
+            if len(study.trials) == 0:
+                study.enqueue({"x": x})
+        study.run(trials=3)
+        return study
+
+    def killed():
+        claim = SqliteStore.claim
+
+        def claimed(store, most):
+            number = claim(store, most)
+            if number == 2 and when == "before the fork":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return number
+
+        SqliteStore.claim = claimed
+        live()
+
+    process = FORK.Process(target=killed, daemon=True)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert table(live(callbacks=())) == table(live(None, ()))
 
 
 @needs_fork

@@ -35,7 +35,10 @@ class Ledger:
         self._mine: set[int] = set()
         self._dropped: list[int] = []  # trials whose states go once the commit is made
         self._flushed = time.monotonic()
-        self._wanted: set[tuple[int, int]] = set()  # states that the scheduler may still need
+        self._wanted: set[tuple[int, int]] | None = (
+            None  # states that the scheduler may still need; None before it said
+        )
+        self._parents: dict[int, tuple[int, int]] = {}  # of forks that have not ended, the state they start from
 
     # Other processes.
 
@@ -50,7 +53,10 @@ class Ledger:
                 trial = with_reports(trial, trial.reports, self.history.objective)
             self.history.record(trial)
             if trial.ended:
+                self._parents.pop(trial.number, None)
                 self._admit(trial)
+            elif trial.parent is not None:
+                self._parents[trial.number] = trial.parent
         self._drop()
 
     def recover(self) -> None:
@@ -132,7 +138,10 @@ class Ledger:
         self._mine.discard(number)
 
     def start(self, trial: Trial) -> None:
-        """A claimed number has become a trial."""
+        """A claimed number has become a trial; the state that a fork starts from outlives a kill."""
+        if trial.parent is not None:
+            self._parents[trial.number] = trial.parent
+            self._flush(trial.parent[0])
         self._put(trial)
 
     def take(self, number: int) -> Trial | None:
@@ -162,13 +171,17 @@ class Ledger:
 
     def end(self, number: int, status: Status, reason: str = "", detail: str = "", seconds: float = 0.0) -> Trial:
         trial = with_status(self.history.trials[number], status, reason, detail, seconds)
-        kept = self.states.hold_values(number) and self._worth(trial)
+        wanted = self._worth(trial) or self._wanted_of(number)
+        kept = self.states.hold_values(number) and wanted
         if kept:  # first, so that a trial whose state cannot be written has not ended
             self._keep_spoken(trial)
             self._flush(number)
         self._put(trial)
         self._mine.discard(number)
+        parent = self._parents.pop(number, None)
         self._admit(trial)
+        if parent is not None:
+            self._forget({parent[0]})
         if not kept and number not in self._dropped:
             self.states.keep(number, ())
         return trial
@@ -197,11 +210,8 @@ class Ledger:
 
     def want(self, wanted: Iterable[tuple[int, int]]) -> None:
         """The (trial, epoch) states that a scheduler may still need."""
-        before, self._wanted = self._wanted, set(wanted)
-        best = {number for _, number in self._kept}
-        for number in {number for number, _ in before - self._wanted} - best:
-            trial = self.history.trials[number]
-            self.states.keep(number, self._wanted_of(number) if trial.ended else self._needed(trial))
+        before, self._wanted = self._wanted or set(), set(wanted)
+        self._forget({number for number, _ in before - self._wanted})
 
     def state(self, number: int) -> TrainState | None:
         """Where a trial goes on from: None for its start."""
@@ -259,7 +269,14 @@ class Ledger:
         self.states.keep(trial.number, self._wanted_of(trial.number) | self._speaking(trial))
 
     def _wanted_of(self, number: int) -> set[int]:
-        return {epoch for wanted, epoch in self._wanted if wanted == number} if self._wanted else set()
+        """Epochs of a trial whose states a scheduler may still need, or a fork that has not ended."""
+        return {epoch for wanted, epoch in (*(self._wanted or ()), *self._parents.values()) if wanted == number}
+
+    def _forget(self, numbers: set[int]) -> None:
+        """States of these trials that were needed are not any more; those of the best trials stay."""
+        for number in numbers - {number for _, number in self._kept}:
+            trial = self.history.trials[number]
+            self.states.keep(number, self._wanted_of(number) if trial.ended else self._needed(trial))
 
     def _usable(self, trial: Trial) -> Trial:
         """`trial` as of the last epoch whose states are all there; its reports after that are forgotten."""
@@ -299,6 +316,8 @@ class Ledger:
         del self._kept[self._keep :]
 
     def _drop(self) -> None:
+        if self._wanted is None:
+            return
         for number in self._dropped:
             self.states.keep(number, self._wanted_of(number))
         self._dropped.clear()

@@ -62,6 +62,15 @@ def test_halving_interrupted_anywhere_takes_the_same_decisions(tmp_path):
     assert len({t.epochs for t in whole.trials}) > 1
 
 
+def test_a_study_that_is_opened_again_knows_the_order_in_which_trials_ended(tmp_path):
+    settings = {"trainer": trainer(epochs=4), "scheduler": tn.Halving(2), "folder": tmp_path}
+    study = make(**settings)
+    study.run(trials=6)
+    ended = [trial.number for trial in study.history.finished]
+    assert ended != sorted(ended)
+    assert [trial.number for trial in make(**settings).history.finished] == ended
+
+
 def test_median_stops_what_is_worse_than_most():
     losses = [[1.0, 1.0, 1.0], [2.0, 2.0, 2.0], [3.0, 3.0, 3.0], [9.0, 9.0, 0.0], [1.5, 1.5, 0.5]]
     study = scripted(losses, scheduler=tn.Median(trials=3))

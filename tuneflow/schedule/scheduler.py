@@ -65,7 +65,10 @@ class Scheduler:
         """Raise ValueError when a study like this one cannot be scheduled; called once, when it is made."""
 
     def keep(self, history: History) -> Iterable[tuple[int, int]]:
-        """(trial, epoch) of the states that later decisions may need, beside those of paused trials."""
+        """(trial, epoch) of the states that later decisions may need, beside those of paused trials.
+
+        Asked when a study is made, and after every decision.
+        """
         return ()
 
     def __repr__(self) -> str:

@@ -21,11 +21,11 @@ import tuneflow as tn
 from tests.untouched import generators_untouched
 from tuneflow.errors import StudyError
 from tuneflow.execute import sendable
+from tuneflow.execute.bench import Settings
 from tuneflow.execute.executor import Reported
 from tuneflow.execute.inline import Inline
 from tuneflow.execute.processes import Processes
 from tuneflow.execute.wire import Parcel, receive, receive_parcel, send
-from tuneflow.execute.worker import Settings
 from tuneflow.testing import check_executor
 from tuneflow.train.function import Function
 from tuneflow.trial import Slice

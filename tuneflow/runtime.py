@@ -68,25 +68,17 @@ class Runtime:
         precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32",
         channels_last: bool | Literal["auto"] = False,
     ) -> None:
-        if threads is not None and not _is_count(threads):
-            raise ValueError(
-                f"Runtime: threads needs to be a whole number >= 1, got {threads!r}; leave it out for torch's own."
-            )
-        if not _is_count(workers):
-            raise ValueError(
-                f"Runtime: workers needs to be a whole number >= 1, got {workers!r}; leave it out to train in this"
-                " process."
-            )
-        if timeout is not None and not _is_length(timeout):
-            raise ValueError(
-                f"Runtime: timeout needs to be a number of seconds > 0, got {timeout!r}; leave it out for none."
-            )
+        if threads is not None:
+            check_count("Runtime: threads", threads, "for torch's own")
+        check_count("Runtime: workers", workers, "to train in this process")
+        check_timeout("Runtime: timeout", timeout)
         if timeout is not None and workers == 1:
             raise ValueError(
                 "Runtime: timeout needs worker processes, of which one that hangs can be killed: workers=2."
             )
         self.device = _find_device(device)
-        self.workers, self.timeout = workers, timeout
+        self.workers: int | None = workers  # None: as many as there is room for
+        self.timeout = timeout
         self.threads = threads if threads is not None or workers == 1 else _share(workers)
         check_precision(precision, self.device)
         check_layout(channels_last)
@@ -99,7 +91,7 @@ class Runtime:
         words = [f'"{self.device}"']
         if self.device.type == "cpu":
             words.append(f"threads={self.threads or torch.get_num_threads()}")
-        if self.workers > 1:
+        if self.workers != 1:
             words.append(f"workers={self.workers}")
         if self.timeout is not None:
             words.append(f"timeout={self.timeout:g}")
@@ -226,18 +218,31 @@ def mapped(function: Callable[[Tensor], Any], batch: Any) -> Any:
     return batch
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def check_count(what: str, value: Any, otherwise: str) -> None:
+    """Raise ValueError unless `value` is a whole number >= 1; `otherwise` says what to leave it out for."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{what} needs to be a whole number >= 1, got {value!r}; leave it out {otherwise}.")
 
 
-def _is_length(value: Any) -> bool:
+def check_timeout(what: str, value: Any) -> None:
+    """Raise ValueError unless `value` is None or a number of seconds > 0."""
+    if value is not None and not is_amount(value):
+        raise ValueError(f"{what} needs to be a number of seconds > 0, got {value!r}; leave it out for none.")
+
+
+def is_amount(value: Any) -> bool:
+    """Whether it is a finite number > 0."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _share(workers: int) -> int:
     """Threads for each of so many workers."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores // workers, torch.get_num_threads()))
+    return max(1, min(cores() // workers, torch.get_num_threads()))
 
 
 def _find_device(device: str | torch.device) -> torch.device:

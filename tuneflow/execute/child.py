@@ -5,39 +5,17 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing import resource_tracker
 
+from tuneflow.execute.assignment import Assignment
+from tuneflow.execute.bench import Settings, Task
 from tuneflow.execute.wire import Parcel, send
-from tuneflow.execute.worker import NAME, STOP, Settings, Task, serve
+from tuneflow.execute.worker import NAME, STOP, serve
 from tuneflow.runtime import Runtime
-from tuneflow.train.job import TrainState
-from tuneflow.trial import Slice
 
 GRACE = 5.0  # seconds that a process has to leave by itself
 
 SPAWN = multiprocessing.get_context("spawn")
-
-
-@dataclass
-class Assignment:
-    """A slice, as far as it has come: `state` is the last that was reported.
-
-    Attributes:
-        parcel: number of its trainer and model.
-        given: config, seed, replica and trial of its job, pickled.
-        deaths: processes lost to it since that report.
-    """
-
-    parcel: int
-    work: Slice
-    given: bytes
-    state: TrainState | None
-    deaths: int = 0
-
-    def reached(self, state: TrainState) -> None:
-        self.work, self.state = Slice(self.work.trial, state.epoch, self.work.until), state
-        self.deaths = 0
 
 
 class Child:

@@ -1,28 +1,22 @@
 """The executor of `Runtime(workers=...)`: long-lived worker processes, one slice each at a time."""
 
-import logging
 import math
 import sys
 import time
-from dataclasses import dataclass
 from multiprocessing import connection, util
 from typing import Any
 
 from tuneflow.errors import StudyError
 from tuneflow.execute import sendable
-from tuneflow.execute.child import Assignment, Child, bury, end
+from tuneflow.execute.assignment import STARTS, Assignment, Sent
+from tuneflow.execute.bench import Misread
+from tuneflow.execute.child import Child, bury, end
 from tuneflow.execute.executor import Ended, Event, Reported, Trains
 from tuneflow.execute.wire import Parcel, receive
-from tuneflow.execute.worker import UNGUARDED, Misread
-from tuneflow.model import Model
+from tuneflow.execute.worker import UNGUARDED
 from tuneflow.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
 from tuneflow.trial import Slice
-
-log = logging.getLogger("tuneflow")
-
-DEATHS = 2  # of processes in the same epoch of a trial, after which the trial has failed
-STARTS = 3  # processes killed in a row before they were ready, after which no more is started
 
 
 class Processes:
@@ -43,10 +37,10 @@ class Processes:
 
     def __init__(self, runtime: Runtime, workers: int | None = None, timeout: float | None = None) -> None:
         self._runtime = runtime
-        self._most = runtime.workers if workers is None else workers
+        self._most = (runtime.workers or 1) if workers is None else workers
         self._timeout = runtime.timeout if timeout is None else timeout
         self._children: list[Child] = []
-        self._sent: list[_Sent] = []
+        self._sent = Sent(sendable.parcel)
         self._lost = 0  # processes killed in a row before they were ready
         # When nobody holds this any more, and at exit before multiprocessing waits for its children.
         util.Finalize(self, _close, (self._children, self._sent), exitpriority=10)
@@ -68,7 +62,7 @@ class Processes:
         """
         if not self.free:
             raise RuntimeError(f"all {self._most} workers have a slice each; wait for one to end")
-        number = self._number(trainer, job.model)
+        number = self._sent.number(trainer, job.model)
         self._give(Assignment(number, work, sendable.packed(job), state))
 
     def wait(self) -> list[Event]:
@@ -93,14 +87,6 @@ class Processes:
         """Drop every slice and end the processes: those that are idle leave, those at work are killed."""
         _close(self._children, self._sent)
 
-    def _number(self, trainer: Trains, model: Model | None) -> int:
-        """The number by which processes know this trainer and model."""
-        for number, sent in enumerate(self._sent):
-            if sent.trainer is trainer and sent.model is model:
-                return number
-        self._sent.append(_Sent(trainer, model, sendable.parcel(trainer, model)))
-        return len(self._sent) - 1
-
     def _give(self, work: Assignment) -> None:
         """To a process that is idle, or a new one, or one that is still starting or leaving a slice."""
         able = sorted((child for child in self._children if child.work is None), key=lambda child: not child.idle)
@@ -112,7 +98,7 @@ class Processes:
 
     def _begin(self, child: Child) -> None:
         if child.idle and child.work is not None:
-            child.begin(self._sent[child.work.parcel].parcel)
+            child.begin(self._sent[child.work.parcel])
 
     # What the processes say.
 
@@ -150,8 +136,7 @@ class Processes:
             child.rest()
             self._begin(child)
         if isinstance(message, Misread) and wanted:
-            what = "a worker process cannot load the trainer, the model or a configuration"
-            raise StudyError(f"{what}: {message.reason}\n{message.detail}".rstrip())
+            raise message.error()
         return told if wanted else []
 
     def _lose(self, child: Child) -> list[Event]:
@@ -164,12 +149,9 @@ class Processes:
         if work is None:
             return []
         if child.training:
-            work.deaths += 1
-            where = f"in epoch {work.work.start + 1}"
-            if work.deaths >= DEATHS:
-                reason = f"its worker process {child.fate()} {where}, as one before it ended in that epoch"
-                return [Ended(work.work.trial, "FAILED", reason, seconds=seconds)]
-            log.warning("trial %d: its worker process %s %s; another goes on", work.work.trial, child.fate(), where)
+            ended = work.lost(child.fate(), seconds)
+            if ended is not None:
+                return [ended]
         self._give(work)
         return []
 
@@ -204,18 +186,8 @@ def _message(child: Child) -> Any:
     return message
 
 
-@dataclass
-class _Sent:
-    """A trainer and a model, held so that nothing else gets their identity, and their parcel."""
-
-    trainer: Trains
-    model: Model | None
-    parcel: Parcel
-
-
-def _close(children: list[Child], sent: list[_Sent]) -> None:
+def _close(children: list[Child], sent: Sent[Parcel]) -> None:
     end(children)
     children.clear()
-    for each in sent:
-        each.parcel.close()
-    sent.clear()
+    for parcel in sent.clear():
+        parcel.close()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SEATS = 16  # of lanes="auto": more do not get faster, see docs/benchmarks.md
 (SMALLEST,) = struct.unpack("<d", b"\1" + bytes(7))  # above 0, denormal; by its bits, whatever becomes of such here
 
 
@@ -32,12 +33,15 @@ class Runtime:
         threads: CPU threads while training, None for torch's current number, or for each worker's share of the cores
             where that is less. Scores are exactly repeatable for the same number only. 1 is best for small modules,
             and wherever other work runs on the same cores: there more than one made training up to 100 times slower.
-        workers: train so many trials at once, each in a process of its own; 1 trains in this one. Scores are the same.
-            Processes are started by a run and ended with it. Each imports the script that runs, so the script needs an
-            `if __name__ == "__main__":`, and finds by their names what it is sent, so that functions and classes
-            need to be defined at the top of a module.
-        timeout: seconds that an epoch may take in a worker process; one that takes longer is taken to hang, and is
-            killed. None for as long as it takes.
+        workers: train in so many processes, in each of them a trial at a time, or as many as `lanes` says; 1 trains in
+            this one. Scores are the same. Processes are started by a run and ended with it. Each imports the script
+            that runs, so the script needs an `if __name__ == "__main__":`, and finds by their names what it is sent, so
+            that functions and classes need to be defined at the top of a module.
+        timeout: seconds that an epoch may take in a worker process; one that reports none for longer is taken to hang,
+            and is killed. None for as long as it takes. With lanes, an epoch of all that it trains: so many times what
+            one takes alone, and seconds more for the first, in which engines are traced.
+        lanes: train up to so many trials of one structure as one program, where a measurement says that it is faster,
+            in each worker; "auto" for as many as pay. 1 trains each by itself. Scores are the same but for rounding.
         precision: "fp32", or another arithmetic, with other scores: "bf16" and "fp16" compute forward and
             backward passes in 16 bits where torch's autocast does; weights, their updates, losses and metrics stay in
             float32. fp16 scales its gradients, and skips a step where they overflow. "auto" is fp32; a study's first
@@ -51,7 +55,7 @@ class Runtime:
 
     Raises:
         ValueError: the device is not there (those that are, are listed), or does not compute in this precision; or
-            threads, workers or timeout is too small.
+            threads, workers, timeout or lanes is too small.
         TypeError: precision or channels_last is of another kind.
 
     Example:
@@ -65,6 +69,7 @@ class Runtime:
         threads: int | None = None,
         workers: int = 1,
         timeout: float | None = None,
+        lanes: int | Literal["auto"] = 1,
         precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32",
         channels_last: bool | Literal["auto"] = False,
     ) -> None:
@@ -76,7 +81,9 @@ class Runtime:
             raise ValueError(
                 "Runtime: timeout needs worker processes, of which one that hangs can be killed: workers=2."
             )
+        check_lanes("Runtime: lanes", lanes)
         self.device = _find_device(device)
+        self.lanes = lanes
         self.workers: int | None = workers  # None: as many as there is room for
         self.timeout = timeout
         self.threads = threads if threads is not None or workers == 1 else _share(workers)
@@ -95,11 +102,18 @@ class Runtime:
             words.append(f"workers={self.workers}")
         if self.timeout is not None:
             words.append(f"timeout={self.timeout:g}")
+        if self.lanes != 1:
+            words.append(f"lanes={self.lanes!r}")
+        return f"Runtime({', '.join([*words, *self._arithmetic()])})"
+
+    def _arithmetic(self) -> list[str]:
+        """The part of its repr that says how it computes, where that is not the default."""
+        words = []
         for name, default in (("precision", "fp32"), ("channels_last", False)):
             value = "auto" if name in self.advises else getattr(self, name)
             if value != default:
                 words.append(f'{name}="{value}"' if isinstance(value, str) else f"{name}={value}")
-        return f"Runtime({', '.join(words)})"
+        return words
 
     @property
     def label(self) -> str:
@@ -139,10 +153,11 @@ class Runtime:
 
     def describe(self) -> dict[str, Any]:
         """What the exact digits of a score depend on, as JSON: kept with a study. Not on the number of workers."""
+        executor = "inline" if self.lanes == 1 else "fused"
         return {
             "device": self.device.type,
             "threads": self.threads or torch.get_num_threads(),
-            "executor": "inline",
+            "executor": executor,
             "precision": self.precision,
             "channels_last": self.channels_last,
         }
@@ -152,18 +167,27 @@ class Runtime:
         return {
             "device": str(self.device),
             "threads": self.threads or 1,
+            "lanes": self.lanes,
             "precision": self.precision,
             "channels_last": self.channels_last,
         }
 
+    @property
+    def seats(self) -> int:
+        """How many trials are trained at once in each process."""
+        return SEATS if self.lanes == "auto" else self.lanes
+
     def executor(self) -> Executor:
         """A new executor that runs slices on this runtime."""
+        from tuneflow.execute.fused import Fused
         from tuneflow.execute.inline import Inline
         from tuneflow.execute.processes import Processes
         from tuneflow.execute.worker import leave_if_imported
 
         leave_if_imported()
-        return Inline(self) if self.workers == 1 else Processes(self)
+        if self.workers != 1:
+            return Processes(self)
+        return Inline(self) if self.lanes == 1 else Fused(self)
 
 
 class Threads:
@@ -222,6 +246,12 @@ def check_count(what: str, value: Any, otherwise: str) -> None:
     """Raise ValueError unless `value` is a whole number >= 1; `otherwise` says what to leave it out for."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{what} needs to be a whole number >= 1, got {value!r}; leave it out {otherwise}.")
+
+
+def check_lanes(what: str, value: Any) -> None:
+    """Raise ValueError unless `value` is a whole number >= 1, or "auto"."""
+    if value != "auto":
+        check_count(what, value, 'to train each trial by itself, or give "auto"')
 
 
 def check_timeout(what: str, value: Any) -> None:

@@ -11,6 +11,7 @@ from tuneflow.optimise import maximize, minimize
 from tuneflow.parameters import Choice, Constant, Float, Int
 from tuneflow.priors import Normal
 from tuneflow.probe import Probe, probe
+from tuneflow.rayruntime import RayRuntime
 from tuneflow.result import Result, load
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.full import Full
@@ -55,6 +56,7 @@ __all__ = [
     "Patience",
     "Probe",
     "Random",
+    "RayRuntime",
     "Report",
     "Result",
     "Runtime",

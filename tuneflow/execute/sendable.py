@@ -1,9 +1,11 @@
 """What can be sent to a worker process, and what to say of what cannot."""
 
+import inspect
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.process import ORIGINAL_DIR  # type: ignore[attr-defined]
 from types import FunctionType, MethodType
@@ -27,12 +29,26 @@ def parcel(trainer: Any, model: Any) -> Parcel:
     return Parcel((trainer, model))
 
 
-def check(value: Any, what: str) -> None:
+@dataclass(frozen=True)
+class Way:
+    """How things are sent.
+
+    Attributes:
+        obstacle: why something cannot be sent that way, None when it can.
+        by_value: functions and classes travel with what they use, else they are found by their names.
+    """
+
+    obstacle: Callable[[Any], Exception | None]
+    by_value: bool
+
+
+def check(value: Any, what: str, way: Way | None = None) -> None:
     """Raise TypeError when `value` cannot be sent; `what` is the name that the message opens with."""
-    error = _obstacle(value)
+    way = way or SPAWN
+    error = way.obstacle(value)
     if error is not None:
-        path, culprit, error = _culprit(value, what, error, set()) or (what, value, error)
-        raise TypeError(f"{path} {_words(culprit, error, path == what)}") from None
+        path, culprit, error = _culprit(value, what, error, set(), way) or (what, value, error)
+        raise TypeError(f"{path} {_words(culprit, error, path == what, way)}") from None
 
 
 def packed(job: Job) -> bytes:
@@ -81,6 +97,9 @@ def _obstacle(value: Any) -> Exception | None:
     return None
 
 
+SPAWN = Way(_obstacle, by_value=False)
+
+
 def _main_is_imported() -> bool:
     """Whether a new process imports this one's `__main__`: multiprocessing's rule."""
     main = sys.modules["__main__"]
@@ -91,15 +110,15 @@ def _main_is_imported() -> bool:
     return path is not None and os.path.splitext(os.path.basename(path))[0] != "ipython"
 
 
-def _culprit(value: Any, path: str, error: Exception, seen: set[int]) -> tuple[str, Any, Exception] | None:
+def _culprit(value: Any, path: str, error: Exception, seen: set[int], way: Way) -> tuple[str, Any, Exception] | None:
     """The innermost thing that cannot be sent, with the path that leads to it; None where that leads in a circle."""
     seen.add(id(value))
     circle = False
-    for step, inner in _parts(value):
+    for step, inner in _uses(value) if way.by_value and isinstance(value, FunctionType) else _parts(value):
         if id(inner) in seen:
             circle = True
-        elif (inside := _obstacle(inner)) is not None:
-            found = _culprit(inner, path + step, inside, seen)
+        elif (inside := way.obstacle(inner)) is not None:
+            found = _culprit(inner, path + step, inside, seen, way)
             if found is not None:
                 return found
     return None if circle else (path, value, error)
@@ -120,6 +139,13 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f".{name}", inner) for name, inner in _state_of(value).items() if name[:2] != "__")
 
 
+def _uses(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """What a function takes along, by the names that it has for it."""
+    found = inspect.getclosurevars(function)
+    yield from ((f": {name}", inner) for name, inner in {**found.globals, **found.nonlocals}.items())
+    yield from ((".__defaults__", inner) for inner in (function.__defaults__, function.__kwdefaults__) if inner)
+
+
 def _state_of(value: Any) -> dict[str, Any]:
     try:
         state = value.__getstate__()
@@ -131,9 +157,11 @@ def _state_of(value: Any) -> dict[str, Any]:
     return found
 
 
-def _words(culprit: Any, error: Exception, is_whole: bool) -> str:
+def _words(culprit: Any, error: Exception, is_whole: bool, way: Way) -> str:
     place = str(getattr(culprit, "__qualname__", type(culprit).__qualname__))
     outer, name = place.split(".<locals>")[0], place.split(".")[-1]
+    if way.by_value:
+        return _plainly(culprit, error, is_whole)
     if name == "<lambda>":
         return (
             f"{'is' if is_whole else 'holds'} a lambda, which cannot be sent to a worker process; define it with def at"
@@ -149,6 +177,10 @@ def _words(culprit: Any, error: Exception, is_whole: bool) -> str:
             f"{'is' if is_whole else f'holds {name}, which is'} defined inside {outer}, where a worker process cannot"
             " find it; define it at the top of a module."
         )
+    return _plainly(culprit, error, is_whole)
+
+
+def _plainly(culprit: Any, error: Exception, is_whole: bool) -> str:
     what = "" if is_whole else f"holds {_described(culprit)}, which "
     return (
         f"{what}cannot be sent to a worker process ({type(error).__name__}: {error}); make it where it is first used,"

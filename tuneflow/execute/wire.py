@@ -39,12 +39,17 @@ class Packer(pickle.Pickler):
         self._keep_device = keep_device
 
     def reducer_override(self, thing: Any) -> Any:
-        if type(thing) is not Tensor or not _is_plain(thing):
-            return NotImplemented
-        dense = (thing if thing.is_contiguous() else thing.clone()).cpu()
-        raw = dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy()
-        device = str(thing.device) if self._keep_device and thing.device.type != "cpu" else ""
-        return _tensor, (pickle.PickleBuffer(raw.data), thing.dtype, tuple(dense.shape), dense.stride(), device)
+        return reduced(thing, self._keep_device)
+
+
+def reduced(thing: Any, keep_device: bool) -> Any:
+    """A plain tensor as a pickler's `reducer_override` is to return it; NotImplemented for anything else."""
+    if type(thing) is not Tensor or not _is_plain(thing):
+        return NotImplemented
+    dense = (thing if thing.is_contiguous() else thing.clone()).cpu()
+    raw = dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy()
+    device = str(thing.device) if keep_device and thing.device.type != "cpu" else ""
+    return _tensor, (pickle.PickleBuffer(raw.data), thing.dtype, tuple(dense.shape), dense.stride(), device)
 
 
 def _is_plain(tensor: Tensor) -> bool:

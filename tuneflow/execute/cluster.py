@@ -1,0 +1,97 @@
+"""The connection to a Ray cluster, and what the cluster has room for."""
+
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from tuneflow.errors import StudyError, listed
+from tuneflow.runtime import cores
+
+FRESH = 1.0  # seconds for which what is known of the nodes is taken to be true
+KINDS = ("CPU", "GPU")
+
+
+class Cluster:
+    """Ray as this process is connected to it.
+
+    Args:
+        address: as RayRuntime's. Where Ray is initialised already, it is used as it is, and left so.
+
+    Raises:
+        StudyError: there is no cluster at the address, or Ray cannot be started.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            _connect(address)
+        self._nodes: list[dict[str, float]] = []
+        self._seen = -math.inf
+
+    def room(self, cpus: float, gpus: float) -> int:
+        """How many workers its nodes carry, as they are now, if nobody else uses them."""
+        return sum(_fit(node, cpus, gpus) for node in self._resources())
+
+    def __str__(self) -> str:
+        nodes = self._resources()
+        each = listed(" and ".join(f"{node.get(kind, 0):g} {kind}" for kind in KINDS) for node in nodes)
+        return f"{len(nodes)} node{'' if len(nodes) == 1 else 's'} ({each})"
+
+    def leave(self) -> None:
+        """Disconnect, which ends a cluster that was started here; nothing where Ray was there before."""
+        if self._ours and ray.is_initialized():
+            with _signals_kept():
+                ray.shutdown()
+        self._ours = False
+
+    def _resources(self) -> list[dict[str, float]]:
+        if time.monotonic() - self._seen > FRESH:
+            self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            self._seen = time.monotonic()
+        return self._nodes
+
+
+def _fit(node: dict[str, float], cpus: float, gpus: float) -> int:
+    fits = [_times(node.get("CPU", 0.0), cpus)]
+    if 0 < gpus < 1:  # a share is of one GPU
+        fits.append(int(node.get("GPU", 0.0)) * _times(1.0, gpus))
+    elif gpus:
+        fits.append(_times(node.get("GPU", 0.0), gpus))
+    return min(fits)
+
+
+def _times(whole: float, part: float) -> int:
+    return int(whole / part + 1e-6)  # 0.3 / 0.1 is a little less than 3
+
+
+def _connect(address: str | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        settings |= {"num_cpus": cores(), "include_dashboard": False}
+    try:
+        with _signals_kept():
+            ray.init("local" if address is None else address, **settings)
+    except Exception as error:
+        where = "can be started here" if address is None else f"is at {address!r}"
+        way = "" if address is None else "; `ray start --head` starts one"
+        raise StudyError(f"RayRuntime: no Ray cluster {where} ({type(error).__name__}: {error}){way}.") from error
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself, which is the study's affair."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)

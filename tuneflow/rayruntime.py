@@ -1,0 +1,125 @@
+"""RayRuntime: a Runtime whose trials are trained on a Ray cluster."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tuneflow.runtime import Runtime, check_count, check_timeout, is_amount
+
+if TYPE_CHECKING:
+    from tuneflow.execute.executor import Executor
+
+
+class RayRuntime(Runtime):
+    """Trains so many trials at once as a Ray cluster carries, each in a worker process there; scores are inline's.
+
+    Nothing but the runtime changes in a study. Workers are started by a run and ended with it. Functions and classes of
+    the script, lambdas too, travel with what they use; modules that it imports are imported there.
+
+    Args:
+        address: of a running cluster: "auto" for the one that this machine belongs to, "host:port", or
+            "ray://host:port" through Ray's client. None for a cluster of this machine alone, started by a run and
+            ended with it. Where Ray is initialised in this process already, that is what is used, and left as it is.
+        device: what a worker trains on: "auto" for a GPU where `gpus` gives it one, else the CPU; or "cpu", "cuda".
+        cpus: CPUs that Ray sets aside for each worker, a fraction too.
+        gpus: GPUs for each worker, a fraction too: with 0.25 four trials share one.
+        workers: at most so many trials at once; None for as many as the cluster's nodes carry, those that come later
+            too.
+        threads: CPU threads of each worker, None for one for each of its whole cpus, at least 1.
+        timeout: seconds that an epoch may take; a worker that takes longer is taken to hang, and is killed.
+
+    Raises:
+        ImportError: Ray is not installed.
+        ValueError: an argument does not fit; the message names it.
+
+    Example:
+        >>> RayRuntime(cpus=2).threads  # doctest: +SKIP
+        2
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        device: str | torch.device = "auto",
+        cpus: float = 1,
+        gpus: float = 0,
+        workers: int | None = None,
+        threads: int | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        if find_spec("ray") is None:
+            raise ImportError('RayRuntime needs Ray, which is not installed; get it by: pip install "tuneflow[ray]"')
+        _check_address(address)
+        _check_share("cpus", cpus)
+        if gpus != 0:
+            _check_share("gpus", gpus)
+        if workers is not None:
+            check_count("RayRuntime: workers", workers, "for as many as the cluster carries")
+        if threads is not None:
+            check_count("RayRuntime: threads", threads, "for one for each cpu")
+        check_timeout("RayRuntime: timeout", timeout)
+        self.there = _device_there(str(device), gpus)
+        super().__init__(_device_here(self.there), threads or max(1, int(cpus)))
+        self.address, self.cpus, self.gpus = address, cpus, gpus
+        self.workers, self.timeout = workers, timeout
+
+    def __repr__(self) -> str:
+        words = [f'"{self.address}"'] if self.address is not None else []
+        words += [f'device="{self.there}"', f"cpus={self.cpus:g}", f"gpus={self.gpus:g}"]
+        words += [f"workers={self.workers}"] if self.workers is not None else []
+        words += [f"threads={self.threads}"]
+        words += [f"timeout={self.timeout:g}"] if self.timeout is not None else []
+        return f"RayRuntime({', '.join(words)})"
+
+    def describe(self) -> dict[str, Any]:
+        """As Runtime.describe, of the workers: the same as inline's on their device with as many threads."""
+        return {**super().describe(), "device": self.there}
+
+    def executor(self) -> Executor:
+        """A new executor that runs slices on the cluster; it connects when it is first used."""
+        from tuneflow.execute.ray import Actors
+
+        return Actors(self)
+
+
+def _check_address(address: Any) -> None:
+    if address is None or (
+        isinstance(address, str) and re.fullmatch(r"auto|ray://.+|[^\s:/]+:\d+|\[.+\]:\d+", address)
+    ):
+        return
+    raise ValueError(
+        f'RayRuntime: address needs to be "auto", "host:port" or "ray://host:port", got {address!r}; leave it out for a'
+        " cluster of this machine alone."
+    )
+
+
+def _check_share(what: str, value: Any) -> None:
+    if not is_amount(value):
+        raise ValueError(f"RayRuntime: {what} needs to be a number > 0, got {value!r}; leave it out for the default.")
+    if value > 1 and value != int(value):
+        raise ValueError(f"RayRuntime: {what} above 1 needs to be whole, got {value!r}; try {what}={round(value)}.")
+
+
+def _device_there(device: str, gpus: float) -> str:
+    """What a worker trains on: Ray shows it the GPUs that it was given, and no others."""
+    if device == "auto":
+        return "cuda" if gpus else "cpu"
+    if device == "cuda" and not gpus:
+        raise ValueError('RayRuntime: device="cuda" needs GPUs for its workers; try gpus=1, or a fraction.')
+    if device == "cpu" and gpus:
+        raise ValueError(f'RayRuntime: device="cpu" would leave gpus={gpus!r} unused; leave out one of them.')
+    if device not in ("cpu", "cuda"):
+        raise ValueError(
+            f'RayRuntime: device needs to be "auto", "cpu" or "cuda", got {device!r}; which of its GPUs a worker has is'
+            " for Ray to say."
+        )
+    return device
+
+
+def _device_here(there: str) -> str:
+    """What this process measures and tries on before it sends anything: the same where it has it."""
+    return there if there == "cpu" or torch.cuda.is_available() else "cpu"

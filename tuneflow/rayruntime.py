@@ -35,10 +35,6 @@ class RayRuntime(Runtime):
     Raises:
         ImportError: Ray is not installed.
         ValueError: an argument does not fit; the message names it.
-
-    Example:
-        >>> RayRuntime(cpus=2).threads  # doctest: +SKIP
-        2
     """
 
     def __init__(

@@ -50,6 +50,9 @@ from tuneflow.testing import check_executor  # noqa: E402
 from tuneflow.train.function import Function  # noqa: E402
 from tuneflow.trial import Slice  # noqa: E402
 
+# Ray leaves files of its own to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 PATH = os.pathsep.join([str(Path(tn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
 
 
@@ -401,7 +404,7 @@ generator = torch.Generator().manual_seed(0)
 data = tn.Data(torch.rand(64, 6, generator=generator), torch.randint(3, (64,), generator=generator))
 address = sys.argv[1] if len(sys.argv) > 1 else None
 tables = []
-for runtime in (tn.RayRuntime(address, workers=2), tn.Runtime("cpu", threads=1)):
+for runtime in (tn.RayRuntime(address, workers=1), tn.Runtime("cpu", threads=1)):
     trainer = tn.Trainer(data, data, loss=torch.nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=2)
     study = tn.Study(model=tn.Model(lambda: Net(6, 3)), trainer=trainer,
                      space=tn.SearchSpace(optimizer={"lr": tn.Float(0.01, 1.0)}), runtime=runtime, progress=False)

@@ -31,8 +31,8 @@ from tests.test_workers import (  # noqa: E402
     Unloadable,
     bowl,
     finish,
-    fit,
     inline_metrics,
+    misfortune,
     net,
     of_trial,
     study,
@@ -45,6 +45,7 @@ from tuneflow import rayruntime  # noqa: E402
 from tuneflow.errors import StudyError  # noqa: E402
 from tuneflow.execute import cloud  # noqa: E402
 from tuneflow.execute.cluster import _fit  # noqa: E402
+from tuneflow.execute.inline import Inline  # noqa: E402
 from tuneflow.execute.ray import Actors  # noqa: E402
 from tuneflow.testing import check_executor  # noqa: E402
 from tuneflow.train.function import Function  # noqa: E402
@@ -207,17 +208,21 @@ def test_more_slices_than_the_cluster_carries_are_refused(pool):
 
 @tn.loop(epochs=8)
 def slowly(config, run):
-    """Leaves the id of its process in a folder, and trains long enough to be killed."""
-    weight = run.place(torch.zeros(3)).requires_grad_()
-    optimizer = torch.optim.SGD([weight], lr=config["lr"], momentum=0.9)
-    for epoch in run.epochs(weight=weight, optimizer=optimizer):
-        (Path(config["folder"]) / f"{config['lr']}-{epoch}").write_text(str(os.getpid()))
-        optimizer.zero_grad()
-        loss = (weight - torch.randn(3)).square().sum()
-        loss.backward()
-        optimizer.step()
-        time.sleep(0.2 if os.getpid() != config["driver"] else 0)
-        yield {"loss": loss}
+    """Leaves the id of its process in a folder, and trains long enough to be killed.
+
+    It has momentum without torch.optim, which takes seconds to import in every process that comes after a kill.
+    """
+    weight, speed = run.place(torch.zeros(3)), run.place(torch.zeros(3))
+    for epoch in run.epochs(weight=weight, speed=speed):
+        if "folder" in config:
+            (Path(config["folder"]) / f"{config['lr']}-{epoch}").write_text(str(os.getpid()))
+        speed.mul_(0.9).add_(weight - torch.randn(3))
+        weight.sub_(config.get("lr", 0.1) * speed)
+        if epoch == config.get("epoch"):
+            misfortune(**config)
+        if os.getpid() != config.get("driver", os.getpid()):
+            time.sleep(0.2)
+        yield {"loss": weight.square().sum()}
 
 
 def slow_study(runtime, folder, callbacks=()):
@@ -245,7 +250,7 @@ def test_a_worker_killed_in_a_slice_leaves_inlines_trials(shared, tmp_path, capl
 
 def test_a_trial_that_kills_every_worker_fails_and_the_others_go_on(shared):
     space = tn.SearchSpace(kind="kill", epoch=tn.Choice([2, 9, 10]))
-    made = study(shared, space, trainer=fit, searcher=tn.Grid(3))
+    made = study(shared, space, trainer=slowly, searcher=tn.Grid(3))
     made.run()
     assert [t.status for t in made.trials] == ["FAILED", "DONE", "DONE"]
     failed = made.trials[0]
@@ -257,14 +262,14 @@ def test_a_trial_that_kills_every_worker_fails_and_the_others_go_on(shared):
 
 
 def test_a_worker_that_hangs_is_killed_after_the_timeout(pool, monkeypatch, tmp_path):
-    train(pool, 0, lr=0.1)
-    finish(pool)  # so that what is imported at the first step is there
-    monkeypatch.setattr(pool._runtime, "timeout", 4.0)
-    train(pool, 0, kind="hang", epoch=2, marker=str(tmp_path / "hung"))
+    monkeypatch.setattr(pool._runtime, "timeout", 3.0)
+    inline, config = Inline(ONE), {"kind": "hang", "epoch": 2, "marker": str(tmp_path / "hung")}
+    pool.submit(Slice(0, 0, 8), slowly, tn.Job(None, config, ONE), None)
     metrics, last = of_trial(finish(pool), 0)
     assert (tmp_path / "hung").exists()
     assert last.status == "DONE"
-    assert metrics == inline_metrics()
+    inline.submit(Slice(0, 0, 8), slowly, tn.Job(None, {}, ONE), None)
+    assert metrics == of_trial(finish(inline), 0)[0]
 
 
 def test_an_exception_comes_back_with_type_message_and_traceback(pool):
@@ -404,7 +409,8 @@ generator = torch.Generator().manual_seed(0)
 data = tn.Data(torch.rand(64, 6, generator=generator), torch.randint(3, (64,), generator=generator))
 address = sys.argv[1] if len(sys.argv) > 1 else None
 tables = []
-for runtime in (tn.RayRuntime(address, workers=1), tn.Runtime("cpu", threads=1)):
+runtimes = tn.RayRuntime(address, workers=1, precision="bf16"), tn.Runtime("cpu", threads=1, precision="bf16")
+for runtime in runtimes:
     trainer = tn.Trainer(data, data, loss=torch.nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=2)
     study = tn.Study(model=tn.Model(lambda: Net(6, 3)), trainer=trainer,
                      space=tn.SearchSpace(optimizer={"lr": tn.Float(0.01, 1.0)}), runtime=runtime, progress=False)
@@ -482,14 +488,15 @@ def test_an_argument_that_does_not_fit_is_refused(wrong, said):
 
 def test_a_runtime_says_what_its_workers_are():
     assert repr(tn.RayRuntime()) == 'RayRuntime(device="cpu", cpus=1, gpus=0, threads=1)'
-    full = tn.RayRuntime("10.0.0.1:6379", "cuda", 4, 0.5, workers=8, threads=2, timeout=60)
+    full = tn.RayRuntime("10.0.0.1:6379", "cuda", 4, 0.5, 8, threads=2, timeout=60, precision="bf16")
     assert repr(full) == (
-        'RayRuntime("10.0.0.1:6379", device="cuda", cpus=4, gpus=0.5, workers=8, threads=2, timeout=60)'
+        'RayRuntime("10.0.0.1:6379", device="cuda", cpus=4, gpus=0.5, workers=8, threads=2, timeout=60,'
+        ' precision="bf16")'
     )
     assert tn.RayRuntime(cpus=4).threads == 4
     assert tn.RayRuntime(cpus=0.5).threads == 1
     assert tn.RayRuntime().describe() == ONE.describe()
-    assert full.describe() == {"device": "cuda", "threads": 2, "executor": "inline"}
+    assert full.describe() == {**tn.Runtime("cpu", threads=2, precision="bf16").describe(), "device": "cuda"}
 
 
 def test_without_ray_the_way_to_get_it_is_said(monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -31,6 +31,7 @@ class RayRuntime(Runtime):
             too.
         threads: CPU threads of each worker, None for one for each of its whole cpus, at least 1.
         timeout: seconds that an epoch may take; a worker that takes longer is taken to hang, and is killed.
+        precision, channels_last: as Runtime's.
 
     Raises:
         ImportError: Ray is not installed.
@@ -46,6 +47,8 @@ class RayRuntime(Runtime):
         workers: int | None = None,
         threads: int | None = None,
         timeout: float | None = None,
+        precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32",
+        channels_last: bool | Literal["auto"] = False,
     ) -> None:
         if find_spec("ray") is None:
             raise ImportError('RayRuntime needs Ray, which is not installed; get it by: pip install "tuneflow[ray]"')
@@ -59,7 +62,8 @@ class RayRuntime(Runtime):
             check_count("RayRuntime: threads", threads, "for one for each cpu")
         check_timeout("RayRuntime: timeout", timeout)
         self.there = _device_there(str(device), gpus)
-        super().__init__(_device_here(self.there), threads or max(1, int(cpus)))
+        threads = threads or max(1, int(cpus))
+        super().__init__(_device_here(self.there), threads, precision=precision, channels_last=channels_last)
         self.address, self.cpus, self.gpus = address, cpus, gpus
         self.workers, self.timeout = workers, timeout
 
@@ -69,7 +73,11 @@ class RayRuntime(Runtime):
         words += [f"workers={self.workers}"] if self.workers is not None else []
         words += [f"threads={self.threads}"]
         words += [f"timeout={self.timeout:g}"] if self.timeout is not None else []
-        return f"RayRuntime({', '.join(words)})"
+        return f"RayRuntime({', '.join([*words, *self._arithmetic()])})"
+
+    def of_a_worker(self) -> dict[str, Any]:
+        """As Runtime.of_a_worker, with the device that is there."""
+        return {**super().of_a_worker(), "device": self.there}
 
     def describe(self) -> dict[str, Any]:
         """As Runtime.describe, of the workers: the same as inline's on their device with as many threads."""
@@ -83,9 +91,8 @@ class RayRuntime(Runtime):
 
 
 def _check_address(address: Any) -> None:
-    if address is None or (
-        isinstance(address, str) and re.fullmatch(r"auto|ray://.+|[^\s:/]+:\d+|\[.+\]:\d+", address)
-    ):
+    known = r"auto|ray://.+|[^\s:/]+:\d+|\[.+\]:\d+"
+    if address is None or (isinstance(address, str) and re.fullmatch(known, address)):
         return
     raise ValueError(
         f'RayRuntime: address needs to be "auto", "host:port" or "ray://host:port", got {address!r}; leave it out for a'

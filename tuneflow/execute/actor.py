@@ -38,7 +38,7 @@ class Actor:
         self._has: set[int] = set()
         resources = {"num_cpus": runtime.cpus, "num_gpus": runtime.gpus}
         self._handle: Any = REMOTE.options(**resources, max_restarts=0, max_task_retries=0).remote()
-        self.calls = deque([self._handle.ready.remote(runtime.there, runtime.threads or 1, Settings.current())])
+        self.calls = deque([self._handle.ready.remote(runtime.of_a_worker(), Settings.current())])
 
     @property
     def idle(self) -> bool:

@@ -27,12 +27,17 @@ VERSIONS = Ready(__version__, str(torch.__version__))
 class Seat:
     """Its calls come in order, one at a time, and raise nothing: what goes wrong is what they return."""
 
-    def ready(self, device: str, threads: int, settings: Settings) -> Ready | Misread:
-        """Get ready to train: with this device, so many threads, and its parent's settings."""
+    def ready(self, given: dict[str, Any], settings: Settings) -> Ready | Misread:
+        """Get ready to train.
+
+        Args:
+            given: the arguments of its Runtime.
+            settings: its parent's.
+        """
         try:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(given["threads"])
             settings.apply()
-            self._bench = Bench(Runtime(device, threads))
+            self._bench = Bench(Runtime(**given))
         except Exception as error:
             return Misread(f"{type(error).__name__}: {error}", traceback.format_exc())
         return VERSIONS

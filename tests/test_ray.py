@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -449,15 +450,14 @@ def test_a_cluster_of_its_own_is_started_and_ended(tmp_path):
     assert run_script(tmp_path) == "True 3\n"
 
 
-def test_a_cluster_that_is_not_there_is_said(tmp_path, monkeypatch):
+def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-
-    def refuse(*_, **__):
-        raise ConnectionError("nobody answers")
-
-    monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(StudyError, match=r"no Ray cluster is at '127.0.0.1:1' .*nobody answers.*; `ray start --head`"):
-        Actors(tn.RayRuntime("127.0.0.1:1")).free  # noqa: B018
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        for given in (address, f"ray://{address}"):
+            with pytest.raises(StudyError, match=rf"no Ray cluster is at '{given}' .*`ray start --head` starts one"):
+                Actors(tn.RayRuntime(given)).free  # noqa: B018
 
 
 # The runtime.

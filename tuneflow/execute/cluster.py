@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from tuneflow.errors import StudyError, listed
 from tuneflow.runtime import cores
 
 FRESH = 1.0  # seconds for which what is known of the nodes is taken to be true
+PATIENCE = 10.0  # seconds that a cluster's head has to answer
 KINDS = ("CPU", "GPU")
+TOKEN = "and one that asks for a token needs RAY_AUTH_MODE=token here too"
 
 
 class Cluster:
@@ -78,12 +81,21 @@ def _connect(address: str | None) -> None:
     if address is None:
         settings |= {"num_cpus": cores(), "include_dashboard": False}
     try:
+        if address is not None:
+            _check_answers(address)
         with _signals_kept():
             ray.init("local" if address is None else address, **settings)
     except Exception as error:
         where = "can be started here" if address is None else f"is at {address!r}"
-        way = "" if address is None else "; `ray start --head` starts one"
+        way = "" if address is None else f"; `ray start --head` starts one, {TOKEN}"
         raise StudyError(f"RayRuntime: no Ray cluster {where} ({type(error).__name__}: {error}){way}.") from error
+
+
+def _check_answers(address: str) -> None:
+    """Raise OSError when nobody listens there: Ray would go on trying for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
 
 
 @contextmanager

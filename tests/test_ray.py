@@ -447,7 +447,7 @@ def test_a_cluster_that_was_there_is_used_and_left_running(cluster, pool, tmp_pa
 
 
 def test_a_cluster_of_its_own_is_started_and_ended(tmp_path):
-    assert run_script(tmp_path) == "True 3\n"
+    assert run_script(tmp_path, HOME=str(tmp_path)) == "True 3\n"  # Ray leaves a token in ~/.ray
 
 
 def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 Metric = Callable[[Any, Any], Any]
 
@@ -191,6 +192,42 @@ def measure_loss(loss: Callable[..., Tensor], outputs: Any, targets: Any) -> Mea
     measured = measure(each.reshape(len(each), -1).mean(1))
     same = math.isclose(measured.value, value, rel_tol=1e-4, abs_tol=1e-7)
     return measured._replace(value=value) if same else Measured(value)
+
+
+def measure_losses(loss: Callable[..., Tensor], outputs: Any, targets: Any) -> list[Measured]:
+    """As `measure_loss` of each of K outputs, stacked in front: (K, n, ...); at once where that is the same."""
+    if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor):
+        return [measure_loss(loss, part, targets) for part in _unstacked(outputs)]
+    first = measure_loss(loss, outputs[0], targets)
+    if math.isnan(first.error):  # a loss that is no mean over examples
+        return [first, *(measure_loss(loss, part, targets) for part in outputs[1:])]
+    single = copy.copy(loss)
+    single.reduction = "none"  # type: ignore[attr-defined]
+    repeated = targets.repeat(len(outputs), *[1] * (targets.ndim - 1))
+    return _rows(single(outputs.flatten(0, 1), repeated).view(len(outputs), first.examples, -1).mean(2))
+
+
+def measure_accuracies(outputs: Any, targets: Tensor) -> list[Measured]:
+    """`measure(accuracy(...))` of each of K outputs, stacked in front: (K, n, ...)."""
+    repeated = targets.repeat(len(outputs), *[1] * (targets.ndim - 1))
+    return _rows(accuracy(outputs.flatten(0, 1), repeated).view(len(outputs), -1))
+
+
+def _rows(each: Tensor) -> list[Measured]:
+    """`measure` of each row: (K, n)."""
+    count = each.shape[1]
+    if count < 2:
+        return [measure(row) for row in each]
+    each = each.double()
+    errors = (each.var(1, correction=1) / count).sqrt()
+    binary = ((each == 0) | (each == 1)).all(1)
+    columns = zip(each.mean(1).tolist(), errors.tolist(), binary.tolist(), strict=True)
+    return [Measured(value, error, count, ones) for value, error, ones in columns]
+
+
+def _unstacked(outputs: Any) -> list[Any]:
+    count = len(pytree.tree_leaves(outputs)[0])
+    return [pytree.tree_map(lambda leaf, place=place: leaf[place], outputs) for place in range(count)]
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ ROOMS = [
     ["fingerprint", "goals", "ledger", "order", "interrupt", "result", "arguments"],
     ["probe"],
     ["probes"],
+    ["progress"],
     ["study", "archive"],
     ["optimise", "testing"],
     ["demo", "__init__"],

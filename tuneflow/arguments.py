@@ -49,7 +49,7 @@ def seconds_of(what: str, value: Any) -> float:
     return value
 
 
-def lag_of(lag: Any, workers: int, trainer: Any) -> int | None:
+def lag_of(lag: Any, places: int, trainer: Any) -> int | None:
     """`lag` as a Study can keep it, or a ValueError."""
     if lag is None:
         return None
@@ -57,10 +57,10 @@ def lag_of(lag: Any, workers: int, trainer: Any) -> int | None:
         raise ValueError(f"Study: lag needs to be a whole number >= 1, got {lag!r}; leave it out for none.")
     if trainer is None:
         raise ValueError("Study: lag orders what run trains, and without a trainer there is no run; leave it out.")
-    if lag < workers:
+    if lag < places:
         raise ValueError(
-            f"Study: lag={lag} has {lag} trials under way, and {workers - lag} of {workers} workers would have none;"
-            f" use lag={workers} or more, or fewer workers."
+            f"Study: lag={lag} has {lag} trials under way, and {places - lag} of {places} workers or lanes would have"
+            f" none; use lag={places} or more, or fewer of them."
         )
     return lag
 

@@ -94,6 +94,48 @@ class seeded_globals:
             _set_device_state(self._device, kept)
 
 
+class kept_globals:
+    """A block to enter again and again: within it the global generators go on from where they were last left.
+
+    They begin as within `seeded_globals` of the same key, and the caller's are put back in the same way.
+
+    Attributes:
+        generator: what torch's global generator of `device` would draw next; whoever draws from it here takes part.
+    """
+
+    def __init__(self, *key: int | str, device: torch.device | None = None) -> None:
+        self._key = key
+        self._device = device if device is not None and device.type != "cpu" else None
+        self._number = digest(*key) & (2**63 - 1)
+        self._cpu = torch.Generator().manual_seed(self._number)
+        self._others: tuple[Any, Any] | None = None  # Python's and NumPy's, once the block was entered
+        self.generator = self._cpu if self._device is None else torch.Generator(self._device).manual_seed(self._number)
+
+    def restart(self, *key: int | str) -> None:
+        """Begin anew, with another key; `generator` stays the same object."""
+        self._key, self._others = key, None
+        self._number = digest(*key) & (2**63 - 1)
+        self._cpu.manual_seed(self._number)
+        self.generator.manual_seed(self._number)
+
+    def __enter__(self) -> None:
+        self._outer = seeded_globals(*self._key, device=self._device)
+        self._outer.__enter__()
+        torch.default_generator.set_state(self._cpu.get_state())
+        if self._device is not None:
+            _set_device_state(self._device, self.generator.get_state())
+        if self._others is not None:
+            random.setstate(self._others[0])
+            np.random.set_state(self._others[1])  # noqa: NPY002
+
+    def __exit__(self, *_: object) -> None:
+        self._others = (random.getstate(), np.random.get_state())  # noqa: NPY002
+        self._cpu.set_state(torch.default_generator.get_state())
+        if self._device is not None:
+            self.generator.set_state(_device_state(self._device))
+        self._outer.__exit__()
+
+
 class _Hashed(ISeedSequence):
     """Seeds a bit generator straight from the hash of a key, 15 times faster than NumPy's own mixing."""
 

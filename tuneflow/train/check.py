@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tuneflow.data import Source
-from tuneflow.errors import Diverged, did_you_mean, listed
+from tuneflow.errors import did_you_mean, listed
 from tuneflow.model import Model
 from tuneflow.runtime import Runtime
 from tuneflow.seeds import seeded_globals
@@ -104,12 +104,10 @@ def check_training(trainer: Trainer, job: Job, valid: Source) -> None:
     run = _run(trainer, job)
     check_optimizer(run.optimizer)
     try:
-        run.evaluate(0)
-    except Diverged:
-        pass
+        run.evaluate()
     except Exception:
         trainer.valid = valid
-        _run(trainer, job).evaluate(0)
+        _run(trainer, job).evaluate()
 
     def restored(state: TrainState) -> TrainState:
         other = _run(trainer, job)

@@ -40,6 +40,11 @@ class Ready:
         made.runtime = runtime
         return made
 
+    @property
+    def resident(self) -> Data | None:
+        """All rows as modules take them, where they are on the device."""
+        return self.source if isinstance(self.source, Data) and self._resident else None
+
     def __len__(self) -> int:
         return len(self.source)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tuneflow.model import Model
 from tuneflow.runtime import Runtime, Threads
-from tuneflow.seeds import seeded_globals, torch_stream
+from tuneflow.seeds import kept_globals, seeded_globals, torch_stream
 from tuneflow.space import Config
 
 
@@ -34,14 +34,19 @@ class Job:
 
     def order(self, epoch: int, rows: int) -> Tensor:
         """The order of the training rows in an epoch: int64, shape (rows,)."""
-        return torch.randperm(rows, generator=torch_stream(*self._key, "order", epoch))
+        return torch.randperm(rows, generator=torch_stream(*self.key, "order", epoch))
 
     def at_work(self, purpose: str, epoch: int) -> "AtWork":
         """A block in which the global generators are this job's for a purpose and epoch, the threads its runtime's."""
-        return AtWork(self.runtime.active(), seeded_globals(*self._key, purpose, epoch, device=self.runtime.device))
+        return AtWork(self.runtime.active(), seeded_globals(*self.key, purpose, epoch, device=self.runtime.device))
+
+    def randomness(self, purpose: str, epoch: int) -> kept_globals:
+        """As the generators of `at_work`, to be entered again and again."""
+        return kept_globals(*self.key, purpose, epoch, device=self.runtime.device)
 
     @property
-    def _key(self) -> tuple[int, ...]:
+    def key(self) -> tuple[int, ...]:
+        """What all of its randomness begins with."""
         return (self.seed, self.replica) if self.trial is None else (self.seed, self.replica, self.trial)
 
 

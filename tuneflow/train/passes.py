@@ -47,11 +47,11 @@ class LoopRun:
 
         Python's, NumPy's and torch's global generators are seeded already.
         """
-        return digest(*self._job._key, "loop", self._epoch) & (2**32 - 1)
+        return digest(*self._job.key, "loop", self._epoch) & (2**32 - 1)
 
     def generator(self, name: str, device: torch.device | str = "cpu") -> torch.Generator:
         """A new torch generator for this epoch; the same name gives the same draws, however often it is asked for."""
-        return torch_stream(*self._job._key, "loop", name, self._epoch, device=device)
+        return torch_stream(*self._job.key, "loop", name, self._epoch, device=device)
 
     def place(self, thing: T) -> T:
         """`thing` on the device and in the runtime's layout: a module (changed), a tensor, or tuples, lists and dicts

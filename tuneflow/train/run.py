@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +21,7 @@ from tuneflow.model import Model, tensors_of
 from tuneflow.train.backward import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState, copied
 from tuneflow.train.patience import Waiting
+from tuneflow.trial import Report
 
 INIT_ROWS = 256  # of the training part, that an initialisation is corrected on
 
@@ -79,10 +80,10 @@ class Run:
                 data_driven=data_driven,
             )
 
-    def first_rows(self) -> Batch:
-        """The first `INIT_ROWS` rows of the first epoch's order, as the module takes them."""
-        rows = self.job.order(1, len(self.train))[:INIT_ROWS]
-        inputs, targets = next(iter(self.train.batches(INIT_ROWS, rows)))
+    def first_rows(self, count: int = INIT_ROWS) -> Batch:
+        """The first rows of the first epoch's order, as the module takes them."""
+        rows = self.job.order(1, len(self.train))[:count]
+        inputs, targets = next(iter(self.train.batches(count, rows)))
         return inputs if self.late is None else self.late(inputs), targets
 
     def state(self, epoch: int) -> TrainState:
@@ -128,7 +129,7 @@ class Run:
             last = value
         return total / rows
 
-    def evaluate(self, epoch: int) -> dict[str, Measured]:
+    def evaluate(self) -> dict[str, Measured]:
         """The loss and every metric over the whole validation part at once; training state is left as it was."""
         modes = [(m, m.training) for m in self.module.modules()]
         self.module.eval()
@@ -136,13 +137,23 @@ class Run:
             measured = self.trainer.evaluate(self.whole, self.valid)
         for module, mode in modes:
             module.training = mode
-        if not math.isfinite(measured["loss"].value):
-            raise Diverged(epoch, 0, None)
         return measured
 
-    def after_epoch(self, metrics: dict[str, float]) -> None:
+    def after_epoch(
+        self, epoch: int, train_loss: float, measured: Mapping[str, Measured], seconds: float
+    ) -> tuple[TrainState, Report]:
+        """Take in what an epoch came to: the state behind it and its report.
+
+        Raises:
+            Diverged: the validation loss is not finite.
+        """
+        if not math.isfinite(measured["loss"].value):
+            raise Diverged(epoch, 0, None)
+        metrics = {name: m.value for name, m in measured.items()} | {"train_loss": train_loss}
+        errors = {name: m.error for name, m in measured.items() if m.error == m.error}
         self.rate.after_epoch(metrics)
         self.waiting.after_epoch(metrics)
+        return self.state(epoch), Report(epoch, metrics, errors, seconds)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         batches = self.train.batches(self.trainer.batch_size, self.job.order(epoch, len(self.train)))

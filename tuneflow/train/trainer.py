@@ -5,6 +5,7 @@ import inspect
 import time
 from collections.abc import Callable, Generator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
@@ -135,18 +136,25 @@ class Trainer:
         All else is computed in float32, of outputs that are brought back to it.
         """
         outputs, targets = outputs_of(module, data)
-        if not self.own_loss:
-            with in_float32(data):
-                measured = {"loss": measure_loss(self.loss, outputs, targets)}
-        else:
-            measured = {"loss": Measured(self._mean_loss(module, data))}
+        loss = {"loss": Measured(self._mean_loss(module, data))} if self.own_loss else {}
         with in_float32(data):
-            return measured | self._measured(outputs, targets)
+            return loss | self.measured(outputs, targets)
 
-    def _measured(self, outputs: Any, targets: Any) -> dict[str, Measured]:
-        """Every metric of these outputs."""
+    def measured(
+        self, outputs: Any, targets: Any, known: Mapping[str, Measured] = MappingProxyType({})
+    ) -> dict[str, Measured]:
+        """Loss and every metric of these outputs; the metrics alone where a subclass computes the loss by itself.
+
+        Args:
+            known: of them, those that are measured already.
+        """
         measured = {}
+        if not self.own_loss:
+            measured["loss"] = known["loss"] if "loss" in known else measure_loss(self.loss, outputs, targets)
         for name, metric in self.metrics.items():
+            if name in known:
+                measured[name] = known[name]
+                continue
             try:
                 measured[name] = measure(metric(outputs, targets))
             except TypeError as error:
@@ -192,11 +200,8 @@ class Trainer:
                 return run.waiting.over
             with job.at_work("epoch", epoch):
                 train_loss = run.train_epoch(epoch)
-                measured = run.evaluate(epoch)
-            metrics = {name: m.value for name, m in measured.items()} | {"train_loss": train_loss}
-            run.after_epoch(metrics)
-            errors = {name: m.error for name, m in measured.items() if m.error == m.error}
-            yield run.state(epoch), Report(epoch, metrics, errors, time.perf_counter() - started)
+                measured = run.evaluate()
+            yield run.after_epoch(epoch, train_loss, measured, time.perf_counter() - started)
         return run.waiting.over
 
     def module(self, job: Job, state: TrainState) -> nn.Module:

@@ -1,0 +1,106 @@
+"""One study, trained in every way there is: one by one, in processes, on Ray, as lanes; and in order, by a lag."""
+
+import math
+from importlib.util import find_spec
+
+import pytest
+import torch
+from torch import nn
+
+import tuneflow as tn
+from tuneflow.execute import group
+from tuneflow.execute.notes import Pace
+
+# Ray leaves files of its own to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+WAYS = {
+    "inline": lambda: tn.Runtime("cpu", threads=1),
+    "processes": lambda: tn.Runtime("cpu", threads=1, workers=2),
+    "ray": lambda: tn.RayRuntime(workers=2),
+    "lanes": lambda: tn.Runtime("cpu", threads=1, lanes=4),
+}
+
+
+def net(dropout=0.0):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 10))
+
+
+def train(way, **settings):
+    data, valid, _ = tn.data.digits()
+    study = tn.Study(
+        model=tn.Model(net),
+        trainer=tn.Trainer(
+            data[:96],
+            valid[:64],
+            loss=nn.CrossEntropyLoss(),
+            optimizer=torch.optim.SGD,
+            epochs=3,
+            metrics={"accuracy": tn.metrics.accuracy},
+        ),
+        space=tn.SearchSpace(
+            model={"dropout": tn.Float(0.0, 0.5)}, optimizer={"lr": tn.Float(1e-2, 1.0, log=True), "momentum": 0.5}
+        ),
+        maximize="accuracy",
+        runtime=WAYS[way](),
+        progress=False,
+        seed=5,
+        **settings,
+    )
+    study.run(trials=9)
+    return study
+
+
+def table(study):
+    return [(t.number, t.config, t.status, t.reason, t.epochs, t.metrics, t.errors) for t in study.trials]
+
+
+@pytest.fixture(scope="module")
+def inline():
+    return train("inline", searcher=tn.Sobol())
+
+
+@pytest.fixture(scope="module")
+def in_order():
+    return train("inline", scheduler=tn.Halving(), lag=4)
+
+
+def fused(monkeypatch):
+    """All lanes are worth being stacked."""
+    monkeypatch.setattr(group, "TRACING", 0.0)
+    monkeypatch.setattr(group, "TRIED", 0)
+    monkeypatch.setattr(group, "measure", lambda lanes, seats, programs, alone: Pace("stacked", seats, alone, alone))
+
+
+def needs_ray(way):
+    if way == "ray" and not find_spec("ray"):
+        pytest.skip("Ray is not installed")
+
+
+@pytest.mark.parametrize("way", ["processes", "ray"])
+def test_trials_and_scores_are_the_same_to_the_last_digit(way, inline):
+    needs_ray(way)
+    assert table(train(way, searcher=tn.Sobol())) == table(inline)
+
+
+@pytest.mark.parametrize("way", ["processes", "ray"])
+def test_with_a_lag_so_are_the_decisions_of_those_who_look_at_scores(way, in_order):
+    needs_ray(way)
+    assert len({trial.epochs for trial in in_order.trials}) > 1
+    assert table(train(way, scheduler=tn.Halving(), lag=4)) == table(in_order)
+
+
+def test_lanes_give_the_same_trials_with_scores_that_differ_by_rounding(monkeypatch, inline):
+    fused(monkeypatch)
+    lanes = train("lanes", searcher=tn.Sobol())
+    for one, other in zip(lanes.trials, inline.trials, strict=True):
+        assert (one.number, one.config, one.status, one.epochs) == (other.number, other.config, "DONE", other.epochs)
+        assert math.isclose(one.metrics["loss"], other.metrics["loss"], rel_tol=1e-5)
+        assert one.metrics["accuracy"] == pytest.approx(other.metrics["accuracy"], abs=1.01 / 64)
+
+
+def test_lanes_in_order_decide_the_same_each_time(monkeypatch, in_order):
+    fused(monkeypatch)
+    first, second = (train("lanes", scheduler=tn.Halving(), lag=4) for _ in range(2))
+    assert table(first) == table(second)
+    assert [trial.config for trial in first.trials] == [trial.config for trial in in_order.trials]

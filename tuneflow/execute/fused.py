@@ -1,0 +1,112 @@
+"""The executor of `Runtime(lanes=...)`: trials of one structure take their steps together."""
+
+from collections import deque
+from collections.abc import Hashable
+
+from tuneflow.execute.executor import Event, Trains
+from tuneflow.execute.group import Group
+from tuneflow.execute.guard import guarded
+from tuneflow.execute.inline import Inline
+from tuneflow.execute.lane import Lane
+from tuneflow.execute.notes import Notes
+from tuneflow.execute.structure import programs_of, structure_of, unfit, unfit_lane
+from tuneflow.runtime import Runtime
+from tuneflow.train.job import Job, TrainState
+from tuneflow.trial import Slice
+
+
+class Fused:
+    """Trains up to `runtime.lanes` trials at once in the calling process.
+
+    Trials that differ only in numbers, such as rates, decays and the seeds of their weights, are one program: every
+    step is traced once and replayed for all of them. Which engine does that, or whether each is trained alone as the
+    inline executor does, is measured. A trial among others comes to what it comes to alone, but for rounding.
+
+    Attributes:
+        notes: where it is kept what was measured, and said; a study gives its own.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime, self.notes = runtime, Notes()
+        self._groups: dict[Hashable, Group] = {}
+        self._parts: deque[Group | Inline] = deque()
+        self._alone: dict[int, Inline] = {}
+
+    @property
+    def free(self) -> int:
+        return self._runtime.seats - self.busy
+
+    @property
+    def busy(self) -> int:
+        return len(self._alone) + sum(group.busy for group in self._groups.values())
+
+    def submit(self, work: Slice, trainer: Trains, job: Job, state: TrainState | None) -> None:
+        if self.free < 1:
+            raise RuntimeError(f"all {self._runtime.seats} lanes have a slice each; wait for one to end")
+        lane = self._lane(work, trainer, job, state)
+        if lane is None:
+            self._train_alone(work, trainer, job, state)
+        else:
+            self._group(lane).add(lane)
+
+    def wait(self) -> list[Event]:
+        with guarded(), self._runtime.active():
+            while self.busy:
+                part = self._parts.popleft()
+                events = part.wait() if part.busy else []
+                if part.busy or isinstance(part, Group):
+                    self._parts.append(part)
+                self._alone = {trial: inline for trial, inline in self._alone.items() if inline.busy}
+                if events:
+                    return events
+        return []
+
+    def stop(self, trial: int) -> None:
+        inline = self._alone.pop(trial, None)
+        if inline is not None:
+            inline.close()
+        else:
+            any(group.stop(trial) for group in self._groups.values())
+
+    def close(self) -> None:
+        self._groups.clear()
+        self._parts.clear()
+        self._alone.clear()
+
+    def _lane(self, work: Slice, trainer: Trains, job: Job, state: TrainState | None) -> Lane | None:
+        """The slice as a lane; None where it is to be trained alone."""
+        reason = unfit(trainer)
+        if reason:
+            self.notes.say(f"not fused: {reason}")
+            return None
+        try:
+            with guarded(), self._runtime.active():
+                lane = Lane(work, trainer, job, state)  # type: ignore[arg-type]
+        except Exception:
+            return None  # it is raised once more where it is trained alone, and told of as it is there
+        if lane.over is not None:
+            return None
+        reason = unfit_lane(lane)
+        if reason:
+            self.notes.say(f"not fused: {reason}")
+        return None if reason else lane
+
+    def _group(self, lane: Lane) -> Group:
+        structure = structure_of(lane)
+        if structure not in self._groups:
+            programs = programs_of(lane, structure)
+            group = Group(structure.name, self.notes, self._give_back, self.notes.say, self._more, programs)
+            self._groups[structure] = group
+            self._parts.append(group)
+        return self._groups[structure]
+
+    def _more(self) -> float:
+        return self.notes.to_come() / max(1, self.busy)
+
+    def _give_back(self, lane: Lane) -> None:
+        self._train_alone(lane.left, lane.trainer, lane.job, lane.state)
+
+    def _train_alone(self, work: Slice, trainer: Trains, job: Job, state: TrainState | None) -> None:
+        inline = self._alone[work.trial] = Inline(self._runtime)
+        inline.submit(work, trainer, job, state)
+        self._parts.append(inline)

@@ -1,0 +1,99 @@
+"""Pace: what a step costs with each engine, measured on the lanes that are to be trained."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch.utils import _pytree as pytree
+
+from tuneflow.data import Batch
+from tuneflow.execute.batches import with_smoothing
+from tuneflow.execute.lane import Lane
+from tuneflow.execute.notes import Pace
+from tuneflow.execute.stack import lanes_of
+from tuneflow.fused.programs import Programs
+from tuneflow.fused.refused import Refused
+from tuneflow.train.run import Run
+
+STEPS = 5  # timed of each engine, at most
+ENOUGH = 0.5  # seconds, after which no further step is timed
+CLEAR = 1.5  # times as fast as alone, from which on no other engine is tried
+GAIN = 1.05  # less is not worth the other rounding
+
+
+def time_alone(lane: Lane) -> float:
+    """Seconds of a step in plain torch, on objects of its own."""
+    run = Run(lane.trainer.configured(lane.job.config), lane.job)
+    run.restore(lane.state)
+
+    def step() -> None:
+        run.backward(batch)
+        run.step(run.trainer.clip)
+
+    with lane.job.at_work("measure", 0):
+        batch = run.first_rows(run.trainer.batch_size)
+        step()
+        return min(_times(step))
+
+
+def measure(lanes: Sequence[Lane], seats: int, programs: Programs, alone: float) -> Pace:
+    """Trace, check and time the engines on these lanes, which are left as they are.
+
+    Args:
+        alone: seconds of a step in plain torch.
+    """
+    found: list[Pace] = []
+    reasons = []
+    with lanes[0].job.at_work("measure", 0):
+        rows = lanes[0].run.first_rows(lanes[0].run.trainer.batch_size)
+        batch = with_smoothing(_repeated(rows, seats), [*lanes, *[None] * (seats - len(lanes))])
+        for kind in _kinds(found):
+            began = time.perf_counter()
+            try:
+                stack = lanes_of(lanes, seats, kind, programs)
+                stack.step(batch)
+                traced = time.perf_counter() - began
+                taken = min(_times(lambda stack=stack: stack.step(batch)))  # type: ignore[misc]
+                found.append(Pace(kind, seats, alone, taken, max(0.0, traced - taken)))
+            except Refused as error:
+                reasons.append(str(error))
+            except Exception as error:  # whatever tracing did not foresee; training alone is always there
+                if is_out_of_memory(error):
+                    raise
+                reasons.append(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+    best = max(found, key=lambda pace: pace.gain, default=None)
+    if best is not None and best.gain >= GAIN:
+        return best
+    return Pace("alone", seats, alone, reason="" if best is not None else reasons[0])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    words = str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or "can't allocate memory" in words
+        or "not enough memory" in words
+    )
+
+
+def _kinds(found: Sequence[Pace]) -> Iterator[Literal["stacked", "single"]]:
+    """The engines to try; the second only where the first is not clearly faster than plain torch."""
+    yield "stacked"
+    if not found or found[0].gain < CLEAR:
+        yield "single"
+
+
+def _times(step: Callable[[], Any]) -> list[float]:
+    taken = []
+    for _ in range(STEPS):
+        began = time.perf_counter()
+        step()
+        taken.append(time.perf_counter() - began)
+        if sum(taken) > ENOUGH:
+            break
+    return taken
+
+
+def _repeated(batch: Batch, seats: int) -> Any:
+    return pytree.tree_map(lambda leaf: torch.stack([leaf] * seats), batch)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from tuneflow.runtime import Runtime, check_count, check_timeout, is_amount
+from tuneflow.runtime import Runtime, check_count, check_lanes, check_timeout, is_amount
 
 if TYPE_CHECKING:
     from tuneflow.execute.executor import Executor
 
 
 class RayRuntime(Runtime):
-    """Trains so many trials at once as a Ray cluster carries, each in a worker process there; scores are inline's.
+    """Trains so many trials at once as a Ray cluster carries, in worker processes there; scores are Runtime's.
 
     Nothing but the runtime changes in a study. Workers are started by a run and ended with it. Functions and classes of
     the script, lambdas too, travel with what they use; modules that it imports are imported there.
@@ -27,10 +27,10 @@ class RayRuntime(Runtime):
         device: what a worker trains on: "auto" for a GPU where `gpus` gives it one, else the CPU; or "cpu", "cuda".
         cpus: CPUs that Ray sets aside for each worker, a fraction too.
         gpus: GPUs for each worker, a fraction too: with 0.25 four trials share one.
-        workers: at most so many trials at once; None for as many as the cluster's nodes carry, those that come later
-            too.
+        workers: at most so many workers; None for as many as the cluster's nodes carry, those that come later too.
         threads: CPU threads of each worker, None for one for each of its whole cpus, at least 1.
-        timeout: seconds that an epoch may take; a worker that takes longer is taken to hang, and is killed.
+        timeout: as Runtime's.
+        lanes: up to so many trials at once in each worker, as Runtime's.
         precision, channels_last: as Runtime's.
 
     Raises:
@@ -47,6 +47,7 @@ class RayRuntime(Runtime):
         workers: int | None = None,
         threads: int | None = None,
         timeout: float | None = None,
+        lanes: int | Literal["auto"] = 1,
         precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32",
         channels_last: bool | Literal["auto"] = False,
     ) -> None:
@@ -63,7 +64,9 @@ class RayRuntime(Runtime):
         check_timeout("RayRuntime: timeout", timeout)
         self.there = _device_there(str(device), gpus)
         threads = threads or max(1, int(cpus))
-        super().__init__(_device_here(self.there), threads, precision=precision, channels_last=channels_last)
+        check_lanes("RayRuntime: lanes", lanes)
+        arithmetic: dict[str, Any] = {"precision": precision, "channels_last": channels_last}
+        super().__init__(_device_here(self.there), threads, lanes=lanes, **arithmetic)
         self.address, self.cpus, self.gpus = address, cpus, gpus
         self.workers, self.timeout = workers, timeout
 
@@ -73,6 +76,7 @@ class RayRuntime(Runtime):
         words += [f"workers={self.workers}"] if self.workers is not None else []
         words += [f"threads={self.threads}"]
         words += [f"timeout={self.timeout:g}"] if self.timeout is not None else []
+        words += [f"lanes={self.lanes!r}"] if self.lanes != 1 else []
         return f"RayRuntime({', '.join([*words, *self._arithmetic()])})"
 
     def of_a_worker(self) -> dict[str, Any]:

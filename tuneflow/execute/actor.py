@@ -1,4 +1,4 @@
-"""A Ray actor as this process sees it: starting, idle, training a slice, or leaving one that was stopped."""
+"""A Ray actor as this process sees it: starting, idle, or training slices."""
 
 import re
 import time
@@ -9,10 +9,12 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, RayError, TaskCancelledError
 
-from tuneflow.execute.assignment import Assignment
-from tuneflow.execute.bench import Settings, Task
-from tuneflow.execute.cloud import Packed, pack
-from tuneflow.execute.executor import Ended, Event, Reported
+from tuneflow.execute.assignment import Assignment, Sent
+from tuneflow.execute.bench import Settings, Told
+from tuneflow.execute.cloud import pack
+from tuneflow.execute.executor import Event
+from tuneflow.execute.hands import Hand
+from tuneflow.execute.notes import Notes
 from tuneflow.execute.seat import Seat
 from tuneflow.rayruntime import RayRuntime
 
@@ -21,11 +23,10 @@ AHEAD = 2  # calls that an actor has at a time: it trains the next epoch while t
 REMOTE = ray.remote(Seat)
 
 
-class Actor:
+class Actor(Hand):
     """A worker of the cluster, asked for when this is made. It comes when there is room for it.
 
     Attributes:
-        work: what it trains; None for nothing, and for a slice that was stopped.
         calls: what it was asked and has not answered yet, the earliest first.
         ready: it has come so far once.
         heard: when it last said something, or was given something to do, by time.monotonic.
@@ -33,15 +34,16 @@ class Actor:
     """
 
     def __init__(self, runtime: RayRuntime) -> None:
-        self.work: Assignment | None = None
+        super().__init__(runtime.seats)
         self.ready, self.heard, self.overdue = False, time.monotonic(), ""
-        self._has: set[int] = set()
+        self._asked = 0  # calls in all
+        self._since: dict[int, int] = {}  # by trial, the call that began its slice
         resources = {"num_cpus": runtime.cpus, "num_gpus": runtime.gpus}
         self._handle: Any = REMOTE.options(**resources, max_restarts=0, max_task_retries=0).remote()
         self.calls = deque([self._handle.ready.remote(runtime.of_a_worker(), Settings.current())])
 
     @property
-    def idle(self) -> bool:
+    def idle(self) -> bool:  # type: ignore[override]
         return self.ready and not self.calls
 
     @property
@@ -49,13 +51,26 @@ class Actor:
         """Whether it trains, or finishes the epoch of a slice that was stopped."""
         return self.ready and bool(self.calls)
 
-    def begin(self, work: Assignment, parcel: Any) -> None:
-        """Give it a slice, with the reference to its trainer and model where it has not got them yet."""
-        self.work, self.heard = work, time.monotonic()
-        new = work.parcel not in self._has
-        self._has.add(work.parcel)
-        task = Task(work.parcel, new, work.work, work.given, work.state)
-        self.calls.append(self._handle.begin.remote(pack(task), [parcel] if new else []))
+    def ask(self, parcels: Sent[Any], notes: Notes, workers: int) -> None:
+        """Hand over what is new, and ask for the epochs to come: one at least, and not beyond a slice."""
+        if self.unsent or (self.stops and self.training):
+            orders = self.orders(notes, workers)
+            self._since |= {task.work.trial: self._asked for task in orders.tasks}
+            self._call(pack(orders), [parcels[task.parcel] for task in orders.tasks if task.follows])
+        while self.training and len(self.calls) < AHEAD and len(self.calls) < max(1, self._left):
+            self._call()
+
+    @property
+    def _left(self) -> int:
+        """Epochs to the end of what it has been sent that ends first."""
+        pieces = [self.work[trial].piece for trial in self.training]
+        return min(piece.until - piece.start for piece in pieces)
+
+    def _call(self, *given: Any) -> None:
+        if not self.calls:
+            self.heard = time.monotonic()
+        self.calls.append(self._handle.train.remote(*given))
+        self._asked += 1
 
     def hear(self) -> Any:
         """Its answer to the earliest call.
@@ -67,29 +82,15 @@ class Actor:
         self.heard = time.monotonic()
         return answer
 
-    def tell(self, packed: Packed) -> list[Event]:
-        """What happened, by its answer; nothing where that is of a slice that was stopped."""
-        if self.work is None:
-            return []
-        events: list[Event] = packed.value()
-        for event in events:
-            if isinstance(event, Reported):
-                self.work.reached(event.state)
-        if events and isinstance(events[-1], Ended):
-            self.work = None
-        return events
+    def tell(self, told: Told) -> tuple[list[Event], list[Assignment]]:
+        """As `reached`, without what is of a slice that was stopped."""
+        answered = self._asked - len(self.calls) - 1
+        return self.reached([event for event in told.events if self._since[event.trial] <= answered])
 
-    def ask(self) -> None:
-        """Ask for the epochs to come: one at least, and not beyond the slice."""
-        work = self.work
-        while work is not None and len(self.calls) < AHEAD:
-            if self.calls and work.work.start + len(self.calls) >= work.work.until:
-                break
-            self.calls.append(self._handle.epoch.remote())
-
-    def stop(self) -> None:
-        """Drop its work. It does what it was asked before: an actor out of which a call was cancelled can hang."""
-        self.work = None
+    def stop(self, trial: int | None = None) -> None:
+        """Drop a slice, or all. What it was asked it does: an actor out of which a call was cancelled can hang."""
+        for number in list(self.work) if trial is None else [trial]:
+            self.drop(number)
 
     def kill(self, why: str = "") -> None:
         """End it, whatever it does; what it was asked is answered by an error."""

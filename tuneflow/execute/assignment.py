@@ -1,16 +1,14 @@
 """What the executors that train elsewhere keep of their slices, and of the trainers that they have sent."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from tuneflow.execute.executor import Ended, Trains
+from tuneflow.execute.executor import Trains
 from tuneflow.model import Model
+from tuneflow.runtime import Runtime
 from tuneflow.train.job import TrainState
 from tuneflow.trial import Slice
-
-log = logging.getLogger("tuneflow")
 
 DEATHS = 2  # of processes in the same epoch of a trial, after which the trial has failed
 STARTS = 3  # processes lost in a row before they were ready, after which no more is started
@@ -18,7 +16,12 @@ STARTS = 3  # processes lost in a row before they were ready, after which no mor
 P = TypeVar("P")
 
 
-@dataclass
+def slices(runtime: Runtime) -> str:
+    """How many slices a worker has at most, in words."""
+    return f"{runtime.seats} slices" if runtime.seats > 1 else "a slice"
+
+
+@dataclass(eq=False)
 class Assignment:
     """A slice, as far as it has come: `state` is the last that was reported.
 
@@ -26,6 +29,7 @@ class Assignment:
         parcel: number of its trainer and model.
         given: config, seed, replica and trial of its job, pickled.
         deaths: processes lost to it since that report.
+        alone: it is to be the only one in its worker, as it may have been the end of one; until the next report.
     """
 
     parcel: int
@@ -33,20 +37,24 @@ class Assignment:
     given: bytes
     state: TrainState | None
     deaths: int = 0
+    alone: bool = False
+
+    @property
+    def trial(self) -> int:
+        return self.work.trial
+
+    @property
+    def piece(self) -> Slice:
+        """What is to be trained of it now."""
+        return Slice(self.trial, self.work.start, self.work.start + 1) if self.alone else self.work
+
+    @property
+    def over(self) -> bool:
+        return self.work.start >= self.work.until
 
     def reached(self, state: TrainState) -> None:
-        self.work, self.state = Slice(self.work.trial, state.epoch, self.work.until), state
-        self.deaths = 0
-
-    def lost(self, fate: str, seconds: float, detail: str = "") -> Ended | None:
-        """Its process is gone, by this fate: how the trial ends, or None where another process is to go on."""
-        self.deaths += 1
-        where = f"in epoch {self.work.start + 1}"
-        if self.deaths >= DEATHS:
-            reason = f"its worker process {fate} {where}, as one before it ended in that epoch"
-            return Ended(self.work.trial, "FAILED", reason, detail, seconds)
-        log.warning("trial %d: its worker process %s %s; another goes on", self.work.trial, fate, where)
-        return None
+        self.work, self.state = Slice(self.trial, state.epoch, self.work.until), state
+        self.deaths, self.alone = 0, False
 
 
 class Sent(Generic[P]):

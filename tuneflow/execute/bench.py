@@ -1,21 +1,24 @@
-"""The bench of a worker, wherever it is: what it was sent, and the slice that it trains as the inline executor does."""
+"""The bench of a worker, wherever it is: what it was sent, and the executor that trains it there."""
 
 import multiprocessing
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 
 from tuneflow.errors import StudyError
-from tuneflow.execute.executor import Event, Trains
+from tuneflow.execute.executor import Ended, Event, Trains
 from tuneflow.execute.inline import Inline, ended
+from tuneflow.execute.notes import Brief, News, Notes, Sheet
 from tuneflow.execute.wire import Unreadable, loaded
 from tuneflow.model import Model
-from tuneflow.runtime import Runtime
+from tuneflow.runtime import Runtime, flushes
 from tuneflow.train.job import Job, TrainState
 from tuneflow.trial import Slice
+
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Task:
         parcel: the number of its trainer and model.
         follows: they come next, as a parcel.
         given: config, seed, replica and trial of its job, pickled.
+        alone: by itself, as without lanes.
     """
 
     parcel: int
@@ -33,6 +37,29 @@ class Task:
     work: Slice
     given: bytes
     state: TrainState | None
+    alone: bool = False
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a worker is told that waits: leave these trials, take these tasks, and go on."""
+
+    tasks: list[Task]
+    stops: list[int]
+    brief: Brief
+
+
+@dataclass(frozen=True)
+class Told:
+    """What happened in a worker, and what it found out."""
+
+    events: list[Event]
+    news: News
+
+    @property
+    def waits(self) -> bool:
+        """Whether the worker waits now to be told what is next: it has room for another slice."""
+        return not self.events or any(isinstance(event, Ended) for event in self.events)
 
 
 @dataclass(frozen=True)
@@ -52,6 +79,7 @@ class Settings:
     """What a process sets as a whole and training depends on; a worker takes over its parent's.
 
     Attributes:
+        flushes: whether denormal numbers count as 0, outside of a runtime's block.
         start: how data loaders start processes; a spawned process would spawn, which takes seconds an epoch.
     """
 
@@ -59,6 +87,7 @@ class Settings:
     precision: str
     deterministic: int
     cudnn: tuple[bool, bool]
+    flushes: bool
     start: str
 
     @classmethod
@@ -69,6 +98,7 @@ class Settings:
             torch.get_float32_matmul_precision(),
             torch.get_deterministic_debug_mode(),
             (cudnn.benchmark, cudnn.deterministic),
+            flushes(),
             multiprocessing.get_start_method(),
         )
 
@@ -78,51 +108,76 @@ class Settings:
             torch.set_float32_matmul_precision(self.precision)
         torch.set_deterministic_debug_mode(self.deterministic)
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = self.cudnn
+        if self.flushes != flushes():
+            torch.set_flush_denormal(self.flushes)
         multiprocessing.set_start_method(self.start, force=True)
 
 
 class Bench:
-    """Trains one slice at a time."""
+    """Trains what it is told to: slices together as its runtime does, those that are to be alone inline."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime, self._inline = runtime, Inline(runtime)
+        self._runtime = runtime
+        self._together, self._alone = runtime.executor(), Inline(runtime)
+        self._notes = Sheet()
+        if isinstance(self._together, Notes.Kept):
+            self._together.notes = self._notes
         self._loaded: dict[int, tuple[Trains, Model | None] | Misread] = {}
-        self._trial = 0
 
-    @property
-    def busy(self) -> bool:
-        return self._inline.busy > 0
+    def take(self, orders: Orders, fetch: Callable[[], Any]) -> Misread | None:
+        """Leave and take slices, or say what cannot be read of one.
 
-    def load(self, parcel: int, how: Callable[[], Any]) -> None:
-        """Keep the trainer and the model that `how` returns."""
-        self._loaded[parcel] = _read(how)
+        Args:
+            fetch: returns trainer and model of the next task that they come with.
+        """
+        self._notes.take(orders.brief)
+        for trial in orders.stops:
+            self._stop(trial)
+        misread = [self._begin(task, fetch) for task in orders.tasks]
+        return next((one for one in misread if one is not None), None)
 
-    def begin(self, task: Task) -> Misread | None:
-        """Take a slice, or say what cannot be read of it."""
+    def train(self, pack: Callable[[Told], P]) -> tuple[Told, P]:
+        """Train until something happens, an epoch of a slice at least; what happened, and the same packed.
+
+        A state or a report that cannot be packed fails its trial.
+        """
+        events = (self._alone if self._alone.busy else self._together).wait()
+        told = Told(events, self._notes.news())
+        try:
+            return told, pack(told)
+        except Exception:
+            told = replace(told, events=self._packable(events, pack))
+            return told, pack(told)
+
+    def _begin(self, task: Task, fetch: Callable[[], Any]) -> Misread | None:
+        if task.follows:
+            self._loaded[task.parcel] = _read(fetch)
         parcel, given = self._loaded[task.parcel], _read(lambda: loaded(task.given))
         if isinstance(parcel, Misread) or isinstance(given, Misread):
             return parcel if isinstance(parcel, Misread) else given
         trainer, model = parcel
         config, seed, replica, trial = given
         job = Job(model, config, self._runtime, seed, replica, trial)
-        self._trial = task.work.trial
-        self._inline.submit(task.work, trainer, job, task.state)
+        executor = self._alone if task.alone else self._together
+        executor.submit(task.work, trainer, job, task.state)
         return None
 
-    def epoch(self, tell: Callable[[list[Event]], None]) -> None:
-        """Train an epoch, and tell what happened; a state or a report that cannot be told fails the trial."""
-        events = self._inline.wait()
-        try:
-            tell(events)
-        except (BrokenPipeError, ConnectionResetError):
-            raise
-        except Exception as error:
-            self.drop()
-            tell([ended(self._trial, error, 0.0)])
+    def _packable(self, events: list[Event], pack: Callable[[Told], Any]) -> list[Event]:
+        """`events` with an end in the place of those of a trial that cannot be packed."""
+        kept: list[Event] = []
+        for trial in dict.fromkeys(event.trial for event in events):
+            of_it = [event for event in events if event.trial == trial]
+            try:
+                pack(Told(of_it, News()))
+                kept += of_it
+            except Exception as error:
+                self._stop(trial)
+                kept.append(ended(trial, error, 0.0))
+        return kept
 
-    def drop(self) -> None:
-        """Leave the slice."""
-        self._inline.close()
+    def _stop(self, trial: int) -> None:
+        self._alone.stop(trial)
+        self._together.stop(trial)
 
 
 def _read(how: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""A worker process as its parent sees it: starting, idle, training a slice, or leaving one that was stopped."""
+"""A worker process as its parent sees it: starting, idle, or training slices."""
 
 import multiprocessing
 import signal
@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
-from tuneflow.execute.assignment import Assignment
-from tuneflow.execute.bench import Settings, Task
+from tuneflow.execute.assignment import Sent
+from tuneflow.execute.bench import Settings
+from tuneflow.execute.hands import Hand
+from tuneflow.execute.notes import Notes
 from tuneflow.execute.wire import Parcel, send
-from tuneflow.execute.worker import NAME, STOP, serve
+from tuneflow.execute.worker import HALT, NAME, serve
 from tuneflow.runtime import Runtime
 
 GRACE = 5.0  # seconds that a process has to leave by itself
@@ -18,23 +20,20 @@ GRACE = 5.0  # seconds that a process has to leave by itself
 SPAWN = multiprocessing.get_context("spawn")
 
 
-class Child:
+class Child(Hand):
     """A process of its own, started when this is made.
 
     Attributes:
-        work: what it trains, or will as soon as it is idle; None for nothing, and for a slice that was stopped.
-        training: `work` has been sent to it.
-        idle: it waits for a message. Only then is anything large sent: two that both send would wait for each other.
+        idle: it waits for orders. Only then is anything large sent: two that both send would wait for each other.
         ready: it has come so far once.
         heard: when it last said something, by time.monotonic.
         overdue: why it was killed from here; empty when it was not.
     """
 
     def __init__(self, runtime: Runtime, number: int) -> None:
-        self.work: Assignment | None = None
-        self.training = self.idle = self.ready = False
+        super().__init__(runtime.seats)
+        self.idle = self.ready = self._halted = False
         self.heard, self.overdue = time.monotonic(), ""
-        self._has: set[int] = set()
         self.pipe, theirs = SPAWN.Pipe()
         given = (theirs, runtime.of_a_worker(), Settings.current())
         self.process = SPAWN.Process(target=serve, args=given, name=f"{NAME} {number}")
@@ -46,36 +45,38 @@ class Child:
         """Whether it trains, or finishes the epoch of a slice that was stopped."""
         return self.ready and not self.idle
 
-    def begin(self, parcel: Parcel) -> None:
-        """Send it its work, with the trainer and the model where it has not got them yet."""
-        work = self.work
-        if work is None:
-            return
-        self.idle, self.heard = False, time.monotonic()
+    def begin(self, parcels: Sent[Parcel], notes: Notes, workers: int) -> None:
+        """Have it go on with all its work; with the trainer and the model of a task where it has not got them yet."""
+        self.idle, self._halted, self.heard = False, False, time.monotonic()
+        before = set(self.training)
+        orders = self.orders(notes, workers)
         try:
-            new = work.parcel not in self._has
-            send(self.pipe, Task(work.parcel, new, work.work, work.given, work.state))
-            if new:
-                parcel.send(self.pipe, self.process.pid or 0)
-                self._has.add(work.parcel)
-            self.training = True
+            send(self.pipe, orders)
+            for task in orders.tasks:
+                if task.follows:
+                    parcels[task.parcel].send(self.pipe, self.process.pid or 0)
         except OSError:
-            pass  # it is dead, which is found out when it is listened to
+            self.training = before  # it is dead, which is found out when it is listened to
 
-    def stop(self) -> None:
-        """Drop its work."""
-        if self.training:
-            try:
-                send(self.pipe, STOP)
-            except OSError:
-                pass
-        self.work, self.training = None, False
+    def stop(self, trial: int | None = None) -> None:
+        """Drop a slice, or all."""
+        for number in list(self.work) if trial is None else [trial]:
+            if self.drop(number):
+                self.halt()
+
+    def halt(self) -> None:
+        """Have it wait for orders as soon as an epoch is over; it does not train beyond a stop."""
+        if self.idle or self._halted:
+            return
+        self._halted = True
+        try:
+            send(self.pipe, HALT)
+        except OSError:
+            pass
 
     def rest(self) -> None:
         """It said that it is idle."""
-        self.idle, self.ready = True, True
-        if self.training:
-            self.work, self.training = None, False
+        self.idle, self.ready, self._halted = True, True, False
 
     def kill(self, why: str) -> None:
         self.overdue = why

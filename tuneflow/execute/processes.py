@@ -1,17 +1,20 @@
-"""The executor of `Runtime(workers=...)`: long-lived worker processes, one slice each at a time."""
+"""The executor of `Runtime(workers=...)`: long-lived worker processes, each with a slice, or with as many as lanes."""
 
 import math
 import sys
 import time
+from collections import deque
 from multiprocessing import connection, util
 from typing import Any
 
 from tuneflow.errors import StudyError
 from tuneflow.execute import sendable
-from tuneflow.execute.assignment import STARTS, Assignment, Sent
-from tuneflow.execute.bench import Misread
+from tuneflow.execute.assignment import STARTS, Assignment, Sent, slices
+from tuneflow.execute.bench import Misread, Told
 from tuneflow.execute.child import Child, bury, end
-from tuneflow.execute.executor import Ended, Event, Reported, Trains
+from tuneflow.execute.executor import Event, Trains
+from tuneflow.execute.hands import spread
+from tuneflow.execute.notes import Notes
 from tuneflow.execute.wire import Parcel, receive
 from tuneflow.execute.worker import UNGUARDED
 from tuneflow.runtime import Runtime
@@ -22,24 +25,31 @@ from tuneflow.trial import Slice
 class Processes:
     """Trains in processes of its own. They are started when there is work for them, and live until `close`.
 
-    Each trains as the inline executor does, with the same digits for the same number of threads. Trainer and model are
-    sent to a process once, their data in memory that all of them share; the state after each epoch comes back with its
-    report. A process goes on to the next epoch at once: what it trained beyond a stop is dropped.
+    Each trains as the runtime does in one process: as the inline executor, with the same digits for the same number of
+    threads, or as Fused where there are lanes. Trainer and model are sent to a process once, their data in memory that
+    all of them share; the state after each epoch comes back with its report. A process goes on to the next epoch at
+    once, unless it has room for another slice: what it trained beyond a stop is dropped.
 
-    A process that dies takes its own epoch along and nothing else: another one goes on from the last state reported.
-    A trial that loses two processes in the same epoch has failed. One that hangs is noticed by `timeout` only.
+    A process that dies takes its own epochs along and nothing else: its slices go on from their last states reported,
+    each in a process of its own where there were several. A trial that loses two processes in the same epoch has
+    failed. One that hangs is noticed by `timeout` only.
 
     Args:
-        runtime: the device, the threads of each process, and what `workers` and `timeout` are by default.
+        runtime: the device, the lanes and threads of each process, and what `workers` and `timeout` are by default.
         workers: how many processes, at least 1.
         timeout: seconds after which a process that sent no epoch is taken to hang, and killed; None for never.
+
+    Attributes:
+        notes: where it is kept what the processes measured; a study gives its own.
     """
 
     def __init__(self, runtime: Runtime, workers: int | None = None, timeout: float | None = None) -> None:
         self._runtime = runtime
         self._most = (runtime.workers or 1) if workers is None else workers
         self._timeout = runtime.timeout if timeout is None else timeout
+        self.notes = Notes()
         self._children: list[Child] = []
+        self._waiting: deque[Assignment] = deque()
         self._sent = Sent(sendable.parcel)
         self._lost = 0  # processes killed in a row before they were ready
         # When nobody holds this any more, and at exit before multiprocessing waits for its children.
@@ -47,11 +57,11 @@ class Processes:
 
     @property
     def free(self) -> int:
-        return self._most - self.busy
+        return self._most * self._runtime.seats - self.busy
 
     @property
     def busy(self) -> int:
-        return sum(child.work is not None for child in self._children)
+        return len(self._waiting) + sum(len(child.work) for child in self._children)
 
     def submit(self, work: Slice, trainer: Trains, job: Job, state: TrainState | None) -> None:
         """As Executor.submit.
@@ -61,17 +71,19 @@ class Processes:
             StudyError: the script that runs cannot be imported by another process.
         """
         if not self.free:
-            raise RuntimeError(f"all {self._most} workers have a slice each; wait for one to end")
+            raise RuntimeError(f"all {self._most} workers have {slices(self._runtime)} each; wait for one to end")
         number = self._sent.number(trainer, job.model)
-        self._give(Assignment(number, work, sendable.packed(job), state))
+        self._waiting.append(Assignment(number, work, sendable.packed(job), state))
+        self._staff()
 
     def wait(self) -> list[Event]:
-        """As Executor.wait: what one process has to tell, an epoch at a time.
+        """As Executor.wait: what one process has to tell.
 
         Raises:
             StudyError: no process can be started, or it cannot load what it was sent; the message says why.
         """
         while self.busy:
+            self._go_on()
             child = self._speaker()
             events = self._hear(child) if child is not None else []
             if events:
@@ -79,26 +91,41 @@ class Processes:
         return []
 
     def stop(self, trial: int) -> None:
+        for work in [work for work in self._waiting if work.trial == trial]:
+            self._waiting.remove(work)
         for child in self._children:
-            if child.work is not None and child.work.work.trial == trial:
-                child.stop()
+            child.stop(trial)
 
     def close(self) -> None:
         """Drop every slice and end the processes: those that are idle leave, those at work are killed."""
+        self._waiting.clear()
         _close(self._children, self._sent)
 
-    def _give(self, work: Assignment) -> None:
-        """To a process that is idle, or a new one, or one that is still starting or leaving a slice."""
-        able = sorted((child for child in self._children if child.work is None), key=lambda child: not child.idle)
-        if not able or (not able[0].idle and len(self._children) < self._most):
-            able = [Child(self._runtime, len(self._children))]
-            self._children += able
-        able[0].work = work
-        self._begin(able[0])
+    # Who trains what.
+
+    def _staff(self) -> None:
+        """Give out what waits; a process that can take no more has no reason to wait.
+
+        New processes are started before one that is at work gets more, or one that still leaves a slice.
+        """
+        able = sum(child.idle and not child.work for child in self._children)
+        for _ in range(min(len(self._waiting) - able, self._most - len(self._children))):
+            self._children.append(Child(self._runtime, len(self._children)))
+        spread(self._waiting, self._children, self._runtime.seats)
+        for child in self._children:
+            if child.idle and child.full:
+                self._begin(child)
+
+    def _go_on(self) -> None:
+        """All has been decided that is to be for now: nobody waits for more, and who is to get more is halted."""
+        for child in self._children:
+            if child.idle and (child.work or child.stops):
+                self._begin(child)
+            elif child.ready and child.unsent:
+                child.halt()
 
     def _begin(self, child: Child) -> None:
-        if child.idle and child.work is not None:
-            child.begin(self._sent[child.work.parcel])
+        child.begin(self._sent, self.notes, self._most)
 
     # What the processes say.
 
@@ -126,34 +153,29 @@ class Processes:
         message = _message(child)
         if message is None:
             return self._lose(child)
-        told: list[Event] = message if isinstance(message, list) else []
-        wanted = child.training  # else it is of a slice that was stopped
-        for event in told if wanted else []:
-            if isinstance(event, Reported) and child.work is not None:
-                child.work.reached(event.state)
-        if not told or isinstance(told[-1], Ended):
+        events: list[Event] = []
+        if isinstance(message, Told):
+            self.notes.hear(message.news)
+            events, left = child.reached(message.events)
+            self._waiting.extend(left)
+        if not isinstance(message, Told) or message.waits:
             self._lost = 0
             child.rest()
-            self._begin(child)
-        if isinstance(message, Misread) and wanted:
+        if isinstance(message, Misread) and child.training:  # else it is of a slice that was stopped
             raise message.error()
-        return told if wanted else []
+        self._staff()
+        return events
 
     def _lose(self, child: Child) -> list[Event]:
-        """A process is gone: what it trained goes on in another, or has failed."""
+        """A process is gone: what it trained goes on elsewhere, or has failed."""
         bury(child)
         self._children.remove(child)
         if not child.ready:
             self._check_start(child)
-        work, seconds = child.work, time.monotonic() - child.heard
-        if work is None:
-            return []
-        if child.training:
-            ended = work.lost(child.fate(), seconds)
-            if ended is not None:
-                return [ended]
-        self._give(work)
-        return []
+        ended, left = child.lost(child.fate(), time.monotonic() - child.heard)
+        self._waiting.extendleft(reversed(left))
+        self._staff()
+        return list(ended)
 
     def _check_start(self, child: Child) -> None:
         """Raise StudyError when starting another process has no prospect."""

@@ -1,4 +1,4 @@
-"""The executor of `RayRuntime`: long-lived actors on a Ray cluster, one slice each at a time."""
+"""The executor of `RayRuntime`: long-lived actors on a Ray cluster, each with a slice, or with as many as lanes."""
 
 import math
 import time
@@ -12,10 +12,12 @@ from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from tuneflow.errors import StudyError, warn
 from tuneflow.execute import cloud
 from tuneflow.execute.actor import Actor
-from tuneflow.execute.assignment import STARTS, Assignment, Sent
-from tuneflow.execute.bench import Misread
+from tuneflow.execute.assignment import STARTS, Assignment, Sent, slices
+from tuneflow.execute.bench import Misread, Told
 from tuneflow.execute.cluster import Cluster
 from tuneflow.execute.executor import Event, Trains
+from tuneflow.execute.hands import spread
+from tuneflow.execute.notes import Notes
 from tuneflow.execute.seat import VERSIONS, Ready
 from tuneflow.rayruntime import RayRuntime
 from tuneflow.train.job import Job, TrainState
@@ -27,20 +29,26 @@ TICK = 1.0  # seconds after which `wait` comes back with nothing, as there may b
 class Actors:
     """Trains in actors of a Ray cluster. They are asked for when there is work for them, and live until `close`.
 
-    Each trains as the inline executor does, with the same digits for the same number of threads. Trainer and model are
-    put into the cluster's object store once, and copied from there by each actor once. The state after each epoch comes
-    back with its report, as a value: so nothing is lost with a node but the epochs under way. An actor goes on to the
-    next epoch at once: what it trained beyond a stop is dropped.
+    Each trains as the runtime does in one process: as the inline executor, with the same digits for the same number of
+    threads, or as Fused where there are lanes. Trainer and model are put into the cluster's object store once, and
+    copied from there by each actor once. The state after each epoch comes back with its report, as a value: so nothing
+    is lost with a node but the epochs under way. An actor goes on to the next epoch at once: what it trained beyond a
+    stop is dropped.
 
-    Ray retries nothing and restarts nothing. An actor that is lost, alone or with its node, takes its own epoch along
-    and nothing else: another one goes on from the last state reported. A trial that loses two actors in the same epoch
-    has failed. An actor that hangs is noticed by the runtime's timeout only.
+    Ray retries nothing and restarts nothing. An actor that is lost, alone or with its node, takes its own epochs along
+    and nothing else: its slices go on from their last states reported, each in an actor of its own where there were
+    several. A trial that loses two actors in the same epoch has failed. An actor that hangs is noticed by the runtime's
+    timeout only.
 
     Slices that there is no room for yet wait here; as the cluster gets nodes, `free` grows.
+
+    Attributes:
+        notes: where it is kept what the actors measured; a study gives its own.
     """
 
     def __init__(self, runtime: RayRuntime) -> None:
         self._runtime = runtime
+        self.notes = Notes()
         self._actors: list[Actor] = []
         self._waiting: deque[Assignment] = deque()
         self._sent: Sent[Any] = Sent(lambda trainer, model: ray.put(cloud.parcel(trainer, model)))
@@ -51,11 +59,11 @@ class Actors:
 
     @property
     def free(self) -> int:
-        return max(0, self._room() - self.busy)
+        return max(0, self._room() * self._runtime.seats - self.busy)
 
     @property
     def busy(self) -> int:
-        return len(self._waiting) + sum(actor.work is not None for actor in self._actors)
+        return len(self._waiting) + sum(len(actor.work) for actor in self._actors)
 
     def submit(self, work: Slice, trainer: Trains, job: Job, state: TrainState | None) -> None:
         """As Executor.submit.
@@ -65,7 +73,7 @@ class Actors:
             StudyError: there is no cluster, or no node of it has what a worker needs.
         """
         if not self.free:
-            raise RuntimeError(f"all {self._room()} workers have a slice each; wait for one to end")
+            raise RuntimeError(f"all {self._room()} workers have {slices(self._runtime)} each; wait for one to end")
         number = self._sent.number(trainer, job.model)
         self._waiting.append(Assignment(number, work, cloud.given(job), state))
         self._staff()
@@ -78,7 +86,7 @@ class Actors:
         """
         while self.busy:
             for actor in self._actors:
-                actor.ask()  # not before: what came last may have been the reason for a stop
+                self._ask(actor)  # not before: what came last may have been the reason for a stop
             speaker = self._speaker()
             if speaker is None:
                 self._kill_overdue()
@@ -89,11 +97,10 @@ class Actors:
         return []
 
     def stop(self, trial: int) -> None:
-        for work in [work for work in self._waiting if work.work.trial == trial]:
+        for work in [work for work in self._waiting if work.trial == trial]:
             self._waiting.remove(work)
         for actor in self._actors:
-            if actor.work is not None and actor.work.work.trial == trial:
-                actor.stop()
+            actor.stop(trial)
 
     def close(self) -> None:
         """Drop every slice, end the actors, and leave the cluster, which ends it where it was started here."""
@@ -116,15 +123,22 @@ class Actors:
         return int(min(most, room or len(self._actors)))
 
     def _staff(self) -> None:
-        """Give the slices that wait to actors that are idle, and ask for as many new ones as are wanted."""
-        for actor in self._actors:
-            if actor.idle and self._waiting:
-                work = self._waiting.popleft()
-                actor.begin(work, self._sent[work.parcel])
+        """Give out what waits, to actors that are there; ask for as many new ones as are wanted.
+
+        Those that are still to come are left their share, but nothing waits for them when others have ended.
+        """
+        able = [actor for actor in self._actors if actor.ready and (actor.work or actor.idle)]
+        spread(self._waiting, able, math.ceil(self.busy / max(1, len(self._actors))))
+        for actor in able:
+            if actor.idle and actor.full:
+                self._ask(actor)
         if self._waiting:
             coming = sum(not actor.ready for actor in self._actors)
             for _ in range(min(len(self._waiting) - coming, self._room() - len(self._actors))):
                 self._actors.append(Actor(self._runtime))
+
+    def _ask(self, actor: Actor) -> None:
+        actor.ask(self._sent, self.notes, len(self._actors))
 
     # What the actors say.
 
@@ -162,10 +176,14 @@ class Actors:
         if isinstance(answer, Misread):
             if not actor.ready:
                 raise StudyError(f"RayRuntime: a worker cannot start: {answer.reason}\n{answer.detail}".rstrip())
-            if actor.work is not None:
+            if actor.training:
                 raise answer.error()
             return []
-        return actor.tell(answer)
+        told: Told = answer.value()
+        self.notes.hear(told.news)
+        events, left = actor.tell(told)
+        self._waiting.extend(left)
+        return events
 
     def _lose(self, actor: Actor, error: Exception) -> list[Event]:
         """An actor is gone: what it trained goes on in another, or has failed."""
@@ -176,13 +194,9 @@ class Actors:
             self._lost += 1
             if self._lost >= STARTS:
                 raise StudyError(f"RayRuntime: {STARTS} workers in a row ended at their start; the last: {error}")
-        if actor.work is None:
-            return []
-        ended = actor.work.lost(fate, seconds, str(error))
-        if ended is not None:
-            return [ended]
-        self._waiting.appendleft(actor.work)
-        return []
+        ended, left = actor.lost(fate, seconds, str(error))
+        self._waiting.extendleft(reversed(left))
+        return list(ended)
 
     def _check_versions(self, there: Ready) -> None:
         if there.tuneflow != VERSIONS.tuneflow:

@@ -1,6 +1,7 @@
-"""What a Ray actor is of: it trains one slice at a time, an epoch at each call."""
+"""What a Ray actor is of: it trains its slices as its runtime's own executor does, an epoch at each call."""
 
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,21 +43,16 @@ class Seat:
             return Misread(f"{type(error).__name__}: {error}", traceback.format_exc())
         return VERSIONS
 
-    def begin(self, task: Packed, parcel: list[Any]) -> Packed | Misread:
-        """Leave the slice that is under way, take the one of `task`, and train its first epoch.
+    def train(self, orders: Packed | None = None, parcels: Sequence[Any] = ()) -> Packed | Misread:
+        """Train until something happens; what did, as Told, with no events where there is nothing to train.
 
         Args:
-            parcel: a reference to its trainer and model, packed; nothing where they are here already.
+            orders: what to leave and to take before, as Orders.
+            parcels: references to the trainers and models that come with its tasks, packed.
         """
-        self._bench.drop()
-        given = task.value()
-        for reference in parcel:
-            self._bench.load(given.parcel, lambda: ray.get(reference).value())  # noqa: B023
-        misread = self._bench.begin(given)
-        return self.epoch() if misread is None else misread
-
-    def epoch(self) -> Packed:
-        """Train an epoch: what happened, a list of events; an empty one where there is nothing to train."""
-        told: list[Packed] = []
-        self._bench.epoch(lambda events: told.append(pack(events)))
-        return told[-1]
+        if orders is not None:
+            references = iter(parcels)
+            misread = self._bench.take(orders.value(), lambda: ray.get(next(references)).value())
+            if misread is not None:
+                return misread
+        return self._bench.train(pack)[1]

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -67,8 +67,15 @@ def _tensor(buffer: Any, dtype: torch.dtype, shape: tuple[int, ...], stride: tup
     return tensor.to(device) if device else tensor
 
 
-def send(pipe: Pipe, value: Any) -> None:
-    """Send `value`; its tensors arrive as copies on the CPU. An error in pickling comes before anything is sent."""
+class Packed(NamedTuple):
+    """A pickle, and the larger tensors and arrays beside it."""
+
+    body: bytes
+    large: list[memoryview]
+
+
+def pack(value: Any) -> Packed:
+    """`value` as it is sent; its tensors arrive as copies on the CPU."""
     file, large = io.BytesIO(), list[memoryview]()
 
     def apart(buffer: pickle.PickleBuffer) -> bool:
@@ -78,7 +85,13 @@ def send(pipe: Pipe, value: Any) -> None:
         return raw.nbytes <= SMALL
 
     Packer(file, apart).dump(value)
-    pipe.send(([raw.nbytes for raw in large], file.getvalue()))
+    return Packed(file.getvalue(), large)
+
+
+def send(pipe: Pipe, value: Any) -> None:
+    """Send `value`, packed or not. An error in pickling comes before anything is sent."""
+    body, large = value if isinstance(value, Packed) else pack(value)
+    pipe.send(([raw.nbytes for raw in large], body))
     for raw in large:
         pipe.send_bytes(raw)
 

@@ -16,7 +16,9 @@ from tuneflow.result import Result, load
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.full import Full
 from tuneflow.schedule.halving import Halving
+from tuneflow.schedule.hyperband import Hyperband
 from tuneflow.schedule.median import Median
+from tuneflow.schedule.population import Population
 from tuneflow.schedule.scheduler import Continue, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.search.grid import Grid
 from tuneflow.search.lecun import LeCun
@@ -47,6 +49,7 @@ __all__ = [
     "Grid",
     "Halving",
     "History",
+    "Hyperband",
     "Int",
     "Job",
     "LeCun",
@@ -54,6 +57,7 @@ __all__ = [
     "Model",
     "Normal",
     "Patience",
+    "Population",
     "Probe",
     "Random",
     "RayRuntime",

@@ -26,20 +26,10 @@ class Halving(Scheduler):
     """
 
     def __init__(self, factor: int = 3, first: int = 1) -> None:
-        if isinstance(factor, bool) or not isinstance(factor, int) or factor < 2:
-            raise ValueError(f"Halving: factor needs to be a whole number >= 2, got {factor!r}.")
-        if isinstance(first, bool) or not isinstance(first, int) or first < 1:
-            raise ValueError(f"Halving: first needs to be a whole number >= 1, got {first!r}.")
-        self.factor, self.first = factor, first
+        self.factor, self.first = check_halving("Halving", factor, first)
 
     def check(self, history: History) -> None:
-        if history.objective.several:
-            raise ValueError("Halving: ranks trials by one objective, got several; use tn.Full().")
-        if self.first >= history.epochs:
-            raise ValueError(
-                f"Halving: first={self.first} leaves no rung below the full {history.epochs} epochs;"
-                " use a smaller first, or tn.Full()."
-            )
+        check_rungs("Halving", self.first, history)
 
     def rungs(self, epochs: int) -> list[int]:
         """The epochs at which trials compete, the full length last: `[1, 3, 9, 10]` for 10 epochs."""
@@ -72,6 +62,26 @@ class Halving(Scheduler):
         ranked = [t.number for _, t in ranking(history, trial.epochs)]
         place = ranked.index(trial.number) + 1
         return f"place {place} of {len(ranked)} at epoch {trial.epochs}: not among the best 1/{self.factor}"
+
+
+def check_halving(who: str, factor: int, first: int) -> tuple[int, int]:
+    """(factor, first), or a ValueError."""
+    if isinstance(factor, bool) or not isinstance(factor, int) or factor < 2:
+        raise ValueError(f"{who}: factor needs to be a whole number >= 2, got {factor!r}.")
+    if isinstance(first, bool) or not isinstance(first, int) or first < 1:
+        raise ValueError(f"{who}: first needs to be a whole number >= 1, got {first!r}.")
+    return factor, first
+
+
+def check_rungs(who: str, first: int, history: History) -> None:
+    """Raise ValueError where a study has no rungs to compete at."""
+    if history.objective.several:
+        raise ValueError(f"{who}: ranks trials by one objective, got several; use tn.Full().")
+    if first >= history.epochs:
+        raise ValueError(
+            f"{who}: first={first} leaves no rung below the full {history.epochs} epochs; use a smaller first, or"
+            " tn.Full()."
+        )
 
 
 def ranking(history: History, epoch: int) -> list[tuple[float, Trial]]:

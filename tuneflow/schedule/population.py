@@ -1,0 +1,104 @@
+"""Population based training: the worst copy the best on the way, and try other settings from there."""
+
+import numpy as np
+
+from tuneflow.parameters import Float
+from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
+from tuneflow.space import Config, SearchSpace
+from tuneflow.trial import History, Trial
+
+TRIES = 20  # changes that are drawn until one is allowed
+
+
+class Population(Scheduler):
+    """Trains a population side by side; every few epochs the worst quarter goes on from the best quarter's states.
+
+    All members train to the same epoch. Then each of the worst `share` ends, and in its place a new trial goes on from
+    the state of one of the best `share`, with settings that differ a little: every Float, such as a rate, momentum or
+    dropout, takes a step in the unit cube. What decides shapes and kinds stays the parent's. A fork is a new trial and
+    counts in `trials=`; without a trial left, nobody is replaced.
+
+    Args:
+        members: how many trials there are at a time, at least 4.
+        every: epochs between two replacements.
+        share: of the members that are replaced, and that are copied, above 0 and at most 0.5.
+        step: standard deviation of the change of a setting, in the unit cube.
+
+    Source: Jaderberg et al., Population Based Training of Neural Networks, arXiv:1711.09846, 2017.
+    """
+
+    def __init__(self, members: int = 12, every: int = 1, share: float = 0.25, step: float = 0.1) -> None:
+        for name, value, least in (("members", members, 4), ("every", every, 1)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"Population: {name} needs to be a whole number >= {least}, got {value!r}.")
+        if not 0 < share <= 0.5:
+            raise ValueError(f"Population: share needs to be above 0 and at most 0.5, got {share!r}.")
+        if not step > 0:
+            raise ValueError(f"Population: step needs to be above 0, got {step!r}.")
+        self.members, self.every, self.share, self.step = members, every, share, step
+
+    def check(self, history: History) -> None:
+        if history.objective.several:
+            raise ValueError("Population: compares trials by one objective, got several; use tn.Full().")
+        if self.every >= history.epochs:
+            raise ValueError(
+                f"Population: every={self.every} leaves no replacement within the full {history.epochs} epochs; use a"
+                " smaller one."
+            )
+
+    def next(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Decision:
+        for trial in history.paused:
+            if trial.epochs % self.every:  # it was interrupted
+                return Continue(trial.number, self._after(history, trial.epochs))
+        if len(history) < self.members and history.remaining > 0:
+            return Start(self.every)
+        if history.running or not history.paused:
+            return Wait()  # all come to the same epoch before anyone goes on
+        epoch = min(trial.epochs for trial in history.paused)
+        here = self._ranked(history, epoch)
+        best, worst = here[: self._count(here)], here[len(here) - self._count(here) :]
+        replaced = [t for t in history.trials if t.parent is not None and t.parent[1] == epoch]
+        vacant = sum(t.status == "STOPPED" for t in worst) + self._lost(history, epoch) - len(replaced)
+        if vacant > 0 and history.remaining > 0 and best:
+            parent = best[len(replaced) % len(best)]
+            return Fork(parent.number, epoch, self._changed(space, parent, rng), self._after(history, epoch))
+        for trial in worst:
+            if trial.status == "PAUSED" and trial.epochs == epoch and history.remaining > 0:
+                return Stop(trial.number, f"place {here.index(trial) + 1} of {len(here)} at epoch {epoch}: replaced")
+        return Continue(min(t.number for t in history.paused if t.epochs == epoch), self._after(history, epoch))
+
+    def _count(self, ranked: list[Trial]) -> int:
+        """How many of them are replaced, and how many are copied."""
+        return int(self.share * len(ranked))
+
+    def _after(self, history: History, epoch: int) -> int:
+        """Where the next comparison is."""
+        return min(history.epochs, (epoch // self.every + 1) * self.every)
+
+    def _ranked(self, history: History, epoch: int) -> list[Trial]:
+        """Those that were trained to this epoch, the best first."""
+        here = [trial for trial in history.trials if any(report.epoch == epoch for report in trial.reports)]
+        return sorted(here, key=lambda trial: (cost_of(history, trial, epoch), trial.number))
+
+    def _lost(self, history: History, epoch: int) -> int:
+        """How many have failed or diverged since the last comparison."""
+        since = epoch - self.every
+        return sum(t.status in ("FAILED", "DIVERGED") and since <= t.epochs < epoch for t in history.trials)
+
+    def _changed(self, space: SearchSpace, parent: Trial, rng: np.random.Generator) -> Config:
+        """The parent's configuration with a step for every Float; its own where no step is allowed."""
+        unit = space.to_unit(parent.config)
+        moves = np.array([isinstance(c.parameter, Float) for c in space.coordinates]) & np.isfinite(unit)
+        for _ in range(TRIES):
+            moved = np.where(moves, unit + self.step * rng.standard_normal(len(unit)), unit)
+            inside = 1 - np.abs(1 - np.abs(moved) % 2)  # reflected at the borders
+            config = space.from_unit(inside)
+            if space.allows(config):
+                return config
+        return parent.config
+
+
+def cost_of(history: History, trial: Trial, epoch: int) -> float:
+    """What a trial reported at this epoch, lower is better."""
+    report = next(report for report in trial.reports if report.epoch == epoch)
+    return history.objective.cost(report.metrics)

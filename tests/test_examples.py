@@ -118,7 +118,7 @@ def drawn(path, shape="polyline"):
 
 
 def test_searchers_are_compared_at_equal_cost_and_the_best_never_gets_worse(tmp_path):
-    flags = ["--seeds", "2", "--trials", "8", "--epochs", "3", "--rows", "320"]
+    flags = ["--seeds", "2", "--trials", "8", "--epochs", "3", "--rows", "640"]
     text = run_example(EXAMPLES / "02_searchers.py", tmp_path, *flags)
     names = ["grid", "random", "sobol", "lecun"]
     cell = r"(?:\S+ \[\S+, \S+\]|no trial yet) +"
@@ -129,7 +129,9 @@ def test_searchers_are_compared_at_equal_cost_and_the_best_never_gets_worse(tmp_
     assert others == [8, 8, 8]
     assert 0 < lecun < 8  # it measured with the rest
     lines = drawn(kept / "searchers.svg")
-    assert [len(line) for line in lines] == [8, 8, 8, lecun]
+    *others, measured = (len(line) for line in lines)
+    assert others == [8, 8, 8]
+    assert 0 < measured <= lecun  # from where each seed has a trial
     assert all(before[1] <= after[1] for line in lines for before, after in pairwise(line))  # y grows downwards
 
 

@@ -20,6 +20,7 @@ from tuneflow.schedule.hyperband import Hyperband
 from tuneflow.schedule.median import Median
 from tuneflow.schedule.population import Population
 from tuneflow.schedule.scheduler import Continue, Fork, Scheduler, Start, Stop, Wait
+from tuneflow.search.gp import GP
 from tuneflow.search.grid import Grid
 from tuneflow.search.lecun import LeCun
 from tuneflow.search.random import Random
@@ -46,6 +47,7 @@ __all__ = [
     "Float",
     "Fork",
     "Full",
+    "GP",
     "Grid",
     "Halving",
     "History",

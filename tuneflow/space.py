@@ -108,6 +108,11 @@ class SearchSpace(Section):
         """How many configurations there are; `inf` with a continuous parameter."""
         return self._root.size()
 
+    @property
+    def informed(self) -> bool:
+        """Whether any coordinate has a prior."""
+        return bool(self._curves)
+
     def find(self, name: str) -> int:
         """The coordinate called `name`: its dotted name, or the end of it where only one ends so.
 

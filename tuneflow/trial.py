@@ -156,6 +156,7 @@ class History:
         self._finished: list[int] = []
         self._best: Trial | None = None
         self._costs = np.empty((0, len(objective.goals)))
+        self._errors = np.empty((0, len(objective.goals)))
         self._units = np.empty((0, len(space)))
         self._costed = self._placed = 0  # how far the columns are filled
         self._unplaced: list[int] = []
@@ -280,11 +281,21 @@ class History:
         costs = self._costs[:count]
         return _read_only(costs if self.objective.several else costs[:, 0])
 
+    @property
+    def errors(self) -> NDArray[np.float64]:
+        """Standard errors of the scores, shaped as `costs`; NaN where none is known."""
+        costs = self.costs
+        return _read_only((self._errors if self.objective.several else self._errors[:, 0])[: len(costs)])
+
     def _fill_costs(self, count: int) -> None:
-        self._costs = _grown(self._costs, count)
+        self._costs, self._errors = _grown(self._costs, count), _grown(self._errors, count)
         for number in self._finished[self._costed :]:
             trial = self._trials[number]
-            self._costs[number] = math.inf if _worthless(trial) else self.objective.costs(trial.metrics)
+            if _worthless(trial):
+                self._costs[number] = math.inf
+                continue
+            self._costs[number] = self.objective.costs(trial.metrics)
+            self._errors[number] = [trial.errors.get(metric, math.nan) for metric, _ in self.objective.goals]
         self._costed = len(self._finished)
 
     @property

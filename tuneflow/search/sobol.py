@@ -56,11 +56,11 @@ class _Sequence:
 
     def _config(self, place: int) -> Config:
         if place >= len(self._points):
-            self._points = _points(max(64, 1 << place.bit_length()), len(self.space), self.seed)
+            self._points = sobol_points(max(64, 1 << place.bit_length()), len(self.space), self.seed)
         return self.space.from_unit(self.space.quantile(self._points[place]))
 
 
-def _points(count: int, dimensions: int, seed: int) -> np.ndarray:
+def sobol_points(count: int, dimensions: int, seed: int) -> np.ndarray:
     """The first `count` points, shape (count, dimensions), in [0, 1]."""
     if dimensions == 0:
         return np.empty((count, 0))

@@ -1,0 +1,169 @@
+"""Where a new trial promises most: candidates, the best of them polished."""
+
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from tuneflow.search.improvement import Improvement
+from tuneflow.search.layout import Layout
+from tuneflow.space import SearchSpace
+
+Array = NDArray[np.float64]
+
+MUTATED = 512
+WIDTHS = (0.02, 0.1, 0.3)  # standard deviations of a mutation, in sides of the cube
+EXPECTED = 32  # draws from the priors among the candidates, and so many of the others are asked for their prior
+POLISHED = 4
+ROUNDS = 25  # of L-BFGS
+TURNS = 3  # how often labels and numbers are polished in turn
+
+
+class Promise:
+    """What is promised at points of the unit cube: log expected improvement, and the priors while they count.
+
+    Args:
+        weight: the power of the priors; 0 where there are none.
+
+    Source: the power: Hvarfner et al., piBO, ICLR 2022.
+    """
+
+    def __init__(self, layout: Layout, improvement: Improvement, space: SearchSpace, weight: float) -> None:
+        self.layout, self.improvement, self.space, self.weight = layout, improvement, space, weight
+
+    def __call__(self, units: Array) -> Array:
+        """At settled points, shape (m, d): shape (m,)."""
+        if not len(units):
+            return np.empty(0)
+        found = self.improvement(self.layout.features(units))
+        return found + self.expected(units) if self.weight else found
+
+    def expected(self, units: Array) -> Array:
+        return self.weight * np.array([self.space.log_prior(unit) for unit in units])
+
+    def best(self, units: Array, drawn: int) -> NDArray[np.int64]:
+        """Candidates, the most promising first; the last `drawn` of them came from the priors."""
+        found = self.improvement(self.layout.features(units))
+        order = np.argsort(-found, kind="stable")
+        if not self.weight:
+            return order
+        asked = np.union1d(order[: 2 * EXPECTED], np.arange(len(units) - drawn, len(units)))
+        found[asked] += self.expected(units[asked])
+        return asked[np.argsort(-found[asked], kind="stable")]
+
+
+class Search:
+    """One search for the point that promises most.
+
+    Args:
+        promise: what is to be had where.
+        tried: keys of configurations that are not to be proposed again.
+        rng: the trial's.
+    """
+
+    def __init__(self, promise: Promise, tried: Collection[bytes], rng: np.random.Generator) -> None:
+        self.promise, self.layout, self.tried, self.rng = promise, promise.layout, tried, rng
+
+    def found(self, spread: Array, leaders: Array) -> Array | None:
+        """The best point, shape (d,); None where every candidate was tried or is not allowed.
+
+        Args:
+            spread: shape (m, d), points all over the cube.
+            leaders: shape (k, d), the best configurations so far.
+        """
+        drawn = self._expected() if self.promise.weight else np.empty((0, len(self.layout.steps)))
+        candidates = self._new(self.layout.settled(np.concatenate([spread, self._mutated(leaders), drawn])))
+        if not len(candidates):
+            return None
+        order = self.promise.best(candidates, len(self._new(self.layout.settled(drawn))) if len(drawn) else 0)
+        points = self._allowed(candidates[order], POLISHED)
+        if not len(points):
+            return None
+        values = self.promise(points)
+        for _ in range(TURNS):
+            before = values
+            points, values = self._changed(points, values)
+            points, values = self._moved(points, values)
+            if np.all(values <= before + 1e-6) or not self.layout.mixed:
+                break
+        best: Array = points[np.argmax(values)]
+        return best
+
+    def _mutated(self, leaders: Array) -> Array:
+        """Copies of the leaders with some coordinates moved a little, or drawn anew where they are labels."""
+        rng, dimensions = self.rng, leaders.shape[1]
+        rows = leaders[rng.integers(len(leaders), size=MUTATED)]
+        rows = np.where(np.isnan(rows), rng.random(rows.shape), rows)
+        changed = rng.random(rows.shape) < min(1.0, 2.0 / max(dimensions, 1))
+        changed[np.arange(MUTATED), rng.integers(dimensions, size=MUTATED)] = True
+        width = np.array(WIDTHS)[rng.integers(len(WIDTHS), size=MUTATED)][:, None]
+        width = np.maximum(width, 1.0 / self.layout.steps)
+        moved = rows + width * rng.standard_normal(rows.shape)
+        moved = np.clip(np.where(np.array(self.layout.labels), rng.random(rows.shape), moved), 0.0, 1.0)
+        return np.where(changed, moved, rows)
+
+    def _expected(self) -> Array:
+        space, shares = self.promise.space, self.rng.random((EXPECTED, len(self.layout.steps)))
+        return np.array([space.quantile(row) for row in shares])
+
+    def _new(self, points: Array) -> Array:
+        """Those that were not tried, each once, in order."""
+        seen = dict(zip(reversed(self.layout.keys(points)), reversed(range(len(points))), strict=True))
+        return points[sorted(place for key, place in seen.items() if key not in self.tried)]
+
+    def _allowed(self, points: Array, most: int) -> Array:
+        """The first so many that `where=` allows."""
+        space = self.promise.space
+        if not space.where:
+            return points[:most]
+        kept: list[Array] = []
+        for point in points:
+            if len(kept) < most and space.allows(space.from_unit(point)):
+                kept.append(point)
+        return np.array(kept).reshape(len(kept), points.shape[1])
+
+    def _changed(self, points: Array, values: Array) -> tuple[Array, Array]:
+        """Each point after the best changes of one discrete coordinate at a time, until none is better."""
+        points, values = points.copy(), values.copy()
+        for row in range(len(points)):
+            for _ in range(2 * points.shape[1]):
+                around = self._new(self.layout.settled(self.layout.moves(points[row])))
+                found = self.promise(around)
+                better = np.flatnonzero(found > values[row] + 1e-9)
+                first = self._allowed(around[better[np.argsort(-found[better], kind="stable")]], 1)
+                if not len(first):
+                    break
+                points[row], values[row] = first[0], self.promise(first)[0]
+        return points, values
+
+    def _moved(self, points: Array, values: Array) -> tuple[Array, Array]:
+        """Each point after L-BFGS over its continuous coordinates, where that is better."""
+        free = self.layout.smooth & ~np.isnan(points)
+        if not free.any():
+            return points, values
+        moved = self.layout.settled(np.nan_to_num(self._climbed(points, free), nan=0.5))
+        new = np.array([key not in self.tried for key in self.layout.keys(moved)])
+        space = self.promise.space
+        if space.where:
+            new &= np.array([space.allows(space.from_unit(point)) for point in moved])
+        found = np.where(new, self.promise(moved), -np.inf)
+        better = found > values
+        return np.where(better[:, None], moved, points), np.where(better, found, values)
+
+    def _climbed(self, points: Array, free: NDArray[np.bool_]) -> Array:
+        """All points at once: the sum of what they promise has a gradient in each of them."""
+        layout, improvement = self.layout, self.promise.improvement
+        column = np.searchsorted(layout.owner, np.arange(points.shape[1]))  # first feature of each coordinate
+        units = points.copy()
+
+        def loss(flat: Array) -> tuple[float, Array]:
+            units[free] = flat
+            value, slopes = improvement.slopes(layout.features(units))
+            return -float(value.sum()), -slopes[:, column][free]
+
+        bounds = [(0.0, 1.0)] * int(free.sum())
+        options = {"maxiter": ROUNDS, "maxls": 10}
+        found = minimize(loss, points[free], jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        units[free] = np.clip(found.x, 0.0, 1.0)
+        return units

@@ -1,0 +1,208 @@
+"""Gaussian process search."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuneflow.search.layout import Layout
+from tuneflow.search.searcher import Searcher
+from tuneflow.search.sobol import Sobol, sobol_points
+from tuneflow.space import Config, SearchSpace
+from tuneflow.trial import History
+
+Array = NDArray[np.float64]
+
+SPREAD = 1_024  # candidates all over the cube
+LEADERS = 5  # configurations that are mutated
+DRAWS = 4  # of the hyper-parameters
+ACTIVE = 150  # points that the process is conditioned on, at most
+STEP = 1.3  # hyper-parameters are fitted anew whenever there are so many times more trials
+TRUST = 10.0  # so many trials weigh as much as the priors
+WHOLE = 2_048  # of a space with at most so many configurations, all are candidates
+
+
+class GP(Searcher):
+    """Bayesian optimisation with a Gaussian process: the fewest trials, for a few hundredths of a second each.
+
+    The first min(10, max(5, d + 1)) of d parameters: the middle of the space, or of its priors, then a scrambled Sobol
+    sequence. After that each trial is where the improvement on the best score that a Gaussian process expects is
+    largest. Failed and diverged trials count as worse than the worst, trials that are under way with scores that the
+    process itself makes up, and a known standard error of a score with its size. Priors count less the more
+    trials there are. With several objectives each trial looks for another compromise between them.
+
+    Where the scores are exact, no configuration is tried twice before all have been.
+
+    Source: Snoek, Larochelle, Adams, Practical Bayesian optimization, NIPS 2012; and what docs/searchers.md names.
+    """
+
+    def __init__(self) -> None:
+        self._made: _Known | None = None
+
+    def check(self, space: SearchSpace) -> None:
+        Sobol().check(space)
+
+    def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
+        made = self._made
+        if made is None or made.space is not space or made.seed != history.seed:
+            made = self._made = _Known(space, history.seed)
+        return made.suggest(history, rng)
+
+
+class _Known:
+    """What is kept for one space and seed; nothing of it changes a suggestion."""
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self.space, self.seed, self.layout, self.sobol = space, seed, Layout(space), Sobol()
+        self._spread: Array | None = None
+        self._whole: Array | None = None
+        self._fits: dict[bytes, Array] = {}
+
+    def suggest(self, history: History, rng: np.random.Generator) -> Config:
+        start = min(10, max(5, len(self.space) + 1))
+        if history.number < start or not len(self.space) or (scores := _Scores.of(history)) is None:
+            return self._first(history, rng)
+        unit = self._found(history, scores, rng)
+        return self._untried(history, rng) if unit is None else self.space.from_unit(unit)
+
+    def _first(self, history: History, rng: np.random.Generator) -> Config:
+        if history.number == 0:
+            middle = self.space.from_unit(self.space.quantile([0.5] * len(self.space)))
+            if self.space.allows(middle):
+                return middle
+        return self.sobol.suggest(self.space, history, rng)
+
+    def _found(self, history: History, scores: "_Scores", rng: np.random.Generator) -> Array | None:
+        from tuneflow.search.acquire import Promise, Search
+        from tuneflow.search.improvement import Improvement
+        from tuneflow.search.posterior import Process
+        from tuneflow.search.warp import targets
+
+        layout = self.layout
+        costs = scores.costs if scores.costs.ndim == 1 else _compromise(scores.costs, rng)
+        errors = scores.errors if scores.costs.ndim == 1 else np.full(len(costs), np.nan)
+        chosen = _active(layout, scores.units, costs)
+        wanted = targets(costs, errors)
+        features = layout.features(scores.units[chosen])
+        points = self._hyper(scores.units, costs, errors, chosen, rng)
+        processes = [
+            Process(point, layout.owner, features, wanted.values[chosen], wanted.variances[chosen]) for point in points
+        ]
+        pending = layout.features(scores.pending)
+        if len(pending):
+            processes = [process.imagined(pending, rng) for process in processes]
+        weight = TRUST / len(costs) if self.space.informed else 0.0
+        promise = Promise(layout, Improvement(processes), self.space, weight)
+        under_way = layout.keys(scores.pending)
+        tried = set(under_way) | (set(layout.keys(scores.units)) if wanted.clean else set())
+        leaders = scores.units[np.argsort(costs, kind="stable")[:LEADERS]]
+        return Search(promise, tried, rng).found(self._candidates(rng, leaders, wanted.clean), leaders)
+
+    def _candidates(self, rng: np.random.Generator, leaders: Array, clean: bool) -> Array:
+        """Points all over the cube: a Sobol set, shifted anew for each trial; or all that there are."""
+        if self._spread is None:
+            self._spread = sobol_points(SPREAD, len(self.space), self.seed)
+            if self.space.size <= WHOLE:
+                self._whole = self._all()
+        shifted = self._spread + rng.random(len(self.space))
+        shifted -= np.floor(shifted)
+        points = shifted if self._whole is None else self._whole
+        again = np.where(np.isnan(leaders), 0.5, leaders)
+        return points if clean else np.concatenate([points, again])
+
+    def _all(self) -> Array:
+        levels = {c.name: int(c.parameter.levels) for c in self.space.coordinates}
+        return np.array([np.nan_to_num(self.space.to_unit(c), nan=0.5) for c in self.space.grid(levels)])
+
+    def _hyper(
+        self, units: Array, costs: Array, errors: Array, chosen: NDArray[np.int64], rng: np.random.Generator
+    ) -> Array:
+        """Draws of the hyper-parameters, shape (DRAWS, d + 2)."""
+        posterior = self._posterior(units, costs, errors, chosen)
+        start = self._start(units, costs, errors)
+        return posterior.draws(posterior.fit(start, 20), DRAWS, rng)
+
+    def _start(self, units: Array, costs: Array, errors: Array) -> Array:
+        """Hyper-parameters to begin from: those of the first trials, up to a number that changes seldom."""
+        count = math.floor(STEP ** math.floor(math.log(len(costs) + 1e-9, STEP)))
+        units, costs, errors = units[:count], costs[:count], errors[:count]
+        key = units.tobytes() + costs.tobytes() + errors.tobytes()
+        if key not in self._fits:
+            if not np.isfinite(costs).any():
+                return self._posterior(units, np.zeros(count), errors, np.arange(count)).mean
+            posterior = self._posterior(units, costs, errors, _active(self.layout, units, costs))
+            self._fits = {key: posterior.fit(posterior.mean, 40)}
+        return self._fits[key]
+
+    def _posterior(self, units: Array, costs: Array, errors: Array, chosen: NDArray[np.int64]) -> Any:
+        from tuneflow.search.kernel import apart
+        from tuneflow.search.posterior import Posterior
+        from tuneflow.search.warp import targets
+
+        wanted = targets(costs, errors)
+        squared = apart(self.layout.features(units[chosen]), self.layout.owner, len(self.space))
+        return Posterior(squared, wanted.values[chosen], wanted.variances[chosen])
+
+    def _untried(self, history: History, rng: np.random.Generator) -> Config:
+        """A random configuration, where a few draws give one that was not tried."""
+        tried = set(self.layout.keys(np.asarray(history.units)))
+        for _ in range(100):
+            config = self.space.sample(rng)
+            if self.layout.keys(self.space.to_unit(config)[None])[0] not in tried:
+                break
+        return config
+
+
+class _Scores:
+    """What is known of the trials: those with a score, in the order in which they ended, and those without.
+
+    Attributes:
+        units: shape (n, d); a paused trial counts with what it has reached.
+        costs: shape (n,), or (n, k) with k objectives; inf for failures.
+        errors: shaped as costs, standard errors, NaN where not known.
+        pending: shape (q, d), configurations under way.
+    """
+
+    def __init__(self, history: History, numbers: Sequence[int], pending: Sequence[int]) -> None:
+        units = history.units
+        self.units, self.pending = units[list(numbers)], units[list(pending)]
+        self.costs, self.errors = history.costs[list(numbers)], history.errors[list(numbers)]
+
+    @classmethod
+    def of(cls, history: History) -> "_Scores | None":
+        """None where too little is known for a model."""
+        numbers = [trial.number for trial in history.finished]
+        found = cls(history, numbers, [t.number for t in (*history.running, *history.paused)])
+        usable = np.isfinite(found.costs) if found.costs.ndim == 1 else np.isfinite(found.costs).all(1)
+        return found if len(numbers) > 1 and usable.any() else None
+
+
+def _compromise(costs: Array, rng: np.random.Generator) -> Array:
+    """Several objectives as one: the worst of them after weights that are drawn anew, and a little of their sum.
+
+    Source: Knowles, ParEGO, IEEE Transactions on Evolutionary Computation, 2006.
+    """
+    usable = np.isfinite(costs).all(1)
+    low, high = costs[usable].min(0), costs[usable].max(0)
+    weights = rng.dirichlet(np.ones(costs.shape[1]))
+    weighted = weights * (costs - low) / np.where(high > low, high - low, 1.0)
+    return np.where(usable, weighted.max(1) + 0.05 * weighted.sum(1), np.inf)
+
+
+def _active(layout: Layout, units: Array, costs: Array) -> NDArray[np.int64]:
+    """The trials that the process is conditioned on: the better ones, and of the others those farthest apart."""
+    if len(costs) <= ACTIVE:
+        return np.arange(len(costs))
+    order = np.argsort(costs, kind="stable")
+    chosen, rest = list(order[: ACTIVE // 2]), order[ACTIVE // 2 :]
+    features = layout.features(units)
+    nearest = np.full(len(rest), np.inf)
+    for place in chosen:
+        nearest = np.minimum(nearest, np.square(features[rest] - features[place]).sum(1))
+    while len(chosen) < ACTIVE:
+        far = int(np.argmax(nearest))
+        chosen.append(rest[far])
+        nearest = np.minimum(nearest, np.square(features[rest] - features[rest[far]]).sum(1))
+    return np.sort(np.array(chosen))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,18 @@ from tuneflow.search.sobol import Sobol, sobol_points
 from tuneflow.space import Config, SearchSpace
 from tuneflow.trial import History
 
+if TYPE_CHECKING:
+    from tuneflow.search.posterior import Posterior
+
 Array = NDArray[np.float64]
 
 SPREAD = 1_024  # candidates all over the cube
 LEADERS = 5  # configurations that are mutated
 DRAWS = 4  # of the hyper-parameters
 ACTIVE = 150  # points that the process is conditioned on, at most
+PENDING = 64  # trials under way whose scores are made up, at most
 STEP = 1.3  # hyper-parameters are fitted anew whenever there are so many times more trials
-TRUST = 10.0  # so many trials weigh as much as the priors
+TRUST = 10  # up to so many trials the priors count in full; their power falls with the square of the number
 WHOLE = 2_048  # of a space with at most so many configurations, all are candidates
 
 
@@ -65,14 +69,19 @@ class _Known:
         if history.number < start or not len(self.space) or (scores := _Scores.of(history)) is None:
             return self._first(history, rng)
         unit = self._found(history, scores, rng)
-        return self._untried(history, rng) if unit is None else self.space.from_unit(unit)
+        if unit is None:
+            return self._untried(set(self.layout.keys(np.asarray(history.units))), rng)
+        return self.space.from_unit(unit)
 
     def _first(self, history: History, rng: np.random.Generator) -> Config:
-        if history.number == 0:
+        if not len(history.trials):
             middle = self.space.from_unit(self.space.quantile([0.5] * len(self.space)))
             if self.space.allows(middle):
                 return middle
-        return self.sobol.suggest(self.space, history, rng)
+        config = self.sobol.suggest(self.space, history, rng)
+        known = set(self.layout.keys(np.asarray(history.units)))
+        new = self.layout.keys(self.space.to_unit(config)[None])[0] not in known
+        return config if new else self._untried(known, rng)
 
     def _found(self, history: History, scores: "_Scores", rng: np.random.Generator) -> Array | None:
         from tuneflow.search.acquire import Promise, Search
@@ -93,7 +102,7 @@ class _Known:
         pending = layout.features(scores.pending)
         if len(pending):
             processes = [process.imagined(pending, rng) for process in processes]
-        weight = TRUST / len(costs) if self.space.informed else 0.0
+        weight = min(1.0, TRUST / len(costs)) ** 2 if self.space.informed else 0.0
         promise = Promise(layout, Improvement(processes), self.space, weight)
         under_way = layout.keys(scores.pending)
         tried = set(under_way) | (set(layout.keys(scores.units)) if wanted.clean else set())
@@ -102,19 +111,20 @@ class _Known:
 
     def _candidates(self, rng: np.random.Generator, leaders: Array, clean: bool) -> Array:
         """Points all over the cube: a Sobol set, shifted anew for each trial; or all that there are."""
-        if self._spread is None:
-            self._spread = sobol_points(SPREAD, len(self.space), self.seed)
-            if self.space.size <= WHOLE:
-                self._whole = self._all()
-        shifted = self._spread + rng.random(len(self.space))
-        shifted -= np.floor(shifted)
-        points = shifted if self._whole is None else self._whole
-        again = np.where(np.isnan(leaders), 0.5, leaders)
-        return points if clean else np.concatenate([points, again])
+        points = self._all()
+        if points is None:
+            if self._spread is None:
+                self._spread = sobol_points(SPREAD, len(self.space), self.seed)
+            points = self._spread + rng.random(len(self.space))
+            points -= np.floor(points)
+        return points if clean else np.concatenate([points, leaders])
 
-    def _all(self) -> Array:
-        levels = {c.name: int(c.parameter.levels) for c in self.space.coordinates}
-        return np.array([np.nan_to_num(self.space.to_unit(c), nan=0.5) for c in self.space.grid(levels)])
+    def _all(self) -> Array | None:
+        """Every configuration of a small space; None where there are too many."""
+        if self._whole is None and self.space.size <= WHOLE:
+            levels = {axis.name: int(axis.parameter.levels) for axis in self.space.coordinates}
+            self._whole = np.array([self.space.to_unit(config) for config in self.space.grid(levels)])
+        return self._whole
 
     def _hyper(
         self, units: Array, costs: Array, errors: Array, chosen: NDArray[np.int64], rng: np.random.Generator
@@ -136,7 +146,7 @@ class _Known:
             self._fits = {key: posterior.fit(posterior.mean, 40)}
         return self._fits[key]
 
-    def _posterior(self, units: Array, costs: Array, errors: Array, chosen: NDArray[np.int64]) -> Any:
+    def _posterior(self, units: Array, costs: Array, errors: Array, chosen: NDArray[np.int64]) -> "Posterior":
         from tuneflow.search.kernel import apart
         from tuneflow.search.posterior import Posterior
         from tuneflow.search.warp import targets
@@ -145,12 +155,19 @@ class _Known:
         squared = apart(self.layout.features(units[chosen]), self.layout.owner, len(self.space))
         return Posterior(squared, wanted.values[chosen], wanted.variances[chosen])
 
-    def _untried(self, history: History, rng: np.random.Generator) -> Config:
-        """A random configuration, where a few draws give one that was not tried."""
-        tried = set(self.layout.keys(np.asarray(history.units)))
+    def _untried(self, known: set[bytes], rng: np.random.Generator) -> Config:
+        """A random configuration that was not tried, where there is one."""
+        if (whole := self._all()) is not None:
+            new = [
+                row
+                for row, key in zip(whole, self.layout.keys(self.layout.settled(whole)), strict=True)
+                if key not in known
+            ]
+            if new:
+                return self.space.from_unit(new[rng.integers(len(new))])
         for _ in range(100):
             config = self.space.sample(rng)
-            if self.layout.keys(self.space.to_unit(config)[None])[0] not in tried:
+            if self.layout.keys(self.space.to_unit(config)[None])[0] not in known:
                 break
         return config
 
@@ -159,10 +176,10 @@ class _Scores:
     """What is known of the trials: those with a score, in the order in which they ended, and those without.
 
     Attributes:
-        units: shape (n, d); a paused trial counts with what it has reached.
+        units: shape (n, d), their configurations.
         costs: shape (n,), or (n, k) with k objectives; inf for failures.
         errors: shaped as costs, standard errors, NaN where not known.
-        pending: shape (q, d), configurations under way.
+        pending: shape (q, d), configurations under way or paused, the latest.
     """
 
     def __init__(self, history: History, numbers: Sequence[int], pending: Sequence[int]) -> None:
@@ -174,7 +191,7 @@ class _Scores:
     def of(cls, history: History) -> "_Scores | None":
         """None where too little is known for a model."""
         numbers = [trial.number for trial in history.finished]
-        found = cls(history, numbers, [t.number for t in (*history.running, *history.paused)])
+        found = cls(history, numbers, [trial.number for trial in (*history.running, *history.paused)][-PENDING:])
         usable = np.isfinite(found.costs) if found.costs.ndim == 1 else np.isfinite(found.costs).all(1)
         return found if len(numbers) > 1 and usable.any() else None
 

@@ -55,7 +55,8 @@ def log_improvement(mean: Array, sd: Array, best: float) -> Array:
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         near = np.log(np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi) + z * np.exp(log_ndtr(z)))
         far = -0.5 * z * z - 0.5 * np.log(2 * np.pi) + np.log(_tail(z))
-    return np.where(z > -1.0, near, far) + np.log(sd)
+    found: Array = np.where(z > -1.0, near, far) + np.log(sd)
+    return found
 
 
 def _tail(z: Array) -> Array:

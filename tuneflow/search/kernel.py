@@ -36,4 +36,5 @@ def apart(features: Array, owner: NDArray[np.int64], coordinates: int) -> Array:
 def between(one: Array, other: Array) -> Array:
     """Squared distances of scaled points: shapes (m, f) and (n, f) give (m, n)."""
     squared = np.square(one).sum(1)[:, None] + np.square(other).sum(1) - 2 * one @ other.T
-    return np.maximum(squared, 0.0)
+    clipped: Array = np.maximum(squared, 0.0)
+    return clipped

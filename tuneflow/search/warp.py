@@ -48,9 +48,8 @@ def targets(costs: Array, errors: Array, just: float = JUST) -> Targets:
     middle = np.median(known)
     spread = np.sqrt(np.mean(np.square(known[known <= middle] - middle))) or np.std(known) or 1.0
     values = np.where(finite, (costs - middle) / spread, 0.0)
-    worse = np.flatnonzero(~finite | (costs > middle))
-    ranks = _ranks(costs)
-    values[worse] = np.maximum(ndtri((ranks[worse] + 0.5) / len(costs)), 0.0)
+    worse = ~finite | (costs > middle)
+    values[worse] = ndtri(0.5 + 0.5 * (_ranks(costs[worse]) + 0.5) / max(worse.sum(), 1))
     errors = np.where(np.isfinite(errors) & finite, errors, 0.0) / spread
     usual = float(np.median(errors[finite & (costs <= middle)]))
     above = values - values.min() + just + NOISE * usual

@@ -431,3 +431,22 @@ def test_history_gives_the_standard_errors_of_scores():
     tell(history, 1, {"x0": 0.2}, 2.0)
     tell(history, 2, {"x0": 0.3}, None, status="FAILED")
     assert np.array_equal(history.errors, [0.25, np.nan, np.nan], equal_nan=True)
+
+
+def test_ranked_takes_the_luck_off_the_best_observed():
+    space, rng = tn.SearchSpace(n=tn.Int(0, 30)), np.random.default_rng(1)
+    history = tn.History(space, LOSS)
+    for number in range(31):
+        tell(history, number, {"n": number}, ((number - 10) / 20) ** 2 + 0.02 * float(rng.standard_normal()), 0.1)
+    tell(history, 31, {"n": 29}, -0.05, 0.1)  # the best that was seen, by luck: its neighbours say 0.9
+    tell(history, 32, {"n": 3}, None, status="FAILED")
+    ranked = tn.GP().ranked(space, history)
+    assert history.best.number == 31
+    assert sorted(ranked) == list(range(32))
+    assert all(abs(history.trials[number].config["n"] - 10) <= 4 for number in ranked[:3])
+    assert ranked == tn.GP().ranked(space, history)
+
+
+def test_ranked_of_several_objectives_is_refused():
+    with pytest.raises(ValueError, match="one objective"):
+        tn.GP().ranked(cube(1), tn.History(cube(1), Objective((("f", False), ("g", False)))))

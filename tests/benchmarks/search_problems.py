@@ -141,7 +141,7 @@ def _rosenbrock(config: Any) -> float:
 
 
 def _levy(config: Any) -> float:
-    w = 1 + (_array(config) * 20 - 11) / 4
+    w = 1 + (_array(config) * 20 - 14) / 4  # the bottom at 0.7
     middle = np.sum((w[:-1] - 1) ** 2 * (1 + 10 * np.sin(np.pi * w[:-1] + 1) ** 2))
     last = (w[-1] - 1) ** 2 * (1 + np.sin(2 * np.pi * w[-1]) ** 2)
     return float(np.sin(np.pi * w[0]) ** 2 + middle + last)

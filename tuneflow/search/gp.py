@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from tuneflow.search.layout import Layout
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol, sobol_points
+from tuneflow.seeds import stream
 from tuneflow.space import Config, SearchSpace
 from tuneflow.trial import History
 
 if TYPE_CHECKING:
-    from tuneflow.search.posterior import Posterior
+    from tuneflow.search.posterior import Posterior, Process
 
 Array = NDArray[np.float64]
 
@@ -54,6 +55,19 @@ class GP(Searcher):
             made = self._made = _Known(space, history.seed)
         return made.suggest(history, rng)
 
+    def ranked(self, space: SearchSpace, history: History) -> list[int]:
+        """Numbers of the trials with a score, the one first of which the process expects most.
+
+        Where scores are noisy the best observed is the luckiest; what is expected has the luck taken off.
+
+        Raises:
+            ValueError: the study has several objectives.
+        """
+        if history.objective.several:
+            raise ValueError("ranked needs a study with one objective; history.front has the best of several.")
+        scores = _Scores.of(history)
+        return [] if scores is None else _Known(space, history.seed).ranked(scores)
+
 
 class _Known:
     """What is kept for one space and seed; nothing of it changes a suggestion."""
@@ -83,31 +97,44 @@ class _Known:
         new = self.layout.keys(self.space.to_unit(config)[None])[0] not in known
         return config if new else self._untried(known, rng)
 
+    def ranked(self, scores: "_Scores") -> list[int]:
+        rng = stream(self.seed, "ranked")
+        processes, _ = self._processes(scores, scores.costs, scores.errors, rng)
+        scored = np.flatnonzero(np.isfinite(scores.costs))
+        features = self.layout.features(scores.units[scored])
+        means = np.mean([process.expects(features)[0] for process in processes], axis=0)
+        return [scores.numbers[scored[place]] for place in np.argsort(means, kind="stable")]
+
     def _found(self, history: History, scores: "_Scores", rng: np.random.Generator) -> Array | None:
         from tuneflow.search.acquire import Promise, Search
         from tuneflow.search.improvement import Improvement
-        from tuneflow.search.posterior import Process
-        from tuneflow.search.warp import targets
 
-        layout = self.layout
-        costs = scores.costs if scores.costs.ndim == 1 else _compromise(scores.costs, rng)
-        errors = scores.errors if scores.costs.ndim == 1 else np.full(len(costs), np.nan)
-        chosen = _active(layout, scores.units, costs)
-        wanted = targets(costs, errors)
-        features = layout.features(scores.units[chosen])
-        points = self._hyper(scores.units, costs, errors, chosen, rng)
-        processes = [
-            Process(point, layout.owner, features, wanted.values[chosen], wanted.variances[chosen]) for point in points
-        ]
+        layout, costs, errors = self.layout, scores.costs, scores.errors
+        if costs.ndim > 1:
+            costs, errors = _compromise(costs, rng), np.full(len(costs), np.nan)
+        processes, clean = self._processes(scores, costs, errors, rng)
         pending = layout.features(scores.pending)
         if len(pending):
             processes = [process.imagined(pending, rng) for process in processes]
         weight = min(1.0, TRUST / len(costs)) ** 2 if self.space.informed else 0.0
         promise = Promise(layout, Improvement(processes), self.space, weight)
-        under_way = layout.keys(scores.pending)
-        tried = set(under_way) | (set(layout.keys(scores.units)) if wanted.clean else set())
+        tried = set(layout.keys(scores.pending)) | (set(layout.keys(scores.units)) if clean else set())
         leaders = scores.units[np.argsort(costs, kind="stable")[:LEADERS]]
-        return Search(promise, tried, rng).found(self._candidates(rng, leaders, wanted.clean), leaders)
+        return Search(promise, tried, rng).found(self._candidates(rng, leaders, clean), leaders)
+
+    def _processes(
+        self, scores: "_Scores", costs: Array, errors: Array, rng: np.random.Generator
+    ) -> tuple[list["Process"], bool]:
+        """A process for each draw of the hyper-parameters, and whether the scores are clean."""
+        from tuneflow.search.posterior import Process
+        from tuneflow.search.warp import targets
+
+        chosen = _active(self.layout, scores.units, costs)
+        wanted = targets(costs, errors)
+        values, variances = wanted.values[chosen], wanted.variances[chosen]
+        features, owner = self.layout.features(scores.units[chosen]), self.layout.owner
+        points = self._hyper(scores.units, costs, errors, chosen, rng)
+        return [Process(point, owner, features, values, variances) for point in points], wanted.clean
 
     def _candidates(self, rng: np.random.Generator, leaders: Array, clean: bool) -> Array:
         """Points all over the cube: a Sobol set, shifted anew for each trial; or all that there are."""
@@ -176,6 +203,7 @@ class _Scores:
     """What is known of the trials: those with a score, in the order in which they ended, and those without.
 
     Attributes:
+        numbers: n of them.
         units: shape (n, d), their configurations.
         costs: shape (n,), or (n, k) with k objectives; inf for failures.
         errors: shaped as costs, standard errors, NaN where not known.
@@ -183,7 +211,7 @@ class _Scores:
     """
 
     def __init__(self, history: History, numbers: Sequence[int], pending: Sequence[int]) -> None:
-        units = history.units
+        self.numbers, units = numbers, history.units
         self.units, self.pending = units[list(numbers)], units[list(pending)]
         self.costs, self.errors = history.costs[list(numbers)], history.errors[list(numbers)]
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-JUST = 0.05  # how far below the best the logarithm has its pole, in spreads of the better half
+JUST = 0.1  # how far below the best the logarithm has its pole, in spreads of the better half
 NOISE = 2.0  # and how many standard errors more: where scores are noisy the logarithm is nearly a line
 CLEAN = 0.1  # standard errors up to this many spreads are no reason to try a configuration again
 

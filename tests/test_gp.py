@@ -248,7 +248,7 @@ def test_known_error_widens_what_is_expected():
     assert abs(means[1]).max() < 0.8
 
 
-def test_warp_keeps_the_order_and_is_nearly_a_line_where_scores_are_noisy():
+def test_warp_keeps_the_order_and_is_a_line_where_scores_are_noisy():
     costs = np.array([0.0, 0.1, 0.2, 0.5, 0.6, 3.0, 1e9, np.inf, np.inf])
     clean = targets(costs, np.full(9, np.nan))
     noisy = targets(costs, np.where(np.isfinite(costs), 1.0, np.nan))

@@ -1,4 +1,4 @@
-"""Scores made fit for a Gaussian process: their worse half by rank, and distances to the best in the logarithm."""
+"""Scores made fit for a Gaussian process: what is far worse is drawn near, what is nearly the best is drawn apart."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 JUST = 0.1  # how far below the best the logarithm has its pole, in spreads of the better half
-NOISE = 2.0  # and how many standard errors more: where scores are noisy the logarithm is nearly a line
-CLEAN = 0.1  # standard errors up to this many spreads are no reason to try a configuration again
+NOISE = 2.0  # and how many standard errors more
+CLEAN = 0.1  # standard errors up to so many spreads are small
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,15 @@ class Targets:
 def targets(costs: Array, errors: Array, just: float = JUST) -> Targets:
     """Costs as targets for a Gaussian process.
 
-    The better half keeps its distances. The worse half keeps its order only, and goes where the upper half of a normal
-    distribution of the better half's spread would have it; failures come last. Then each becomes the logarithm of its
-    distance to a point just below the best: what matters is by what factor a configuration is worse, not by how much.
-    That point lies lower the larger the errors are.
+    The better half keeps its distances, in units of its spread. Where scores are clean, the worse half keeps its order
+    only, and goes where the upper half of a normal distribution would have it. Then each becomes the logarithm of its
+    distance to a point just below the best, lower the larger the errors are: what matters is by what factor a
+    configuration is worse, not by how much.
+
+    Where errors are a tenth of the spread or more, an order would be one of luck, and so would the distance to the
+    best. There the better half stays as it is, and the worse half has its distance to the median in the logarithm.
+
+    Failures come last, beyond the worst.
 
     Args:
         costs: shape (n,), lower is better; inf for failures. At least one is finite.
@@ -41,21 +46,33 @@ def targets(costs: Array, errors: Array, just: float = JUST) -> Targets:
 
     Source: the half by rank: Song et al., The Vizier Gaussian process bandit algorithm, 2024.
     """
-    from scipy.special import ndtri
-
     finite = np.isfinite(costs)
     known = costs[finite]
     middle = np.median(known)
     spread = np.sqrt(np.mean(np.square(known[known <= middle] - middle))) or np.std(known) or 1.0
-    values = np.where(finite, (costs - middle) / spread, 0.0)
-    worse = ~finite | (costs > middle)
-    values[worse] = ndtri(0.5 + 0.5 * (_ranks(costs[worse]) + 0.5) / max(worse.sum(), 1))
+    values = np.where(finite, costs - middle, 0.0) / spread
     errors = np.where(np.isfinite(errors) & finite, errors, 0.0) / spread
     usual = float(np.median(errors[finite & (costs <= middle)]))
-    above = values - values.min() + just + NOISE * usual
-    values, errors = np.log(above), errors / above
+    clean = usual <= CLEAN
+    worse = ~finite | (costs > middle)
+    if clean:
+        values[worse] = _upper_half(costs[worse])
+        above = values - values.min() + just + NOISE * usual
+        values, errors = np.log(above), errors / above
+    else:
+        errors /= 1 + np.maximum(values, 0.0)
+        values[worse] = np.log1p(values[worse])
+        values[~finite] = values.max() + 1
     scale = np.std(values) or 1.0
-    return Targets((values - values.mean()) / scale, np.square(errors / scale), usual <= CLEAN)
+    return Targets((values - values.mean()) / scale, np.square(errors / scale), clean)
+
+
+def _upper_half(costs: Array) -> Array:
+    """Where their ranks lie in the upper half of a normal distribution."""
+    from scipy.special import ndtri
+
+    places: Array = ndtri(0.5 + 0.5 * (_ranks(costs) + 0.5) / max(len(costs), 1))
+    return places
 
 
 def _ranks(values: Array) -> Array:

@@ -20,12 +20,16 @@ from tuneflow.schedule.hyperband import Hyperband
 from tuneflow.schedule.median import Median
 from tuneflow.schedule.population import Population
 from tuneflow.schedule.scheduler import Continue, Fork, Scheduler, Start, Stop, Wait
+from tuneflow.search.cmaes import CMAES
+from tuneflow.search.evolution import Evolution
 from tuneflow.search.gp import GP
 from tuneflow.search.grid import Grid
 from tuneflow.search.lecun import LeCun
+from tuneflow.search.nsga2 import NSGA2
 from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
+from tuneflow.search.tpe import TPE
 from tuneflow.space import SearchSpace, call
 from tuneflow.study import Study
 from tuneflow.train import rates
@@ -40,10 +44,12 @@ _logging.getLogger("tuneflow").addHandler(_logging.NullHandler())
 
 __all__ = [
     "Archive",
+    "CMAES",
     "Choice",
     "Constant",
     "Continue",
     "Data",
+    "Evolution",
     "Float",
     "Fork",
     "Full",
@@ -57,6 +63,7 @@ __all__ = [
     "LeCun",
     "Median",
     "Model",
+    "NSGA2",
     "Normal",
     "Patience",
     "Population",
@@ -73,6 +80,7 @@ __all__ = [
     "Start",
     "Stop",
     "Study",
+    "TPE",
     "TrainState",
     "Trainer",
     "Trial",

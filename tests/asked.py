@@ -1,0 +1,30 @@
+"""A searcher that is asked and told, without a study around it."""
+
+import tuneflow as tn
+from tuneflow.search.searcher import proposed
+from tuneflow.seeds import stream
+from tuneflow.trial import Objective
+
+
+def history_of(space, seed=0, goals=("loss",)):
+    return tn.History(space, Objective(tuple((goal, False) for goal in goals)), seed)
+
+
+def searched(searcher, space, cost, trials, seed=0, goals=("loss",), fresh=None):
+    """The history after `trials` trials, one at a time; of a new searcher for each, where `fresh` makes it."""
+    history = history_of(space, seed, goals)
+    for number in range(trials):
+        config = proposed(fresh() if fresh else searcher, space, history, stream(seed, "search", number))
+        costs = cost(config)
+        metrics = dict(zip(goals, costs if isinstance(costs, tuple) else (costs,), strict=True))
+        history.record(tn.Trial(number, config, "DONE", metrics=metrics))
+    return history
+
+
+def ask_all(searcher, space, history, count, seed=0):
+    """What `count` workers get that ask before anybody tells; they are running from then on."""
+    configs = []
+    for number in range(len(history), len(history) + count):
+        configs.append(proposed(searcher, space, history, stream(seed, "search", number)))
+        history.record(tn.Trial(number, configs[-1]))
+    return configs

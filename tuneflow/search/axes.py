@@ -1,0 +1,87 @@
+"""Axes: a space's coordinates as arrays, for searchers that work on many points of the unit cube at once."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuneflow.parameters import Choice, Float, Int
+from tuneflow.priors import Curve
+from tuneflow.space import Config, SearchSpace
+
+Array = NDArray[np.float64]
+Places = NDArray[np.intp]
+
+
+class Axes:
+    """What the coordinates of a space are.
+
+    Attributes:
+        labels: shape (d,), whether a coordinate is a Choice without an order.
+        numbers: shape (d,), whether it is one of several numbers, or of several options in order.
+        levels: shape (d,), how many values it has; `inf` where it is continuous.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        parameters = [axis.parameter for axis in space.coordinates]
+        self.labels = np.array([isinstance(p, Choice) and not p.ordered for p in parameters], dtype=bool)
+        self.levels = np.array([_levels(p) for p in parameters])
+        self.numbers = ~self.labels & (self.levels > 1)
+        self._even = np.isfinite(self.levels)
+        self._logs: list[tuple[int, Int]] = []
+        for place, p in enumerate(parameters):
+            if isinstance(p, Int) and p.log and p.low < p.high:
+                self._even[place] = False
+                self._logs.append((place, p))
+        self._needs = [
+            (place, parent, parameters[parent].to_unit(label))
+            for place, axis in enumerate(space.coordinates)
+            for parent, label in axis.needs
+        ]
+
+    def chances(self, place: int) -> Array:
+        """The prior's probability of each option of a Choice."""
+        parameter, count = self.space.coordinates[place].parameter, int(self.levels[place])
+        curve = parameter.curve or Curve()
+        return np.array([curve.density((option + 0.5) / count) / count for option in range(count)])
+
+    def cells(self, units: Array) -> tuple[Array, Array]:
+        """The ends of the intervals that stand for the same value as `units`, shape (n, d); NaN stays.
+
+        A continuous coordinate has the point itself as both.
+        """
+        low, high = units.copy(), units.copy()
+        levels = self.levels[self._even]
+        place = np.minimum(np.floor(units[:, self._even] * levels), levels - 1)
+        low[:, self._even], high[:, self._even] = place / levels, (place + 1) / levels
+        for axis, p in self._logs:
+            left, right = math.log(p.low - 0.5), math.log(p.high + 0.5)
+            value = np.clip(np.round(np.exp(left + units[:, axis] * (right - left))), p.low, p.high)
+            low[:, axis] = (np.log(value - 0.5) - left) / (right - left)
+            high[:, axis] = (np.log(value + 0.5) - left) / (right - left)
+        return low, high
+
+    def settled(self, units: Array) -> Array:
+        """`units`, shape (n, d), as the space would give them back: in the middle of cells, NaN where not active."""
+        low, high = self.cells(units)
+        settled: Array = (low + high) / 2
+        for place, parent, label in self._needs:
+            settled[np.abs(settled[:, parent] - label) > 1e-9, place] = np.nan
+            settled[np.isnan(settled[:, parent]), place] = np.nan
+        return settled
+
+    def among(self, units: Array, unit: Array) -> bool:
+        """Whether a point, shape (d,), has the values of one of `units`, shape (n, d)."""
+        same = (np.abs(units - unit) < 1e-9) | (np.isnan(units) & np.isnan(unit))
+        return bool(same.all(1).any())
+
+    def configured(self, unit: Array) -> Config:
+        """The configuration at a point, shape (d,), of which what is not active may be NaN."""
+        return self.space.from_unit(np.nan_to_num(unit, nan=0.5))
+
+
+def _levels(parameter: object) -> float:
+    """Values so many that a step between them is lost in the rest count as continuous."""
+    levels = parameter.levels if isinstance(parameter, Float | Int | Choice) else math.inf
+    return float(levels) if levels <= 1_000_000 else math.inf

@@ -1,0 +1,77 @@
+"""NSGA-II: evolution of a front, for several objectives."""
+
+import numpy as np
+
+from tuneflow.search.axes import Array, Axes, Places
+from tuneflow.search.fronts import ranking
+from tuneflow.search.searcher import Searcher
+from tuneflow.search.sobol import Sobol
+from tuneflow.search.variation import changed, crossed, unseen
+from tuneflow.space import Config, SearchSpace
+from tuneflow.trial import History
+
+
+class NSGA2(Searcher):
+    """Mixes and changes the trials of the best fronts, so that the whole front of a trade-off comes forward.
+
+    Parents are the best `population` of all trials so far: by the front that they are on, and within a front those that
+    are far from their neighbours. A child takes after two of them, each the better of two drawn, and changes about one
+    parameter. The parents are chosen anew whenever a trial has ended, so nobody waits for the rest of a generation.
+    The first trials are a Sobol sequence. It needs some hundred trials; with one objective it is a genetic algorithm.
+
+    Args:
+        population: how many are parents.
+
+    Raises:
+        ValueError: `population` is below 2.
+
+    Source: Deb, Pratap, Agarwal, Meyarivan, A fast and elitist multiobjective genetic algorithm: NSGA-II, 2002; one
+    child at a time: Durillo et al., EMO 2009.
+    """
+
+    def __init__(self, population: int = 30) -> None:
+        if isinstance(population, bool) or not isinstance(population, int) or population < 2:
+            raise ValueError(f"NSGA2: population needs to be a whole number >= 2, got {population!r}.")
+        self.population = population
+        self._start = Sobol()
+        self._made: _Parents | None = None
+
+    def check(self, space: SearchSpace) -> None:
+        self._start.check(space)
+
+    def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
+        if history.ended < self.population:
+            return self._start.suggest(space, history, rng)
+        made = self._made
+        if made is None or made.axes.space is not space or made.trials is not history.trials:
+            made = self._made = _Parents(space, history, self.population)
+        made.catch_up(history)
+        return made.axes.configured(made.child(history.units, rng))
+
+
+class _Parents:
+    """The numbers of the trials that survived, the best first.
+
+    Attributes:
+        taken: how many of the ended trials were looked at.
+    """
+
+    def __init__(self, space: SearchSpace, history: History, size: int) -> None:
+        self.axes, self.trials, self._size = Axes(space), history.trials, size
+        self.numbers: Places = np.empty(0, dtype=np.intp)
+        self.taken = 0
+
+    def catch_up(self, history: History) -> None:
+        while history.ended > self.taken:
+            more = max(1, self._size - self.taken)  # all of the first ones at once, then one by one
+            new = [trial.number for trial in history.finished[self.taken : self.taken + more]]
+            self.taken += more
+            rivals = np.append(self.numbers, new).astype(np.intp)
+            self.numbers = rivals[ranking(history.costs[rivals], self._size)][: self._size]
+
+    def child(self, units: Array, rng: np.random.Generator) -> Array:
+        one, other = (units[self.numbers[rng.integers(0, len(self.numbers), 2).min()]] for _ in range(2))
+        child = crossed(self.axes, one, other, rng)
+        able = np.flatnonzero(~np.isnan(child) & (self.axes.levels > 1))
+        places = able[rng.random(len(able)) < 1 / max(len(able), 1)]
+        return unseen(self.axes, changed(self.axes, child, places, rng), units, rng)

@@ -1,0 +1,88 @@
+"""Parzen: a density over the unit cube, made of one kernel around each of some points and of a prior."""
+
+import math
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from tuneflow.search.axes import Array, Axes
+
+
+class Parzen:
+    """A mixture of kernels; each is a product over all coordinates, so what belongs together stays together.
+
+    A number's kernel is a normal density cut off at 0 and 1; a label's gives most of the mass to the label itself and
+    the rest to all alike. Where a coordinate was not active, its kernel is even: the point says nothing of it.
+
+    Args:
+        points: shape (n, d), NaN where not active.
+        weights: shape (n,), of the kernels; the prior's is 1.
+        widths: shape (d,), standard deviations of the normal densities.
+        informed: the prior is the space's own; else it is even.
+    """
+
+    def __init__(self, axes: Axes, points: Array, weights: Array, widths: Array, informed: bool) -> None:
+        self._axes, self._points, self._widths, self._informed = axes, points, widths, informed
+        weights = np.append(weights, 1.0)
+        self._shares = weights / weights.sum()
+        self._rest = 1.0 / (len(weights) + axes.levels[axes.labels])  # a label's mass for each other label
+
+    def draw(self, count: int, rng: np.random.Generator) -> Array:
+        """`count` points, shape (count, d), in the middle of their cells and NaN where not active."""
+        axes, labels = self._axes, self._axes.labels
+        units, shares = rng.random((2, count, len(labels)))
+        chosen = rng.choice(len(self._shares), count, p=self._shares)
+        points = np.vstack([self._points, np.full(len(labels), np.nan)])[chosen]
+        unknown = np.isnan(points)
+        for row in np.flatnonzero(unknown.any(1)):
+            units[row] = axes.space.quantile(units[row])
+        drawn = points.copy()
+        numbers = points[:, ~labels]
+        low, high = ndtr(-numbers / self._widths[~labels]), ndtr((1 - numbers) / self._widths[~labels])
+        drawn[:, ~labels] = numbers + self._widths[~labels] * ndtri(low + (high - low) * shares[:, ~labels])
+        moved = shares[:, labels] < self._rest * axes.levels[labels]
+        drawn[:, labels] = np.where(moved, units[:, labels], points[:, labels])
+        return axes.settled(np.where(unknown, units, drawn).clip(0.0, 1.0))
+
+    def log_density(self, at: Array) -> Array:
+        """Shape (m,), of the points `at`, shape (m, d), as `draw` gives them."""
+        labels = self._axes.labels
+        logs = np.empty((len(at), len(self._shares)))
+        logs[:, :-1] = self._log_numbers(at[:, ~labels]) + self._log_labels(at[:, labels])
+        logs[:, -1] = self._log_prior(at)
+        logs += np.log(self._shares)
+        top = logs.max(1)
+        summed: Array = top + np.log(np.exp(logs - top[:, None]).sum(1))
+        return summed
+
+    def _log_numbers(self, at: Array) -> Array:
+        """Shape (m, n): the squares are multiplied out, so that all is a product of matrices."""
+        widths, centres = self._widths[~self._axes.labels], self._points[:, ~self._axes.labels]
+        log_mass = np.log(ndtr((1 - centres) / widths) - ndtr(-centres / widths)) + np.log(
+            widths * math.sqrt(2 * math.pi)
+        )
+        here, there = ~np.isnan(at), ~np.isnan(centres)
+        x, mu = np.where(here, (at - 0.5) / widths, 0.0), np.where(there, (centres - 0.5) / widths, 0.0)
+        own = np.where(there, mu**2 / 2 + log_mass, 0.0)
+        logs: Array = x @ mu.T - (x**2 / 2) @ there.T - here @ own.T
+        return logs
+
+    def _log_labels(self, at: Array) -> Array:
+        axes, logs = self._axes, np.zeros((len(at), len(self._points)))
+        for column, levels in enumerate(axes.levels[axes.labels]):
+            here, there = at[:, column, None], self._points[:, axes.labels][:, column]
+            rest = self._rest[column]
+            same, other = math.log(1 - rest * (levels - 1)), math.log(rest)
+            mass = np.where(np.abs(here - there) < 1e-9, same, other)
+            mass[:, np.isnan(there)] = -math.log(levels)
+            mass[np.isnan(here[:, 0])] = 0.0
+            logs += mass
+        return logs
+
+    def _log_prior(self, at: Array) -> Array:
+        axes = self._axes
+        even = -(~np.isnan(at[:, axes.labels]) * np.log(axes.levels[axes.labels])).sum(1)
+        if not self._informed:
+            return np.asarray(even)
+        own: Array = np.array([axes.space.log_prior(point) for point in at]) + even
+        return own

@@ -1,0 +1,51 @@
+"""Variation: how a configuration is changed a little, and how two are mixed."""
+
+import numpy as np
+
+from tuneflow.search.axes import Array, Axes, Places
+
+WIDTHS = 0.01, 1.0  # standard deviations of a number's step: one between them, even in the logarithm
+TRIES = 20  # changes on top of each other, until there is a configuration that was not proposed before
+
+
+def changed(axes: Axes, unit: Array, places: Places, rng: np.random.Generator) -> Array:
+    """`unit`, shape (d,), with another value at each of `places`; what becomes active is drawn from the prior.
+
+    A label becomes any other. A number moves by a normal step, at least to the next value there is.
+    """
+    child = np.where(np.isnan(unit), axes.space.quantile(rng.random(len(unit))), unit)
+    low, high = (ends[0] for ends in axes.cells(child[None]))
+    for place in places:
+        if axes.labels[place]:
+            levels = int(axes.levels[place])
+            child[place] = (child[place] + rng.integers(1, levels) / levels) % 1.0
+            continue
+        step = rng.normal() * WIDTHS[0] * (WIDTHS[1] / WIDTHS[0]) ** rng.random()
+        step += np.sign(step) * (high[place] - low[place])
+        child[place] = (child[place] + step).clip(0.0, 1.0)
+        if low[place] <= child[place] <= high[place]:  # at an end: the other way
+            child[place] = ((low if step > 0 else high)[place] - step).clip(0.0, 1.0)
+    settled: Array = axes.settled(child[None])[0]
+    return settled
+
+
+def crossed(axes: Axes, one: Array, other: Array, rng: np.random.Generator) -> Array:
+    """A child of two, shape (d,), each value from either of them.
+
+    What only one has active comes from that one, what neither has, from the prior.
+    """
+    one, other = np.where(np.isnan(one), other, one), np.where(np.isnan(other), one, other)
+    child = np.where(rng.random(len(one)) < 0.5, other, one)
+    child = np.where(np.isnan(child), axes.space.quantile(rng.random(len(one))), child)
+    settled: Array = axes.settled(child[None])[0]
+    return settled
+
+
+def unseen(axes: Axes, unit: Array, units: Array, rng: np.random.Generator) -> Array:
+    """`unit`, shape (d,), changed until it is none of `units`, shape (n, d); as it is after 20 changes."""
+    for _ in range(TRIES):
+        if not axes.among(units, unit):
+            break
+        able = np.flatnonzero(~np.isnan(unit) & (axes.levels > 1))
+        unit = changed(axes, unit, rng.permutation(able)[:1], rng)
+    return unit

@@ -28,6 +28,10 @@ SEARCHERS = {
     "shuffled grid": lambda: tn.Grid(2, shuffle=True),
     "random": tn.Random,
     "sobol": tn.Sobol,
+    "tpe": lambda: tn.TPE(start=4),
+    "cmaes": tn.CMAES,
+    "evolution": lambda: tn.Evolution(4, 2),
+    "nsga2": lambda: tn.NSGA2(4),
     "one's own": Climb,
 }
 

@@ -31,6 +31,10 @@ SEARCHERS = {
     "random": tn.Random,
     "sobol": tn.Sobol,
     "climb": Climb,
+    "tpe": lambda: tn.TPE(start=4),
+    "cmaes": tn.CMAES,
+    "evolution": lambda: tn.Evolution(4, 2),
+    "nsga2": lambda: tn.NSGA2(4),
 }
 every_searcher = pytest.mark.parametrize("make", SEARCHERS.values(), ids=SEARCHERS.keys())
 
@@ -100,7 +104,7 @@ def test_any_whole_number_is_a_seed(make, seed):
     assert search(make, mixed(), 8, seed) == search(make, mixed(), 8, seed)
 
 
-@pytest.mark.parametrize("name", ["shuffled", "random", "sobol", "climb"])
+@pytest.mark.parametrize("name", [name for name in SEARCHERS if name != "grid"])
 def test_seed_is_obeyed(name):
     make = SEARCHERS[name]
     assert search(make, mixed(), 8, seed=1) != search(make, mixed(), 8, seed=2)
@@ -124,7 +128,7 @@ def test_kept_searcher_serves_another_space_or_seed(name, second):
     assert list(propose(searcher, space, range(5), seed)) == list(propose(SEARCHERS[name](), space, range(5), seed))
 
 
-@pytest.mark.parametrize("name", ["grid", "random", "sobol"])
+@pytest.mark.parametrize("name", ["grid", "random", "sobol", "tpe", "evolution", "nsga2"])
 @pytest.mark.parametrize("space", [tn.SearchSpace(), tn.SearchSpace(depth=3)], ids=["empty", "constant"])
 def test_space_without_coordinates_has_one_suggestion(name, space):
     searcher = SEARCHERS[name]()

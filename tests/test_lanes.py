@@ -481,3 +481,26 @@ def test_out_of_memory_while_it_is_measured_splits_the_stack_too(monkeypatch, ca
     assert_alike(run(LANES), run(INLINE))
     assert {4, 2} <= set(sizes)
     assert warnings_of(caplog) == []
+
+
+def test_the_reason_is_shown_with_the_progress(monkeypatch, capsys):
+    monkeypatch.setattr(group, "TRACING", 0.0)
+    monkeypatch.setattr(group, "TRIED", 0)
+    study = tn.Study(model=tn.Model(Branching), trainer=trainer(), space=RATES, runtime=LANES)
+    study.run(trials=4)
+    assert capsys.readouterr().err.count("not fused: data-dependent branch in forward") == 1
+
+
+class Packed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(8, 8, batch_first=True), nn.Linear(8, 10)
+
+    def forward(self, images):
+        rows = images.flatten(1).view(-1, 8, 8)
+        packed = nn.utils.rnn.pack_padded_sequence(rows, torch.full((len(rows),), 8), batch_first=True)
+        return self.head(self.lstm(packed)[1][0][-1])
+
+
+def test_packed_sequences_are_trained_in_one_way_or_the_other():
+    assert_alike(run(LANES, Packed, trials=3), run(INLINE, Packed, trials=3))

@@ -35,9 +35,13 @@ class Progress:
         self.total, self._shown = total, shown
         self._told_of_lanes = not self._shown or self._runtime.lanes != 1 or self._runtime.workers != 1
 
-    def say(self, line: str) -> None:
+    def show(self, line: str) -> None:
         if self._shown:
             print(line, file=sys.stderr, flush=True)
+
+    def say(self, line: str) -> None:
+        """Show a line, and log it."""
+        self.show(line)
         log.info("%s", line)
 
     def ended(self, trial: Trial) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.precision import autocast, check_layout, check_precision, in_channels_last, label
@@ -235,6 +236,8 @@ def mapped(function: Callable[[Tensor], Any], batch: Any) -> Any:
         return function(batch)
     if isinstance(batch, Mapping):
         return {key: mapped(function, value) for key, value in batch.items()}
+    if isinstance(batch, PackedSequence):
+        return batch._replace(data=function(batch.data))
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(mapped(function, value) for value in batch))
     if isinstance(batch, tuple | list):

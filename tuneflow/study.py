@@ -279,7 +279,7 @@ class Study:
         # Before all else: a worker whose script has no main guard ends here.
         executor = self.runtime.executor()
         if isinstance(executor, Notes.Kept):
-            executor.notes = Notes(self._ledger.store, lambda: most - len(self.history))
+            executor.notes = Notes(self._ledger.store, lambda: most - len(self.history), self._progress.show)
         self._failures, self._no_more = 0, False
         self._progress.begin(most, self.progress)
         loop = getattr(self.trainer, "trainer", self.trainer)  # inside Replicated

@@ -82,6 +82,7 @@ class Notes:
     Args:
         store: a study's; None keeps it in memory.
         to_come: how many trials are to be trained beside those that were submitted, as far as that is known.
+        show: is given lines for whoever watches.
     """
 
     @runtime_checkable
@@ -90,8 +91,13 @@ class Notes:
 
         notes: "Notes"
 
-    def __init__(self, store: Remembers | None = None, to_come: Callable[[], float] = lambda: 0.0) -> None:
-        self._store, self.to_come = store, to_come
+    def __init__(
+        self,
+        store: Remembers | None = None,
+        to_come: Callable[[], float] = lambda: 0.0,
+        show: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._store, self.to_come, self.show = store, to_come, show
         self._own: dict[str, Any] = {}  # all that is known here, in the order of the store
         self._said: set[str] = set()
 
@@ -104,9 +110,10 @@ class Notes:
         return Pace(**self._keep(_key(structure, pace.seats), pace.to_json()))
 
     def say(self, words: str) -> None:
-        """Log, once, how trials are trained, or why not together."""
+        """Show and log, once, how trials are trained, or why not together."""
         if words not in self._said:
             self._said.add(words)
+            self.show(words)
             log.log(logging.WARNING if words.startswith("not fused") else logging.INFO, "%s", words)
 
     def brief(self, after: int, workers: int) -> Brief:

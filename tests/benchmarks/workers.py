@@ -1,4 +1,6 @@
-"""Worker processes with one thread each: two against one, and one against none. Run: python tests/benchmarks/workers.py
+"""Worker processes with one thread each: two against one, one against none, and with 16 lanes in each.
+
+Run: python tests/benchmarks/workers.py
 
 The same slices on each executor in turn; wall-clock time, the processes started and warm before. Wants two cores to
 itself: what else runs on them shows in the first ratio. The least of the rounds is printed beside the median, as the
@@ -15,12 +17,14 @@ from torch import nn
 from trainer import convnet, mlp
 
 import tuneflow as tn
+from tuneflow.execute.fused import Fused
 from tuneflow.execute.inline import Inline
+from tuneflow.execute.notes import Notes
 from tuneflow.execute.processes import Processes
 from tuneflow.train.job import Job
 from tuneflow.trial import Slice
 
-ONE = tn.Runtime("cpu", threads=1)
+ONE, SIXTEEN = tn.Runtime("cpu", threads=1), tn.Runtime("cpu", threads=1, lanes=16)
 
 
 def train(executor, trainer, model, slices, epochs):
@@ -34,17 +38,25 @@ def train(executor, trainer, model, slices, epochs):
     return time.perf_counter() - started
 
 
-def compare(title, executors, trainer, model, rounds, epochs, slices=4):
+PAIRS = (("one worker", "two workers"), ("inline", "one worker"))
+LANES = (
+    ("lanes here", "lanes, one worker"),
+    ("lanes, one worker", "lanes, two workers"),
+    ("two workers", "lanes, two workers"),
+)
+
+
+def compare(title, executors, trainer, model, rounds, epochs, slices=4, pairs=PAIRS):
     taken = {name: [] for name in executors}
     for number in range(rounds + 1):
         for name, executor in executors.items():
             seconds = train(executor, trainer, model, slices, epochs)
             if number:
                 taken[name].append(seconds)
-    for base, ours in (("one worker", "two workers"), ("inline", "one worker")):
+    for base, ours in pairs:
         least = min(taken[base]) / min(taken[ours])
-        print(f"{title:<38} {ours:<12} / {base:<11} {ratio(taken, base, ours):.3f} (least {least:.3f})", flush=True)
-    epoch = statistics.median(taken["inline"]) / slices / epochs
+        print(f"{title:<38} {ours:<18} / {base:<17} {ratio(taken, base, ours):.3f} (least {least:.3f})", flush=True)
+    epoch = statistics.median(taken[pairs[-1][0]]) / slices / epochs
     print(f"{title:<38} an epoch takes {1000 * epoch:.1f} ms", flush=True)
 
 
@@ -58,13 +70,19 @@ def main():
     big = [tn.Data(nn.functional.interpolate(p.inputs, 32).repeat(1, 3, 1, 1)[:320], p.targets[:320]) for p in scaled]
     settings = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.SGD, "epochs": 100}
     executors = {"two workers": Processes(ONE, 2), "one worker": Processes(ONE, 1), "inline": Inline(ONE)}
+    stacked = {"lanes here": Fused(SIXTEEN), "lanes, one worker": Processes(SIXTEEN, 1)}
+    stacked["lanes, two workers"] = Processes(SIXTEEN, 2)
+    for executor in stacked.values():
+        executor.notes = Notes(to_come=lambda: float("inf"))
     try:
         conv = tn.Trainer(*big, **settings)
         compare("ConvNet 64-64-128, batch 32, 3x32x32", executors, conv, tn.Model(convnet), rounds, epochs=1)
         small = tn.Trainer(*scaled, **settings)
         compare("MLP 64-128-64-10, batch 32, digits", executors, small, tn.Model(mlp), rounds, epochs=10)
+        stacked["two workers"] = executors["two workers"]
+        compare("the same, 64 trials", stacked, small, tn.Model(mlp), rounds, epochs=5, slices=64, pairs=LANES)
     finally:
-        for executor in executors.values():
+        for executor in (executors | stacked).values():
             executor.close()
 
 

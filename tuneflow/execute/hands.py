@@ -49,10 +49,11 @@ class Hand:
     def drop(self, trial: int) -> bool:
         """Take a slice from it; whether it has been sent that."""
         self.work.pop(trial, None)
-        sent = trial in self.training
+        if trial not in self.training:
+            return False
         self.training.discard(trial)
-        self.stops += [trial] * sent
-        return sent
+        self.stops.append(trial)
+        return True
 
     def orders(self, notes: Notes, workers: int) -> Orders:
         """All that it has not been told yet; from now on it has."""

@@ -267,12 +267,13 @@ def test_resumed_study_goes_on_as_an_uninterrupted_one(tmp_path):
     space = lambda: tn.SearchSpace(x=tn.Float(-5, 5), n=tn.Int(1, 9))
     cost = lambda x, n: (x - 1) ** 2 + n
     for make in (lambda: tn.TPE(start=4), tn.CMAES, lambda: tn.Evolution(4, 2), lambda: tn.NSGA2(4)):
-        folder = tmp_path / type(make()).__name__
-        whole = tn.minimize(cost, space(), trials=20, searcher=make(), seed=3)
-        tn.minimize(cost, space(), trials=12, searcher=make(), folder=folder, seed=3)
-        again = tn.minimize(cost, space(), trials=20, searcher=make(), folder=folder, seed=3)
-        assert [trial.config for trial in tn.open(folder).trials][12:] != []
-        assert (again.number, again.config) == (whole.number, whole.config)
+        name = type(make()).__name__
+        for folder, ends in (("whole", [20]), ("parts", [12, 17, 20])):
+            for trials in ends:
+                tn.minimize(cost, space(), trials=trials, searcher=make(), folder=tmp_path / folder / name, seed=3)
+        whole, parts = ([t.config for t in tn.open(tmp_path / f / name).trials] for f in ("whole", "parts"))
+        assert whole == parts
+        assert len(whole) == 20
 
 
 def test_refuses_populations_that_cannot_be():

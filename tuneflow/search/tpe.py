@@ -14,7 +14,7 @@ from tuneflow.trial import History
 
 GOOD, MOST = 0.1, 25  # the share of trials that are good, and how many they are at most
 KERNELS = 500  # of the other trials so many are looked at, spread evenly over the ranks
-NARROWEST = 0.03  # standard deviation of a kernel; a quarter of a cell where that is more
+NARROWEST = 0.03  # standard deviation of a kernel; a whole cell where that is more
 
 
 class TPE(Searcher):
@@ -79,7 +79,7 @@ def widths(axes: Axes, points: Array) -> Array:
     count, d = points.shape
     known = np.where(np.isnan(points), 0.5, points)
     spread = np.sqrt(np.vstack([known, np.full(d, 0.5)]).var(0) + 1 / 12 / (count + 1))
-    scotts: Array = np.clip(spread * (count + 1) ** (-1 / (d + 4)), np.maximum(NARROWEST, 0.25 / axes.levels), 1.0)
+    scotts: Array = np.clip(spread * (count + 1) ** (-1 / (d + 4)), np.maximum(NARROWEST, 1 / axes.levels), 1.0)
     return scotts
 
 

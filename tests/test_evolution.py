@@ -276,6 +276,14 @@ def test_resumed_study_goes_on_as_an_uninterrupted_one(tmp_path):
         assert len(whole) == 20
 
 
+@pytest.mark.parametrize("make", [*MAKERS.values(), tn.CMAES, tn.TPE])
+def test_kept_searcher_serves_another_history_of_the_same_space(make):
+    space, kept = cube(3), make()
+    searched(kept, space, bowl, 30)
+    other = searched(make(), space, lambda config: -bowl(config), 30, seed=5)
+    assert kept.suggest(space, other, stream(1)) == make().suggest(space, other, stream(1))
+
+
 def test_refuses_populations_that_cannot_be():
     with pytest.raises(ValueError, match="Evolution: population needs to be a whole number >= 2, got 1"):
         tn.Evolution(population=1)

@@ -3,12 +3,12 @@
 import math
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from tuneflow.errors import listed
 from tuneflow.search.adaptation import Adaptation
 from tuneflow.search.axes import Array, Axes
 from tuneflow.search.fronts import ranking
+from tuneflow.search.normal import ndtr, ndtri
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
 from tuneflow.space import Config, SearchSpace

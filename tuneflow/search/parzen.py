@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from tuneflow.search.axes import Array, Axes
+from tuneflow.search.normal import ndtr, ndtri
 
 
 class Parzen:

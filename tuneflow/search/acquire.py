@@ -81,12 +81,12 @@ class Search:
         if not len(points):
             return None
         values = self.promise(points)
-        for _ in range(TURNS):
+        for turn in range(TURNS if self.layout.mixed else 1):
             before = values
             points, values = self._changed(points, values)
-            points, values = self._moved(points, values)
-            if np.all(values <= before + 1e-6) or not self.layout.mixed:
+            if turn and np.all(values <= before):
                 break
+            points, values = self._moved(points, values)
         best: Array = points[np.argmax(values)]
         return best
 

@@ -121,7 +121,9 @@ def test_a_population_interrupted_anywhere_takes_the_same_decisions(tmp_path):
 
 BAD = {
     "factor": (lambda: tn.Hyperband(1), "Hyperband: factor needs to be a whole number >= 2, got 1"),
-    "first": (lambda: make(scheduler=tn.Hyperband(first=3)), "first=3 leaves no rung below the full 3 epochs"),
+    "first": (lambda: make(scheduler=tn.Hyperband(first=3)), "first=3 leave no rung below the full 3 epochs"),
+    "far": (lambda: make(scheduler=tn.Hyperband(first=100)), "first=100 leave no rung below the full 3 epochs"),
+    "short": (lambda: make(scheduler=tn.Hyperband(factor=4)), "factor=4 and first=1 leave no rung below the full 3"),
     "members": (lambda: tn.Population(members=3), "members needs to be a whole number >= 4, got 3"),
     "share": (lambda: tn.Population(share=0.6), "share needs to be above 0 and at most 0.5, got 0.6"),
     "step": (lambda: tn.Population(step=0), "step needs to be above 0, got 0"),

@@ -44,11 +44,16 @@ def force(monkeypatch, kind):
         return step(self, *given)
 
     monkeypatch.setattr(stack.Lanes, "step", noticed)
-    monkeypatch.setattr(group, "TRACING", 0.0)
-    monkeypatch.setattr(group, "TRIED", 0)
+    always_measured(monkeypatch)
     monkeypatch.setattr(group, "time_alone", lambda lane: 1.0)
     monkeypatch.setattr(group, "measure", lambda lanes, seats, programs, alone: Pace(kind, seats, alone, alone))
     return steps
+
+
+def always_measured(monkeypatch):
+    """As if there were much left to train."""
+    monkeypatch.setattr(group, "TRACING", 0.0)
+    monkeypatch.setattr(group, "TRIED", 0)
 
 
 def mlp(width=24, dropout=0.0, dtype=torch.float32):
@@ -306,8 +311,7 @@ class Branching(nn.Module):
 
 
 def test_what_cannot_be_traced_is_trained_alone_and_the_reason_is_said_once(monkeypatch, caplog):
-    monkeypatch.setattr(group, "TRACING", 0.0)
-    monkeypatch.setattr(group, "TRIED", 0)
+    always_measured(monkeypatch)
     both = [run(runtime, Branching) for runtime in (LANES, INLINE)]
     assert_alike(*both, tolerance=0.0)
     said = warnings_of(caplog)
@@ -355,8 +359,8 @@ def test_a_program_that_fails_on_the_way_is_left_for_the_next_engine(monkeypatch
     assert warnings_of(caplog) == ["not fused: RuntimeError: broken"]
 
 
-def test_out_of_memory_splits_the_stack(monkeypatch):
-    force(monkeypatch, "stacked")
+def memory_for_two(monkeypatch):
+    """More lanes than two run out of memory; returns a list of how many there were at each step."""
     step, sizes = stack.Lanes.step, []
 
     def full(self, *given):
@@ -366,6 +370,12 @@ def test_out_of_memory_splits_the_stack(monkeypatch):
         return step(self, *given)
 
     monkeypatch.setattr(stack.Lanes, "step", full)
+    return sizes
+
+
+def test_out_of_memory_splits_the_stack(monkeypatch):
+    force(monkeypatch, "stacked")
+    sizes = memory_for_two(monkeypatch)
     assert_alike(run(LANES), run(INLINE))
     assert set(sizes) == {4, 2}
 
@@ -387,8 +397,7 @@ def test_a_lane_that_fails_fails_alone(stacked):
 
 
 def test_what_was_measured_is_kept_and_not_measured_again(monkeypatch):
-    monkeypatch.setattr(group, "TRACING", 0.0)
-    monkeypatch.setattr(group, "TRIED", 0)
+    always_measured(monkeypatch)
     notes, of = Notes(), trainer()
     first = Fused(LANES)
     first.notes = notes
@@ -407,8 +416,7 @@ def test_what_was_measured_is_kept_and_not_measured_again(monkeypatch):
 
 
 def test_a_measurement_leaves_lanes_as_they_were(monkeypatch):
-    monkeypatch.setattr(group, "TRACING", 0.0)
-    monkeypatch.setattr(group, "TRIED", 0)
+    always_measured(monkeypatch)
     real = group.measure
 
     def watched(lanes, *given):
@@ -467,25 +475,15 @@ def test_there_is_no_advice_where_there_is_nothing_to_gain(monkeypatch, capsys):
 
 
 def test_out_of_memory_while_it_is_measured_splits_the_stack_too(monkeypatch, caplog):
-    monkeypatch.setattr(group, "TRACING", 0.0)
-    monkeypatch.setattr(group, "TRIED", 0)
-    step, sizes = stack.Lanes.step, []
-
-    def full(self, *given):
-        sizes.append(len(self.live))
-        if sizes[-1] > 2:
-            raise torch.OutOfMemoryError("out of memory")
-        return step(self, *given)
-
-    monkeypatch.setattr(stack.Lanes, "step", full)
+    always_measured(monkeypatch)
+    sizes = memory_for_two(monkeypatch)
     assert_alike(run(LANES), run(INLINE))
     assert {4, 2} <= set(sizes)
     assert warnings_of(caplog) == []
 
 
 def test_the_reason_is_shown_with_the_progress(monkeypatch, capsys):
-    monkeypatch.setattr(group, "TRACING", 0.0)
-    monkeypatch.setattr(group, "TRIED", 0)
+    always_measured(monkeypatch)
     study = tn.Study(model=tn.Model(Branching), trainer=trainer(), space=RATES, runtime=LANES)
     study.run(trials=4)
     assert capsys.readouterr().err.count("not fused: data-dependent branch in forward") == 1

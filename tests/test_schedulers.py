@@ -128,7 +128,7 @@ def test_a_scheduler_may_stop_a_running_trial_at_any_epoch():
 BAD = {
     "factor": (lambda: tn.Halving(1), "factor needs to be a whole number >= 2, got 1"),
     "first": (lambda: tn.Halving(first=0), "first needs to be a whole number >= 1, got 0"),
-    "no rung": (lambda: make(scheduler=tn.Halving(first=3)), "first=3 leaves no rung below the full 3 epochs"),
+    "no rung": (lambda: make(scheduler=tn.Halving(first=3)), "first=3 leave no rung below the full 3 epochs"),
     "several": (
         lambda: make(scheduler=tn.Halving(), maximize=["accuracy"], minimize=["loss"]),
         "Halving: ranks trials by one objective",

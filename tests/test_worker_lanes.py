@@ -394,7 +394,7 @@ def test_a_runtime_hands_its_lanes_to_its_workers():
     assert runtime.describe() == LANES.describe()
     executor = runtime.executor()
     assert executor.free == 32
-    with pytest.raises(ValueError, match="of 32 workers or lanes would have none"):
+    with pytest.raises(ValueError, match="leaves 24 of 32 workers or lanes idle"):
         study(runtime, lag=8)
 
 

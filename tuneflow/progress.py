@@ -6,7 +6,7 @@ import sys
 
 from tuneflow.execute.guard import guarded
 from tuneflow.runtime import Runtime
-from tuneflow.train import advice
+from tuneflow.train.advice import advice as advice_on_precision
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 from tuneflow.trial import Objective, Trial
@@ -50,18 +50,17 @@ class Progress:
             self.say(_line(trial, self._objective, self.total, self._runtime.label))
 
     def suggest_precision(self, trainer: Trainer, job: Job) -> None:
-        """Say what another precision or layout would bring to a job, where the runtime was given "auto" for one."""
-        if self._runtime.advises:
-            with guarded():
-                line = advice.advice(trainer, job)
-            if line:
-                self.say(line)
+        """Say what another precision or layout would bring to a job."""
+        with guarded():
+            line = advice_on_precision(trainer, job)
+        if line:
+            self.say(line)
 
     def suggest_lanes(self, trainer: object, job: Job, left: float) -> None:
         """Say, once in a run, what lanes would bring to jobs like this one, where much is `left`: seconds."""
         if self._told_of_lanes or left < ADVISED:
             return
-        from tuneflow.execute.lanes import advice  # with what it takes to trace
+        from tuneflow.execute.advice import advice  # with what it takes to trace
 
         self._told_of_lanes = True
         line = advice(trainer, job)

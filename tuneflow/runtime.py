@@ -46,7 +46,7 @@ class Runtime:
         precision: "fp32", or another arithmetic, with other scores: "bf16" and "fp16" compute forward and
             backward passes in 16 bits where torch's autocast does; weights, their updates, losses and metrics stay in
             float32. fp16 scales its gradients, and skips a step where they overflow. "auto" is fp32; a study's first
-            run says what bf16 would bring.
+            run says what bf16 would bring, with channels_last where there are images.
         channels_last: weights and inputs of four dimensions, of images, lie in memory pixel by pixel and not channel by
             channel; often faster, with scores that differ by rounding. "auto" is False, and says what it would bring.
 

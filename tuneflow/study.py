@@ -285,7 +285,7 @@ class Study:
         loop = getattr(self.trainer, "trainer", self.trainer)  # inside Replicated
         if isinstance(loop, Loop) and not len(self.history):
             self._check_loop(loop)
-        if isinstance(loop, Trainer) and not len(self.history):
+        if isinstance(loop, Trainer) and self.runtime.advises and not len(self.history):
             example = self.space.resolve(next(iter(self.space.examples())))
             self._progress.suggest_precision(loop, Job(self.model, example, self.runtime, self.seed))
         self._ledger.recover()

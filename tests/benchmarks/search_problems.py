@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from functions import ackley, branin, hartmann, rosenbrock
 
 import tuneflow as tn
 
@@ -81,10 +82,10 @@ def _tabled(name: str, space: tn.SearchSpace, table: np.ndarray, options: Any) -
 
 def synthetic() -> list[Problem]:
     return [
-        _function("branin", _cube(2), _branin, 0.397887),
-        _function("hartmann 6", _cube(6), _hartmann, -3.32237),
-        _function("ackley 5", _cube(5), _ackley, 0.0),
-        _function("rosenbrock 4", _cube(4), _rosenbrock, 0.0),
+        _function("branin", _cube(2), lambda config: float(branin(_array(config) * 15 - np.array([5, 0]))), 0.397887),
+        _function("hartmann 6", _cube(6), lambda config: float(hartmann(_array(config))), -3.32237),
+        _function("ackley 5", _cube(5), lambda config: float(ackley(_array(config) * 20 - 13)), 0.0),  # bottom at 0.65
+        _function("rosenbrock 4", _cube(4), lambda config: float(rosenbrock(_array(config) * 4 - 2)), 0.0),
         _function("levy 8", _cube(8), _levy, 0.0),
         _function("branches", _BRANCHES, _branches, 0.0),
         _function("levy 30", _cube(30), _levy, 0.0),
@@ -103,41 +104,6 @@ def _cube(dimensions: int) -> tn.SearchSpace:
 
 def _array(config: Any) -> np.ndarray:
     return np.array(list(config.values()))
-
-
-def _branin(config: Any) -> float:
-    x, y = _array(config) * 15 - np.array([5, 0])
-    bent = (y - 5.1 / (4 * np.pi**2) * x * x + 5 / np.pi * x - 6) ** 2
-    return float(bent + 10 * (1 - 1 / (8 * np.pi)) * np.cos(x) + 10)
-
-
-_HARTMANN = np.array(
-    [[10, 3, 17, 3.5, 1.7, 8], [0.05, 10, 17, 0.1, 8, 14], [3, 3.5, 1.7, 10, 17, 8], [17, 8, 0.05, 10, 0.1, 14]]
-)
-_CENTRES = 1e-4 * np.array(
-    [
-        [1312, 1696, 5569, 124, 8283, 5886],
-        [2329, 4135, 8307, 3736, 1004, 9991],
-        [2348, 1451, 3522, 2883, 3047, 6650],
-        [4047, 8828, 8732, 5743, 1091, 381],
-    ]
-)
-
-
-def _hartmann(config: Any) -> float:
-    wells = np.exp(-(_HARTMANN * (_array(config) - _CENTRES) ** 2).sum(1))
-    return -float(np.array([1, 1.2, 3, 3.2]) @ wells)
-
-
-def _ackley(config: Any) -> float:
-    x = _array(config) * 20 - 13  # the bottom at 0.65, away from the middle
-    waves = np.exp(np.cos(2 * np.pi * x).mean())
-    return float(-20 * np.exp(-0.2 * np.sqrt((x**2).mean())) - waves + 20 + np.e)
-
-
-def _rosenbrock(config: Any) -> float:
-    x = _array(config) * 4 - 2
-    return float(np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2))
 
 
 def _levy(config: Any) -> float:

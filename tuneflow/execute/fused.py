@@ -66,7 +66,8 @@ class Fused:
         if inline is not None:
             inline.close()
         else:
-            any(group.stop(trial) for group in self._groups.values())
+            for group in self._groups.values():
+                group.stop(trial)
 
     def close(self) -> None:
         self._groups.clear()
@@ -95,7 +96,7 @@ class Fused:
         structure = structure_of(lane)
         if structure not in self._groups:
             programs = programs_of(lane, structure)
-            group = Group(structure.name, self.notes, self._give_back, self.notes.say, self._more, programs)
+            group = Group(structure.name, self.notes, self._give_back, self._more, programs)
             self._groups[structure] = group
             self._parts.append(group)
         return self._groups[structure]

@@ -15,12 +15,8 @@ from tuneflow.fused.refused import Refused
 
 CHUNK = 16  # seats of a stack at most: more no longer fit into the caches
 TRACING = 0.7  # seconds that a program takes to trace, until one was measured
-HOPES = (
-    (0.001, 0.7),
-    (0.003, 0.4),
-    (0.01, 0.1),
-    (math.inf, 0.03),
-)  # share of the time saved, by a step's seconds alone
+# What share of the time a program may save, by the seconds of a step alone, before it was measured.
+HOPES = ((0.001, 0.7), (0.003, 0.4), (0.01, 0.1), (math.inf, 0.03))
 TRIED = 20  # steps of every seat that a measurement takes
 
 
@@ -33,7 +29,6 @@ class Group:
     Args:
         name: of the structure, the same in every process.
         alone: takes lanes that are to be trained alone.
-        say: is told why the structure is not fused, or how it is.
         more: how many trials are to come for each that is under way.
         programs: what was traced of the structure so far.
     """
@@ -43,12 +38,11 @@ class Group:
         name: str,
         notes: Notes,
         alone: Callable[[Lane], None],
-        say: Callable[[str], None],
         more: Callable[[], float],
         programs: Programs,
     ) -> None:
         self._name, self._notes, self._programs = name, notes, programs
-        self._alone, self._say, self._more = alone, say, more
+        self._alone, self._more = alone, more
         self._waiting: list[Lane] = []
         self._stacks: deque[Stack] = deque()
         self._pace: Pace | None = None
@@ -64,11 +58,11 @@ class Group:
     def add(self, lane: Lane) -> None:
         self._waiting.append(lane)
 
-    def stop(self, trial: int) -> bool:
-        """Drop a trial; False when it is not here."""
-        left = [lane for lane in self._waiting if lane.work.trial != trial]
-        dropped, self._waiting = len(left) < len(self._waiting), left
-        return any(stack.stop(trial) for stack in self._stacks) or dropped
+    def stop(self, trial: int) -> None:
+        """Drop a trial, where it is here."""
+        self._waiting = [lane for lane in self._waiting if lane.work.trial != trial]
+        for stack in self._stacks:
+            stack.stop(trial)
 
     def wait(self) -> list[Event]:
         """Train until something has happened; nothing where all were given back."""
@@ -163,9 +157,10 @@ class Group:
             found = measure(lanes, seats, self._programs, self._step or time_alone(lanes[0]))
             self._pace = self._notes.remember(self._name, found)
             if self._pace.kind != "alone":
-                self._say(f"fused: {seats} trials as one, {self._pace.gain:.1f} times as fast as one by one")
+                gain = self._pace.gain * len(lanes) / seats
+                self._notes.say(f"fused: {len(lanes)} trials as one, {gain:.1f} times as fast as one by one")
             elif self._pace.reason:
-                self._say(f"not fused: {self._pace.reason}")
+                self._notes.say(f"not fused: {self._pace.reason}")
         return self._pace
 
     def _is_worth_measuring(self, lanes: Sequence[Lane]) -> bool:
@@ -188,10 +183,10 @@ class Group:
         pace = self._pace
         if is_out_of_memory(error) and self._chunk > 1 and len(lanes) > 1:
             self._chunk = _bucket(len(lanes)) // 2
-            self._say(f"out of memory with {len(lanes)} trials as one: goes on with {self._chunk}")
+            self._notes.say(f"out of memory with {len(lanes)} trials as one: goes on with {self._chunk}")
             return
         reason = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
-        self._say(f"not fused: {reason}")
+        self._notes.say(f"not fused: {reason}")
         step = self._step or 0.0
         if pace is not None and pace.kind == "stacked" and not is_out_of_memory(error):
             self._pace = replace(pace, kind="single", together=pace.alone * pace.seats, reason=reason)

@@ -113,8 +113,7 @@ class Notes:
         """Show and log, once, how trials are trained, or why not together."""
         if words not in self._said:
             self._said.add(words)
-            self.show(words)
-            log.log(logging.WARNING if words.startswith("not fused") else logging.INFO, "%s", words)
+            self._tell(words)
 
     def brief(self, after: int, workers: int) -> Brief:
         """For one of so many workers, which has the first `after` paces."""
@@ -126,6 +125,10 @@ class Notes:
             self._keep(key, pace)
         for words in news.words:
             self.say(words)
+
+    def _tell(self, words: str) -> None:
+        self.show(words)
+        log.log(logging.WARNING if words.startswith("not fused") else logging.INFO, "%s", words)
 
     def _known(self) -> dict[str, Any]:
         while self._store is not None and (found := self._store.recall(f"pace:{len(self._own)}")) is not None:
@@ -152,10 +155,8 @@ class Sheet(Notes):
         self._own |= brief.paces
         self.to_come = lambda: brief.to_come
 
-    def say(self, words: str) -> None:
-        if words not in self._said:
-            self._said.add(words)
-            self._news.words.append(words)
+    def _tell(self, words: str) -> None:
+        self._news.words.append(words)
 
     def news(self) -> News:
         """What was found out since the last time."""

@@ -67,20 +67,17 @@ class Stack:
         self._lanes.put(seat, run.whole, run.optimizer, clip=run.trainer.clip, generator=generator)
         self.seats[seat] = lane
 
-    def stop(self, trial: int) -> bool:
-        """Free the seat of a trial; False when it has none here."""
+    def stop(self, trial: int) -> None:
+        """Free the seat of a trial, where it has one."""
         for seat, lane in enumerate(self.seats):
             if lane is not None and lane.work.trial == trial:
                 self._leave(seat)
-                return True
-        return False
 
-    def unload(self) -> list[Lane]:
-        """The lanes, each with its tensors in its own run, to be put elsewhere."""
+    def unload(self) -> None:
+        """Give each lane's tensors to its own run, so that it can be put elsewhere."""
         for seat, lane in enumerate(self.seats):
             if lane is not None:
                 self._lanes.unload(seat)
-        return self.lanes
 
     def advance(self) -> list[Event]:
         """Take steps until a lane has come to the end of an epoch, or has diverged or failed.

@@ -1,7 +1,7 @@
 """Asynchronous successive halving, by promotion and resume."""
 
 import math
-from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -26,62 +26,66 @@ class Halving(Scheduler):
     """
 
     def __init__(self, factor: int = 3, first: int = 1) -> None:
-        self.factor, self.first = check_halving("Halving", factor, first)
+        who = type(self).__name__
+        if isinstance(factor, bool) or not isinstance(factor, int) or factor < 2:
+            raise ValueError(f"{who}: factor needs to be a whole number >= 2, got {factor!r}.")
+        if isinstance(first, bool) or not isinstance(first, int) or first < 1:
+            raise ValueError(f"{who}: first needs to be a whole number >= 1, got {first!r}.")
+        self.factor, self.first = factor, first
 
     def check(self, history: History) -> None:
-        check_rungs("Halving", self.first, history)
+        who = type(self).__name__
+        if history.objective.several:
+            raise ValueError(f"{who}: ranks trials by one objective, got several; use tn.Full().")
+        if len(self.brackets(history.epochs)[0]) < 2:
+            raise ValueError(
+                f"{who}: factor={self.factor} and first={self.first} leave no rung below the full {history.epochs}"
+                " epochs; use smaller ones, or tn.Full()."
+            )
 
     def rungs(self, epochs: int) -> list[int]:
         """The epochs at which trials compete, the full length last: `[1, 3, 9, 10]` for 10 epochs."""
         below = (self.first * self.factor**k for k in range(int(math.log(epochs, self.factor)) + 1))
         return [*(rung for rung in below if rung < epochs), epochs]
 
+    def brackets(self, epochs: int) -> list[list[int]]:
+        """The rungs of each group of trials that compete with each other."""
+        return [self.rungs(epochs)]
+
+    def bracket(self, number: int, epochs: int) -> int:
+        """Which of these groups the trial of this number is in."""
+        return 0
+
     def next(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Decision:
-        rungs = self.rungs(history.epochs)
-        interrupted = next((t for t in history.paused if t.epochs not in rungs), None)
-        if interrupted is not None:
-            return Continue(interrupted.number, min(rung for rung in rungs if rung > interrupted.epochs))
-        paused = {trial.number for trial in history.paused}
-        for place in range(len(rungs) - 2, -1, -1):
-            for cost, trial in self._promotable(history, rungs[place]):
-                if trial.number in paused and trial.epochs == rungs[place] and math.isfinite(cost):
-                    return Continue(trial.number, rungs[place + 1])
+        brackets = self.brackets(history.epochs)
+        paused = {trial.number: trial for trial in history.paused}
+        for trial in paused.values():
+            rungs = brackets[self.bracket(trial.number, history.epochs)]
+            if trial.epochs not in rungs:  # it was interrupted
+                return Continue(trial.number, min(rung for rung in rungs if rung > trial.epochs))
+        for place, rungs in enumerate(brackets):
+            for rung, following in reversed(list(pairwise(rungs))):
+                ranked = self._ranked(history, place, rung)
+                for cost, trial in ranked[: len(ranked) // self.factor]:
+                    if trial.number in paused and trial.epochs == rung and math.isfinite(cost):
+                        return Continue(trial.number, following)
         if history.remaining > 0:
-            return Start(rungs[0])
+            return Start(brackets[self.bracket(history.number, history.epochs)][0])
         if history.running or not paused:
             return Wait()
-        left = history.trials[min(paused)]
+        left = paused[min(paused)]
         return Stop(left.number, self._reason(history, left))
 
-    def _promotable(self, history: History, rung: int) -> Iterator[tuple[float, Trial]]:
-        """The best 1 / factor of all trials that ever reached `rung`, the best first."""
-        ranked = ranking(history, rung)
-        yield from ranked[: len(ranked) // self.factor]
+    def _ranked(self, history: History, place: int, rung: int) -> list[tuple[float, Trial]]:
+        """Of a bracket, all trials that ever reached `rung`, the best first."""
+        return [(cost, t) for cost, t in ranking(history, rung) if self.bracket(t.number, history.epochs) == place]
 
     def _reason(self, history: History, trial: Trial) -> str:
-        ranked = [t.number for _, t in ranking(history, trial.epochs)]
-        place = ranked.index(trial.number) + 1
-        return f"place {place} of {len(ranked)} at epoch {trial.epochs}: not among the best 1/{self.factor}"
-
-
-def check_halving(who: str, factor: int, first: int) -> tuple[int, int]:
-    """(factor, first), or a ValueError."""
-    if isinstance(factor, bool) or not isinstance(factor, int) or factor < 2:
-        raise ValueError(f"{who}: factor needs to be a whole number >= 2, got {factor!r}.")
-    if isinstance(first, bool) or not isinstance(first, int) or first < 1:
-        raise ValueError(f"{who}: first needs to be a whole number >= 1, got {first!r}.")
-    return factor, first
-
-
-def check_rungs(who: str, first: int, history: History) -> None:
-    """Raise ValueError where a study has no rungs to compete at."""
-    if history.objective.several:
-        raise ValueError(f"{who}: ranks trials by one objective, got several; use tn.Full().")
-    if first >= history.epochs:
-        raise ValueError(
-            f"{who}: first={first} leaves no rung below the full {history.epochs} epochs; use a smaller first, or"
-            " tn.Full()."
-        )
+        place = self.bracket(trial.number, history.epochs)
+        ranked = [t.number for _, t in self._ranked(history, place, trial.epochs)]
+        among = f" of bracket {place}" if len(self.brackets(history.epochs)) > 1 else ""
+        where = f"place {ranked.index(trial.number) + 1} of {len(ranked)} at epoch {trial.epochs}{among}"
+        return f"{where}: not among the best 1/{self.factor}"
 
 
 def ranking(history: History, epoch: int) -> list[tuple[float, Trial]]:

@@ -78,7 +78,7 @@ class Population(Scheduler):
     def _ranked(self, history: History, epoch: int) -> list[Trial]:
         """Those that were trained to this epoch, the best first."""
         here = [trial for trial in history.trials if any(report.epoch == epoch for report in trial.reports)]
-        return sorted(here, key=lambda trial: (cost_of(history, trial, epoch), trial.number))
+        return sorted(here, key=lambda trial: (_cost(history, trial, epoch), trial.number))
 
     def _lost(self, history: History, epoch: int) -> int:
         """How many have failed or diverged since the last comparison."""
@@ -98,7 +98,7 @@ class Population(Scheduler):
         return parent.config
 
 
-def cost_of(history: History, trial: Trial, epoch: int) -> float:
+def _cost(history: History, trial: Trial, epoch: int) -> float:
     """What a trial reported at this epoch, lower is better."""
     report = next(report for report in trial.reports if report.epoch == epoch)
     return history.objective.cost(report.metrics)

@@ -514,7 +514,7 @@ BAD = {
     "true": ({"lag": True}, "lag needs to be a whole number >= 1, got True"),
     "idle workers": (
         {"lag": 2, "runtime": tn.Runtime("cpu", workers=3)},
-        "lag=2 leaves 1 of 3 workers or lanes idle, as at most 2 trials are under way; use lag=3 or more",
+        "lag=2 leaves 1 of 3 workers or lanes idle, as at most 2 are under way; use lag=3 or more",
     ),
     "no trainer": ({"trainer": None}, "lag orders what run trains, and without a trainer there is no run"),
 }

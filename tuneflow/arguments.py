@@ -59,8 +59,8 @@ def lag_of(lag: Any, places: int, trainer: Any) -> int | None:
         raise ValueError("Study: lag orders what run trains, and without a trainer there is no run; leave it out.")
     if lag < places:
         raise ValueError(
-            f"Study: lag={lag} leaves {places - lag} of {places} workers or lanes idle, as at most {lag} trials are under"
-            f" way; use lag={places} or more, or fewer of them."
+            f"Study: lag={lag} leaves {places - lag} of {places} workers or lanes idle, as at most {lag} are under way;"
+            f" use lag={places} or more, or fewer of them."
         )
     return lag
 

@@ -118,7 +118,7 @@ def drawn(path, shape="polyline"):
 
 
 def test_searchers_are_compared_at_equal_cost_and_the_best_never_gets_worse(tmp_path):
-    flags = ["--seeds", "2", "--trials", "8", "--epochs", "3", "--rows", "640"]
+    flags = ["--seeds", "2", "--trials", "8", "--epochs", "3", "--rows", "480"]
     text = run_example(EXAMPLES / "02_searchers.py", tmp_path, *flags)
     names = ["grid", "random", "sobol", "lecun"]
     cell = r"(?:\S+ \[\S+, \S+\]|no trial yet) +"

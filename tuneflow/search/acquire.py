@@ -72,7 +72,7 @@ class Search:
             spread: shape (m, d), points all over the cube.
             leaders: shape (k, d), the best configurations so far.
         """
-        drawn = self._expected() if self.promise.weight else np.empty((0, len(self.layout.steps)))
+        drawn = self._expected() if self.promise.weight else np.empty((0, len(self.layout.levels)))
         candidates = self._new(self.layout.settled(np.concatenate([spread, self._mutated(leaders), drawn])))
         if not len(candidates):
             return None
@@ -98,13 +98,13 @@ class Search:
         changed = rng.random(rows.shape) < min(1.0, 2.0 / max(dimensions, 1))
         changed[np.arange(MUTATED), rng.integers(dimensions, size=MUTATED)] = True
         width = np.array(WIDTHS)[rng.integers(len(WIDTHS), size=MUTATED)][:, None]
-        width = np.maximum(width, 1.0 / self.layout.steps)
+        width = np.maximum(width, 1.0 / self.layout.levels)
         moved = rows + width * rng.standard_normal(rows.shape)
-        moved = np.clip(np.where(np.array(self.layout.labels), rng.random(rows.shape), moved), 0.0, 1.0)
+        moved = np.clip(np.where(self.layout.labels, rng.random(rows.shape), moved), 0.0, 1.0)
         return np.where(changed, moved, rows)
 
     def _expected(self) -> Array:
-        space, shares = self.promise.space, self.rng.random((EXPECTED, len(self.layout.steps)))
+        space, shares = self.promise.space, self.rng.random((EXPECTED, len(self.layout.levels)))
         return np.array([space.quantile(row) for row in shares])
 
     def _new(self, points: Array) -> Array:

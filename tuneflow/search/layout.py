@@ -1,69 +1,36 @@
 """Layout: the unit cube of a space as a model of the scores sees it, for many points at once."""
 
-from functools import cached_property
-
 import numpy as np
-from numpy.typing import NDArray
 
-from tuneflow.parameters import Choice, Int
+from tuneflow.parameters import Choice
+from tuneflow.search.axes import Array, Axes
 from tuneflow.space import SearchSpace
-
-Array = NDArray[np.float64]
 
 FEW = 24  # so many values are all tried when one coordinate is changed; of more, some
 FAR = 8  # of more, so many that are spread over the range, and those next to the present one
 
 
-class Layout:
-    """Which coordinates are categories, which go in steps, and which are active where.
+class Layout(Axes):
+    """Axes of which some are moved along by a gradient, and a kernel's features of them.
 
     Points are rows of an array of shape (m, d), d coordinates, as `SearchSpace.to_unit` gives them.
 
     Attributes:
-        steps: shape (d,), how many values each coordinate has; `inf` where it is continuous.
         smooth: shape (d,), bool: whether a point may be moved along the coordinate by a gradient.
         owner: shape (f,), the coordinate that each feature belongs to.
     """
 
     def __init__(self, space: SearchSpace) -> None:
-        self.space = space
+        super().__init__(space)
         parameters = [axis.parameter for axis in space.coordinates]
-        self.steps = np.array([parameter.levels for parameter in parameters], dtype=np.float64)
-        self.labels = [isinstance(p, Choice) and not p.ordered for p in parameters]
-        self.smooth = self.steps > FEW
+        self.smooth = self.levels > FEW
         self.smooth[[isinstance(p, Choice) for p in parameters]] = False
-        self._log = {i: p for i, p in enumerate(parameters) if isinstance(p, Int) and p.log and p.levels > 1}
-        widths = [int(steps) if label else 1 for steps, label in zip(self.steps, self.labels, strict=True)]
-        self.owner = np.repeat(np.arange(len(parameters)), widths)
+        self.owner = np.repeat(np.arange(len(parameters)), np.where(self.labels, self.levels, 1).astype(np.int64))
 
     @property
     def mixed(self) -> bool:
         """Whether there are coordinates of both kinds, for gradients and for changes one at a time."""
-        return bool(self.smooth.any() and np.isfinite(self.steps).any())
-
-    @cached_property
-    def _needs(self) -> list[tuple[int, int, float]]:
-        """(coordinate, coordinate of a Choice, number of the label that it needs there), outermost first."""
-        found = []
-        for place, axis in enumerate(self.space.coordinates):
-            for parent, label in axis.needs:
-                choice = self.space.coordinates[parent].parameter
-                found.append((place, parent, float(int(choice.to_unit(label) * choice.levels))))
-        return found
-
-    def settled(self, units: Array) -> Array:
-        """The points moved onto values of their parameters, NaN where a coordinate is not active."""
-        moved = units.copy()
-        finite = np.isfinite(self.steps)
-        steps = self.steps[finite]
-        moved[:, finite] = (np.minimum(np.floor(moved[:, finite] * steps), steps - 1) + 0.5) / steps
-        for place, parameter in self._log.items():
-            moved[:, place] = _log_cell(parameter, units[:, place])
-        for place, parent, number in self._needs:
-            with np.errstate(invalid="ignore"):
-                chosen = np.floor(moved[:, parent] * self.steps[parent]) == number
-            moved[~chosen, place] = np.nan
-        return moved
+        return bool(self.smooth.any() and np.isfinite(self.levels).any())
 
     def features(self, units: Array) -> Array:
         """Coordinates for the kernel, shape (m, f): squared distances between them are those that it wants.
@@ -77,8 +44,8 @@ class Layout:
             column = units[:, place]
             if label:
                 with np.errstate(invalid="ignore"):
-                    chosen = np.floor(column * self.steps[place])
-                columns.append((chosen[:, None] == np.arange(self.steps[place])) * np.sqrt(0.5))
+                    chosen = np.floor(column * self.levels[place])
+                columns.append((chosen[:, None] == np.arange(self.levels[place])) * np.sqrt(0.5))
             else:
                 columns.append(np.where(np.isnan(column), 0.5, column)[:, None])
         return np.concatenate(columns, axis=1, dtype=np.float64) if columns else np.empty((len(units), 0))
@@ -86,8 +53,8 @@ class Layout:
     def moves(self, unit: Array) -> Array:
         """Every point that differs from `unit`, shape (d,), in one discrete coordinate; shape (m, d), not settled."""
         rows = []
-        for place in np.flatnonzero(np.isfinite(self.steps) & ~np.isnan(unit)):
-            steps = self.steps[place]
+        for place in np.flatnonzero(np.isfinite(self.levels) & ~np.isnan(unit)):
+            steps = self.levels[place]
             if steps <= FEW:
                 values = (np.arange(steps) + 0.5) / steps
             else:
@@ -102,12 +69,3 @@ class Layout:
         """For each point, what only the same configuration has."""
         rounded = np.round(np.nan_to_num(units, nan=-1.0), 9)
         return [row.tobytes() for row in rounded]
-
-
-def _log_cell(parameter: Int, units: Array) -> Array:
-    """The middle of the cell of the whole number at each place, as `Int.to_unit` has it."""
-    left, right = np.log(parameter.low - 0.5), np.log(parameter.high + 0.5)
-    values = np.clip(np.round(np.exp(left + units * (right - left))), parameter.low, parameter.high)
-    middle = (np.log(values - 0.5) + np.log(values + 0.5)) / 2
-    placed: Array = (middle - left) / (right - left)
-    return placed

@@ -1,9 +1,9 @@
 """A searcher that is asked and told, without a study around it."""
 
 import tuneflow as tn
+from tuneflow.objective import Objective
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
-from tuneflow.trial import Objective
 
 
 def history_of(space, seed=0, goals=("loss",)):

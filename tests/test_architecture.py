@@ -18,6 +18,7 @@ ROOMS = [
     ["parameters"],
     ["tree"],
     ["space"],
+    ["objective"],
     ["trial"],
     ["search"],
     ["schedule"],

@@ -11,6 +11,7 @@ from torch import nn
 
 import tuneflow as tn
 from tests.untouched import generators_untouched
+from tuneflow.objective import Objective
 from tuneflow.search.improvement import Improvement, log_improvement
 from tuneflow.search.kernel import apart, between, matern
 from tuneflow.search.layout import Layout
@@ -18,7 +19,6 @@ from tuneflow.search.posterior import JITTER, LEVEL, Posterior, Process
 from tuneflow.search.warp import targets
 from tuneflow.seeds import stream
 from tuneflow.testing import check_searcher
-from tuneflow.trial import Objective
 
 LOSS = Objective((("loss", False),))
 

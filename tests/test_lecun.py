@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import tuneflow as tn
+from tuneflow.objective import Objective
 from tuneflow.search.lecun import _bell
 from tuneflow.search.roles import role_of
-from tuneflow.trial import Objective
 
 THREADS = tn.Runtime("cpu", threads=1)
 

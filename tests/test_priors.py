@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import tuneflow as tn
+from tuneflow.objective import Objective
 from tuneflow.search.searcher import proposed
-from tuneflow.trial import Objective
 
 CURVES = {
     "float": tn.Float(0.0, 10.0, prior=tn.Normal(2.0, 1.0)),

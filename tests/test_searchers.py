@@ -13,8 +13,8 @@ import tuneflow as tn
 from tests import strategies as some
 from tests.strategies import laws
 from tests.untouched import generators_untouched
+from tuneflow.objective import Objective
 from tuneflow.seeds import stream
-from tuneflow.trial import Objective
 
 
 class Climb(tn.Searcher):  # as in the design: a strategy of one's own in seven lines

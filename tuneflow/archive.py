@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tuneflow.errors import StoreError
+from tuneflow.objective import Limit, Objective
 from tuneflow.precision import label
 from tuneflow.space import SearchSpace
 from tuneflow.store.sqlite import SqliteStore
-from tuneflow.trial import WORTHLESS, History, Objective, Trial, Trials, with_reports
+from tuneflow.trial import WORTHLESS, History, Trial, Trials, with_reports
 
 
 class Archive:
@@ -38,9 +39,9 @@ class Archive:
             self.facts: dict[str, Any] = facts
             self.space = SearchSpace.from_json(facts["space"])
             goals = tuple((metric, way == "maximize") for metric, way in facts["objective"]["goals"].items())
-            self.history = History(
-                self.space, Objective(goals, facts["objective"]["at"]), facts["seed"], facts["epochs"]
-            )
+            limits = tuple(Limit(metric, *ends) for metric, ends in facts["objective"].get("limits", {}).items())
+            objective = Objective(goals, facts["objective"]["at"], limits)
+            self.history = History(self.space, objective, facts["seed"], facts["epochs"])
             for trial in store.changes():
                 self.history.record(self._summarised(trial))
         finally:

@@ -23,6 +23,7 @@ def facts_of(study: Any) -> dict[str, Any]:
         "objective": {
             "goals": {m: "maximize" if up else "minimize" for m, up in study.objective.goals},
             "at": study.objective.at,
+            **({"limits": {t.metric: [t.least, t.most] for t in limits}} if (limits := study.objective.limits) else {}),
         },
         "seed": study.seed,
         "paired": study.paired,

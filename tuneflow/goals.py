@@ -1,14 +1,15 @@
 """Goals: what a user says of objectives and scores, checked and in the library's own terms."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneflow.errors import did_you_mean, listed
-from tuneflow.trial import Objective
+from tuneflow.objective import Limit, Objective
 
 
-def objective_of(maximize: Any, minimize: Any, at: Any, trainer: Any) -> Objective:
-    """What a Study was told with maximize=, minimize= and at=, checked against what its trainer reports.
+def objective_of(maximize: Any, minimize: Any, at: Any, limits: Any, trainer: Any) -> Objective:
+    """What a Study was told with maximize=, minimize=, at= and limits=, checked against what its trainer reports.
 
     Raises:
         ValueError, TypeError: a name is not one, is given twice, or is not reported.
@@ -27,7 +28,21 @@ def objective_of(maximize: Any, minimize: Any, at: Any, trainer: Any) -> Objecti
     if known is not None:
         for name, up in goals:
             check_known(name, up, known)
-    return Objective(tuple(goals), at or ("last" if len(goals) > 1 else "best"))
+    objective = Objective(tuple(goals), at or ("last" if len(goals) > 1 else "best"), _limits(limits))
+    if known is not None:
+        check_limits(objective, known)
+    return objective
+
+
+def check_limits(objective: Objective, known: Sequence[str]) -> None:
+    """Raise ValueError unless every metric that has limits is among the `known` ones."""
+    for limit in objective.limits:
+        if limit.metric not in known:
+            near = did_you_mean(limit.metric, known)
+            raise ValueError(
+                f'Study: limits names "{limit.metric}", which is not reported.{near} The trainer reports'
+                f" {listed(known)}."
+            )
 
 
 def check_known(metric: str, maximize: bool, known: Sequence[str]) -> None:
@@ -44,6 +59,32 @@ def _names(word: str, given: Any) -> list[str]:
     if not names or not all(isinstance(name, str) and name for name in names):
         raise TypeError(f"Study: {word} needs the name of a metric, or a list of names, got {given!r}.")
     return names
+
+
+def _limits(given: Any) -> tuple[Limit, ...]:
+    if given is None:
+        return ()
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) and name for name in given):
+        raise TypeError(f"Study: limits needs a dict of metric to bound, such as {{'size': 2.0}}, got {given!r}.")
+    return tuple(Limit(name, *_ends(name, value)) for name, value in given.items())
+
+
+def _ends(name: str, value: Any) -> tuple[float | None, float | None]:
+    """The least and the most that a metric may be."""
+    ends = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (None, value)
+    numbers = [end for end in ends if end is not None]
+    if (
+        len(ends) != 2
+        or not numbers
+        or any(isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end) for end in numbers)
+        or (len(numbers) == 2 and numbers[0] > numbers[1])
+    ):
+        raise ValueError(
+            f"Study: limits[{name!r}] needs to be the most that it may be, or (least, most) of which one may be None,"
+            f" got {value!r}."
+        )
+    least, most = (None if end is None else float(end) for end in ends)
+    return least, most
 
 
 def numbers_told(metrics: Mapping[str, float] | float, objective: Objective) -> dict[str, float]:

@@ -31,7 +31,7 @@ class Ledger:
     def __init__(self, store: Store, states: States, history: History, keep: int, checkpoint: float) -> None:
         self.store, self.states, self.history = store, states, history
         self._keep, self._checkpoint = keep, checkpoint
-        self._kept: list[tuple[float, int]] = []  # (cost, number) of the best trials
+        self._kept: list[tuple[tuple[float, float], int]] = []  # (rank, number) of the best trials
         self._mine: set[int] = set()
         self._dropped: list[int] = []  # trials whose states go once the commit is made
         self._flushed = time.monotonic()
@@ -252,8 +252,8 @@ class Ledger:
         """Whether the state of a trial that ends is one of those to be kept, as far as is known before."""
         if self.history.objective.several:
             return True
-        cost = self.history.cost(trial)
-        return math.isfinite(cost) and (len(self._kept) < self._keep or (cost, trial.number) < self._kept[-1])
+        rank = self.history.rank(trial)
+        return math.isfinite(rank[1]) and (len(self._kept) < self._keep or (rank, trial.number) < self._kept[-1])
 
     def _put(self, trial: Trial) -> None:
         self.store.put(trial)
@@ -305,13 +305,13 @@ class Ledger:
         if self.history.objective.several:
             front = {t.number for t in self.history.front}
             self._dropped += [n for n in {trial.number, *(n for _, n in self._kept)} if n not in front]
-            self._kept = [(0.0, number) for number in sorted(front)]
+            self._kept = [((0.0, 0.0), number) for number in sorted(front)]
             return
-        cost = self.history.cost(trial)
-        if not math.isfinite(cost):
+        rank = self.history.rank(trial)
+        if not math.isfinite(rank[1]):
             self._dropped.append(trial.number)
             return
-        bisect.insort(self._kept, (cost, trial.number))
+        bisect.insort(self._kept, (rank, trial.number))
         self._dropped += [number for _, number in self._kept[self._keep :]]
         del self._kept[self._keep :]
 

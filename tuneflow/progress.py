@@ -5,11 +5,12 @@ import math
 import sys
 
 from tuneflow.execute.guard import guarded
+from tuneflow.objective import Objective
 from tuneflow.runtime import Runtime
 from tuneflow.train.advice import advice as advice_on_precision
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
-from tuneflow.trial import Objective, Trial
+from tuneflow.trial import Trial
 
 log = logging.getLogger("tuneflow")
 
@@ -69,7 +70,9 @@ class Progress:
 
 
 def _line(trial: Trial, objective: Objective, total: float, label: str) -> str:
-    scores = [f"{metric} {trial.metrics[metric]:.4f}" for metric, _ in objective.goals if metric in trial.metrics]
+    scores = [f"{metric} {trial.metrics[metric]:.4f}" for metric in objective.metrics if metric in trial.metrics]
+    if trial.metrics and objective.breach(trial.metrics):
+        scores.append("beyond the limits")
     of = f" of {total}" if math.isfinite(total) else ""
     words = [
         f"trial {trial.number}{of}",

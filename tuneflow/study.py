@@ -25,7 +25,7 @@ from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.execute.guard import guarded
 from tuneflow.execute.notes import Notes
 from tuneflow.fingerprint import compare, facts_of
-from tuneflow.goals import check_known, numbers_told, objective_of
+from tuneflow.goals import check_known, check_limits, numbers_told, objective_of
 from tuneflow.interrupt import Interrupts
 from tuneflow.ledger import Ledger
 from tuneflow.model import Model
@@ -67,6 +67,8 @@ class Study:
         scheduler: who trains next and how far; Full() by default.
         maximize, minimize: the metric to tune for, or lists of them for several objectives; `minimize="loss"` by
             default.
+        limits: what trials have to keep to, by metric: the most that it may be, or (least, most) with None for an open
+            end. A trial beyond a limit is worse than any within.
         at: "best": a trial counts with its best epoch, score and weights alike; "last": with its last.
         runtime: the device, and how many worker processes; Runtime() by default.
         folder: where the study is kept; a study that is there already goes on, and several processes may work on it
@@ -106,6 +108,7 @@ class Study:
         maximize: str | Sequence[str] | None = None,
         minimize: str | Sequence[str] | None = None,
         at: Literal["best", "last"] | None = None,
+        limits: Mapping[str, float | tuple[float | None, float | None]] | None = None,
         runtime: Runtime | None = None,
         folder: str | Path | None = None,
         seed: int = 0,
@@ -132,7 +135,7 @@ class Study:
         replicas = whole("Study", "replicas", replicas)
         self.lag = lag_of(lag, (self.runtime.workers or 1) * self.runtime.seats, trainer)
         self.trainer: Any = trainer if replicas == 1 or trainer is None else Replicated(trainer, replicas)
-        self.objective = objective_of(maximize, minimize, at, self.trainer)
+        self.objective = objective_of(maximize, minimize, at, limits, self.trainer)
         self._progress = Progress(progress, self.objective, self.runtime)
         self.searcher.check(space)
         self.folder = None if folder is None else path_of(folder)
@@ -323,6 +326,8 @@ class Study:
                 raise kind(f"configuration {config}: the loop fails: {type(error).__name__}: {error}") from error
             for metric, up in self.objective.goals if known else ():
                 check_known(metric, up, known)
+            if known:
+                check_limits(self.objective, known)
 
     def _limits(self, trials: int | None, epochs: int | None, seconds: float | None) -> tuple[float, float, float]:
         if self.trainer is None:
@@ -513,6 +518,6 @@ class Study:
 
     def _result(self, trial: Trial) -> Result:
         spoken = self.objective.pick(trial.reports)
-        metrics = tuple(metric for metric, _ in self.objective.goals)
+        metrics = tuple(self.objective.metrics)
         origin = Origin(self._job(trial), self.trainer, self._ledger.states, metrics, spoken.epoch if spoken else 0)
         return Result(**{f.name: getattr(trial, f.name) for f in fields(trial)}, origin=origin)

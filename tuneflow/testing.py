@@ -17,6 +17,7 @@ import torch
 
 from tuneflow.errors import Diverged
 from tuneflow.execute.executor import Ended, Executor, Reported, Trains
+from tuneflow.objective import Objective
 from tuneflow.parameters import Choice, Float, Int
 from tuneflow.priors import Normal
 from tuneflow.runtime import Runtime
@@ -26,7 +27,7 @@ from tuneflow.seeds import stream
 from tuneflow.space import Config, SearchSpace
 from tuneflow.store.store import Store
 from tuneflow.train.job import Job, TrainState, copied
-from tuneflow.trial import History, Objective, Report, Slice, Status, Trial
+from tuneflow.trial import History, Report, Slice, Status, Trial
 
 SPACES: dict[str, Callable[[], SearchSpace]] = {
     "one dimension": lambda: SearchSpace(x=Float(-1.0, 1.0)),

@@ -8,7 +8,8 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tuneflow.errors import NothingFinished, StudyError, did_you_mean, listed
+from tuneflow.errors import NothingFinished, StudyError
+from tuneflow.objective import Objective
 from tuneflow.space import Config, SearchSpace
 
 Status = Literal["CLAIMED", "RUNNING", "PAUSED", "DONE", "STOPPED", "DIVERGED", "SCREENED", "FAILED"]
@@ -75,64 +76,6 @@ class Slice:
     until: int
 
 
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What a study looks for: which metrics, which way each, and which epoch speaks for a trial.
-
-    Args:
-        goals: (metric, whether larger is better), one or several.
-        at: "best", the trial's best epoch, or "last". Score, kept state and scheduler follow it alike. With
-            several goals there is no best epoch, and the last one speaks.
-    """
-
-    goals: tuple[tuple[str, bool], ...]
-    at: Literal["best", "last"] = "best"
-
-    @property
-    def several(self) -> bool:
-        return len(self.goals) > 1
-
-    @property
-    def metric(self) -> str:
-        """The first goal's metric."""
-        return self.goals[0][0]
-
-    @property
-    def maximize(self) -> bool:
-        """Whether the first goal's metric is better when it is larger."""
-        return self.goals[0][1]
-
-    def cost(self, metrics: Mapping[str, float]) -> float:
-        """The first goal's metric, turned so that lower is better; NaN counts as the worst.
-
-        Raises:
-            StudyError: the metric was not reported; those that were are named.
-        """
-        return self._cost(metrics, *self.goals[0])
-
-    def costs(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
-        """Every goal's metric as `cost` turns it."""
-        return tuple(self._cost(metrics, metric, maximize) for metric, maximize in self.goals)
-
-    def pick(self, reports: Sequence[Report]) -> Report | None:
-        """The report that speaks for a trial: the earliest best one, or the last; None without one."""
-        if not reports:
-            return None
-        if self.at == "last" or self.several:
-            return reports[-1]
-        return min(reports, key=lambda report: self.cost(report.metrics))
-
-    def _cost(self, metrics: Mapping[str, float], metric: str, maximize: bool) -> float:
-        try:
-            value = metrics[metric]
-        except KeyError:
-            near = did_you_mean(metric, metrics)
-            raise StudyError(f'metric "{metric}" was never reported.{near} Reported: {listed(metrics)}.') from None
-        if value != value:
-            return math.inf
-        return -value if maximize else value
-
-
 class History:
     """All trials of a study, append-only; searchers and schedulers read it and never change it.
 
@@ -157,6 +100,7 @@ class History:
         self._best: Trial | None = None
         self._costs = np.empty((0, len(objective.goals)))
         self._errors = np.empty((0, len(objective.goals)))
+        self._breaches = np.empty((0, sum(len(limit.bounds) for limit in objective.limits)))
         self._units = np.empty((0, len(space)))
         self._costed = self._placed = 0  # how far the columns are filled
         self._unplaced: list[int] = []
@@ -187,10 +131,17 @@ class History:
         self._finished.append(trial.number)
         if self.objective.several:
             return
-        cost = self.cost(trial)
         best = self._best
-        if math.isfinite(cost) and (best is None or (cost, trial.number) < (self.cost(best), best.number)):
+        if self.within(trial) and (best is None or (self.cost(trial), trial.number) < (self.cost(best), best.number)):
             self._best = trial
+
+    def within(self, trial: Trial) -> bool:
+        """Whether a trial has a score, and is within the limits where there are some."""
+        return math.isfinite(self.cost(trial)) and not self.objective.breach(trial.metrics)
+
+    def rank(self, trial: Trial) -> tuple[float, float]:
+        """What trials are ordered by, the lower the better: how far it is beyond the limits, then its cost."""
+        return (math.inf, math.inf) if _worthless(trial) else self.objective.rank(trial.metrics)
 
     def cost(self, trial: Trial) -> float:
         """The trial's score, lower is better; `inf` where it diverged, failed or has none."""
@@ -242,16 +193,21 @@ class History:
 
     @property
     def best(self) -> Trial:
-        """The finished trial with the best score; the earliest of equals.
+        """The finished trial with the best score, of those within the limits; the earliest of equals.
 
         Raises:
-            NothingFinished: no trial has a score yet.
+            NothingFinished: no trial has a score yet, or none is within the limits.
             StudyError: there are several objectives; `front` is what they have.
         """
         if self.objective.several:
             names = " and ".join(metric for metric, _ in self.objective.goals)
             raise StudyError(f"there is no single best trial for {names}; see front.")
         if self._best is None:
+            near = min((t for t in self.finished if not _worthless(t)), key=self.rank, default=None)
+            if near is not None and self.objective.limits and math.isfinite(self.cost(near)):
+                kept = " and ".join(str(limit) for limit in self.objective.limits)
+                has = ", ".join(f"{limit.metric} {near.metrics[limit.metric]:g}" for limit in self.objective.limits)
+                raise NothingFinished(f"no finished trial has {kept}; trial {near.number} comes closest, with {has}.")
             raise NothingFinished(
                 f"no finished trial has a score yet ({len(self._finished)} of {len(self)} ended{self._last_words()})."
             )
@@ -263,9 +219,12 @@ class History:
 
     @property
     def front(self) -> list[Trial]:
-        """The finished trials that no other one beats in every objective, by number; with one objective, the best."""
-        scored = [t for t in self.finished if not _worthless(t)]
-        costs = np.array([self.objective.costs(t.metrics) for t in scored]).reshape(len(scored), -1)
+        """The finished trials within the limits that no other one of them beats in every objective, by number; with one
+        objective, the best."""
+        scored = [t for t in self.finished if not _worthless(t) and not self.objective.breach(t.metrics)]
+        costs = np.array([self.objective.costs(t.metrics) for t in scored]).reshape(
+            len(scored), len(self.objective.goals)
+        )
         beaten = [bool(((costs <= own).all(1) & (costs < own).any(1)).any()) for own in costs]
         return sorted((t for t, lost in zip(scored, beaten, strict=True) if not lost), key=lambda t: t.number)
 
@@ -287,14 +246,25 @@ class History:
         costs = self.costs
         return _read_only((self._errors if self.objective.several else self._errors[:, 0])[: len(costs)])
 
+    @property
+    def breaches(self) -> NDArray[np.float64]:
+        """How far each bound of the limits is passed, in units of its metric: shape (n, c) for c bounds.
+
+        0 or less within, inf for trials that diverged or failed, NaN for those that have not ended.
+        """
+        costs = self.costs
+        return _read_only(self._breaches[: len(costs)])
+
     def _fill_costs(self, count: int) -> None:
         self._costs, self._errors = _grown(self._costs, count), _grown(self._errors, count)
+        self._breaches = _grown(self._breaches, count)
         for number in self._finished[self._costed :]:
             trial = self._trials[number]
             if _worthless(trial):
-                self._costs[number] = math.inf
+                self._costs[number] = self._breaches[number] = math.inf
                 continue
             self._costs[number] = self.objective.costs(trial.metrics)
+            self._breaches[number] = self.objective.excesses(trial.metrics)
             self._errors[number] = [trial.errors.get(metric, math.nan) for metric, _ in self.objective.goals]
         self._costed = len(self._finished)
 

@@ -19,9 +19,9 @@ from scipy.stats import wilcoxon
 from search_problems import TABLES, Problem, synthetic, tables
 
 import tuneflow as tn
+from tuneflow.objective import Objective
 from tuneflow.parameters import Choice, Int
 from tuneflow.seeds import digest, stream
-from tuneflow.trial import Objective
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

@@ -26,9 +26,9 @@ from functions import ackley, branin, ellipsoid, hartmann, rastrigin, rosenbrock
 from optuna._hypervolume import compute_hypervolume
 
 import tuneflow as tn
+from tuneflow.objective import Objective
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
-from tuneflow.trial import Objective
 
 
 @dataclass(frozen=True)

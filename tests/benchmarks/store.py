@@ -21,11 +21,12 @@ from overhead import bowl
 
 import tuneflow as tn
 from tuneflow.ledger import Ledger
+from tuneflow.objective import Objective
 from tuneflow.store import sqlite
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.store.states import States
 from tuneflow.train.function import Function
-from tuneflow.trial import Objective, Report, Trial
+from tuneflow.trial import Report, Trial
 
 SPACE = tn.SearchSpace(x=tn.Float(-5, 5), y=tn.Float(-5, 5))
 

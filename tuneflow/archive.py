@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tuneflow.confirm import kept
 from tuneflow.errors import StoreError
 from tuneflow.objective import Limit, Objective
 from tuneflow.precision import label
@@ -24,6 +25,7 @@ class Archive:
         facts: what the study was made with, as JSON.
         space: its search space, with names for objects.
         history: its trials in columns.
+        confirmed: what `study.confirm` found last; None without, or where trials ended after it.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -44,6 +46,7 @@ class Archive:
             self.history = History(self.space, objective, facts["seed"], facts["epochs"])
             for trial in store.changes():
                 self.history.record(self._summarised(trial))
+            self.confirmed = kept(store, self.history)
         finally:
             store.close()
 
@@ -59,8 +62,8 @@ class Archive:
 
     @property
     def best(self) -> Trial:
-        """The finished trial with the best score; see History.best."""
-        return self.history.best
+        """The finished trial with the best score, or the one that `study.confirm` chose."""
+        return self.history.best if self.confirmed is None else self.trials[self.confirmed.number]
 
     @property
     def front(self) -> list[Trial]:
@@ -94,8 +97,8 @@ class Archive:
         """The best trials as text, the best first, with what they were made of."""
         objective = self.history.objective
         scored = [t for t in self.history.finished if t.metrics and t.status not in WORTHLESS]
-        ranked = sorted(scored, key=lambda t: (objective.costs(t.metrics), t.number))
-        head = ["trial", "status", *(metric for metric, _ in objective.goals), "epochs", "seconds", *self.space.names]
+        ranked = sorted(scored, key=lambda t: (objective.breach(t.metrics), objective.costs(t.metrics), t.number))
+        head = ["trial", "status", *objective.metrics, "epochs", "seconds", *self.space.names]
         rows = [head, *(self._row(trial) for trial in ranked[:most])]
         wide = [max(len(row[i]) for row in rows) for i in range(len(head))]
         text = ["  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True)).rstrip() for row in rows]
@@ -104,10 +107,11 @@ class Archive:
         more = f", the best {most} shown" if len(ranked) > most else ""
         runtime = self.facts["runtime"]
         made = label(runtime.get("precision", "fp32"), runtime.get("channels_last", False))
-        return "\n".join([f"{self.folder}: {tally}{more}{made and f', {made}'}", *text])
+        confirmed = [] if self.confirmed is None else [f"confirmed: {self.confirmed!r}"]
+        return "\n".join([f"{self.folder}: {tally}{more}{made and f', {made}'}", *text, *confirmed])
 
     def _row(self, trial: Trial) -> list[str]:
-        scores = [f"{trial.metrics[metric]:.4f}" for metric, _ in self.history.objective.goals]
+        scores = [f"{trial.metrics[metric]:.4f}" for metric in self.history.objective.metrics]
         settings = [_setting(trial.config, axis.path) for axis in self.space.coordinates]
         return [str(trial.number), trial.status, *scores, str(trial.epochs), f"{trial.seconds:.1f}", *settings]
 

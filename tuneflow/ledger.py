@@ -16,6 +16,7 @@ from tuneflow.trial import History, Report, Status, Trial, with_reports, with_st
 
 log = logging.getLogger("tuneflow")
 
+CHOICE = "confirmed"  # the key of what was confirmed
 TURNS = "turns"  # the key of the order of what is under way
 TRIES = 3  # how often in a row a trial's process may die without an epoch in between
 
@@ -38,6 +39,7 @@ class Ledger:
         self._wanted: set[tuple[int, int]] | None = (
             None  # states that the scheduler may still need; None before it said
         )
+        self._chosen = (store.recall(CHOICE) or {}).get("number")  # the trial that was confirmed
         self._parents: dict[int, tuple[int, int]] = {}  # of forks that have not ended, the state they start from
 
     # Other processes.
@@ -217,6 +219,18 @@ class Ledger:
         """Where a trial goes on from: None for its start."""
         return self._state_of(self.history.trials[number])
 
+    def choose(self, number: int, state: TrainState | None) -> None:
+        """Have the state that speaks for an ended trial kept, beside those of the best; `state` is it where it went."""
+        before, self._chosen = self._chosen, number
+        if state is not None:
+            self.states.clean(number)
+            with self._counted():
+                self.states.put(number, state)
+        self._keep_spoken(self.history.trials[number])
+        self._flush(number)
+        if before is not None and before != number:
+            self._forget({before})
+
     # Inside.
 
     def _keep_state(self, trial: Trial, state: TrainState) -> None:
@@ -269,8 +283,9 @@ class Ledger:
         self.states.keep(trial.number, self._wanted_of(trial.number) | self._speaking(trial))
 
     def _wanted_of(self, number: int) -> set[int]:
-        """Epochs of a trial whose states a scheduler may still need, or a fork that has not ended."""
-        return {epoch for wanted, epoch in (*(self._wanted or ()), *self._parents.values()) if wanted == number}
+        """Epochs of a trial whose states a scheduler may still need, or a fork that has not ended; or its model."""
+        chosen = self._speaking(self.history.trials[number]) if number == self._chosen else set()
+        return chosen | {e for wanted, e in (*(self._wanted or ()), *self._parents.values()) if wanted == number}
 
     def _forget(self, numbers: set[int]) -> None:
         """States of these trials that were needed are not any more; those of the best trials stay."""

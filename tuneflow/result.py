@@ -3,16 +3,19 @@
 import hashlib
 import io
 import json
+import math
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tuneflow.confirm import Confirmed, plural
 from tuneflow.data import as_source
 from tuneflow.errors import CheckpointError, StudyError, listed
 from tuneflow.execute.executor import Trains
@@ -20,6 +23,7 @@ from tuneflow.heuristics.normalise import Normalised, Normaliser
 from tuneflow.heuristics.targets import Restored
 from tuneflow.metrics import Estimate, estimate
 from tuneflow.model import Model, tensors_of
+from tuneflow.optimism import optimism
 from tuneflow.space import SearchSpace
 from tuneflow.store.states import States, write_bytes
 from tuneflow.train.evaluate import Ready
@@ -29,6 +33,8 @@ from tuneflow.train.replicas import Replicated
 from tuneflow.train.trainer import Trainer
 from tuneflow.trial import WORTHLESS, Trial
 from tuneflow.version import __version__
+
+Array = NDArray[np.float64]
 
 FORMAT = 2  # 1 knew no targets' scale
 
@@ -81,15 +87,21 @@ class Origin:
     job: Job
     trainer: Trains
     states: States
-    metrics: tuple[str, ...]  # the study's objectives
+    metrics: tuple[str, ...]  # the study's objectives, and what has limits
     epoch: int  # the epoch that speaks for the trial
+    rivals: tuple[Array, Array] | None = field(default=None, compare=False)  # of the best: all costs and their errors
 
 
 @dataclass(frozen=True, repr=False)
 class Result(Trial):
-    """A finished trial that can hand over its trained model."""
+    """A finished trial that can hand over its trained model.
+
+    Attributes:
+        confirmed: what `study.confirm` found for it; None where it was not chosen by that.
+    """
 
     origin: Origin | None = None
+    confirmed: Confirmed | None = None
 
     @property
     def _from(self) -> Origin:
@@ -99,10 +111,35 @@ class Result(Trial):
             )
         return self.origin
 
+    @property
+    def optimism(self) -> float:
+        """By about how much the best score observed is too good, for being the best of many noisy ones, in its units.
+
+        It supposes that the errors of the trials are independent. Trained on the same data and judged by the same
+        examples they are so in part, and the truth is less. NaN where it is not the best trial, or no error is known.
+        """
+        return math.nan if self._from.rivals is None else optimism(*self._from.rivals)
+
     def __repr__(self) -> str:
-        scores = ", ".join(_score(metric, self.metrics, self.errors) for metric in self._from.metrics)
-        when = ", ".join(filter(None, (f"epoch {self._from.epoch} of {self.epochs}", self._from.job.runtime.label)))
+        origin = self._from
+        metrics, errors = (self.confirmed or self).metrics, (self.confirmed or self).errors
+        scores = ", ".join(_score(metric, metrics, errors) for metric in origin.metrics)
+        when = ", ".join(
+            filter(None, (self._known_by, f"epoch {origin.epoch} of {self.epochs}", origin.job.runtime.label))
+        )
         return f"trial {self.number}: {scores} ({when}), {_short(self.config)}"
+
+    @property
+    def _known_by(self) -> str:
+        """How its score is known, in words; empty where it is as observed, and the only one."""
+        origin, main = self._from, self._from.metrics[0]
+        if self.confirmed is not None:
+            return f"{plural(self.confirmed.seeds, 'fresh seed')}, observed {self.metrics[main]:.4f}"
+        if origin.rivals is None or len(origin.rivals[0]) < 2:
+            return ""
+        too_good = self.optimism
+        about = f", optimistic by about {too_good:.2g}" if too_good > 0 else ""
+        return f"best of {len(origin.rivals[0])} observed{about}"
 
     def model(self) -> nn.Module:
         """The trained module of the epoch that speaks for the trial, in evaluation mode.

@@ -4,11 +4,13 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
+
+import numpy as np
 
 from tuneflow.arguments import (
     Callback,
@@ -20,6 +22,7 @@ from tuneflow.arguments import (
     path_of,
     seconds_of,
 )
+from tuneflow.confirm import Confirmed, Looks, choose, keep, kept, trained
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.execute.guard import guarded
@@ -132,7 +135,7 @@ class Study:
         check_precision_used(trainer, self.runtime)
         check_durable(durable)
         checkpoint = seconds_of("Study: checkpoint", checkpoint)
-        replicas = whole("Study", "replicas", replicas)
+        self.replicas = replicas = whole("Study", "replicas", replicas)
         self.lag = lag_of(lag, (self.runtime.workers or 1) * self.runtime.seats, trainer)
         self.trainer: Any = trainer if replicas == 1 or trainer is None else Replicated(trainer, replicas)
         self.objective = objective_of(maximize, minimize, at, limits, self.trainer)
@@ -161,6 +164,7 @@ class Study:
         self._ledger.sync()
         self._ledger.want(self.scheduler.keep(self.history))
         self._ledger.recover()
+        self._confirmed = kept(store, self.history)
         self._failures = 0
         self._no_more = False  # it was told that there is no new trial to be had
 
@@ -173,13 +177,17 @@ class Study:
 
     @property
     def best(self) -> Result:
-        """The finished trial with the best score.
+        """The finished trial with the best score within the limits; or what `confirm` chose, until more trials end.
 
         Raises:
-            NothingFinished: no trial has a score yet.
+            NothingFinished: no trial has a score yet, or none is within the limits.
             StudyError: there are several objectives; `front` is what they have.
         """
-        return self._result(self.history.best)
+        best, confirmed = self.history.best, self._confirmed
+        if confirmed is not None and confirmed.ended == self.history.ended:
+            return self._result(self.history.trials[confirmed.number], confirmed=confirmed)
+        known = np.isfinite(self.history.costs)
+        return self._result(best, rivals=(self.history.costs[known], self.history.errors[known]))
 
     @property
     def front(self) -> list[Result]:
@@ -195,6 +203,45 @@ class Study:
     def test(self, data: Any) -> Scores:
         """Metrics of the best model on data that no trial has seen, each with its 95 % interval; see Result.test."""
         return self.best.test(data)
+
+    @hinting
+    def confirm(self, top: int = 5, seeds: int = 3) -> Result:
+        """Choose among the best trials by fresh seeds; `best` is the one chosen from then on, until more trials end.
+
+        The best of many noisy scores is in part the luckiest. So the configurations of the `top` trials, as the
+        searcher ranks them, are trained anew under `seeds` seeds, each to the epoch that spoke for its trial. The one
+        with the best mean is trained under as many others, and their mean is its score: nothing was chosen by it. Its
+        model stays that of the trial itself. Every training is kept with the study and made only once. What fresh seeds
+        do not take off is the luck of the validation examples; `test` tells of that.
+
+        Args:
+            top: how many trials.
+            seeds: how many trainings of each, and of the one chosen again.
+
+        Raises:
+            NothingFinished: no trial has a score yet, or none is within the limits.
+            StudyError: there is no trainer, there are several objectives, or no training came to its end.
+        """
+        if self.trainer is None:
+            raise StudyError("confirm: this study has no trainer to train under fresh seeds; use ask and tell.")
+        if self.objective.several:
+            raise StudyError("confirm compares trials by one objective, and this study has several; see front.")
+        top, seeds = whole("confirm", "top", top), whole("confirm", "seeds", seeds)
+        self._ledger.sync()
+        single = getattr(self.trainer, "trainer", self.trainer)  # inside Replicated
+        looks = Looks(self._ledger.store, self.objective, self._executor, single, self._fresh_job)
+        ranked = self.searcher.ranked(self.space, self.history)
+        self._confirmed = chosen = choose(looks, self.history, ranked, top, seeds, self._progress.say)
+        trial = self.history.trials[chosen.number]
+        spoken = self.objective.pick(trial.reports)
+        state = None
+        if spoken is not None and spoken.epoch not in self._ledger.states.epochs(trial.number):
+            ((_, last, _),) = trained(self._executor, self.trainer, [(self._job(trial), spoken.epoch)])
+            state = last.state if last is not None else None
+        self._ledger.choose(chosen.number, state)
+        keep(self._ledger.store, chosen)
+        self._ledger.commit()
+        return self.best
 
     def close(self) -> None:
         """Give back the folder; also done at the end of a `with` block."""
@@ -280,9 +327,7 @@ class Study:
         """
         most, left, deadline = self._limits(trials, epochs, seconds)
         # Before all else: a worker whose script has no main guard ends here.
-        executor = self.runtime.executor()
-        if isinstance(executor, Notes.Kept):
-            executor.notes = Notes(self._ledger.store, lambda: most - len(self.history), self._progress.show)
+        executor = self._executor(lambda: most - len(self.history))
         self._failures, self._no_more = 0, False
         self._progress.begin(most, self.progress)
         loop = getattr(self.trainer, "trainer", self.trainer)  # inside Replicated
@@ -314,6 +359,13 @@ class Study:
                 self._pause("interrupted" if interrupts.wanted is not None else reason)
                 if interrupts.wanted is not None and self.progress:
                     print("interrupted; run it again and it goes on from here", file=sys.stderr, flush=True)
+
+    def _executor(self, left: Callable[[], float] = lambda: 0) -> Executor:
+        """A new one of the runtime's; `left` says how many trials are to come."""
+        executor = self.runtime.executor()
+        if isinstance(executor, Notes.Kept):
+            executor.notes = Notes(self._ledger.store, left, self._progress.show)
+        return executor
 
     def _check_loop(self, loop: Loop) -> None:
         """Train two epochs of every branch of the space, at once and in pieces, before trial 0."""
@@ -433,6 +485,10 @@ class Study:
         config = self.space.resolve(trial.config)
         return Job(self.model, config, self.runtime, self.seed, trial=None if self.paired else trial.number)
 
+    def _fresh_job(self, number: int, seed: int) -> Job:
+        """A trial's job under a seed that no trial was trained under."""
+        return replace(self._job(self.history.trials[number]), replica=self.replicas + seed)
+
     # Under lag=.
 
     def _ordered(self, executor: Executor, lag: int) -> Ordered:
@@ -516,8 +572,10 @@ class Study:
         finally:
             self._ledger.commit()
 
-    def _result(self, trial: Trial) -> Result:
+    def _result(self, trial: Trial, confirmed: Confirmed | None = None, rivals: Any = None) -> Result:
         spoken = self.objective.pick(trial.reports)
         metrics = tuple(self.objective.metrics)
-        origin = Origin(self._job(trial), self.trainer, self._ledger.states, metrics, spoken.epoch if spoken else 0)
-        return Result(**{f.name: getattr(trial, f.name) for f in fields(trial)}, origin=origin)
+        epoch = spoken.epoch if spoken else 0
+        origin = Origin(self._job(trial), self.trainer, self._ledger.states, metrics, epoch, rivals)
+        known = {f.name: getattr(trial, f.name) for f in fields(trial)}
+        return Result(**known, origin=origin, confirmed=confirmed)

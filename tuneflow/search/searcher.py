@@ -1,5 +1,7 @@
 """Searcher: the base class of every search strategy."""
 
+import math
+
 import numpy as np
 
 from tuneflow.space import Config, NotAllowed, SearchSpace
@@ -28,6 +30,15 @@ class Searcher:
             rng: made for this trial alone; draw from it and from nothing else.
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method suggest(space, history, rng)")
+
+    def ranked(self, space: SearchSpace, history: History) -> list[int]:
+        """Numbers of the ended trials that have a score, that first of which most is to be expected.
+
+        By default in the order of what was observed; a searcher that models noise can know better. `study.confirm`
+        asks for it. With several objectives the first one counts.
+        """
+        scored = [trial for trial in history.finished if history.cost(trial) < math.inf]
+        return [trial.number for trial in sorted(scored, key=lambda trial: (history.rank(trial), trial.number))]
 
     def check(self, space: SearchSpace) -> None:
         """Raise ValueError when `space` cannot be searched; called once, when a study is made."""

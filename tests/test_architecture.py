@@ -39,6 +39,8 @@ ROOMS = [
     ["probe"],
     ["probes"],
     ["progress"],
+    ["budget"],
+    ["driver"],
     ["study", "archive"],
     ["optimise", "testing"],
     ["demo", "__init__"],

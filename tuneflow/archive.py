@@ -107,7 +107,7 @@ class Archive:
         more = f", the best {most} shown" if len(ranked) > most else ""
         runtime = self.facts["runtime"]
         made = label(runtime.get("precision", "fp32"), runtime.get("channels_last", False))
-        confirmed = [] if self.confirmed is None else [f"confirmed: {self.confirmed!r}"]
+        confirmed = [] if self.confirmed is None else [f"confirmed: {self.confirmed.words(objective.metrics)}"]
         return "\n".join([f"{self.folder}: {tally}{more}{made and f', {made}'}", *text, *confirmed])
 
     def _row(self, trial: Trial) -> list[str]:

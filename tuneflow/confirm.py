@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -40,7 +40,11 @@ class Confirmed:
     ended: int = 0
 
     def __repr__(self) -> str:
-        scores = [f"{name} {value:.4f}{_doubt(self.errors, name)}" for name, value in self.metrics.items()]
+        return self.words(self.metrics)
+
+    def words(self, metrics: Iterable[str]) -> str:
+        """Its scores in some of the metrics, or why there are none."""
+        scores = [f"{name} {self.metrics[name]:.4f}{_doubt(self.errors, name)}" for name in metrics if not self.reason]
         return f"trial {self.number}: {', '.join(scores) or self.reason} ({plural(self.seeds, 'fresh seed')})"
 
 
@@ -116,7 +120,8 @@ def choose(
     objective, trials = history.objective, candidates(history, ranked, top)
     judged = looks.of(trials, range(seeds))
     for trial, found in zip(trials, judged, strict=True):
-        say(f"confirm  {found!r}, observed {objective.metric} {trial.metrics[objective.metric]:.4f}")
+        observed = trial.metrics[objective.metric]
+        say(f"confirm  {found.words(objective.metrics)}, observed {observed:.4f}")
     able = [found for found in judged if not found.reason]
     if not able:
         raise StudyError(f"confirm: no training under a fresh seed came to its end; {judged[0]!r}.")
@@ -124,7 +129,7 @@ def choose(
     (chosen,) = looks.of([history.trials[won.number]], range(seeds, 2 * seeds))
     if chosen.reason:
         raise StudyError(f"confirm: {chosen!r}: under another seed it does not come to its end.")
-    say(f"confirm  chosen, and under other seeds: {chosen!r}")
+    say(f"confirm  chosen {chosen.words(objective.metrics)}, of other seeds")
     return replace(chosen, ended=history.ended)
 
 

@@ -50,6 +50,13 @@ class Progress:
         if self._shown or log.isEnabledFor(logging.INFO):
             self.say(_line(trial, self._objective, self.total, self._runtime.label))
 
+    def over(self, reason: str) -> None:
+        """Say why a run ended, where it did so before all was trained."""
+        if reason == "interrupted":
+            self.show("interrupted; run it again and it goes on from here")
+        elif reason:
+            self.say(f"stopped: {reason}")
+
     def suggest_precision(self, trainer: Trainer, job: Job) -> None:
         """Say what another precision or layout would bring to a job."""
         with guarded():

@@ -3,9 +3,7 @@
 import math
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -22,26 +20,25 @@ from tuneflow.arguments import (
     path_of,
     seconds_of,
 )
+from tuneflow.budget import Budget
 from tuneflow.confirm import Confirmed, Looks, choose, keep, kept, trained
+from tuneflow.driver import Driver
 from tuneflow.errors import StudyError
-from tuneflow.execute.executor import Ended, Executor, Reported
+from tuneflow.execute.executor import Executor
 from tuneflow.execute.guard import guarded
 from tuneflow.execute.notes import Notes
 from tuneflow.fingerprint import compare, facts_of
 from tuneflow.goals import check_known, check_limits, numbers_told, objective_of
-from tuneflow.interrupt import Interrupts
 from tuneflow.ledger import Ledger
 from tuneflow.model import Model
-from tuneflow.order import Ordered
 from tuneflow.probes import Probes
 from tuneflow.progress import Progress
 from tuneflow.result import Origin, Result, Scores
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.full import Full
-from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop
+from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.random import Random
-from tuneflow.search.searcher import Searcher, proposed
-from tuneflow.seeds import lazy_stream, stream
+from tuneflow.search.searcher import Searcher
 from tuneflow.signature import hinting
 from tuneflow.space import Config, SearchSpace
 from tuneflow.store.folder import opened
@@ -52,9 +49,7 @@ from tuneflow.train.job import Job
 from tuneflow.train.loop import Loop
 from tuneflow.train.replicas import Replicated
 from tuneflow.train.trainer import Trainer, whole
-from tuneflow.trial import History, Report, Slice, Trial, Trials
-
-FAILURES = 5  # failed trials in a row that end a run
+from tuneflow.trial import History, Report, Trial, Trials
 
 
 class Study:
@@ -165,8 +160,6 @@ class Study:
         self._ledger.want(self.scheduler.keep(self.history))
         self._ledger.recover()
         self._confirmed = kept(store, self.history)
-        self._failures = 0
-        self._no_more = False  # it was told that there is no new trial to be had
 
     # Results.
 
@@ -236,7 +229,7 @@ class Study:
         spoken = self.objective.pick(trial.reports)
         state = None
         if spoken is not None and spoken.epoch not in self._ledger.states.epochs(trial.number):
-            ((_, last, _),) = trained(self._executor, self.trainer, [(self._job(trial), spoken.epoch)])
+            ((_, last, _),) = trained(self._executor, self.trainer, [(self._driver.job(trial), spoken.epoch)])
             state = last.state if last is not None else None
         self._ledger.choose(chosen.number, state)
         keep(self._ledger.store, chosen)
@@ -272,7 +265,7 @@ class Study:
         if self.lag is not None:
             raise StudyError("ask: with lag= the study trains its trials itself, by run; leave out lag to ask.")
         self._ledger.sync()
-        trial = self._new(math.inf)
+        trial = self._driver.new(math.inf)
         self._ledger.commit()
         return trial
 
@@ -298,19 +291,26 @@ class Study:
             state = f"is {self.history.trials[number].status}" if known else "does not exist"
             raise StudyError(f"tell: trial {number} {state}; only a running trial can be told of.")
         if metrics is None:
-            self._end(number, "FAILED", reason or "told to have failed")
+            self._driver.end(number, "FAILED", reason or "told to have failed")
         else:
             epoch = self.history.trials[number].epochs + 1
             report = Report(epoch, numbers_told(metrics, self.objective))
             self._ledger.report(number, report, None)
-            if not self._bad(number, report):
-                self._end(number, "DONE") if done else self._call(self.history.trials[number])
+            if not self._driver.bad(number, report):
+                self._driver.end(number, "DONE") if done else self._call(self.history.trials[number])
         self._ledger.commit()
         return self.history.trials[number]
 
     # The loop.
 
-    def run(self, trials: int | None = None, epochs: int | None = None, seconds: float | None = None) -> None:
+    def run(
+        self,
+        trials: int | None = None,
+        epochs: int | None = None,
+        seconds: float | None = None,
+        target: float | None = None,
+        plateau: int | None = None,
+    ) -> None:
         """Train until there are `trials` trials in all; run again, it goes on or has nothing to do.
 
         The first Ctrl-C or SIGTERM finishes the epoch and leaves; a second Ctrl-C leaves now. Either way the study goes
@@ -320,16 +320,21 @@ class Study:
             trials: the total number of trials, those of earlier runs included.
             epochs: stop when this many epochs were trained in all; unfinished trials are paused.
             seconds: stop after this long, at the end of an epoch; unfinished trials are paused.
+            target: stop when a finished trial has a score as good as this.
+            plateau: stop when so many trials in a row have ended without a better score.
 
         Raises:
             ValueError: no limit is given and the searcher never ends.
             StudyError: five trials in a row failed.
         """
-        most, left, deadline = self._limits(trials, epochs, seconds)
+        if self.trainer is None:
+            raise StudyError("run: this study has no trainer; use ask and tell, or give it one.")
+        budget = Budget.of(self.objective, trials, epochs, seconds, target, plateau)
+        if budget == Budget() and not self.searcher.ends:
+            raise ValueError(f"run needs trials=, epochs= or seconds=, since {self.searcher!r} never ends.")
         # Before all else: a worker whose script has no main guard ends here.
-        executor = self._executor(lambda: most - len(self.history))
-        self._failures, self._no_more = 0, False
-        self._progress.begin(most, self.progress)
+        executor = self._executor(lambda: budget.trials - len(self.history))
+        self._progress.begin(budget.trials, self.progress)
         loop = getattr(self.trainer, "trainer", self.trainer)  # inside Replicated
         if isinstance(loop, Loop) and not len(self.history):
             self._check_loop(loop)
@@ -337,28 +342,9 @@ class Study:
             example = self.space.resolve(next(iter(self.space.examples())))
             self._progress.suggest_precision(loop, Job(self.model, example, self.runtime, self.seed))
         self._ledger.recover()
-        if self.progress and self.folder is not None and len(self.history) and len(self.history) < most:
+        if self.progress and self.folder is not None and len(self.history) and len(self.history) < budget.trials:
             print(f"{self.folder}: goes on after {self.history.ended} ended trials", file=sys.stderr, flush=True)
-        with Interrupts() as interrupts, nullcontext() if self.lag is None else self._ledger.alone():
-            reason = ""
-            try:
-                if self.lag is not None:
-                    executor = self._ordered(executor, self.lag)
-                while left > 0 and time.monotonic() < deadline and interrupts.wanted is None:
-                    self._decide_all(executor, most)
-                    for number in self._ledger.commit():
-                        executor.stop(number)
-                    if not executor.busy:
-                        break
-                    left -= self._handle(executor)
-            except KeyboardInterrupt:
-                reason = "interrupted"
-                raise
-            finally:
-                executor.close()
-                self._pause("interrupted" if interrupts.wanted is not None else reason)
-                if interrupts.wanted is not None and self.progress:
-                    print("interrupted; run it again and it goes on from here", file=sys.stderr, flush=True)
+        self._progress.over(self._driver.run(executor, budget))
 
     def _executor(self, left: Callable[[], float] = lambda: 0) -> Executor:
         """A new one of the runtime's; `left` says how many trials are to come."""
@@ -366,6 +352,26 @@ class Study:
         if isinstance(executor, Notes.Kept):
             executor.notes = Notes(self._ledger.store, left, self._progress.show)
         return executor
+
+    @property
+    def _driver(self) -> Driver:
+        """The loop over the parts as they are now: a searcher may be given to a study that is there."""
+        return Driver(
+            space=self.space,
+            model=self.model,
+            trainer=self.trainer,
+            runtime=self.runtime,
+            searcher=self.searcher,
+            scheduler=self.scheduler,
+            history=self.history,
+            ledger=self._ledger,
+            probes=self._probes,
+            progress=self._progress,
+            seed=self.seed,
+            paired=self.paired,
+            lag=self.lag,
+            call=self._call,
+        )
 
     def _check_loop(self, loop: Loop) -> None:
         """Train two epochs of every branch of the space, at once and in pieces, before trial 0."""
@@ -381,201 +387,18 @@ class Study:
             if known:
                 check_limits(self.objective, known)
 
-    def _limits(self, trials: int | None, epochs: int | None, seconds: float | None) -> tuple[float, float, float]:
-        if self.trainer is None:
-            raise StudyError("run: this study has no trainer; use ask and tell, or give it one.")
-        for name, value in (("trials", trials), ("epochs", epochs)):
-            if value is not None:
-                whole("run", name, value)
-        if trials is None and epochs is None and seconds is None and not self.searcher.ends:
-            raise ValueError(f"run needs trials=, epochs= or seconds=, since {self.searcher!r} never ends.")
-        left = math.inf if epochs is None else epochs - sum(trial.epochs for trial in self.history.trials)
-        deadline = math.inf if seconds is None else time.monotonic() + seconds_of("run: seconds", seconds)
-        return (math.inf if trials is None else trials), left, deadline
-
-    def _decide_all(self, executor: Executor, most: float) -> None:
-        """Carry out decisions until there is nothing to do before the next event."""
-        while not (isinstance(executor, Ordered) and executor.behind):
-            self._ledger.sync()
-            decision = self._decision(most)
-            if isinstance(decision, Stop):
-                self._stop(decision, executor)
-                continue
-            if not executor.free or not self._submit_for(decision, executor, most):
-                return
-            if self.lag is None and not executor.free:  # with lag it is asked again, as by a run that goes on from here
-                return
-
-    def _decision(self, most: float) -> Decision:
-        history = self.history
-        history.number = len(history)
-        history.remaining = 0 if self._no_more else most - len(history) + history.claimed
-        rng: Any = lazy_stream(self.seed, "schedule", len(history), history.ended)
-        decision = self.scheduler.next(self.space, history, rng)
-        self._ledger.want(self.scheduler.keep(history))
-        return decision
-
-    def _submit_for(self, decision: Decision, executor: Executor, most: float) -> bool:
-        """Give the executor what was decided on; False when there is nothing to give."""
-        if isinstance(decision, Continue) and self.lag is not None:
-            return self._go_on(self.history.trials[decision.trial], decision.until, executor)
-        if isinstance(decision, Continue):
-            trial = self._ledger.take(decision.trial)
-            if trial is not None and trial.epochs < self.history.epochs:
-                self._submit(trial, decision.until, executor)
-            elif trial is not None:  # it was interrupted between its last epoch and its end
-                self._end(trial.number, "DONE")
-            return True
-        if not isinstance(decision, Start | Fork):
-            return False
-        new = self._fork(decision, most) if isinstance(decision, Fork) else self._new(most)
-        if new is None:
-            again, self._no_more = not self._no_more, True
-            return again
-        reason = self._probes.screened(new.config) if self._probes else ""
-        if reason:
-            self._end(new.number, "SCREENED", reason)
-        else:
-            self._submit(new, decision.until, executor)
-        return True
-
-    def _new(self, most: float) -> Trial | None:
-        """A trial from the queue or the searcher, entered under a number of its own."""
-        number = self._ledger.claim(most)
-        if number is None:
-            return None
-        self.history.number = number
-        config = self._ledger.store.next_queued(number)
-        try:
-            checked = self._proposed(number) if config is None else self.space.cast(config)
-        except BaseException:
-            self._ledger.release(number)
-            raise
-        if checked is None:
-            self._ledger.release(number)
-            return None
-        trial = Trial(number, checked)
-        self._ledger.start(trial)
-        return trial
-
-    def _proposed(self, number: int) -> Config | None:
-        return proposed(self.searcher, self.space, self.history, stream(self.seed, "search", number))
-
-    def _fork(self, decision: Fork, most: float) -> Trial | None:
-        config = self.space.cast(decision.config)
-        number = self._ledger.claim(most)
-        if number is None:
-            return None
-        trial = Trial(number, config, epochs=decision.epoch, parent=(decision.trial, decision.epoch))
-        self._ledger.start(trial)
-        return trial
-
-    def _submit(self, trial: Trial, until: int, executor: Executor) -> None:
-        work = Slice(trial.number, trial.epochs, min(until, self.history.epochs))
-        state = self._ledger.state if self.lag is None else self._ledger.last
-        executor.submit(work, self.trainer, self._job(trial), state(trial.number))
-
-    def _stop(self, decision: Stop, executor: Executor) -> None:
-        trial = self.history.trials[decision.trial]
-        executor.stop(trial.number)
-        if trial.status == "RUNNING" or self._ledger.take(trial.number) is not None:
-            self._end(trial.number, "STOPPED", decision.reason)
-
-    def _job(self, trial: Trial) -> Job:
-        config = self.space.resolve(trial.config)
-        return Job(self.model, config, self.runtime, self.seed, trial=None if self.paired else trial.number)
-
     def _fresh_job(self, number: int, seed: int) -> Job:
         """A trial's job under a seed that no trial was trained under."""
-        return replace(self._job(self.history.trials[number]), replica=self.replicas + seed)
-
-    # Under lag=.
-
-    def _ordered(self, executor: Executor, lag: int) -> Ordered:
-        """`executor` with events in order, and with the slices that were under way when the last run ended."""
-        self._ledger.sync()
-        for trial in list(self.history.paused):
-            if trial.epochs >= self.history.epochs:  # it was interrupted between its last epoch and its end
-                self._ledger.retake(trial.number)
-                self._end(trial.number, "DONE")
-        ordered = Ordered(executor, lag, self._ledger.note)
-        under_way = [(self.history.trials[n], until, self._ledger.last(n)) for n, until in self._ledger.turns()]
-        for trial, _, _ in under_way:
-            self._ledger.retake(trial.number)
-        for trial, until, state in under_way:  # after all that could fail, so that they are written down together
-            ordered.submit(Slice(trial.number, trial.epochs, until), self.trainer, self._job(trial), state)
-        return ordered
-
-    def _go_on(self, trial: Trial, until: int, executor: Executor) -> bool:
-        """Train a paused trial on: submitted before it is taken, so that its turn is written down with the taking."""
-        if trial.status == "PAUSED":
-            self._submit(trial, until, executor)
-            self._ledger.retake(trial.number)
-        return True
-
-    # Events.
-
-    def _handle(self, executor: Executor) -> int:
-        """Wait for events and write them down; how many epochs were trained."""
-        epochs = 0
-        for event in executor.wait():
-            if self.history.trials[event.trial].status != "RUNNING":
-                continue
-            if isinstance(event, Reported) and event.report.epoch <= self.history.trials[event.trial].epochs:
-                self._ledger.again(event.trial, event.state)
-            elif isinstance(event, Reported):
-                epochs += 1
-                trial = self._ledger.report(event.trial, event.report, event.state)
-                if self._bad(event.trial, event.report):
-                    executor.stop(event.trial)
-                elif self.callbacks:
-                    self._call(trial)
-            else:
-                self._finish(event)
-        return epochs
-
-    def _finish(self, event: Ended) -> None:
-        if event.status != "DONE" or self.history.trials[event.trial].epochs >= self.history.epochs:
-            self._end(event.trial, event.status, event.reason, event.detail, event.seconds)
-            if self._failures >= FAILURES:
-                words = f"{FAILURES} trials in a row failed, the last with {event.reason}\n{event.detail}"
-                raise StudyError(words.rstrip())
-        else:
-            self._ledger.pause(event.trial)
-
-    def _bad(self, number: int, report: Report) -> bool:
-        """End a trial as DIVERGED when an objective is not finite."""
-        for metric, _ in self.objective.goals:
-            if not math.isfinite(report.metrics[metric]):
-                self._end(number, "DIVERGED", f"{metric} is {report.metrics[metric]} at epoch {report.epoch}")
-                return True
-        return False
-
-    def _end(self, number: int, status: Any, reason: str = "", detail: str = "", seconds: float = 0.0) -> None:
-        trial = self._ledger.end(number, status, reason, detail, seconds)
-        self._progress.ended(trial)
-        self._call(trial)
-        if status == "DONE":
-            left = trial.seconds * (self._progress.total - self.history.ended)
-            self._progress.suggest_lanes(self.trainer, self._job(trial), left)
-        self._failures = self._failures + 1 if status == "FAILED" else 0
+        return replace(self._driver.job(self.history.trials[number]), replica=self.replicas + seed)
 
     def _call(self, trial: Trial) -> None:
         for callback in self.callbacks:
             callback(self, trial)
 
-    def _pause(self, reason: str) -> None:
-        """What was running here when a run ended goes on in the next."""
-        try:
-            for number in self._ledger.running():
-                self._ledger.pause(number, reason)
-        finally:
-            self._ledger.commit()
-
     def _result(self, trial: Trial, confirmed: Confirmed | None = None, rivals: Any = None) -> Result:
         spoken = self.objective.pick(trial.reports)
         metrics = tuple(self.objective.metrics)
         epoch = spoken.epoch if spoken else 0
-        origin = Origin(self._job(trial), self.trainer, self._ledger.states, metrics, epoch, rivals)
+        origin = Origin(self._driver.job(trial), self.trainer, self._ledger.states, metrics, epoch, rivals)
         known = {f.name: getattr(trial, f.name) for f in fields(trial)}
         return Result(**known, origin=origin, confirmed=confirmed)

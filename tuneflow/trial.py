@@ -98,6 +98,7 @@ class History:
         self._places: dict[str, dict[int, None]] = {"RUNNING": {}, "PAUSED": {}, "CLAIMED": {}}
         self._finished: list[int] = []
         self._best: Trial | None = None
+        self._improved = 0  # how many trials had ended when the best one had
         self._costs = np.empty((0, len(objective.goals)))
         self._errors = np.empty((0, len(objective.goals)))
         self._breaches = np.empty((0, sum(len(limit.bounds) for limit in objective.limits)))
@@ -133,7 +134,7 @@ class History:
             return
         best = self._best
         if self.within(trial) and (best is None or (self.cost(trial), trial.number) < (self.cost(best), best.number)):
-            self._best = trial
+            self._best, self._improved = trial, len(self._finished)
 
     def within(self, trial: Trial) -> bool:
         """Whether a trial has a score, and is within the limits where there are some."""
@@ -190,6 +191,16 @@ class History:
     def claimed(self) -> int:
         """How many numbers are taken by trials that have not started."""
         return len(self._places["CLAIMED"])
+
+    @property
+    def leader(self) -> Trial | None:
+        """As `best`; None where that would raise."""
+        return self._best
+
+    @property
+    def stale(self) -> int:
+        """How many trials have ended since the best one has; all of them where there is none."""
+        return len(self._finished) - self._improved
 
     @property
     def best(self) -> Trial:

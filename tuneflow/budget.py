@@ -1,0 +1,69 @@
+"""Budget: how long a run goes on, as a function of the history and the clock."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from tuneflow.arguments import seconds_of
+from tuneflow.objective import Objective
+from tuneflow.train.trainer import whole
+from tuneflow.trial import History
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a run is over.
+
+    Args:
+        trials: the most trials there may be in all; inf for no limit.
+        epochs: the most epochs to be trained in all, those of earlier runs included; inf for no limit.
+        seconds: for how long, from now on; inf for no limit.
+        target: how good a score is good enough; None for no such score.
+        plateau: after how many ended trials in a row without a better one; None for never.
+
+    Raises:
+        ValueError, TypeError: one of them cannot be that.
+    """
+
+    trials: float = math.inf
+    epochs: float = math.inf
+    deadline: float = math.inf
+    target: float | None = None
+    plateau: int | None = None
+
+    @classmethod
+    def of(cls, objective: Objective, trials: Any, epochs: Any, seconds: Any, target: Any, plateau: Any) -> "Budget":
+        """What `Study.run` was given, checked."""
+        for name, value in (("trials", trials), ("epochs", epochs), ("plateau", plateau)):
+            if value is not None:
+                whole("run", name, value)
+        if target is not None and (isinstance(target, bool) or not isinstance(target, int | float) or target != target):
+            raise TypeError(f"run: target needs to be a score of {objective.metric}, got {target!r}.")
+        for name, value in (("target", target), ("plateau", plateau)):
+            if value is not None and objective.several:
+                raise ValueError(f"run: {name} needs one objective, and this study has several; leave it out.")
+        return cls(
+            math.inf if trials is None else trials,
+            math.inf if epochs is None else epochs,
+            math.inf if seconds is None else time.monotonic() + seconds_of("run: seconds", seconds),
+            target,
+            plateau,
+        )
+
+    def over(self, history: History, trained: float) -> str:
+        """Why the run ends now, with `trained` epochs trained in all; empty when it goes on."""
+        if trained >= self.epochs:
+            return f"{trained:g} epochs are trained"
+        if time.monotonic() >= self.deadline:
+            return "the time is over"
+        if self.target is None and self.plateau is None:
+            return ""
+        objective, best = history.objective, history.leader
+        if self.target is not None and best is not None:
+            score = best.metrics[objective.metric]
+            if (score >= self.target) if objective.maximize else (score <= self.target):
+                return f"trial {best.number} has reached {objective.metric} {self.target:g}"
+        if self.plateau is not None and history.stale >= self.plateau:
+            return f"{history.stale} trials have ended without a better one"
+        return ""

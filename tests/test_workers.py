@@ -281,7 +281,7 @@ def wait_for(pool, victim):
 def test_a_process_that_hangs_is_killed_after_the_timeout(pool, monkeypatch, tmp_path):
     train(pool, 0, lr=0.1)
     finish(pool)  # so that what is imported at the first step is there
-    monkeypatch.setattr(pool, "_timeout", 3.0)
+    monkeypatch.setattr(pool, "_timeout", 6.0)
     train(pool, 0, kind="hang", epoch=2, marker=str(tmp_path / "hung"))
     metrics, last = of_trial(finish(pool), 0)
     assert (tmp_path / "hung").exists()

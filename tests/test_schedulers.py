@@ -130,8 +130,8 @@ BAD = {
     "first": (lambda: tn.Halving(first=0), "first needs to be a whole number >= 1, got 0"),
     "no rung": (lambda: make(scheduler=tn.Halving(first=3)), "first=3 leave no rung below the full 3 epochs"),
     "several": (
-        lambda: make(scheduler=tn.Halving(), maximize=["accuracy"], minimize=["loss"]),
-        "Halving: ranks trials by one objective",
+        lambda: make(scheduler=tn.Median(), maximize=["accuracy"], minimize=["loss"]),
+        "Median: compares trials by one objective",
     ),
     "median": (lambda: tn.Median(trials=0), "trials needs to be a whole number >= 1, got 0"),
 }

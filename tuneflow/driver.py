@@ -21,7 +21,7 @@ from tuneflow.search.searcher import Searcher, proposed
 from tuneflow.seeds import lazy_stream, stream
 from tuneflow.space import Config, SearchSpace
 from tuneflow.train.job import Job
-from tuneflow.trial import History, Report, Slice, Trial
+from tuneflow.trial import CUT, History, Report, Slice, Trial
 
 FAILURES = 5  # failed trials in a row that end a run
 
@@ -167,7 +167,7 @@ class Driver:
         trial = self.history.trials[decision.trial]
         executor.stop(trial.number)
         if trial.status == "RUNNING" or self.ledger.take(trial.number) is not None:
-            self.end(trial.number, "STOPPED", decision.reason)
+            self.end(trial.number, "STOPPED", decision.reason, CUT)
 
     def job(self, trial: Trial) -> Job:
         config = self.space.resolve(trial.config)

@@ -15,6 +15,7 @@ from tuneflow.space import Config, SearchSpace
 Status = Literal["CLAIMED", "RUNNING", "PAUSED", "DONE", "STOPPED", "DIVERGED", "SCREENED", "FAILED"]
 WORTHLESS = ("DIVERGED", "SCREENED", "FAILED")
 ENDED = ("DONE", "STOPPED", *WORTHLESS)
+CUT = "by the scheduler"  # the detail of a trial that a scheduler stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class Trial:
         number: counted from 0, in the order of proposal.
         status: CLAIMED (its number is taken, its configuration not known yet), RUNNING, PAUSED, or how it ended:
             DONE, STOPPED, DIVERGED, SCREENED (a probe found that it cannot be trained), FAILED.
-        reason: why it ended, for all but DONE; a failure's traceback follows in `detail`.
+        reason: why it ended, for all but DONE; a failure's traceback follows in `detail`, and for a trial that did not
+            end by itself, that a scheduler stopped it.
         metrics, errors: those of the report that speaks for the trial (best epoch or last).
         epochs: how many epochs were trained.
         seconds: the sum over its epochs.
@@ -65,6 +67,11 @@ class Trial:
     @property
     def ended(self) -> bool:
         return self.status in ENDED
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it might be trained on, or might have been: it has not ended, or a scheduler stopped it."""
+        return not self.ended or (self.status == "STOPPED" and self.detail == CUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,8 @@ class History:
         self._errors = np.empty((0, len(objective.goals)))
         self._breaches = np.empty((0, sum(len(limit.bounds) for limit in objective.limits)))
         self._units = np.empty((0, len(space)))
+        self._reached = np.empty((0, 1))
+        self._at: dict[int, NDArray[np.float64]] = {}  # epoch to costs, for the epochs that were asked for
         self._costed = self._placed = 0  # how far the columns are filled
         self._unplaced: list[int] = []
 
@@ -123,10 +132,28 @@ class History:
                 return
             self._places[before.status].pop(number, None)
             self._trials[number] = trial
+        self._note(trial)
         if trial.ended:
             self._finish(trial)
         else:
             self._places[trial.status][number] = None
+
+    def _note(self, trial: Trial) -> None:
+        """Bring the columns of epochs up to date."""
+        self._reached = _grown(self._reached, len(self._trials))
+        self._reached[trial.number] = trial.epochs if trial.unfinished else math.inf
+        for epoch, column in self._at.items():
+            self._at[epoch] = column = _grown(column, len(self._trials))
+            if trial.epochs >= epoch and np.isnan(column[trial.number, 0]):
+                column[trial.number] = self._costs_at(trial, epoch)
+
+    def _costs_at(self, trial: Trial, epoch: int) -> tuple[float, ...]:
+        reports = [report for report in trial.reports if report.epoch <= epoch]
+        spoken = self.objective.pick(reports)
+        if spoken is None:
+            return (math.nan,) * len(self.objective.goals)
+        broke = not all(math.isfinite(cost) for cost in self.objective.costs(reports[-1].metrics))
+        return (math.inf,) * len(self.objective.goals) if broke else self.objective.costs(spoken.metrics)
 
     def _finish(self, trial: Trial) -> None:
         self._finished.append(trial.number)
@@ -286,6 +313,29 @@ class History:
         signs = np.array([-1.0 if maximize else 1.0 for _, maximize in self.objective.goals])
         return _read_only(costs * (signs if self.objective.several else signs[0]))
 
+    def costs_at(self, epoch: int) -> NDArray[np.float64]:
+        """What spoke for each trial when it had trained `epoch` epochs, as costs: shaped as `costs`.
+
+        NaN for trials that did not come so far, inf for those that diverged there. With one objective and at="best"
+        it is the best of the epochs until then.
+        """
+        count = len(self._trials)
+        if epoch not in self._at:
+            column = self._at[epoch] = np.full((max(64, count), len(self.objective.goals)), np.nan)
+            for trial in self._trials:
+                if trial.epochs >= epoch:
+                    column[trial.number] = self._costs_at(trial, epoch)
+        column = self._at[epoch][:count]
+        return _read_only(column if self.objective.several else column[:, 0])
+
+    @property
+    def reached(self) -> NDArray[np.float64]:
+        """Shape (n,): after how many epochs each trial stands or was stopped by a scheduler; inf where it is complete.
+
+        Complete is what came to its own end: the full length, the trainer's patience, a failure.
+        """
+        return _read_only(self._reached[: len(self._trials), 0])
+
     @property
     def units(self) -> NDArray[np.float64]:
         """Shape (n, len(space)): configurations in the unit cube; NaN where not active or not known yet."""
@@ -308,6 +358,11 @@ class Trials(Sequence[Trial]):
 
     def __len__(self) -> int:
         return len(self._trials if self._places is None else self._places)
+
+    @property
+    def numbers(self) -> NDArray[np.intp]:
+        """Their numbers, in this order."""
+        return np.array(range(len(self)) if self._places is None else self._places, dtype=np.intp)
 
     @overload
     def __getitem__(self, place: int) -> Trial: ...

@@ -4,8 +4,10 @@ import math
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tuneflow.schedule.scheduler import Continue, Decision, Scheduler, Start, Stop, Wait
+from tuneflow.search.fronts import ranking
 from tuneflow.space import SearchSpace
 from tuneflow.trial import History, Trial
 
@@ -15,7 +17,8 @@ class Halving(Scheduler):
 
     A trial that reaches a rung is paused there. Whenever a worker is free, the best paused trial that is among the best
     1 / `factor` of its rung is trained on from where it stands, to the next rung; if there is none, a new trial starts.
-    When no more trials may start, what was not promoted ends as STOPPED.
+    When no more trials may start, what was not promoted ends as STOPPED. With several objectives the best are those
+    that nothing beats in all of them, the least crowded first.
 
     Args:
         factor: how many trials compete for one place at the next rung, at least 2.
@@ -34,13 +37,10 @@ class Halving(Scheduler):
         self.factor, self.first = factor, first
 
     def check(self, history: History) -> None:
-        who = type(self).__name__
-        if history.objective.several:
-            raise ValueError(f"{who}: ranks trials by one objective, got several; use tn.Full().")
         if len(self.brackets(history.epochs)[0]) < 2:
             raise ValueError(
-                f"{who}: factor={self.factor} and first={self.first} leave no rung below the full {history.epochs}"
-                " epochs; use smaller ones, or tn.Full()."
+                f"{type(self).__name__}: factor={self.factor} and first={self.first} leave no rung below the full"
+                f" {history.epochs} epochs; use smaller ones, or tn.Full()."
             )
 
     def rungs(self, epochs: int) -> list[int]:
@@ -61,14 +61,14 @@ class Halving(Scheduler):
         paused = {trial.number: trial for trial in history.paused}
         for trial in paused.values():
             rungs = brackets[self.bracket(trial.number, history.epochs)]
-            if trial.epochs not in rungs:  # it was interrupted
-                return Continue(trial.number, min(rung for rung in rungs if rung > trial.epochs))
-        for place, rungs in enumerate(brackets):
-            for rung, following in reversed(list(pairwise(rungs))):
-                ranked = self._ranked(history, place, rung)
-                for cost, trial in ranked[: len(ranked) // self.factor]:
-                    if trial.number in paused and trial.epochs == rung and math.isfinite(cost):
-                        return Continue(trial.number, following)
+            if trial.epochs not in rungs[:-1]:  # it was interrupted
+                return Continue(trial.number, min((rung for rung in rungs if rung > trial.epochs), default=rungs[-1]))
+        if paused:
+            for place, rungs in enumerate(brackets):
+                for rung, following in reversed(list(pairwise(rungs))):
+                    for number in self._promoted(history, place, rung):
+                        if number in paused and paused[number].epochs == rung:
+                            return Continue(number, following)
         if history.remaining > 0:
             return Start(brackets[self.bracket(history.number, history.epochs)][0])
         if history.running or not paused:
@@ -76,25 +76,24 @@ class Halving(Scheduler):
         left = paused[min(paused)]
         return Stop(left.number, self._reason(history, left))
 
-    def _ranked(self, history: History, place: int, rung: int) -> list[tuple[float, Trial]]:
-        """Of a bracket, all trials that ever reached `rung`, the best first."""
-        return [(cost, t) for cost, t in ranking(history, rung) if self.bracket(t.number, history.epochs) == place]
+    def _promoted(self, history: History, place: int, rung: int) -> list[int]:
+        """Numbers of the trials of a bracket that may go on from `rung`, the best first; those that did among them."""
+        costs = history.costs_at(rung)
+        reached = self._reached(history, place, costs)
+        count = len(reached) // self.factor
+        best = reached[ranking(costs[reached], count)[:count]]
+        return [int(number) for number in best if np.isfinite(costs[number]).all()]
+
+    def _reached(self, history: History, place: int, costs: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Numbers of the trials of a bracket that have costs."""
+        known = np.flatnonzero(~np.isnan(costs.reshape(len(costs), -1)).any(1)).tolist()
+        own = [number for number in known if self.bracket(number, history.epochs) == place]
+        return np.array(own, dtype=np.intp)
 
     def _reason(self, history: History, trial: Trial) -> str:
-        place = self.bracket(trial.number, history.epochs)
-        ranked = [t.number for _, t in self._ranked(history, place, trial.epochs)]
+        place, costs = self.bracket(trial.number, history.epochs), history.costs_at(trial.epochs)
+        reached = self._reached(history, place, costs)
+        ranked = reached[ranking(costs[reached])].tolist()
         among = f" of bracket {place}" if len(self.brackets(history.epochs)) > 1 else ""
         where = f"place {ranked.index(trial.number) + 1} of {len(ranked)} at epoch {trial.epochs}{among}"
         return f"{where}: not among the best 1/{self.factor}"
-
-
-def ranking(history: History, epoch: int) -> list[tuple[float, Trial]]:
-    """(cost at `epoch`, trial) of all trials that reached it, the best first, the earliest of equals first."""
-    reached = (trial for trial in history.trials if trial.epochs >= epoch)
-    return sorted(((cost_at(history, t, epoch), t) for t in reached), key=lambda pair: (pair[0], pair[1].number))
-
-
-def cost_at(history: History, trial: Trial, epoch: int) -> float:
-    """What spoke for a trial when it had trained `epoch` epochs, lower is better; inf without a report by then."""
-    spoken = history.objective.pick([report for report in trial.reports if report.epoch <= epoch])
-    return math.inf if spoken is None else history.objective.cost(spoken.metrics)

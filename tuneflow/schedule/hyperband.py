@@ -1,6 +1,7 @@
 """Hyperband, asynchronous and by resume: several halvings side by side, from many short trials to few full ones."""
 
 import math
+from functools import lru_cache
 
 from tuneflow.schedule.halving import Halving
 
@@ -28,10 +29,12 @@ class Hyperband(Halving):
 
     def bracket(self, number: int, epochs: int) -> int:
         """Which bracket the trial of this number is in."""
-        count = len(self.brackets(epochs))
-        sizes = [math.ceil(count / (count - place) * self.factor ** (count - 1 - place)) for place in range(count)]
-        place, left = 0, number % sum(sizes)
-        while left >= sizes[place]:
-            left -= sizes[place]
-            place += 1
-        return place
+        dealt = _dealt(len(self.brackets(epochs)), self.factor)
+        return dealt[number % len(dealt)]
+
+
+@lru_cache
+def _dealt(count: int, factor: int) -> tuple[int, ...]:
+    """The brackets of the first trials, after which it begins anew."""
+    sizes = [math.ceil(count / (count - place) * factor ** (count - 1 - place)) for place in range(count)]
+    return tuple(place for place, size in enumerate(sizes) for _ in range(size))

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from tuneflow.schedule.halving import cost_at
 from tuneflow.schedule.scheduler import Continue, Decision, Scheduler, Start, Stop
 from tuneflow.space import SearchSpace
 from tuneflow.trial import History, Trial
@@ -46,7 +45,7 @@ class Median(Scheduler):
         others = [t for t in history.finished if t.number != trial.number and t.epochs >= epoch]
         if len(others) < self.trials:
             return ""
-        own = cost_at(history, trial, epoch)
+        own = history.costs_at(epoch)[trial.number]
         means = np.array([_mean_cost(history, other, epoch) for other in others])
         if not own > np.median(means):
             return ""

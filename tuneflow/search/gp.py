@@ -1,13 +1,13 @@
 """Gaussian process search."""
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuneflow.search.layout import Layout
+from tuneflow.search.scores import Scores
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol, sobol_points
 from tuneflow.seeds import stream
@@ -56,7 +56,7 @@ class GP(Searcher):
         return made.suggest(history, rng)
 
     def ranked(self, space: SearchSpace, history: History) -> list[int]:
-        """Numbers of the trials with a score, the one first of which the process expects most.
+        """Numbers of the ended trials with a score, the one first of which the process expects most.
 
         Where scores are noisy the best observed is the luckiest; what is expected has the luck taken off.
 
@@ -65,8 +65,9 @@ class GP(Searcher):
         """
         if history.objective.several:
             raise ValueError("ranked needs a study with one objective; history.front has the best of several.")
-        scores = _Scores.of(history)
-        return [] if scores is None else _Known(space, history.seed).ranked(scores)
+        scores = Scores.of(history)
+        ranked = [] if scores is None else _Known(space, history.seed).ranked(scores)
+        return [number for number in ranked if history.trials[number].ended]
 
 
 class _Known:
@@ -80,7 +81,8 @@ class _Known:
 
     def suggest(self, history: History, rng: np.random.Generator) -> Config:
         start = min(10, max(5, len(self.space) + 1))
-        if history.number < start or not len(self.space) or (scores := _Scores.of(history)) is None:
+        scores = None if history.number < start or not len(self.space) else Scores.of(history)
+        if scores is None or len(scores.numbers) < 2:
             return self._first(history, rng)
         unit = self._found(history, scores, rng)
         if unit is None:
@@ -97,15 +99,15 @@ class _Known:
         new = self.layout.keys(self.space.to_unit(config)[None])[0] not in known
         return config if new else self._untried(known, rng)
 
-    def ranked(self, scores: "_Scores") -> list[int]:
+    def ranked(self, scores: Scores) -> list[int]:
         rng = stream(self.seed, "ranked")
         processes, _ = self._processes(scores, scores.costs, scores.errors, rng)
         scored = np.flatnonzero(np.isfinite(scores.costs))
         features = self.layout.features(scores.units[scored])
         means = np.mean([process.expects(features)[0] for process in processes], axis=0)
-        return [scores.numbers[scored[place]] for place in np.argsort(means, kind="stable")]
+        return [int(scores.numbers[scored[place]]) for place in np.argsort(means, kind="stable")]
 
-    def _found(self, history: History, scores: "_Scores", rng: np.random.Generator) -> Array | None:
+    def _found(self, history: History, scores: Scores, rng: np.random.Generator) -> Array | None:
         from tuneflow.search.acquire import Promise, Search
         from tuneflow.search.improvement import Improvement
 
@@ -113,7 +115,7 @@ class _Known:
         if costs.ndim > 1:
             costs, errors = _compromise(costs, rng), np.full(len(costs), np.nan)
         processes, clean = self._processes(scores, costs, errors, rng)
-        pending = layout.features(scores.pending)
+        pending = layout.features(scores.pending[-PENDING:])
         if len(pending):
             processes = [process.imagined(pending, rng) for process in processes]
         weight = min(1.0, TRUST / len(costs)) ** 2 if self.space.informed else 0.0
@@ -123,7 +125,7 @@ class _Known:
         return Search(promise, tried, rng).found(self._candidates(rng, leaders, clean), leaders)
 
     def _processes(
-        self, scores: "_Scores", costs: Array, errors: Array, rng: np.random.Generator
+        self, scores: Scores, costs: Array, errors: Array, rng: np.random.Generator
     ) -> tuple[list["Process"], bool]:
         """A process for each draw of the hyper-parameters, and whether the scores are clean."""
         from tuneflow.search.posterior import Process
@@ -197,31 +199,6 @@ class _Known:
             if self.layout.keys(self.space.to_unit(config)[None])[0] not in known:
                 break
         return config
-
-
-class _Scores:
-    """What is known of the trials: those with a score, in the order in which they ended, and those without.
-
-    Attributes:
-        numbers: n of them.
-        units: shape (n, d), their configurations.
-        costs: shape (n,), or (n, k) with k objectives; inf for failures.
-        errors: shaped as costs, standard errors, NaN where not known.
-        pending: shape (q, d), configurations under way or paused, the latest.
-    """
-
-    def __init__(self, history: History, numbers: Sequence[int], pending: Sequence[int]) -> None:
-        self.numbers, units = numbers, history.units
-        self.units, self.pending = units[list(numbers)], units[list(pending)]
-        self.costs, self.errors = history.costs[list(numbers)], history.errors[list(numbers)]
-
-    @classmethod
-    def of(cls, history: History) -> "_Scores | None":
-        """None where too little is known for a model."""
-        numbers = [trial.number for trial in history.finished]
-        found = cls(history, numbers, [trial.number for trial in (*history.running, *history.paused)][-PENDING:])
-        usable = np.isfinite(found.costs) if found.costs.ndim == 1 else np.isfinite(found.costs).all(1)
-        return found if len(numbers) > 1 and usable.any() else None
 
 
 def _compromise(costs: Array, rng: np.random.Generator) -> Array:

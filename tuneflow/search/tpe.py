@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 
-from tuneflow.search.axes import Array, Axes, Places
+from tuneflow.search.axes import Array, Axes
 from tuneflow.search.fronts import ranking
 from tuneflow.search.parzen import Parzen
+from tuneflow.search.scores import Scores
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.space import Config, SearchSpace
@@ -25,10 +26,10 @@ class TPE(Searcher):
     the space's prior is one kernel more among them: it leads at first and is outvoted by evidence. Of `candidates`
     draws from the good density the one is taken that has the highest ratio of the two.
 
-    Every trial counts: a stopped or paused one with the score that it had reached, a failed one among the bad, and so
-    does one that still runs, so that workers who ask at once are sent to different places. With several objectives
-    trials are ranked by fronts, and within one the least crowded first. The first `start` trials are a Sobol sequence.
-    A configuration of a finite space is not proposed twice while another is among the candidates.
+    Every trial counts: a stopped or paused one with the score that it would have come to, a failed one among the bad,
+    and so does one that still runs, so that workers who ask at once are sent to different places. With several
+    objectives trials are ranked by fronts, and within one the least crowded first. The first `start` trials are a Sobol
+    sequence. A configuration of a finite space is not proposed twice while another is among the candidates.
 
     Args:
         start: how many trials have to be ended or paused before densities are made of them.
@@ -53,20 +54,20 @@ class TPE(Searcher):
         self._start.check(space)
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
-        good, rest = _split(history)
-        if history.ended + len(history.paused) < self.start or not len(good):
+        scores = Scores.of(history)
+        if scores is None or len(scores.numbers) < self.start:
             return self._start.suggest(space, history, rng)
         axes = self._axes
         if axes is None or axes.space is not space:
             axes = self._axes = Axes(space)
-        units = history.units
+        good, rest = _split(scores)
         ranks = np.log(len(good) + 1) - np.log(np.arange(1, len(good) + 1))
-        better = Parzen(axes, units[good], ranks / ranks.mean(), widths(axes, units[good]), informed=True)
-        worse = Parzen(axes, units[rest], np.ones(len(rest)), widths(axes, units[rest]), informed=False)
+        better = Parzen(axes, good, ranks / ranks.mean(), widths(axes, good), informed=True)
+        worse = Parzen(axes, rest, np.ones(len(rest)), widths(axes, rest), informed=False)
         points = better.draw(self.candidates, rng)
         finite = math.isfinite(space.size)
         for place in np.argsort(worse.log_density(points) - better.log_density(points), kind="stable"):
-            if finite and axes.among(units, points[place]):
+            if finite and axes.among(history.units, points[place]):
                 continue
             config = axes.configured(points[place])
             if space.allows(config):
@@ -83,19 +84,14 @@ def widths(axes: Axes, points: Array) -> Array:
     return scotts
 
 
-def _split(history: History) -> tuple[Places, Places]:
-    """Numbers of the good trials, the best first, and of the others, those that run among them."""
-    objective = history.objective
-    costs = history.costs.reshape(-1, len(objective.goals)).copy()
-    for trial in history.paused:
-        if trial.metrics:
-            costs[trial.number] = objective.costs(trial.metrics)
-    known = np.flatnonzero(~np.isnan(costs).any(1))
-    known = known[ranking(costs[known], MOST)]
-    sound = int(np.isfinite(costs[known]).all(1).sum())  # they come before the others
-    count = min(math.ceil(GOOD * len(known)), MOST, sound)
-    good, rest = known[:count], known[count:]
+def _split(scores: Scores) -> tuple[Array, Array]:
+    """The points of the good trials, the best first, and of the others, those of which nothing is known among them."""
+    costs = scores.costs.reshape(len(scores.numbers), -1)
+    order = np.argsort(scores.numbers)
+    order = order[ranking(costs[order], MOST)]
+    sound = int(np.isfinite(costs).all(1).sum())  # they come before the others
+    count = min(math.ceil(GOOD * len(order)), MOST, sound)
+    good, rest = order[:count], order[count:]
     if len(rest) > KERNELS:
         rest = rest[np.linspace(0, len(rest) - 1, KERNELS).astype(int)]
-    running = [trial.number for trial in (*history.running, *history.paused) if np.isnan(costs[trial.number]).any()]
-    return good, np.concatenate([rest, np.array(running, dtype=np.intp)])
+    return scores.units[good], np.concatenate([scores.units[rest], scores.pending])

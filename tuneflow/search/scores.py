@@ -1,0 +1,103 @@
+"""Scores: what is known of the trials, on one scale where they were not trained equally long."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuneflow.trial import History
+
+Array = NDArray[np.float64]
+
+FAR = 3.0  # costs count as so many spreads above their median, at most
+FLATTEST = 0.05  # slope of a line, at least: what is worse early is not expected to be better late
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is known of the trials: those with a score, and those without.
+
+    Trials that a scheduler paused or stopped at different epochs do not compare as they stand. So each counts with the
+    score that it would come to if it went on, as those tell that did go on: by a line through what they had at the same
+    epoch, and what became of them. What was trained furthest counts as it is, and so does every trial where all came to
+    their own end. A trial that trains counts with what it had at the last epoch at which others stand.
+
+    Attributes:
+        numbers: shape (n,), first the ended in the order in which they ended, then the others by number.
+        units: shape (n, d), their configurations.
+        costs: shape (n,), or (n, k) with k objectives; inf for failures.
+        errors: shaped as costs, standard errors, NaN where not known.
+        pending: shape (q, d), configurations of which nothing is known yet.
+    """
+
+    numbers: NDArray[np.intp]
+    units: Array
+    costs: Array
+    errors: Array
+    pending: Array
+
+    @classmethod
+    def of(cls, history: History) -> "Scores | None":
+        """None where no trial has a finite score."""
+        goals, units, ended = len(history.objective.goals), history.units, history.finished.numbers
+        live = np.sort(np.concatenate([history.running.numbers, history.paused.numbers]))
+        numbers = np.concatenate([ended, live])
+        costs, errors = history.costs.reshape(-1, goals)[numbers], history.errors.reshape(-1, goals)[numbers]
+        levels, at = _levels(history, numbers, costs)
+        for place, level in enumerate(levels[np.isfinite(levels)]):
+            here = (at == place) & np.isnan(costs).any(1)
+            costs[here] = history.costs_at(int(level)).reshape(-1, goals)[numbers[here]]
+            errors[here] = [_errors(history, number) for number in numbers[here]] or np.empty((0, goals))
+        for place in reversed(range(len(levels) - 1)):
+            early = history.costs_at(int(levels[place])).reshape(-1, goals)[numbers]
+            for goal in range(goals):
+                _extend(costs[:, goal], errors[:, goal], early[:, goal], at == place, at > place)
+        known = ~np.isnan(costs).any(1)
+        if not np.isfinite(costs[known]).all(1).any():
+            return None
+        shape = (-1, goals) if goals > 1 else (-1,)
+        scored, pending = numbers[known], numbers[~known]
+        return cls(scored, units[scored], costs[known].reshape(shape), errors[known].reshape(shape), units[pending])
+
+
+def _levels(history: History, numbers: NDArray[np.intp], costs: Array) -> tuple[Array, NDArray[np.intp]]:
+    """Epochs at which trials stand, the shortest first, inf for their own end; and at or after which each one is."""
+    paused = history.paused.numbers
+    reached = history.reached
+    stand = np.concatenate([reached[numbers[np.isfinite(costs).all(1)]], reached[paused[reached[paused] > 0]]])
+    levels = np.unique(stand)
+    return levels, np.searchsorted(levels, reached[numbers], "right") - 1
+
+
+def _errors(history: History, number: int) -> list[float]:
+    errors = history.trials[number].errors
+    return [errors.get(metric, math.nan) for metric, _ in history.objective.goals]
+
+
+def _extend(costs: Array, errors: Array, early: Array, here: NDArray[np.bool_], further: NDArray[np.bool_]) -> None:
+    """Change the costs of those `here` to what they would have come to, as those that went `further` tell.
+
+    Args:
+        costs, errors: shape (n,), of all; changed in place.
+        early: shape (n,), costs of all at the epoch of those here; NaN where there is none.
+    """
+    pairs = further & np.isfinite(early) & np.isfinite(costs)
+    here = here & np.isfinite(costs)
+    if not pairs.any() or not here.any():
+        return
+    drawn, spread = _drawn_in(early[here | pairs])
+    now = here[here | pairs]
+    x, (y, _) = drawn[~now], _drawn_in(costs[pairs])
+    apart = x - x.mean()
+    # One pair more says that differences stay as they are.
+    slope = max((apart @ (y - y.mean()) + spread**2) / (apart @ apart + spread**2), FLATTEST)
+    costs[here] = y.mean() + slope * (drawn[now] - x.mean())
+    errors[here] *= slope
+
+
+def _drawn_in(costs: Array) -> tuple[Array, float]:
+    """Costs, with what is far worse than the median drawn near; and the spread of the better half."""
+    middle = np.median(costs)
+    spread = float(np.sqrt(np.mean(np.square(costs[costs <= middle] - middle))) or np.std(costs) or 1.0)
+    return np.minimum(costs, middle + FAR * spread), spread

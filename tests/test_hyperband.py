@@ -72,7 +72,7 @@ def test_hyperband_keeps_a_schedulers_promises(make_one):
 
 def test_population_keeps_a_schedulers_promises():
     check_scheduler(lambda: tn.Population(members=4))
-    check_scheduler(lambda: tn.Population(members=6, every=2, share=0.5), trials=20, epochs=9)
+    check_scheduler(lambda: tn.Population(members=6, every=2, share=0.5), trials=20, epochs=9, all_start=False)
 
 
 def population(**settings):

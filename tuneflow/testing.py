@@ -27,7 +27,7 @@ from tuneflow.seeds import stream
 from tuneflow.space import Config, SearchSpace
 from tuneflow.store.store import Store
 from tuneflow.train.job import Job, TrainState, copied
-from tuneflow.trial import History, Report, Slice, Status, Trial
+from tuneflow.trial import CUT, History, Report, Slice, Status, Trial, with_reports, with_status
 
 SPACES: dict[str, Callable[[], SearchSpace]] = {
     "one dimension": lambda: SearchSpace(x=Float(-1.0, 1.0)),
@@ -101,74 +101,136 @@ def _result(number: int, config: Config, space: SearchSpace) -> Trial:
     return Trial(number, config, "DONE", metrics={"loss": loss}, epochs=1, reports=(Report(1, {"loss": loss}),))
 
 
-def check_scheduler(make: Callable[[], Scheduler], trials: int = 9, epochs: int = 9) -> None:
+def check_scheduler(make: Callable[[], Scheduler], trials: int = 9, epochs: int = 9, all_start: bool = True) -> None:
     """A scheduler decides what can be done, from the history and its rng alone, until every trial has ended.
 
-    Runs a made-up study of `trials` trials, two at a time: a fresh scheduler decides what the kept one does; only
-    paused trials are continued, and further than they are; only live ones are stopped; the study comes to its end.
+    Runs made-up studies of `trials` trials: with one, two and five workers; with trials that fail and diverge; with
+    scores that are all equal; with slices that are interrupted on their way; with trials of one epoch; and with two
+    objectives. In each of them a fresh scheduler decides what the kept one does; only paused trials are continued, and
+    further than they are; only live ones are stopped; nobody is given up without a decision; the study comes to its
+    end. Of epochs and objectives it may refuse, by a ValueError of `check`, what it cannot take.
 
     Args:
         make: returns a new scheduler, configured alike each time.
+        trials, epochs: the size of the studies.
+        all_start: whether it has to start all of the trials, which a population that has come to its end does not.
     """
-    space, objective = SearchSpace(x=Float(0.0, 1.0)), Objective((("loss", False),))
-    history, kept, until = History(space, objective, 0, epochs), make(), dict[int, int]()
-    kept.check(history)
+    for case in CASES:
+        history = _scheduled(make, case, trials, case.epochs or epochs)
+        _require(history is not None or case != CASES[0], case.name, f"it refuses trials of {epochs} epochs")
+        started = trials if history is None else len(history)
+        _require(started == trials or not all_start, case.name, f"only {started} of {trials} trials were started")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A made-up study: how many train at once, for how long, and what becomes of them."""
+
+    name: str
+    workers: int = 2
+    epochs: int | None = None
+    broken: bool = False
+    equal: bool = False
+    interrupted: bool = False
+    goals: tuple[tuple[str, bool], ...] = (("loss", False),)
+
+
+CASES = [
+    Case("scheduler"),
+    Case("one worker", workers=1),
+    Case("five workers", workers=5),
+    Case("failures", broken=True),
+    Case("equal scores", equal=True),
+    Case("interrupted", interrupted=True),
+    Case("interrupted failures, five workers", workers=5, broken=True, interrupted=True),
+    Case("one epoch", epochs=1),
+    Case("two objectives", goals=(("loss", False), ("size", True))),
+]
+
+
+def _scheduled(make: Callable[[], Scheduler], case: Case, trials: int, epochs: int) -> History | None:
+    """The history of a made-up study, at its end; None when the scheduler refuses it."""
+    history, kept = History(SearchSpace(x=Float(0.0, 1.0)), Objective(case.goals), 0, epochs), make()
+    try:
+        kept.check(history)
+    except ValueError:
+        return None
+    until: dict[int, int] = {}
     for _ in range(50 * trials * epochs):
         history.remaining = trials - len(history)
-        with _untouched("scheduler"):
-            rng = [stream(0, "schedule", len(history), len(history.finished)) for _ in range(2)]
-            decision, fresh = kept.next(space, history, rng[0]), make().next(space, history, rng[1])
-        _require(decision == fresh, "scheduler", f"a fresh scheduler decided {fresh}, the kept one {decision}")
-        if not _carry_out(decision, history, until) and not _train(history, until):
+        with _untouched(case.name):
+            decision, fresh = (_decided(scheduler, history) for scheduler in (kept, make()))
+        _require(decision == fresh, case.name, f"a fresh scheduler decided {fresh}, the kept one {decision}")
+        if not _carry_out(decision, history, until, case) and not _train(history, until, case):
             break
     else:
-        raise AssertionError("scheduler: the study never came to its end")
+        raise AssertionError(f"{case.name}: the study never came to its end")
     left = [trial.number for trial in history.trials if not trial.ended]
-    _require(not left, "scheduler", f"trials {left} never ended")
-    _require(len(history) == trials, "scheduler", f"only {len(history)} of {trials} trials were started")
+    _require(not left, case.name, f"trials {left} never ended")
+    return history
 
 
-def _carry_out(decision: Any, history: History, until: dict[int, int]) -> bool:
+def _decided(scheduler: Scheduler, history: History) -> Any:
+    before = len(history), history.ended
+    decision = scheduler.next(history.space, history, stream(0, "schedule", *before))
+    _require((len(history), history.ended) == before, "scheduler", "the history was changed")
+    return decision
+
+
+def _carry_out(decision: Any, history: History, until: dict[int, int], case: Case) -> bool:
     """Do what was decided; False when it is to wait, or there is no worker or no trial left for it."""
     if isinstance(decision, Stop):
         trial = history.trials[decision.trial]
-        _require(not trial.ended, "scheduler", f"{decision} stops a trial that has ended")
+        _require(not trial.ended, case.name, f"{decision} stops a trial that has ended")
         until.pop(trial.number, None)
-        history.record(dataclasses.replace(trial, status="STOPPED", reason=decision.reason))
+        history.record(dataclasses.replace(trial, status="STOPPED", reason=decision.reason, detail=CUT))
         return True
-    if len(until) >= 2 or isinstance(decision, Wait):
+    if len(until) >= case.workers or isinstance(decision, Wait):
         return False
     if isinstance(decision, Continue):
         trial = history.trials[decision.trial]
-        _require(trial.status == "PAUSED", "scheduler", f"{decision} continues a trial that is {trial.status}")
-        _require(decision.until > trial.epochs, "scheduler", f"{decision} goes no further than epoch {trial.epochs}")
+        _require(trial.status == "PAUSED", case.name, f"{decision} continues a trial that is {trial.status}")
+        _require(decision.until > trial.epochs, case.name, f"{decision} goes no further than epoch {trial.epochs}")
         until[trial.number] = decision.until
         history.record(dataclasses.replace(trial, status="RUNNING"))
         return True
-    _require(isinstance(decision, Start | Fork), "scheduler", f"{decision!r} is not a decision")
+    _require(isinstance(decision, Start | Fork), case.name, f"{decision!r} is not a decision")
     if history.remaining < 1:
         return False
-    number = len(history)
-    config = {"x": (number * 0.37) % 1.0} if isinstance(decision, Start) else decision.config
-    until[number] = decision.until
-    history.record(Trial(number, config))
+    new = Trial(len(history), {"x": (len(history) * 0.37) % 1.0})
+    if isinstance(decision, Fork):
+        _require(decision.until > decision.epoch, case.name, f"{decision} goes no further than its parent was")
+        came = history.trials[decision.trial].epochs
+        _require(came >= decision.epoch, case.name, f"{decision} goes on from epoch {decision.epoch}, there are {came}")
+        parent = (decision.trial, decision.epoch)
+        new = Trial(len(history), decision.config, epochs=decision.epoch, parent=parent)
+    until[new.number] = decision.until
+    history.record(new)
     return True
 
 
-def _train(history: History, until: dict[int, int]) -> bool:
+def _train(history: History, until: dict[int, int], case: Case) -> bool:
     """One epoch of everything that runs; False when nothing does."""
     ran = bool(until)
     for number, end in list(until.items()):
         trial = history.trials[number]
         epoch = trial.epochs + 1
-        report = Report(epoch, {"loss": trial.config["x"] + 1.0 / epoch})
-        ended: Status = "DONE" if epoch == history.epochs else "PAUSED" if epoch >= end else "RUNNING"
-        if ended != "RUNNING":
+        if case.broken and number % 5 == 3 and epoch == 2:
             del until[number]
-        reports = (*trial.reports, report)
-        spoken = history.objective.pick(reports)
-        metrics = spoken.metrics if spoken else {}
-        history.record(dataclasses.replace(trial, status=ended, reports=reports, epochs=epoch, metrics=metrics))
+            history.record(dataclasses.replace(trial, status="FAILED", reason="made up"))
+            continue
+        loss = 1.0 if case.equal else trial.config["x"] + 1.0 / epoch
+        diverged = case.broken and number % 5 == 1 and epoch == 3
+        report = Report(epoch, {"loss": math.nan if diverged else loss, "size": float(number % 4)})
+        trial = with_reports(trial, (*trial.reports, report), history.objective)
+        status: Status = "DONE" if epoch == history.epochs else "PAUSED" if epoch >= end else "RUNNING"
+        if case.interrupted and status == "RUNNING" and (number + epoch) % 3 == 0:
+            status = "PAUSED"
+        if diverged:
+            status = "DIVERGED"
+        if status != "RUNNING":
+            del until[number]
+        history.record(with_status(trial, status))
     return ran
 
 

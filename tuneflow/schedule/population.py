@@ -56,7 +56,7 @@ class Population(Scheduler):
             return Wait()  # all come to the same epoch before anyone goes on
         epoch = min(trial.epochs for trial in history.paused)
         here = self._ranked(history, epoch)
-        best, worst = here[: self._count(here)], here[len(here) - self._count(here) :]
+        best, worst = here[: max(1, self._count(here))], here[len(here) - self._count(here) :]
         replaced = [t for t in history.trials if t.parent is not None and t.parent[1] == epoch]
         vacant = sum(t.status == "STOPPED" for t in worst) + self._lost(history, epoch) - len(replaced)
         if vacant > 0 and history.remaining > 0 and best:

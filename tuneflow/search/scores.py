@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from tuneflow.trial import History
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 FAR = 3.0  # costs count as so many spreads above their median, at most
-FLATTEST = 0.05  # slope of a line, at least: what is worse early is not expected to be better late
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,10 @@ class Scores:
     """What is known of the trials: those with a score, and those without.
 
     Trials that a scheduler paused or stopped at different epochs do not compare as they stand. So each counts with the
-    score that it would come to if it went on, as those tell that did go on: by a line through what they had at the same
-    epoch, and what became of them. What was trained furthest counts as it is, and so does every trial where all came to
-    their own end. A trial that trains counts with what it had at the last epoch at which others stand.
+    score that it would come to if it went on, as those tell that did: by the rising function that fits best from what
+    they had at the same epoch to what became of them. What was worse than all of them stays worse by as much. What was
+    trained furthest counts as it is, and so does every trial where all came to their own end. A trial that trains
+    counts with what it had at the last epoch at which others stand.
 
     Attributes:
         numbers: shape (n,), first the ended in the order in which they ended, then the others by number.
@@ -52,7 +53,7 @@ class Scores:
         for place in reversed(range(len(levels) - 1)):
             early = history.costs_at(int(levels[place])).reshape(-1, goals)[numbers]
             for goal in range(goals):
-                _extend(costs[:, goal], errors[:, goal], early[:, goal], at == place, at > place)
+                _extend(costs[:, goal], early[:, goal], at == place, at > place)
         known = ~np.isnan(costs).any(1)
         if not np.isfinite(costs[known]).all(1).any():
             return None
@@ -75,29 +76,44 @@ def _errors(history: History, number: int) -> list[float]:
     return [errors.get(metric, math.nan) for metric, _ in history.objective.goals]
 
 
-def _extend(costs: Array, errors: Array, early: Array, here: NDArray[np.bool_], further: NDArray[np.bool_]) -> None:
+def _extend(costs: Array, early: Array, here: Mask, further: Mask) -> None:
     """Change the costs of those `here` to what they would have come to, as those that went `further` tell.
 
     Args:
-        costs, errors: shape (n,), of all; changed in place.
+        costs: shape (n,), of all; changed in place.
         early: shape (n,), costs of all at the epoch of those here; NaN where there is none.
     """
-    pairs = further & np.isfinite(early) & np.isfinite(costs)
+    told = further & np.isfinite(early) & np.isfinite(costs)
     here = here & np.isfinite(costs)
-    if not pairs.any() or not here.any():
+    if not told.any() or not here.any():
         return
-    drawn, spread = _drawn_in(early[here | pairs])
-    now = here[here | pairs]
-    x, (y, _) = drawn[~now], _drawn_in(costs[pairs])
-    apart = x - x.mean()
-    # One pair more says that differences stay as they are.
-    slope = max((apart @ (y - y.mean()) + spread**2) / (apart @ apart + spread**2), FLATTEST)
-    costs[here] = y.mean() + slope * (drawn[now] - x.mean())
-    errors[here] *= slope
+    drawn = np.full(len(costs), np.nan)
+    drawn[here | told] = _drawn_in(early[here | told])
+    before, after = _rising(drawn[told], _drawn_in(costs[told]))
+    costs[here] = np.interp(drawn[here], before, after) + np.maximum(drawn[here] - before[-1], 0.0)
 
 
-def _drawn_in(costs: Array) -> tuple[Array, float]:
-    """Costs, with what is far worse than the median drawn near; and the spread of the better half."""
+def _rising(x: Array, y: Array) -> tuple[Array, Array]:
+    """The values of x in their order, and for each the rising function that is nearest to y by least squares.
+
+    Neighbours in the wrong order are pooled. Source: Barlow et al., Statistical Inference under Order Restrictions,
+    1972.
+    """
+    values, which, counts = np.unique(x, return_inverse=True, return_counts=True)
+    pools: list[tuple[float, int, int]] = []  # mean, weight, how many values
+    for mean, weight in zip(np.bincount(which, y) / counts, counts, strict=True):
+        size = 1
+        while pools and pools[-1][0] >= mean:
+            above, heavy, more = pools.pop()
+            mean = (mean * weight + above * heavy) / (weight + heavy)
+            weight, size = weight + heavy, size + more
+        pools.append((mean, weight, size))
+    return values, np.repeat([mean for mean, _, _ in pools], [size for _, _, size in pools])
+
+
+def _drawn_in(costs: Array) -> Array:
+    """Costs, with what is far worse than the median drawn near."""
     middle = np.median(costs)
-    spread = float(np.sqrt(np.mean(np.square(costs[costs <= middle] - middle))) or np.std(costs) or 1.0)
-    return np.minimum(costs, middle + FAR * spread), spread
+    spread = np.sqrt(np.mean(np.square(costs[costs <= middle] - middle))) or np.std(costs)
+    near: Array = np.minimum(costs, middle + FAR * spread)
+    return near

@@ -1,15 +1,15 @@
 """Schedulers and searchers on real learning curves. Run: python tests/benchmarks/curves.py FOLDER [NAME ...]
 
-FOLDER holds taskset-dev.npz: for each of 6 tasks, 1,000 settings of Adam and the validation loss at 51 points of the run.
-The first point is the loss before training. Without a NAME all contestants run.
+FOLDER holds taskset-dev.npz: for each of 6 tasks, 1,000 settings of Adam and the validation loss at 51 points of the
+run, the first of them before training. Without a NAME all contestants run.
 
-A study trains with one worker and pays one unit for each point; what it resumes costs nothing more. A proposal counts as
-the nearest run that was not taken yet, by the ranks of each setting, and the searcher is told that run's ranks. A run
-that diverged is not a number from there on. The incumbent is the least loss observed at any point of any run.
+A study trains with one worker and pays one unit for each point; to resume costs nothing more. A proposal counts as the
+nearest run that was not taken yet, by the ranks of each setting, and the searcher is told that run's ranks. A run that
+diverged is not a number from there on. The incumbent is the least loss observed at any point of any run.
 
 Regret is given after the points of 1, 2, 5, 10 and 20 whole runs: 0 is the least loss of all runs at any point, 1 the
-median of what 20 whole runs at random have seen. Tuneflow's classes decide as in a study that is limited by epochs, over
-a History without a trainer. Optuna is given the same runs; what it prunes does not go on.
+median of what 20 whole runs at random have seen. Tuneflow's classes decide as in a study that is limited by epochs,
+over a History without a trainer. Optuna is given the same runs; what it prunes does not go on.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import numpy as np
 import optuna
 
 import tuneflow as tn
+from tuneflow.schedule.scheduler import Decision
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
 from tuneflow.trial import CUT, Objective, with_reports, with_status
@@ -83,7 +84,7 @@ class Studied:
             else:
                 raise NotImplementedError(f"{decision}")
 
-    def _decision(self) -> tn.schedule.scheduler.Decision:
+    def _decision(self) -> Decision:
         history = self.history
         history.number = len(history)
         return self.scheduler.next(

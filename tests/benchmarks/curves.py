@@ -25,7 +25,8 @@ import tuneflow as tn
 from tuneflow.schedule.scheduler import Decision
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
-from tuneflow.trial import CUT, Objective, with_reports, with_status
+from tuneflow.objective import Objective
+from tuneflow.trial import CUT, with_reports, with_status
 
 AT = (1, 2, 5, 10, 20)  # whole runs
 

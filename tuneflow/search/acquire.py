@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from tuneflow.search.improvement import Improvement
 from tuneflow.search.layout import Layout
+from tuneflow.search.within import Gain
 from tuneflow.space import SearchSpace
 
 Array = NDArray[np.float64]
@@ -21,7 +21,7 @@ TURNS = 3  # how often labels and numbers are polished in turn
 
 
 class Promise:
-    """What is promised at points of the unit cube: log expected improvement, and the priors while they count.
+    """What points of the unit cube promise: the logarithm of what is to be gained, and the priors while they count.
 
     Args:
         weight: the power of the priors; 0 where there are none.
@@ -29,7 +29,7 @@ class Promise:
     Source: the power: Hvarfner et al., piBO, ICLR 2022.
     """
 
-    def __init__(self, layout: Layout, improvement: Improvement, space: SearchSpace, weight: float) -> None:
+    def __init__(self, layout: Layout, improvement: Gain, space: SearchSpace, weight: float) -> None:
         self.layout, self.improvement, self.space, self.weight = layout, improvement, space, weight
 
     def __call__(self, units: Array) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 from tuneflow.errors import listed
 from tuneflow.search.adaptation import Adaptation
 from tuneflow.search.axes import Array, Axes
-from tuneflow.search.fronts import ranking
+from tuneflow.search.fronts import breaches, ranking
 from tuneflow.search.normal import ndtr, ndtri
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
@@ -89,10 +89,11 @@ class _Evolving:
 
     def catch_up(self, history: History) -> None:
         """Take in every generation that is full."""
+        beyond = breaches(history)
         while history.ended - self.taken >= (size := self.state.size):
             numbers = np.array([trial.number for trial in history.finished[self.taken : self.taken + size]])
             self.taken += size
-            order = numbers[ranking(history.costs[numbers])]
+            order = numbers[ranking(history.costs[numbers], beyond=beyond[numbers])]
             self._learn(history.units[order], order)
 
     def _learn(self, units: Array, numbers: Array) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tuneflow.search.axes import Axes
-from tuneflow.search.fronts import ranking
+from tuneflow.search.fronts import breaches, ranking
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.search.variation import unseen
@@ -50,5 +50,5 @@ class Evolution(Searcher):
             axes = self._axes = Axes(space)
         alive = [trial.number for trial in history.finished[-self.population :]]
         rivals = rng.choice(alive, self.sample, replace=False)
-        parent = history.units[rivals[ranking(history.costs[rivals])[0]]]
+        parent = history.units[rivals[ranking(history.costs[rivals], 1, breaches(history)[rivals])[0]]]
         return axes.configured(unseen(axes, parent, history.units, rng))

@@ -4,18 +4,29 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tuneflow.objective import Objective
 from tuneflow.search.axes import Array, Places
+from tuneflow.trial import History
 
 
-def ranking(costs: Array, enough: float = np.inf) -> Places:
+def ranking(costs: Array, enough: float = np.inf, beyond: Array | None = None) -> Places:
     """Places of `costs` from the best to the worst, the earliest of equals first.
 
-    With several objectives by fronts, within a front the least crowded first; what has an infinite cost is last.
+    With several objectives by fronts, within a front the least crowded first; what has an infinite cost is last. What
+    is within the limits comes before what is not, and of that first what is the least beyond them.
 
     Args:
         costs: shape (n,) or (n, k), lower is better, without NaN.
         enough: how many need to be in their order with several objectives; the rest may be in any.
+        beyond: shape (n,), as `breaches` gives it; nothing is, by default.
+
+    Source: for the limits: Deb, An efficient constraint handling method for genetic algorithms, 2000.
     """
+    if beyond is not None and beyond.any():
+        failed = ~np.isfinite(costs.reshape(len(costs), -1)).all(1)
+        beyond = np.where(failed, np.inf, beyond)
+        within, others = np.flatnonzero(beyond == 0), np.flatnonzero(beyond > 0)
+        return np.append(within[ranking(costs[within], enough)], others[np.argsort(beyond[others], kind="stable")])
     if costs.ndim == 1 or costs.shape[1] == 1:
         return np.argsort(costs.reshape(-1), kind="stable")
     scored = np.asarray(np.isfinite(costs).all(1))
@@ -29,6 +40,21 @@ def ranking(costs: Array, enough: float = np.inf) -> Places:
     rest = scored.copy()
     rest[order] = False
     return np.array([*order, *np.flatnonzero(rest), *np.flatnonzero(~scored)], dtype=np.intp)
+
+
+def breaches(history: History) -> Array:
+    """How far each trial is beyond the limits in all, each as a share of its bound; shape (n,).
+
+    0 within all of them, and where there are none; inf for failures, NaN for what has not ended.
+    """
+    return beyond(history.objective, history.breaches)
+
+
+def beyond(objective: Objective, breaches: Array) -> Array:
+    """How far trials are beyond the limits in all, shape (n,), of `breaches` as History has them, shape (n, c)."""
+    bounds = [abs(bound) or 1.0 for limit in objective.limits for bound in limit.bounds]
+    found: Array = (np.maximum(breaches, 0.0) / bounds).sum(1) if bounds else np.zeros(len(breaches))
+    return found
 
 
 def fronts(costs: Array) -> Iterator[Places]:

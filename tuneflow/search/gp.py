@@ -1,6 +1,7 @@
 """Gaussian process search."""
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,10 @@ from tuneflow.trial import History
 
 if TYPE_CHECKING:
     from tuneflow.search.posterior import Posterior, Process
+    from tuneflow.search.warp import Targets
+    from tuneflow.search.within import Gain
+
+    Warp = Callable[[NDArray[np.float64], NDArray[np.float64]], Targets]
 
 Array = NDArray[np.float64]
 
@@ -36,7 +41,10 @@ class GP(Searcher):
     sequence. After that each trial is where the improvement on the best score that a Gaussian process expects is
     largest. Failed and diverged trials count as worse than the worst, trials that are under way with scores that the
     process itself makes up, and a known standard error of a score with its size. Priors count less the more
-    trials there are. With several objectives each trial looks for another compromise between them.
+    trials there are.
+
+    With several objectives each has a process of its own, and what is expected is how much of the space of scores the
+    front gains. Limits have a process for each bound: the improvement counts by the probability of keeping to them.
 
     Where the scores are exact, no configuration is tried twice before all have been.
 
@@ -73,11 +81,13 @@ class GP(Searcher):
 class _Known:
     """What is kept for one space and seed; nothing of it changes a suggestion."""
 
-    def __init__(self, space: SearchSpace, seed: int) -> None:
+    def __init__(self, space: SearchSpace, seed: int, warp: "Warp | None" = None) -> None:
         self.space, self.seed, self.layout, self.sobol = space, seed, Layout(space), Sobol()
+        self._warp = warp
         self._spread: Array | None = None
         self._whole: Array | None = None
         self._fits: dict[bytes, Array] = {}
+        self._columns: dict[tuple[str, int], _Known] = {}
 
     def suggest(self, history: History, rng: np.random.Generator) -> Config:
         start = min(10, max(5, len(self.space) + 1))
@@ -105,34 +115,60 @@ class _Known:
         scored = np.flatnonzero(np.isfinite(scores.costs))
         features = self.layout.features(scores.units[scored])
         means = np.mean([process.expects(features)[0] for process in processes], axis=0)
-        return [int(scores.numbers[scored[place]]) for place in np.argsort(means, kind="stable")]
+        return [int(scores.numbers[scored[place]]) for place in np.lexsort((means, scores.beyond[scored]))]
 
     def _found(self, history: History, scores: Scores, rng: np.random.Generator) -> Array | None:
         from tuneflow.search.acquire import Promise, Search
         from tuneflow.search.improvement import Improvement
 
-        layout, costs, errors = self.layout, scores.costs, scores.errors
-        if costs.ndim > 1:
-            costs, errors = _compromise(costs, rng), np.full(len(costs), np.nan)
-        processes, clean = self._processes(scores, costs, errors, rng)
-        pending = layout.features(scores.pending[-PENDING:])
-        if len(pending):
-            processes = [process.imagined(pending, rng) for process in processes]
-        weight = min(1.0, TRUST / len(costs)) ** 2 if self.space.informed else 0.0
-        promise = Promise(layout, Improvement(processes), self.space, weight)
+        layout = self.layout
+        gain: Gain
+        if scores.costs.ndim == 1 and not scores.breaches.shape[1]:
+            processes, clean = self._processes(scores, scores.costs, scores.errors, rng)
+            gain = Improvement(self._imagined(processes, scores, rng))
+        else:
+            gain, clean = self._several(scores, rng)
+        weight = min(1.0, TRUST / len(scores.costs)) ** 2 if self.space.informed else 0.0
+        promise = Promise(layout, gain, self.space, weight)
         tried = set(layout.keys(scores.pending)) | (set(layout.keys(scores.units)) if clean else set())
-        leaders = scores.units[np.argsort(costs, kind="stable")[:LEADERS]]
+        leaders = scores.units[np.argsort(scores.merits, kind="stable")[:LEADERS]]
         return Search(promise, tried, rng).found(self._candidates(rng, leaders, clean), leaders)
+
+    def _several(self, scores: Scores, rng: np.random.Generator) -> tuple["Gain", bool]:
+        """What is to be gained with several objectives or with limits, and whether the scores are clean."""
+        from tuneflow.search.columns import bound, eased, measured
+        from tuneflow.search.hypervolume import Hypervolume
+        from tuneflow.search.within import Bound, Within
+
+        def column(kind: str, place: int, warp: "Warp", costs: Array, errors: Array) -> tuple[list["Process"], bool]:
+            known = self._columns.setdefault((kind, place), _Known(self.space, self.seed, warp))
+            processes, clean = known._processes(scores, costs, errors, rng)
+            return self._imagined(processes, scores, rng), clean
+
+        count = len(scores.numbers)
+        costs, errors = scores.costs.reshape(count, -1), scores.errors.reshape(count, -1)
+        found = [column("cost", j, eased, costs[:, j], errors[:, j]) for j in range(costs.shape[1])]
+        bounds = [
+            Bound(column("breach", j, measured, breaches, np.full(count, np.nan))[0], bound(breaches))
+            for j, breaches in enumerate(scores.breaches.T)
+        ]
+        counted = np.all([end.kept() for end in bounds], axis=0) if bounds else None
+        gain = Hypervolume(list(zip(*(processes for processes, _ in found), strict=True)), counted)
+        return Within(gain, bounds) if bounds else gain, all(clean for _, clean in found)
+
+    def _imagined(self, processes: list["Process"], scores: Scores, rng: np.random.Generator) -> list["Process"]:
+        """The processes with scores that they make up for the trials under way."""
+        pending = self.layout.features(scores.pending[-PENDING:])
+        return [process.imagined(pending, rng) for process in processes] if len(pending) else processes
 
     def _processes(
         self, scores: Scores, costs: Array, errors: Array, rng: np.random.Generator
     ) -> tuple[list["Process"], bool]:
         """A process for each draw of the hyper-parameters, and whether the scores are clean."""
         from tuneflow.search.posterior import Process
-        from tuneflow.search.warp import targets
 
-        chosen = _active(self.layout, scores.units, costs)
-        wanted = targets(costs, errors)
+        chosen = _active(self.layout, scores.units, scores.merits)
+        wanted = self._targets(costs, errors)
         values, variances = wanted.values[chosen], wanted.variances[chosen]
         features, owner = self.layout.features(scores.units[chosen]), self.layout.owner
         points = self._hyper(scores.units, costs, errors, chosen, rng)
@@ -178,11 +214,15 @@ class _Known:
     def _posterior(self, units: Array, costs: Array, errors: Array, chosen: NDArray[np.int64]) -> "Posterior":
         from tuneflow.search.kernel import apart
         from tuneflow.search.posterior import Posterior
-        from tuneflow.search.warp import targets
 
-        wanted = targets(costs, errors)
+        wanted = self._targets(costs, errors)
         squared = apart(self.layout.features(units[chosen]), self.layout.owner, len(self.space))
         return Posterior(squared, wanted.values[chosen], wanted.variances[chosen])
+
+    def _targets(self, costs: Array, errors: Array) -> "Targets":
+        from tuneflow.search.warp import targets
+
+        return (self._warp or targets)(costs, errors)
 
     def _untried(self, known: set[bytes], rng: np.random.Generator) -> Config:
         """A random configuration that was not tried, where there is one."""
@@ -199,18 +239,6 @@ class _Known:
             if self.layout.keys(self.space.to_unit(config)[None])[0] not in known:
                 break
         return config
-
-
-def _compromise(costs: Array, rng: np.random.Generator) -> Array:
-    """Several objectives as one: the worst of them after weights that are drawn anew, and a little of their sum.
-
-    Source: Knowles, ParEGO, IEEE Transactions on Evolutionary Computation, 2006.
-    """
-    usable = np.isfinite(costs).all(1)
-    low, high = costs[usable].min(0), costs[usable].max(0)
-    weights = rng.dirichlet(np.ones(costs.shape[1]))
-    weighted = weights * (costs - low) / np.where(high > low, high - low, 1.0)
-    return np.where(usable, weighted.max(1) + 0.05 * weighted.sum(1), np.inf)
 
 
 def _active(layout: Layout, units: Array, costs: Array) -> NDArray[np.int64]:

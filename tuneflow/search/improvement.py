@@ -34,7 +34,7 @@ class Improvement:
         for process, best in zip(self.processes, self.best, strict=True):
             mean, variance = process.expects(features)
             each.append(log_improvement(mean, np.sqrt(variance), best))
-        return _averaged(np.array(each))[0]
+        return averaged(np.array(each))[0]
 
     def slopes(self, features: Array) -> tuple[Array, Array]:
         """The value, shape (m,), and its gradient with respect to the features, shape (m, f)."""
@@ -42,14 +42,14 @@ class Improvement:
         for process, best in zip(self.processes, self.best, strict=True):
             mean, variance, up, wide = process.slopes(features)
             sd = np.sqrt(variance)
-            below, bell = _ratios((best - mean) / sd)
+            below, bell = ratios((best - mean) / sd)
             each.append(log_improvement(mean, sd, best))
             pulls.append((bell[:, None] * wide / (2 * sd[:, None]) - below[:, None] * up) / sd[:, None])
-        value, shares = _averaged(np.array(each))
+        value, shares = averaged(np.array(each))
         return value, np.einsum("sm,smf->mf", shares, np.array(pulls))
 
 
-def log_improvement(mean: Array, sd: Array, best: float) -> Array:
+def log_improvement(mean: Array, sd: Array, best: Array | float) -> Array:
     """Logarithm of the expected improvement on `best`, lower being better, of normal scores; shapes (m,)."""
     z = (best - mean) / sd
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -67,7 +67,7 @@ def _tail(z: Array) -> Array:
     return np.where(z > FAR, np.maximum(1 + z * mills, 1e-300), series)
 
 
-def _ratios(z: Array) -> tuple[Array, Array]:
+def ratios(z: Array) -> tuple[Array, Array]:
     """Phi(z) / h(z) and phi(z) / h(z)."""
     bell = np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
     below = np.exp(log_ndtr(z))
@@ -78,7 +78,7 @@ def _ratios(z: Array) -> tuple[Array, Array]:
         return np.where(z > -1.0, below / gain, mills / tail), np.where(z > -1.0, bell / gain, 1 / tail)
 
 
-def _averaged(each: Array) -> tuple[Array, Array]:
+def averaged(each: Array) -> tuple[Array, Array]:
     """The logarithm of the mean of exponentials over the first axis, and the share of each."""
     top = each.max(0)
     lifted = np.exp(each - top)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tuneflow.search.axes import Array, Axes, Places
-from tuneflow.search.fronts import ranking
+from tuneflow.search.fronts import breaches, ranking
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.search.variation import changed, crossed, unseen
@@ -62,12 +62,14 @@ class _Parents:
         self.taken = 0
 
     def catch_up(self, history: History) -> None:
+        beyond = breaches(history)
         while history.ended > self.taken:
             more = max(1, self._size - self.taken)  # all of the first ones at once, then one by one
             new = [trial.number for trial in history.finished[self.taken : self.taken + more]]
             self.taken += more
             rivals = np.append(self.numbers, new).astype(np.intp)
-            self.numbers = rivals[ranking(history.costs[rivals], self._size)][: self._size]
+            order = ranking(history.costs[rivals], self._size, beyond[rivals])
+            self.numbers = rivals[order][: self._size]
 
     def child(self, units: Array, rng: np.random.Generator) -> Array:
         one, other = (units[self.numbers[rng.integers(0, len(self.numbers), 2).min()]] for _ in range(2))

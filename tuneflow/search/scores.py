@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tuneflow.search.fronts import beyond, ranking
 from tuneflow.trial import History
 
 Array = NDArray[np.float64]
@@ -29,6 +31,8 @@ class Scores:
         units: shape (n, d), their configurations.
         costs: shape (n,), or (n, k) with k objectives; inf for failures.
         errors: shaped as costs, standard errors, NaN where not known.
+        breaches: shape (n, c), how far each of c bounds of the limits is passed as the trials stand; inf for failures.
+        beyond: shape (n,), how far the limits are passed in all, each as a share of its bound.
         pending: shape (q, d), configurations of which nothing is known yet.
     """
 
@@ -36,7 +40,16 @@ class Scores:
     units: Array
     costs: Array
     errors: Array
+    breaches: Array
+    beyond: Array
     pending: Array
+
+    @cached_property
+    def merits(self) -> Array:
+        """The places of the trials, 0 for the best: within the limits first, then by cost or by fronts."""
+        places = np.empty(len(self.numbers))
+        places[ranking(self.costs, beyond=self.beyond)] = np.arange(len(places))
+        return places
 
     @classmethod
     def of(cls, history: History) -> "Scores | None":
@@ -59,7 +72,18 @@ class Scores:
             return None
         shape = (-1, goals) if goals > 1 else (-1,)
         scored, pending = numbers[known], numbers[~known]
-        return cls(scored, units[scored], costs[known].reshape(shape), errors[known].reshape(shape), units[pending])
+        breaches = history.breaches[scored]
+        for row in np.flatnonzero(np.isnan(breaches).any(1)):
+            breaches[row] = history.objective.excesses(history.trials[scored[row]].metrics)
+        return cls(
+            scored,
+            units[scored],
+            costs[known].reshape(shape),
+            errors[known].reshape(shape),
+            breaches,
+            beyond(history.objective, breaches),
+            units[pending],
+        )
 
 
 def _levels(history: History, numbers: NDArray[np.intp], costs: Array) -> tuple[Array, NDArray[np.intp]]:

@@ -88,7 +88,7 @@ def _split(scores: Scores) -> tuple[Array, Array]:
     """The points of the good trials, the best first, and of the others, those of which nothing is known among them."""
     costs = scores.costs.reshape(len(scores.numbers), -1)
     order = np.argsort(scores.numbers)
-    order = order[ranking(costs[order], MOST)]
+    order = order[ranking(costs[order], MOST, scores.beyond[order])]
     sound = int(np.isfinite(costs).all(1).sum())  # they come before the others
     count = min(math.ceil(GOOD * len(order)), MOST, sound)
     good, rest = order[:count], order[count:]

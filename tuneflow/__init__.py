@@ -20,6 +20,7 @@ from tuneflow.schedule.hyperband import Hyperband
 from tuneflow.schedule.median import Median
 from tuneflow.schedule.population import Population
 from tuneflow.schedule.scheduler import Continue, Fork, Scheduler, Start, Stop, Wait
+from tuneflow.search.auto import Auto
 from tuneflow.search.cmaes import CMAES
 from tuneflow.search.evolution import Evolution
 from tuneflow.search.gp import GP
@@ -30,6 +31,7 @@ from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.search.tpe import TPE
+from tuneflow.search.warm import Warm
 from tuneflow.space import SearchSpace, call
 from tuneflow.study import Study
 from tuneflow.train import rates
@@ -44,6 +46,7 @@ _logging.getLogger("tuneflow").addHandler(_logging.NullHandler())
 
 __all__ = [
     "Archive",
+    "Auto",
     "CMAES",
     "Choice",
     "Constant",
@@ -85,6 +88,7 @@ __all__ = [
     "Trainer",
     "Trial",
     "Wait",
+    "Warm",
     "__version__",
     "call",
     "data",

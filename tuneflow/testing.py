@@ -8,14 +8,14 @@ import io
 import math
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from tuneflow.errors import Diverged
+from tuneflow.errors import Diverged, NothingFinished, StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported, Trains
 from tuneflow.objective import Objective
 from tuneflow.parameters import Choice, Float, Int
@@ -53,22 +53,31 @@ def _uneven(config: Config) -> bool:
 def check_searcher(make: Callable[[], Searcher], trials: int = 12) -> None:
     """A searcher proposes what the space allows, from the history and its rng alone.
 
-    Over several kinds of space, with scores that are good, equal, diverged and failed: a fresh searcher proposes what
-    the kept one does; proposals pass the space's cast; the seed is obeyed (unless the searcher ends by itself, as a
-    grid); the global generators and the history are left alone.
+    Over several kinds of space, and there where trials are told in several ways: one by one with good, equal, diverged
+    and failed ones among them; four at once, ended out of order, one of them paused; the first half all failed; all
+    equal; with two objectives, unless the searcher asks for the best of several. A fresh searcher proposes what the
+    kept one does; proposals pass the space's cast; the seed is obeyed (unless the searcher ends by itself, as a grid);
+    its `repr`, the global generators and the history are left alone.
 
     Args:
         make: returns a new searcher, configured alike each time.
+        trials: how many are proposed in each of them.
     """
     for name, space in SPACES.items():
-        first = _proposals(make, space(), 0, trials, name)
-        _require(first == _proposals(make, space(), 0, trials, name), name, "the same seed gave other proposals")
-        other = _proposals(make, space(), 1, trials, name)
-        _require(make().ends or first != other, name, "another seed gave the same proposals: the rng is not used")
+        first = _proposals(make, space(), 0, trials, name, _one_by_one)
+        other = _proposals(make, space(), 1, trials, name, _one_by_one)
+        ends = _checked(make, space()).ends
+        _require(not first or ends or first != other, name, "another seed gave the same proposals: the rng is not used")
+    for name in ("discrete", "conditional"):
+        for way, tell in WAYS.items():
+            _proposals(make, SPACES[name](), 0, trials, f"{name}, {way}", tell)
 
 
-def _proposals(make: Callable[[], Searcher], space: SearchSpace, seed: int, trials: int, name: str) -> list[Any]:
-    kept, history = make(), History(space, Objective((("loss", False),)), seed, 1)
+def _proposals(
+    make: Callable[[], Searcher], space: SearchSpace, seed: int, trials: int, name: str, tell: Callable[..., None]
+) -> list[Any]:
+    goals = (("loss", False), ("size", True)) if tell is _several else (("loss", False),)
+    kept, history = make(), History(space, Objective(goals), seed, 1)
     try:
         kept.check(space)
     except ValueError:
@@ -76,14 +85,27 @@ def _proposals(make: Callable[[], Searcher], space: SearchSpace, seed: int, tria
     proposals = []
     for number in range(trials):
         with _untouched(name):
-            config, fresh = (_asked(searcher, space, history, seed, name) for searcher in (kept, make()))
+            try:
+                config, fresh = (_asked(each, space, history, seed, name) for each in (kept, _checked(make, space)))
+            except StudyError as error:
+                taken = len(goals) == 1 or isinstance(error, NothingFinished)
+                _require(not taken, name, f"it asks for what the study does not have: {error}")
+                return proposals
         _require(len(history) == number, name, "the history was changed")
         _require(config == fresh, name, f"a fresh searcher proposed {fresh} for trial {number}, the kept one {config}")
         if config is None:
             break
         proposals.append(config)
-        history.record(_result(number, config, space))
+        tell(history, number, config, trials)
+    _require(repr(kept) == repr(make()), name, f"its settings were changed from {make()!r} to {kept!r}")
     return proposals
+
+
+def _checked(make: Callable[[], Searcher], space: SearchSpace) -> Searcher:
+    searcher = make()
+    with suppress(ValueError):
+        searcher.check(space)
+    return searcher
 
 
 def _asked(searcher: Searcher, space: SearchSpace, history: History, seed: int, name: str) -> Config | None:
@@ -93,12 +115,60 @@ def _asked(searcher: Searcher, space: SearchSpace, history: History, seed: int, 
         raise AssertionError(f"{name}: {error}") from error
 
 
-def _result(number: int, config: Config, space: SearchSpace) -> Trial:
-    """A made-up result: mostly a bowl around the middle; now and then diverged, failed, or equal to others."""
+# How the trials of a made-up study come to their ends; each is told of a proposal as soon as it is made.
+
+
+def _one_by_one(history: History, number: int, config: Config, trials: int) -> None:
+    """Mostly a bowl around the middle; now and then diverged, failed, or equal to others."""
     if number % 5 == 3:
-        return Trial(number, config, "DIVERGED" if number % 2 else "FAILED", "made up")
-    loss = 1.0 if number % 4 == 2 else float(np.nansum((space.to_unit(config) - 0.5) ** 2))
-    return Trial(number, config, "DONE", metrics={"loss": loss}, epochs=1, reports=(Report(1, {"loss": loss}),))
+        history.record(Trial(number, config, "DIVERGED" if number % 2 else "FAILED", "made up"))
+    else:
+        history.record(_done(number, config, loss=1.0 if number % 4 == 2 else _bowl(history, config)))
+
+
+def _in_batches(history: History, number: int, config: Config, trials: int) -> None:
+    history.record(Trial(number, config))
+    if number % 4 == 3:
+        for place in (2, 0, 3):
+            trial = history.trials[number - 3 + place]
+            history.record(_done(trial.number, trial.config, loss=_bowl(history, trial.config)))
+        waits = history.trials[number - 2]
+        history.record(_done(waits.number, waits.config, "PAUSED", loss=_bowl(history, waits.config)))
+
+
+def _failing(history: History, number: int, config: Config, trials: int) -> None:
+    if number < trials // 2:
+        history.record(Trial(number, config, "FAILED" if number % 2 else "DIVERGED", "made up"))
+    else:
+        history.record(_done(number, config, loss=_bowl(history, config)))
+
+
+def _equal(history: History, number: int, config: Config, trials: int) -> None:
+    history.record(_done(number, config, loss=1.0))
+
+
+def _several(history: History, number: int, config: Config, trials: int) -> None:
+    if number % 5 == 3:
+        history.record(Trial(number, config, "FAILED", "made up"))
+    else:
+        size = float(np.nansum(history.space.to_unit(config)))
+        history.record(_done(number, config, loss=_bowl(history, config), size=size))
+
+
+WAYS: dict[str, Callable[..., None]] = {
+    "four at once": _in_batches,
+    "the first ones failed": _failing,
+    "all equal": _equal,
+    "two objectives": _several,
+}
+
+
+def _bowl(history: History, config: Config) -> float:
+    return float(np.nansum((history.space.to_unit(config) - 0.5) ** 2))
+
+
+def _done(number: int, config: Config, status: Status = "DONE", **metrics: float) -> Trial:
+    return Trial(number, config, status, metrics=metrics, epochs=1, reports=(Report(1, metrics),))
 
 
 def check_scheduler(make: Callable[[], Scheduler], trials: int = 9, epochs: int = 9, all_start: bool = True) -> None:

@@ -1,0 +1,101 @@
+"""Auto: the searcher that suits a space, a number of trials and what is looked for."""
+
+import logging
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from tuneflow.parameters import Choice
+from tuneflow.search.cmaes import CMAES
+from tuneflow.search.gp import GP
+from tuneflow.search.lecun import LeCun
+from tuneflow.search.nsga2 import NSGA2
+from tuneflow.search.roles import role_of
+from tuneflow.search.searcher import Searcher
+from tuneflow.search.tpe import TPE
+from tuneflow.search.whole import Whole
+from tuneflow.space import Config, SearchSpace
+from tuneflow.trial import History
+
+log = logging.getLogger("tuneflow")
+
+TINY = 16  # of so many configurations all are tried, in a random order
+SMALL = 1_000  # of so many all are tried as well, the promising ones first; then there is nothing left
+LONG = 1_000  # trials for which a Gaussian process is worth its time
+FRONT = 300  # the same with several objectives
+CROWD = 64  # trials under way, for which a Gaussian process can make up scores
+MANY = 10  # numbers from which on a distribution of them is worth following
+
+
+class Auto(Searcher):
+    """Chooses among the other searchers, and says which and why.
+
+    | where | it is |
+    |---|---|
+    | at most 16 configurations | all of them, once, in a random order |
+    | several objectives | GP for 300 trials, then NSGA2 |
+    | more than 64 trials under way | TPE |
+    | the first 1,000 trials | GP |
+    | after that | CMAES for ten or more numbers without labels; TPE for all else |
+
+    The first line that holds counts. In front of each but the first stands LeCun, where there is a model to measure and
+    a learning rate to tune. Of up to 1,000 configurations none is tried twice, and the study ends when all were.
+
+    It looks at the trials that there are and never at how many are to come: a study that is run for 50 trials and then
+    for 200 has the trials of one that is run for 200 at once. What it changes to knows all earlier trials.
+
+    A change is told to the logger `tuneflow`; `choice` says what it is now.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, Searcher] = {}
+        self._said = ""
+        self._ends = False
+
+    @property
+    def ends(self) -> bool:  # type: ignore[override]
+        """Whether the space that was checked has an end."""
+        return self._ends
+
+    def check(self, space: SearchSpace) -> None:
+        self._ends = space.size <= SMALL
+        TPE().check(space)
+
+    def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
+        searcher, reason = self.choice(space, history)
+        if repr(searcher) != self._said:
+            self._said = repr(searcher)
+            log.info("Auto: %r from trial %d on, for %s", searcher, history.number, reason)
+        return searcher.suggest(space, history, rng)
+
+    def choice(self, space: SearchSpace, history: History) -> tuple[Searcher, str]:
+        """The searcher that proposes trial `history.number`, and why it is this one."""
+        make, reason = _choice(space, history)
+        key, searcher = make.__name__, self._made.get(make.__name__)
+        if make is Whole:
+            return self._made.setdefault(key, searcher or make()), reason
+        rates = [axis.name for axis in space.coordinates if role_of(axis) == "lr"]
+        if history.prober is not None and rates:
+            key, reason = f"LeCun {key}", f"{reason}; {rates[0]} is measured first"
+            return self._made.setdefault(key, self._made.get(key) or LeCun(then=make())), reason
+        return self._made.setdefault(key, searcher or make()), reason
+
+
+def _choice(space: SearchSpace, history: History) -> tuple[Callable[[], Searcher], str]:
+    number, waiting = history.number, len(history.running)
+    if space.size <= TINY:
+        return Whole, f"{space.size:.0f} configurations in all"
+    if space.size <= SMALL and number >= Whole.count(space):
+        return Whole, f"what is left of {space.size:.0f} configurations"
+    if history.objective.several:
+        goals = f"{len(history.objective.goals)} objectives"
+        return (GP, f"{goals} and less than {FRONT} trials") if number < FRONT else (NSGA2, f"{goals}, {FRONT} trials")
+    if waiting > CROWD:
+        return TPE, f"{waiting} trials under way at once"
+    if number < LONG:
+        return GP, f"less than {LONG:,} trials of {len(space)} parameters"
+    labels = sum(isinstance(axis.parameter, Choice) and not axis.parameter.ordered for axis in space.coordinates)
+    if labels == 0 and sum(axis.parameter.levels > 1 for axis in space.coordinates) >= MANY:
+        return CMAES, f"{LONG:,} trials of {len(space)} numbers"
+    return TPE, f"{LONG:,} trials of {len(space)} parameters"

@@ -1,0 +1,82 @@
+"""Mixture: a density around some points of the unit cube, in the form of priors for a space."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuneflow.priors import Curve, Steps
+from tuneflow.search.axes import Array, Axes
+from tuneflow.search.normal import ndtr
+from tuneflow.space import SearchSpace
+
+CELLS = 64
+KEPT = 0.7  # of a label's kernel, the mass that stays on the label
+
+
+class Mixture:
+    """One kernel around each point, and an even share over the whole cube.
+
+    A kernel is a product over the coordinates: a normal density for a number, most of the mass on the label for a
+    Choice, even where the point is NaN. The mixture is not a product: which values go with each other is kept. It is
+    given out coordinate by coordinate, each under the condition of those before it.
+
+    Args:
+        points: shape (n, d), NaN where nothing is known or not active.
+        weights: shape (n,), of the kernels; their sum is at most 1, the rest is even.
+        width: standard deviation of the normal densities, in sides of the cube; a cell where that is wider.
+    """
+
+    def __init__(self, space: SearchSpace, points: Array, weights: Array, width: float) -> None:
+        self._axes = Axes(space)
+        own = [place for place, axis in enumerate(space.coordinates) if axis.parameter.curve is not None]
+        self._order = own + [place for place in range(len(space)) if place not in own]
+        self._free = self._order[len(own) :]
+        self._weights = np.append(weights, 1 - weights.sum())
+        self._cells = [int(levels) if levels <= CELLS else CELLS for levels in self._axes.levels]
+        self._tables = [self._table(points[:, place], place, width) for place in range(len(space))]
+        self._needs = [axis.needs for axis in space.coordinates]
+        self._labels = {
+            (place, label): space.coordinates[place].parameter.to_unit(label)
+            for needs in self._needs
+            for place, label in needs
+        }
+        self._known: tuple[tuple[float, ...], dict[int, Array]] = ((), {})
+
+    def priors(self) -> Mapping[int, Callable[[Sequence[float]], Curve]]:
+        """For `SearchSpace.expecting`: every coordinate without a prior of the user's own."""
+        return {place: self._prior(place) for place in self._free}
+
+    def _prior(self, place: int) -> Callable[[Sequence[float]], Curve]:
+        return lambda units: Steps((self._given(place, units) @ self._tables[place]).tolist())
+
+    def _given(self, place: int, units: Sequence[float]) -> Array:
+        """Weights of the kernels, shape (n + 1,), given the coordinates before `place`."""
+        key = tuple(units)
+        if self._known[0] != key:
+            self._known = key, self._all_given(key)
+        return self._known[1][place]
+
+    def _all_given(self, units: tuple[float, ...]) -> dict[int, Array]:
+        weights, given = self._weights, {}
+        for place in self._order:
+            given[place] = weights / weights.sum()
+            unit, count = units[place], self._cells[place]
+            if unit == unit and all(abs(units[p] - self._labels[p, label]) < 0.5 / self._cells[p] for p, label in self._needs[place]):
+                weights = weights * self._tables[place][:, min(int(unit * count), count - 1)] * count
+        return given
+
+    def _table(self, centres: Array, place: int, width: float) -> NDArray[np.float64]:
+        """Mass of each kernel in each cell of a coordinate, shape (n + 1, cells); the last kernel is the even one."""
+        count = self._cells[place]
+        table = np.full((len(centres) + 1, count), 1 / count)
+        for row, centre in enumerate(centres):
+            if centre != centre or count == 1:
+                continue
+            if self._axes.labels[place]:
+                table[row] = (1 - KEPT) / count
+                table[row, min(int(centre * count), count - 1)] += KEPT
+                continue
+            edges = ndtr((np.linspace(0, 1, count + 1) - centre) / max(width, 1 / self._axes.levels[place]))
+            table[row] = np.diff(edges) / (edges[-1] - edges[0])
+        return table

@@ -1,0 +1,37 @@
+"""Whole: every configuration of a finite space, once."""
+
+import numpy as np
+
+from tuneflow.search.layout import Layout
+from tuneflow.search.searcher import Searcher
+from tuneflow.seeds import stream
+from tuneflow.space import Config, GridPoints, SearchSpace
+from tuneflow.trial import History
+
+
+class Whole(Searcher):
+    """What was not tried yet, whoever proposed the rest, in an order that is fixed by the study's seed."""
+
+    ends = True
+
+    def __init__(self) -> None:
+        self._made: tuple[SearchSpace, int, list[Config], list[bytes], Layout] | None = None
+
+    def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
+        if self._made is None or self._made[0] is not space or self._made[1] != history.seed:
+            points, layout = _points(space), Layout(space)
+            configs = [points[int(place)] for place in stream(history.seed, "whole").permutation(points.total)]
+            units = np.array([space.to_unit(config) for config in configs]).reshape(len(configs), len(space))
+            self._made = space, history.seed, configs, layout.keys(units), layout
+        _, _, configs, keys, layout = self._made
+        tried = set(layout.keys(np.asarray(history.units)))
+        return next((config for config, key in zip(configs, keys, strict=True) if key not in tried), None)
+
+    @staticmethod
+    def count(space: SearchSpace) -> int:
+        """How many configurations there are that `where=` allows."""
+        return _points(space).total
+
+
+def _points(space: SearchSpace) -> GridPoints:
+    return space.grid({axis.name: int(axis.parameter.levels) for axis in space.coordinates})

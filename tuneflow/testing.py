@@ -82,7 +82,7 @@ def _proposals(
         kept.check(space)
     except ValueError:
         return []
-    proposals = []
+    proposals: list[Any] = []
     for number in range(trials):
         with _untouched(name):
             try:

@@ -1,7 +1,6 @@
 """Auto: the searcher that suits a space, a number of trials and what is looked for."""
 
 import logging
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -86,7 +85,7 @@ def _choice(space: SearchSpace, history: History) -> tuple[Callable[[], Searcher
     number, waiting = history.number, len(history.running)
     if space.size <= TINY:
         return Whole, f"{space.size:.0f} configurations in all"
-    if space.size <= SMALL and number >= Whole.count(space):
+    if space.size <= SMALL and number >= space.size:
         return Whole, f"what is left of {space.size:.0f} configurations"
     if history.objective.several:
         goals = f"{len(history.objective.goals)} objectives"

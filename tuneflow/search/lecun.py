@@ -5,13 +5,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import NormalDist
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from tuneflow.errors import did_you_mean, listed, warn
 from tuneflow.parameters import Choice, Float, Int, Parameter
 from tuneflow.priors import Curve, Steps
+from tuneflow.search.after import after
 from tuneflow.search.random import Random
 from tuneflow.search.roles import ROLES, USUAL, role_of, scaled
 from tuneflow.search.searcher import Searcher
@@ -85,17 +86,7 @@ class LeCun(Searcher):
             made = self._made = _Informed(space, history, self.roles)
         if history.number < len(made.starts):
             return made.starts[history.number]
-        return self.then.suggest(made.space, cast(History, _After(history, len(made.starts))), rng)
-
-
-class _After:
-    """A history whose numbers begin after the first trials, for a searcher that counts, as a grid does."""
-
-    def __init__(self, history: History, first: int) -> None:
-        self._history, self.number = history, history.number - first
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._history, name)
+        return self.then.suggest(made.space, after(history, len(made.starts)), rng)
 
 
 class _Informed:

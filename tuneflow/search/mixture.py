@@ -35,11 +35,10 @@ class Mixture:
         self._weights = np.append(weights, 1 - weights.sum())
         self._cells = [int(levels) if levels <= CELLS else CELLS for levels in self._axes.levels]
         self._tables = [self._table(points[:, place], place, width) for place in range(len(space))]
-        self._needs = [axis.needs for axis in space.coordinates]
         self._labels = {
-            (place, label): space.coordinates[place].parameter.to_unit(label)
-            for needs in self._needs
-            for place, label in needs
+            (parent, label): space.coordinates[parent].parameter.to_unit(label)
+            for axis in space.coordinates
+            for parent, label in axis.needs
         }
         self._known: tuple[tuple[float, ...], dict[int, Array]] = ((), {})
 
@@ -62,9 +61,15 @@ class Mixture:
         for place in self._order:
             given[place] = weights / weights.sum()
             unit, count = units[place], self._cells[place]
-            if unit == unit and all(abs(units[p] - self._labels[p, label]) < 0.5 / self._cells[p] for p, label in self._needs[place]):
+            if unit == unit and self._active(place, units):
                 weights = weights * self._tables[place][:, min(int(unit * count), count - 1)] * count
         return given
+
+    def _active(self, place: int, units: tuple[float, ...]) -> bool:
+        needs = self._axes.space.coordinates[place].needs
+        return all(
+            abs(units[parent] - self._labels[parent, label]) < 0.5 / self._cells[parent] for parent, label in needs
+        )
 
     def _table(self, centres: Array, place: int, width: float) -> NDArray[np.float64]:
         """Mass of each kernel in each cell of a coordinate, shape (n + 1, cells); the last kernel is the even one."""

@@ -1,211 +1,169 @@
 """Warm: earlier studies as a prior for a new one."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from tuneflow.errors import listed
-from tuneflow.parameters import Choice, Float, Int, Parameter
+from tuneflow.search.after import after
 from tuneflow.search.axes import Array, Axes
 from tuneflow.search.fronts import ranking
 from tuneflow.search.gp import GP
 from tuneflow.search.mixture import Mixture
+from tuneflow.search.past import Mapped, Past
 from tuneflow.search.searcher import Searcher
-from tuneflow.seeds import digest
 from tuneflow.space import Config, SearchSpace
 from tuneflow.trial import History
 
-STARTS = 4
-KERNELS = 10
-TOP = 0.2
-WIDTH = 0.15
-MOST = 500
-SHARE = 0.8
-NEAR = 5
-FIRST = 0.4, 4
-FULL = 0.3
-LEVELS = 4
-FORGOTTEN = 60
-APART = 0.2
-SHIFT = True
+STARTS = 2  # configurations of each past that are tried first,
+TURNS = (0, 1, 3, 5)  # as these trials
+KERNELS = 10  # of the best trials of a past that make up the prior
+SHARE = 0.8  # of the prior that a trusted past has; the rest is even
+WIDTH = 0.2  # of the prior around a trial, in sides of the cube
+BELIEVED, COUNTS = 0.3, 3  # agreement that is assumed beforehand, and as how many trials that counts
+FULL = 0.3  # agreement from which on a past is trusted in full
+LEVELS = 4  # steps of trust
+FORGOTTEN = 60  # trials after which the past says nothing that they do not
 
 
 class Warm(Searcher):
+    """Begins where earlier studies were best, and leaves them as soon as they mislead.
+
+    The first trial, and one or a few that follow, are the best configurations of the earlier studies, which need not
+    have had the same space: names that both have count, numbers are moved into the range, parameters that are new are
+    in the middle, and trials with a label that is gone are left out. After that `then` searches under a prior around
+    the best ten trials of each study, of those that are active and over all parameters together; 0.2 of it is even.
+
+    How far a study is trusted depends on how well it ranks the trials that have ended here, by its own nearest ones:
+    in full from an agreement of 0.3 on (Kendall's tau, with 0.3 for three trials assumed beforehand), not at all at 0.
+    What is not trusted has no prior and no more trials of its own. After 60 trials only they count.
+
+    What the studies hold is copied when this is made. A prior of the user's own stays.
+
+    Args:
+        source: an earlier Study, its History, what `tn.open(folder)` gives, or a list of these.
+        then: the searcher; GP() by default.
+
+    Raises:
+        TypeError: a source is none of these.
+        ValueError: a source has no trial with a score; when the study is made: none has anything in common with its
+            space.
+
+    Source: transfer as a prior of the best: Souza et al., BOPrO, ECML 2021; Mallik et al., PriorBand, NeurIPS 2023.
+    """
+
     def __init__(self, source: Any, then: Searcher | None = None) -> None:
         self.then = then or GP()
-        sources = source if isinstance(source, list | tuple) else [source]
-        self._pasts = [_Past.of(each) for each in sources]
-        self._made: _Mapped | None = None
+        self._pasts = [Past.of(each) for each in (source if isinstance(source, list | tuple) else [source])]
+        if not self._pasts:
+            raise ValueError("Warm: needs at least one earlier study, got an empty list.")
+        self._made: _Known | None = None
+
+    @property
+    def ends(self) -> bool:  # type: ignore[override]
+        return self.then.ends
+
+    def __repr__(self) -> str:
+        return f"Warm({', '.join(map(repr, self._pasts))}, then={self.then!r})"
 
     def check(self, space: SearchSpace) -> None:
         self.then.check(space)
+        names = list(dict.fromkeys(name for past in self._pasts for row in past.rows for name in row))
+        if not set(names) & set(space.names):
+            raise ValueError(
+                f"Warm: the earlier studies tuned {listed(names)}, this one tunes {listed(space.names)}:"
+                " no name in common; leave Warm out."
+            )
+        if not any(len(Mapped(past, space, 0)) for past in self._pasts):
+            raise ValueError("Warm: every trial of the earlier studies has a label that this space lacks.")
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
-        made = self._made
-        if made is None or made.space is not space or made.trials is not history.trials:
-            made = self._made = _Mapped(space, history, self._pasts)
-        trusts = made.trusts(history)
-        done, start = made.start(history, trusts)
+        known = self._known(space, history)
+        levels = known.levels(history)
+        tried, start = known.start(history, levels)
         if start is not None:
             return start
-        return self.then.suggest(
-            made.expecting(trusts), cast(History, _After(history, done)) if SHIFT else history, rng
-        )
+        return self.then.suggest(known.expecting(levels), after(history, tried), rng)
+
+    def trust(self, space: SearchSpace, history: History) -> list[float]:
+        """How far each earlier study is trusted after the trials that have ended, from 0 to 1."""
+        return [level / LEVELS for level in self._known(space, history).levels(history)]
+
+    def _known(self, space: SearchSpace, history: History) -> "_Known":
+        if self._made is None or self._made.space is not space or self._made.trials is not history.trials:
+            self._made = _Known(space, history, self._pasts)
+        return self._made
 
 
-class _After:
-    def __init__(self, history: History, first: int) -> None:
-        self._history, self.number = history, history.number - first
+class _Known:
+    """The pasts in one space, and what they say of one history; nothing of it changes a suggestion."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._history, name)
-
-
-@dataclass(frozen=True)
-class _Past:
-    """What is kept of an earlier study.
-
-    Attributes:
-        rows: the values of each trial by dotted name, the best trial first.
-        """
-    rows: tuple[Mapping[str, Any], ...]
-    ranks: Array
-
-    @classmethod
-    def of(cls, source: Any) -> "_Past":
-        history = getattr(source, "history", source)
-        numbers = np.array([t.number for t in history.finished], dtype=np.intp)
-        order = numbers[ranking(history.costs[numbers])]
-        space = history.space
-        rows = []
-        for n in order:
-            unit = history.units[n]
-            rows.append({axis.name: axis.parameter.from_unit(u) for axis, u in zip(space.coordinates, unit.tolist()) if u == u})
-        return cls(tuple(rows), np.arange(len(rows)) / max(1, len(rows)))
-
-
-def _place(parameter: Parameter, value: Any) -> float | None:
-    if isinstance(parameter, Choice):
-        try:
-            return parameter.to_unit(parameter.cast(value))
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    low, high = parameter.low, parameter.high
-    value = min(max(value, low), high)
-    if isinstance(parameter, Int):
-        value = round(value)
-    u = parameter.to_unit(value)
-    return min(max(u, 0.0), 1.0)
-
-
-class _Mapped:
-    def __init__(self, space, history, pasts):
+    def __init__(self, space: SearchSpace, history: History, pasts: list[Past]) -> None:
         self.space, self.trials = space, history.trials
-        self.axes = Axes(space)
-        self.tables = []
-        self.starts = []
-        for past in pasts:
-            units, ranks, configs = [], [], []
-            for row, rank in zip(past.rows, past.ranks, strict=True):
-                got = self._unit(row)
-                if got is None:
-                    continue
-                units.append(got[0]); ranks.append(rank); configs.append(got[1])
-            self.tables.append((np.array(units), np.array(ranks), configs))
-        self.starts = [self._starts(*t) for t in self.tables]
-        self._spaces = {}
-        self._predicted = [dict() for _ in pasts]
+        self._axes = Axes(space)
+        self._pasts = [Mapped(past, space, STARTS) for past in pasts]
+        turns = [(turn, place) for place, past in enumerate(self._pasts) for turn in range(len(past.starts))]
+        self._starts = [(place, self._pasts[place].starts[turn]) for turn, place in sorted(turns)]
+        self._ranks: list[dict[int, float]] = [{} for _ in pasts]
+        self._spaces: dict[tuple[int, ...], SearchSpace] = {}
 
-    def _unit(self, row):
-        unit = self.space.quantile(np.full(len(self.space), 0.5)); missing = []
-        for place, axis in enumerate(self.space.coordinates):
-            if axis.name not in row:
-                missing.append(place); continue
-            u = _place(axis.parameter, row[axis.name])
-            if u is None:
-                return None
-            unit[place] = u
-        config = self.space.from_unit(unit)
-        known = self.space.to_unit(config)
-        known[missing] = np.nan
-        return known, config
+    def start(self, history: History, levels: tuple[int, ...]) -> tuple[int, Config | None]:
+        """How many of the pasts' best were tried, and the next one where it is its turn."""
+        first = history.units[: 4 * len(TURNS)]
+        tried = [self._axes.among(first, self.space.to_unit(config)) for _, config in self._starts[: len(TURNS)]]
+        left = (
+            config
+            for (place, config), known in zip(self._starts, tried, strict=False)
+            if not known and levels[place] > 0
+        )
+        return sum(tried), next(left, None) if history.number in TURNS else None
 
-    def _starts(self, units, ranks, configs):
-        chosen = []
-        for i in range(len(ranks)):
-            if ranks[i] > TOP and chosen: break
-            if not self.space.allows(configs[i]): continue
-            if all(self._apart(units[i], units[j]) for j in chosen):
-                chosen.append(i)
-            if len(chosen) == STARTS: break
-        return [configs[i] for i in chosen]
-
-    def _apart(self, a, b):
-        d = np.nan_to_num(np.abs(a-b), nan=0.0)
-        return bool((d >= np.where(self.axes.labels, 1e-9, APART)).any())
-
-    def start(self, history, trusts):
-        units = history.units
-        done = 0; first = None
-        for k in range(STARTS):
-            for s, starts in enumerate(self.starts):
-                if k < len(starts):
-                    u = self.space.to_unit(starts[k])
-                    if self.axes.among(units, u):
-                        done += 1
-                    elif first is None and trusts[s] > 0:
-                        first = starts[k]
-        n = history.number
-        slot = n == 0 or n % 2 == 1
-        if n >= 2*STARTS: first=None
-        return done, first if slot else None
-
-    def trusts(self, history):
+    def levels(self, history: History) -> tuple[int, ...]:
+        """The trust in each past, from 0 to LEVELS."""
         if history.ended >= FORGOTTEN:
-            return tuple(0 for _ in self.tables)
-        finished = [t.number for t in history.finished]
-        costs = history.costs
-        if costs.ndim > 1:
-            o = ranking(costs[finished]); c = np.empty(len(finished)); c[o] = np.arange(len(o))
-        else:
-            c = costs[finished]
-        out = []
-        for s, (units, ranks, _) in enumerate(self.tables):
-            pred = np.array([self._predict(s, n, history.units[n]) for n in finished])
-            n = len(finished)
-            tau = 0.0
-            if n > 1:
-                a = np.sign(pred[:, None] - pred[None]); b = c[:, None] - c[None]
-                b = np.sign(np.where(np.isnan(b), 0, b))
-                tau = (a*b).sum() / (n*(n-1))
-            t = (FIRST[0]*FIRST[1] + n*tau)/(FIRST[1]+n)/FULL
-            out.append(int(round(min(max(t,0),1)*LEVELS)))
-        return tuple(out)
+            return (0,) * len(self._pasts)
+        numbers = [trial.number for trial in history.finished]
+        places = _places(history.costs[numbers])
+        levels = []
+        for past, ranks in zip(self._pasts, self._ranks, strict=True):
+            if not len(past):
+                levels.append(0)
+                continue
+            ranks.update({n: past.rank(history.units[n]) for n in numbers if n not in ranks})
+            agreed = _agreement(np.array([ranks[n] for n in numbers]), places)
+            agreed = (BELIEVED * COUNTS + agreed * len(numbers)) / (COUNTS + len(numbers))
+            levels.append(round(LEVELS * min(max(agreed / FULL, 0.0), 1.0)))
+        return tuple(levels)
 
-    def _predict(self, s, number, unit):
-        got = self._predicted[s].get(number)
-        if got is None:
-            units, ranks, _ = self.tables[s]
-            d = np.nan_to_num(np.abs(units - unit), nan=0.0)
-            d[:, self.axes.labels] = (d[:, self.axes.labels] > 1e-9) * 0.5
-            d = (d**2).sum(1)
-            near = np.argsort(d, kind="stable")[:NEAR]
-            got = self._predicted[s][number] = float(ranks[near].mean())
-        return got
+    def expecting(self, levels: tuple[int, ...]) -> SearchSpace:
+        """The space with the prior of the pasts that are trusted; without any where none is."""
+        if not any(levels):
+            return self.space
+        if levels not in self._spaces:
+            points, weights = [], []
+            for past, level in zip(self._pasts, levels, strict=True):
+                points.append(past.top(KERNELS)[: KERNELS * level])
+                own = np.log(len(points[-1]) + 1) - np.log(np.arange(1, len(points[-1]) + 1))
+                weights.append(level * own / (own.sum() or 1.0))
+            shares = np.concatenate(weights)
+            shares *= SHARE * max(levels) / LEVELS / shares.sum()
+            mixture = Mixture(self.space, np.concatenate(points), shares, WIDTH)
+            self._spaces[levels] = self.space.expecting(mixture.priors())
+        return self._spaces[levels]
 
-    def expecting(self, trusts):
-        if not any(trusts): return self.space
-        if trusts not in self._spaces:
-            pts, ws = [], []
-            for (units, ranks, _), t in zip(self.tables, trusts, strict=True):
-                k = min(max(1, int(np.ceil(TOP*len(ranks)))), KERNELS)
-                w = np.log(k+1) - np.log(np.arange(1, k+1))
-                pts.append(units[:k]); ws.append(w/w.sum()*t)
-            p, w = np.concatenate(pts), np.concatenate(ws)
-            w = w/w.sum()*SHARE*max(trusts)/LEVELS
-            self._spaces[trusts] = self.space.expecting(Mixture(self.space, p, w, WIDTH).priors())
-        return self._spaces[trusts]
+
+def _places(costs: Array) -> Array:
+    """Costs as numbers of which only the order matters, shape (n,); failures last, and all alike."""
+    if costs.ndim == 1:
+        return np.where(np.isfinite(costs), costs, np.inf)
+    places = np.empty(len(costs))
+    places[ranking(costs)] = np.arange(len(costs))
+    return places
+
+
+def _agreement(one: Array, other: Array) -> float:
+    """Kendall's tau: the share of pairs in the same order less that of pairs in the other; 0 for less than two."""
+    if len(one) < 2:
+        return 0.0
+    above = (other[:, None] > other).astype(float)
+    return float((np.sign(one[:, None] - one) * (above - above.T)).sum() / (len(one) * (len(one) - 1)))

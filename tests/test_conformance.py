@@ -13,6 +13,7 @@ from tuneflow.execute.executor import Ended
 from tuneflow.execute.inline import Inline
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.testing import check_executor, check_scheduler, check_searcher, check_store, check_trainer
+from tuneflow.trial import Objective
 
 
 class Climb(tn.Searcher):
@@ -23,7 +24,22 @@ class Climb(tn.Searcher):
         return space.from_unit((centre + 0.1 * rng.standard_normal(len(centre))).clip(0, 1))
 
 
+def earlier():
+    """Some random trials of a space that shares a few names with those of the checks."""
+    space = tn.SearchSpace(x=tn.Float(-2, 2), a=tn.Int(0, 20), kind=tn.Choice(["a", "b"]), x7=tn.Float(0, 1))
+    history, rng = tn.History(space, Objective((("loss", False),))), np.random.default_rng(0)
+    for number in range(12):
+        config = space.sample(rng)
+        history.record(tn.Trial(number, config, "DONE", metrics={"loss": config["x"] ** 2 + config["a"]}))
+    return history
+
+
 SEARCHERS = {
+    "auto": tn.Auto,
+    "gp": tn.GP,
+    "lecun": lambda: tn.LeCun(then=tn.GP()),
+    "warm": lambda: tn.Warm(earlier()),
+    "warm tpe": lambda: tn.Warm([earlier(), earlier()], then=tn.TPE(start=2)),
     "grid": lambda: tn.Grid(2),
     "shuffled grid": lambda: tn.Grid(2, shuffle=True),
     "random": tn.Random,
@@ -72,7 +88,35 @@ class Writes(tn.Searcher):
         return config
 
 
+class NeedsTheBest(tn.Searcher):
+    def suggest(self, space, history, rng):
+        if len(history.finished) < 5:
+            return space.sample(rng)
+        return space.from_unit((space.to_unit(history.best.config) + 0.1 * rng.random(len(space))).clip(0, 1))
+
+
+class CountsTheRunning(tn.Searcher):
+    def __init__(self):
+        self._seen = []
+
+    def suggest(self, space, history, rng):
+        self._seen += [trial.number for trial in history.running]
+        return space.from_unit((rng.random(len(space)) + 0.1 * len(self._seen)) % 1)
+
+
+class ChangesItsSettings(tn.Searcher):
+    def __init__(self):
+        self.asked = 0
+
+    def suggest(self, space, history, rng):
+        self.asked += 1
+        return space.sample(rng)
+
+
 BROKEN_SEARCHERS = {
+    NeedsTheBest: "the first ones failed: it asks for what the study does not have: no finished trial has a score",
+    CountsTheRunning: "four at once: a fresh searcher proposed",
+    ChangesItsSettings: "its settings were changed from",
     HidesState: "a fresh searcher proposed",
     IgnoresSeed: "the rng is not used",
     UsesGlobals: r"global generator of numpy\.random",

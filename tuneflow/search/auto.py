@@ -1,6 +1,7 @@
 """Auto: the searcher that suits a space, a number of trials and what is looked for."""
 
 import logging
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -13,7 +14,7 @@ from tuneflow.search.nsga2 import NSGA2
 from tuneflow.search.roles import role_of
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.tpe import TPE
-from tuneflow.search.whole import Whole
+from tuneflow.search.whole import Whole, everything
 from tuneflow.space import Config, SearchSpace
 from tuneflow.trial import History
 
@@ -49,6 +50,7 @@ class Auto(Searcher):
 
     def __init__(self) -> None:
         self._made: dict[str, Searcher] = {}
+        self._counted: tuple[SearchSpace, float] | None = None
         self._said = ""
         self._ends = False
 
@@ -70,23 +72,30 @@ class Auto(Searcher):
 
     def choice(self, space: SearchSpace, history: History) -> tuple[Searcher, str]:
         """The searcher that proposes trial `history.number`, and why it is this one."""
-        make, reason = _choice(space, history)
-        key, searcher = make.__name__, self._made.get(make.__name__)
-        if make is Whole:
-            return self._made.setdefault(key, searcher or make()), reason
+        make, reason = _choice(space, history, self._count(space))
         rates = [axis.name for axis in space.coordinates if role_of(axis) == "lr"]
-        if history.prober is not None and rates:
-            key, reason = f"LeCun {key}", f"{reason}; {rates[0]} is measured first"
-            return self._made.setdefault(key, self._made.get(key) or LeCun(then=make())), reason
-        return self._made.setdefault(key, searcher or make()), reason
+        if make is Whole or history.prober is None or not rates:
+            return self._kept(make.__name__, make), reason
+        return self._kept(f"LeCun {make.__name__}", lambda: LeCun(make())), f"{reason}; {rates[0]} is measured first"
+
+    def _kept(self, key: str, make: Callable[[], Searcher]) -> Searcher:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def _count(self, space: SearchSpace) -> float:
+        """How many configurations there are to try; inf where they are too many to try all."""
+        if self._counted is None or self._counted[0] is not space:
+            self._counted = space, everything(space).total if space.size <= SMALL else math.inf
+        return self._counted[1]
 
 
-def _choice(space: SearchSpace, history: History) -> tuple[Callable[[], Searcher], str]:
+def _choice(space: SearchSpace, history: History, count: float) -> tuple[Callable[[], Searcher], str]:
     number, waiting = history.number, len(history.running)
-    if space.size <= TINY:
-        return Whole, f"{space.size:.0f} configurations in all"
-    if space.size <= SMALL and number >= space.size:
-        return Whole, f"what is left of {space.size:.0f} configurations"
+    if count <= TINY:
+        return Whole, f"{count:.0f} configurations in all"
+    if number >= count:
+        return Whole, f"what is left of {count:.0f} configurations"
     if history.objective.several:
         goals = f"{len(history.objective.goals)} objectives"
         return (GP, f"{goals} and less than {FRONT} trials") if number < FRONT else (NSGA2, f"{goals}, {FRONT} trials")

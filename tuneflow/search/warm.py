@@ -102,21 +102,25 @@ class _Known:
         self.space, self.trials = space, history.trials
         self._axes = Axes(space)
         self._pasts = [Mapped(past, space, STARTS) for past in pasts]
-        turns = [(turn, place) for place, past in enumerate(self._pasts) for turn in range(len(past.starts))]
-        self._starts = [(place, self._pasts[place].starts[turn]) for turn, place in sorted(turns)]
+        self._starts: list[tuple[int, Config]] = []
+        for turn in range(STARTS):  # the best of each past, then the next of each
+            for place, past in enumerate(self._pasts):
+                if len(self._starts) < len(TURNS) and past.starts[turn:]:
+                    known = [config for _, config in self._starts]
+                    self._starts += [(place, config) for config in past.starts[turn : turn + 1] if config not in known]
         self._ranks: list[dict[int, float]] = [{} for _ in pasts]
         self._spaces: dict[tuple[int, ...], SearchSpace] = {}
 
     def start(self, history: History, levels: tuple[int, ...]) -> tuple[int, Config | None]:
         """How many of the pasts' best were tried, and the next one where it is its turn."""
         first = history.units[: 4 * len(TURNS)]
-        tried = [self._axes.among(first, self.space.to_unit(config)) for _, config in self._starts[: len(TURNS)]]
+        tried = [self._axes.among(first, self.space.to_unit(config)) for _, config in self._starts]
         left = (
             config
-            for (place, config), known in zip(self._starts, tried, strict=False)
+            for (place, config), known in zip(self._starts, tried, strict=True)
             if not known and levels[place] > 0
         )
-        return sum(tried), next(left, None) if history.number in TURNS else None
+        return min(sum(tried), history.number), next(left, None) if history.number in TURNS else None
 
     def levels(self, history: History) -> tuple[int, ...]:
         """The trust in each past, from 0 to LEVELS."""

@@ -19,7 +19,7 @@ class Whole(Searcher):
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
         if self._made is None or self._made[0] is not space or self._made[1] != history.seed:
-            points, layout = _points(space), Layout(space)
+            points, layout = everything(space), Layout(space)
             configs = [points[int(place)] for place in stream(history.seed, "whole").permutation(points.total)]
             units = np.array([space.to_unit(config) for config in configs]).reshape(len(configs), len(space))
             self._made = space, history.seed, configs, layout.keys(units), layout
@@ -27,11 +27,7 @@ class Whole(Searcher):
         tried = set(layout.keys(np.asarray(history.units)))
         return next((config for config, key in zip(configs, keys, strict=True) if key not in tried), None)
 
-    @staticmethod
-    def count(space: SearchSpace) -> int:
-        """How many configurations there are that `where=` allows."""
-        return _points(space).total
 
-
-def _points(space: SearchSpace) -> GridPoints:
+def everything(space: SearchSpace) -> GridPoints:
+    """Every configuration of a finite space that its `where=` allows."""
     return space.grid({axis.name: int(axis.parameter.levels) for axis in space.coordinates})

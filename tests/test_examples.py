@@ -162,3 +162,27 @@ def test_initialisations_are_compared_with_and_without_the_pass(tmp_path):
     assert final["10 ReLU", "yes", "default"] < guess - 0.1
     lines = drawn(tmp_path / "runs" / "initialisation" / "initialisation.svg")
     assert [len(line) for line in lines] == [3] * 20
+
+
+def test_a_study_that_was_stopped_and_killed_ends_with_the_same_digits(tmp_path):
+    flags = ["--trials", "4", "--epochs", "3", "--rows", "256", "--folder", "kept"]
+    text = run_example(EXAMPLES / "06_stop_and_resume.py", tmp_path, *flags)
+    assert re.search(r"^  Ctrl-C: the process ended with 130; \d+ epochs are kept; trial 1 PAUSED$", text, re.M)
+    assert re.search(r"^  SIGKILL: the process ended with -9; \d+ epochs are kept; trial 2 RUNNING$", text, re.M)
+    rows = re.findall(r"^(\d) +[\d.]+ +(\S+) +(\S+) +yes$", text, re.M)
+    assert [number for number, _, _ in rows] == list("0123")
+    assert all(alone == resumed for _, alone, resumed in rows)
+    assert "weights of the best model: the same" in text
+
+    alone, resumed = (tn.open(tmp_path / "kept" / name) for name in ("alone", "interrupted"))
+    assert [trial.metrics for trial in alone.trials] == [trial.metrics for trial in resumed.trials]
+
+
+def test_searchers_of_ones_own_are_checked_and_compared(tmp_path):
+    flags = ["--seeds", "2", "--trials", "6", "--epochs", "1", "--rows", "256"]
+    text = run_example(EXAMPLES / "07_custom_searcher.py", tmp_path, *flags)
+    assert text.count(" keeps what is asked of a searcher") == 3
+    assert "Turns(searchers=(Climb(start=4, width=0.1), TPE(start=4, candidates=24)))" in text
+    rows = re.findall(r"^(\w+) +(\S+) \[\S+, \S+\] +(\S+) \[\S+, \S+\] +\d\.\d{3}$", text, re.M)
+    assert [name for name, _, _ in rows] == ["random", "climb", "turns"]
+    assert all(float(last) <= float(half) for _, half, last in rows)

@@ -47,7 +47,7 @@ class Mixture:
         return {place: self._prior(place) for place in self._free}
 
     def _prior(self, place: int) -> Callable[[Sequence[float]], Curve]:
-        return lambda units: Steps((self._given(place, units) @ self._tables[place]).tolist())
+        return lambda units: _Given(self._given(place, units), self._tables[place])
 
     def _given(self, place: int, units: Sequence[float]) -> Array:
         """Weights of the kernels, shape (n + 1,), given the coordinates before `place`."""
@@ -85,3 +85,17 @@ class Mixture:
             edges = ndtr((np.linspace(0, 1, count + 1) - centre) / max(width, 1 / self._axes.levels[place]))
             table[row] = np.diff(edges) / (edges[-1] - edges[0])
         return table
+
+
+class _Given(Curve):
+    """A coordinate's density where the kernels have these weights, shape (n,), and masses, shape (n, cells)."""
+
+    def __init__(self, weights: Array, masses: Array) -> None:
+        self._weights, self._masses = weights, masses
+
+    def density(self, place: float) -> float:
+        count = self._masses.shape[1]
+        return float((self._weights @ self._masses[:, min(int(place * count), count - 1)]) * count)
+
+    def quantile(self, share: float) -> float:
+        return Steps((self._weights @ self._masses).tolist()).quantile(share)

@@ -5,26 +5,26 @@ synthetic functions. The incumbent is the best observed, and counts with its cos
 there is, regret 1 the median of random searches of 50 trials. With --noise n accuracies are seen on n examples, and
 "confirmed" is the best of five after three more looks at each: the five best observed, or for tn.GP the five that it
 expects most of; its bias is what those looks say of it beyond the truth, in standard errors. Tests compare means over
-seeds, problem by problem.
+seeds, problem by problem. Several suites are shown one by one, and then as one.
+
+Peers that take seconds a trial can be run in turns, and elsewhere: --results keeps each run in a folder, and takes it
+from there instead of running it (search_results.py says what it is known by); --kept takes peers from there alone.
 """
 
 import argparse
 import itertools
 import time
-import warnings
+from pathlib import Path
 
 import numpy as np
-import optuna
 from scipy.stats import wilcoxon
+from search_peers import PEERS
 from search_problems import TABLES, Problem, synthetic, tables
+from search_results import Results
 
 import tuneflow as tn
 from tuneflow.objective import Objective
-from tuneflow.parameters import Choice, Int
 from tuneflow.seeds import digest, stream
-
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 class Ours:
@@ -34,7 +34,10 @@ class Ours:
         self.searcher, self.space, self.seed = searcher, problem.space, seed
         self.history = tn.History(problem.space, Objective((("cost", False),)), seed)
 
-    def ask(self):
+    def ask(self, count):
+        return [self._asked() for _ in range(count)]
+
+    def _asked(self):
         number = len(self.history)
         rng = stream(self.seed, "search", number)
         config = self.space.cast(self.searcher.suggest(self.space, self.history, rng))
@@ -50,60 +53,21 @@ class Ours:
         self.history.record(tn.Trial(number, config, "DONE", metrics={"cost": cost}, errors=errors))
 
 
-class Theirs:
-    """A sampler of Optuna, asked and told; the same coordinates, as integers, floats and categories."""
-
-    def __init__(self, sampler, problem, seed):
-        self.space = problem.space
-        self.study = optuna.create_study(sampler=sampler)
-
-    def ask(self):
-        trial = self.study.ask()
-        unit = np.full(len(self.space), np.nan)
-        for place, axis in enumerate(self.space.coordinates):
-            if all(self._label(unit, parent) == label for parent, label in axis.needs):
-                unit[place] = axis.parameter.to_unit(self._value(trial, axis))
-        return trial, self.space.cast(self.space.from_unit(unit))
-
-    def _label(self, unit, parent):
-        return None if np.isnan(unit[parent]) else self.space.coordinates[parent].parameter.from_unit(unit[parent])
-
-    def _value(self, trial, axis):
-        parameter = axis.parameter
-        if isinstance(parameter, Choice):
-            return trial.suggest_categorical(axis.name, parameter.values)
-        suggest = trial.suggest_int if isinstance(parameter, Int) else trial.suggest_float
-        return suggest(axis.name, parameter.low, parameter.high, log=parameter.log)
-
-    def ranked(self):
-        return None
-
-    def tell(self, trial, cost, error):
-        self.study.tell(trial, cost)
-
-
-SAMPLERS = optuna.samplers
 CONTESTANTS = {
     "random": lambda problem, seed: Ours(tn.Random(), problem, seed),
     "sobol": lambda problem, seed: Ours(tn.Sobol(), problem, seed),
     "gp": lambda problem, seed: Ours(tn.GP(), problem, seed),
-    "optuna tpe": lambda problem, seed: Theirs(SAMPLERS.TPESampler(seed=seed), problem, seed),
-    "optuna tpe multivariate": lambda problem, seed: Theirs(
-        SAMPLERS.TPESampler(seed=seed, multivariate=True), problem, seed
-    ),
-    "optuna gp": lambda problem, seed: Theirs(SAMPLERS.GPSampler(seed=seed), problem, seed),
+    **PEERS,
 }
 
 
 def searched(name: str, problem: Problem, seed: int, args) -> dict:
-    """Regrets of the incumbent after each trial, CPU seconds per ask and tell, and what confirming says."""
+    """Regrets of the incumbent after each trial, CPU seconds per trial in ask and tell, and what confirming says."""
     contestant, spent, configs, seen = CONTESTANTS[name](problem, seed), 0.0, [], []
     for first in range(0, args.trials, args.batch):
-        asked = []
-        for _ in range(min(args.batch, args.trials - first)):
-            began = time.process_time()
-            asked.append(contestant.ask())
-            spent += time.process_time() - began
+        began = time.process_time()
+        asked = contestant.ask(min(args.batch, args.trials - first))
+        spent += time.process_time() - began
         for handle, config in asked:
             noise = stream(seed, "noise", problem.name, len(configs))
             cost, error = problem.observed(config, args.noise, noise)
@@ -112,10 +76,14 @@ def searched(name: str, problem: Problem, seed: int, args) -> dict:
             began = time.process_time()
             contestant.tell(handle, cost, error)
             spent += time.process_time() - began
-    regrets = np.array([problem.regret(problem.of(config)) for config in configs])
+    regrets = [problem.regret(problem.of(config)) for config in configs]
     incumbents = [int(np.argmin(seen[: count + 1])) for count in range(len(seen))]
-    confirmed = _confirmed(problem, configs, seen, contestant.ranked(), args.noise, seed)
-    return {"regrets": regrets[incumbents], "cpu": spent / args.trials, "confirmed": confirmed}
+    ranked = contestant.ranked() if isinstance(contestant, Ours) else None
+    return {
+        "regrets": [regrets[place] for place in incumbents],
+        "cpu": spent / args.trials,
+        "confirmed": _confirmed(problem, configs, seen, ranked, args.noise, seed),
+    }
 
 
 def _confirmed(problem: Problem, configs, seen, ranked, examples: int, seed: int) -> tuple[float, float]:
@@ -135,49 +103,85 @@ def _confirmed(problem: Problem, configs, seen, ranked, examples: int, seed: int
     return problem.regret(truth), float((truth - means[won]) / errors[won])
 
 
-def compared(suite: str, problems: list[Problem], args) -> None:
-    noise = f", seen on {args.noise} examples" if args.noise else ""
-    print(f"\n{suite}: {args.seeds} seeds, {args.trials} trials, {args.batch} at once{noise}")
-    half, means = args.trials // 2, {}
-    print(f"{'':24} {'@' + str(half):>7} {'@' + str(args.trials):>7} {'median':>7} {'log10':>6} {'confirmed':>9}"
-          f" {'bias':>5} {'CPU s':>7}  by problem")  # fmt: skip
-    for name in args.contestants:
-        runs = [[searched(name, problem, seed, args) for seed in range(args.seeds)] for problem in problems]
-        regrets = np.array([[run["regrets"] for run in row] for row in runs])
-        last, confirmed = regrets[:, :, -1], np.array([[run["confirmed"] for run in row] for row in runs])
-        means[name] = last.mean(1)
-        cpu = np.mean([run["cpu"] for row in runs for run in row])
-        each = " ".join(f"{value:.2f}" for value in means[name])
-        print(f"{name:24} {regrets[:, :, half - 1].mean():7.3f} {last.mean():7.3f} {np.median(last):7.3f}"
-              f" {np.log10(last + 1e-3).mean():6.2f} {confirmed[..., 0].mean():9.3f} {confirmed[..., 1].mean():5.2f}"
-              f" {cpu:7.4f}  {each}", flush=True)  # fmt: skip
+def compared(title: str, problems: list[Problem], args, results: Results) -> None:
+    pairs = [(problem, seed) for seed in range(args.seeds) for problem in problems]
+    if args.kept:
+        peers = [name for name in args.contestants if name in PEERS]
+        pairs = [(p, seed) for p, seed in pairs if all(results.find(name, p.name, seed) for name in peers)]
+        problems = [problem for problem in problems if any(p is problem for p, _ in pairs)]
+    runs: dict[str, list[dict]] = {name: [] for name in args.contestants}
+    for problem, seed in pairs:  # seed by seed, so that what there is when time is out is balanced
+        for name in args.contestants:
+            run = results.find(name, problem.name, seed)
+            run = run or results.keep(name, problem.name, seed, searched(name, problem, seed, args))
+            runs[name].append(run)
+    if pairs:
+        _shown(title, problems, [problem.name for problem, _ in pairs], runs, args)
+
+
+def _shown(title: str, problems: list[Problem], of: list[str], runs: dict[str, list[dict]], args) -> None:
+    """A line each: regrets after half and after all trials, `of` saying which problem a run is of."""
+    noise, half = f", seen on {args.noise} examples" if args.noise else "", args.trials // 2
+    print(f"\n{title}: {len(problems)} problems, {len(of)} pairs with a seed,"
+          f" {args.trials} trials, {args.batch} at once{noise}")  # fmt: skip
+    print(f"{'':24}" + "".join(f" {'@' + str(at):>7} {'median':>7} {'log10':>6}" for at in (half, args.trials))
+          + f" {'confirmed':>9} {'bias':>5} {'CPU s':>7}  by problem")  # fmt: skip
+    means: dict[int, dict[str, np.ndarray]] = {half: {}, args.trials: {}}
+    for name, row in runs.items():
+        cells = ""
+        for at, found in means.items():
+            regrets = np.array([run["regrets"][at - 1] for run in row])
+            found[name] = _by_problem(problems, of, regrets)
+            logs = _by_problem(problems, of, np.log10(regrets + 1e-3))
+            cells += f" {found[name].mean():7.3f} {np.median(regrets):7.3f} {logs.mean():6.2f}"
+        confirmed = _by_problem(problems, of, np.array([run["confirmed"] for run in row])).mean(0)
+        each = " ".join(f"{value:.2f}" for value in means[args.trials][name])
+        print(f"{name:24}{cells} {confirmed[0]:9.3f} {confirmed[1]:5.2f} {np.mean([run['cpu'] for run in row]):7.4f}"
+              f"  {each}", flush=True)  # fmt: skip
     if len(problems) > 4:
-        _tested(means)
+        for at, found in means.items():
+            _tested(at, found, args.against)
 
 
-def _tested(means: dict[str, np.ndarray]) -> None:
-    """Wilcoxon's signed ranks of the logarithms over problems, every pair, with Holm's correction."""
-    pairs = list(itertools.combinations(means, 2))
+def _by_problem(problems: list[Problem], of: list[str], values: np.ndarray) -> np.ndarray:
+    """Means over the seeds of each problem."""
+    return np.array([values[[name == problem.name for name in of]].mean(0) for problem in problems])
+
+
+def _tested(at: int, means: dict[str, np.ndarray], against: str | None) -> None:
+    """Wilcoxon's signed ranks of the logarithms over problems, with Holm's correction."""
+    pairs = [pair for pair in itertools.combinations(means, 2) if against is None or against in pair]
     logs = {name: np.log(values + 1e-3) for name, values in means.items()}
     found = sorted((float(wilcoxon(logs[a], logs[b]).pvalue), a, b) for a, b in pairs if (logs[a] != logs[b]).any())
     worst = 0.0
     for place, (p, a, b) in enumerate(found):
         worst = max(worst, min(1.0, p * (len(found) - place)))
         better, other = (a, b) if logs[a].mean() < logs[b].mean() else (b, a)
-        print(f"  {better} before {other}: p = {worst:.3f} after Holm")
+        wins = f"{(logs[better] < logs[other]).sum()} of {len(logs[a])} problems"
+        print(f"  @{at} {better} before {other}, on {wins}: p = {worst:.3f} after Holm")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suites", nargs="+", default=["hpobench", "synthetic"], choices=[*TABLES, "synthetic"])
+    parser.add_argument("--problems", nargs="+", help="only those with one of these in their names")
     parser.add_argument("--contestants", nargs="+", default=["random", "gp", "optuna tpe"], choices=list(CONTESTANTS))
+    parser.add_argument("--against", choices=list(CONTESTANTS), help="test this one against each other, not every pair")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--batch", type=int, default=1, help="trials at once")
     parser.add_argument("--noise", type=int, default=0, help="validation examples; 0 for exact scores")
+    parser.add_argument("--results", type=Path, help="a folder where runs are kept, and taken from")
+    parser.add_argument("--kept", action="store_true", help="only where --results has a run of every peer named")
     args = parser.parse_args()
-    for suite in args.suites:
-        compared(suite, synthetic() if suite == "synthetic" else tables(suite), args)
+    results = Results(args.results, trials=args.trials, batch=args.batch, noise=args.noise)
+    suites = {suite: synthetic() if suite == "synthetic" else tables(suite) for suite in args.suites}
+    for suite, problems in suites.items():
+        if args.problems:
+            suites[suite] = [problem for problem in problems if any(word in problem.name for word in args.problems)]
+        compared(suite, suites[suite], args, results)
+    if len(suites) > 1:
+        compared(" + ".join(suites), list(itertools.chain(*suites.values())), args, results)
 
 
 if __name__ == "__main__":

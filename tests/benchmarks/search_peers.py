@@ -71,7 +71,7 @@ class Hebo:
     def _entry(self, axis):
         parameter = axis.parameter
         if isinstance(parameter, Choice):
-            return {"name": axis.name, "type": "cat", "categories": list(parameter.values)}
+            return {"name": axis.name, "type": "cat", "categories": _labels(parameter)}
         kinds = {(True, False): "int", (True, True): "pow_int", (False, False): "num", (False, True): "pow"}
         kind = kinds[isinstance(parameter, Int), parameter.log]
         return {"name": axis.name, "type": kind, "lb": parameter.low, "ub": parameter.high, "base": 10}
@@ -101,9 +101,9 @@ class Ax:
     def _entry(self, axis):
         parameter = axis.parameter
         if isinstance(parameter, Choice):
-            values = list(parameter.values)
+            labels = _labels(parameter)
             return self.configs.ChoiceParameterConfig(
-                name=axis.name, values=values, parameter_type="str", is_ordered=False
+                name=axis.name, values=labels, parameter_type="str", is_ordered=False
             )
         return self.configs.RangeParameterConfig(
             name=axis.name,
@@ -149,10 +149,17 @@ def flat(name: str, problem: Problem) -> Any:
 
 
 def config_of(space: Any, values: dict[str, Any]) -> Any:
-    """The configuration of a flat space that has these values on its coordinates."""
+    """The configuration of a flat space that has these values on its coordinates, of a Choice its labels here."""
     unit = [axis.parameter.to_unit(_plain(axis.parameter, values[axis.name])) for axis in space.coordinates]
-    return space.cast(space.from_unit(np.array(unit)))
+    return space.cast(space.from_unit(np.clip(unit, 0, 1)))  # a power of ten may end beyond its bound by rounding
+
+
+def _labels(parameter: Choice) -> list[str]:
+    """A text for each value, whatever its type."""
+    return [str(place) for place in range(len(parameter.values))]
 
 
 def _plain(parameter: Any, value: Any) -> Any:
-    return value if isinstance(parameter, Choice) else int(value) if isinstance(parameter, Int) else float(value)
+    if isinstance(parameter, Choice):
+        return parameter.values[int(value)]
+    return int(value) if isinstance(parameter, Int) else float(value)

@@ -121,9 +121,10 @@ def compared(title: str, problems: list[Problem], args, results: Results) -> Non
 
 def _shown(title: str, problems: list[Problem], of: list[str], runs: dict[str, list[dict]], args) -> None:
     """A line each: regrets after half and after all trials, `of` saying which problem a run is of."""
-    noise, half = f", seen on {args.noise} examples" if args.noise else "", args.trials // 2
+    noise, half = f", seen on {args.noise} examples" if args.noise else "", max(args.trials // 2, 1)
     print(f"\n{title}: {len(problems)} problems, {len(of)} pairs with a seed,"
           f" {args.trials} trials, {args.batch} at once{noise}")  # fmt: skip
+    print("problems: " + ", ".join(problem.name for problem in problems))
     print(f"{'':24}" + "".join(f" {'@' + str(at):>7} {'median':>7} {'log10':>6}" for at in (half, args.trials))
           + f" {'confirmed':>9} {'bias':>5} {'CPU s':>7}  by problem")  # fmt: skip
     means: dict[int, dict[str, np.ndarray]] = {half: {}, args.trials: {}}

@@ -8,11 +8,13 @@ others do not go with; it runs with numpy 2 too: `pip install --no-deps HEBO pym
 import contextlib
 import importlib
 import io
+import logging
 import random
 import warnings
 from typing import Any
 
 import numpy as np
+import torch
 from search_problems import Problem
 
 from tuneflow.parameters import Choice, Int
@@ -61,10 +63,10 @@ class Hebo:
 
     def __init__(self, problem: Problem, seed: int):
         made = needed("hebo.optimizers.hebo", "HEBO")
-        self.space, self.frame = flat("hebo", problem), needed("pandas", "pandas")
+        self.space = flat("hebo", problem)
         design = needed("hebo.design_space.design_space", "HEBO").DesignSpace()
         self.tuner = made.HEBO(design.parse([self._entry(axis) for axis in self.space.coordinates]), scramble_seed=seed)
-        needed("torch", "torch").manual_seed(seed)
+        torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         random.seed(seed)
 
@@ -90,11 +92,9 @@ class Ax:
     """Ax's Client and its default strategy: the centre, Sobol, then BoTorch; conditional spaces are refused."""
 
     def __init__(self, problem: Problem, seed: int):
-        client = needed("ax.api.client", "ax-platform")
+        logging.disable(logging.WARNING)  # it tells of each step
         self.configs, self.space = needed("ax.api.configs", "ax-platform"), flat("ax", problem)
-        warnings.filterwarnings("ignore")
-        importlib.import_module("logging").disable(30)
-        self.client = client.Client(random_seed=seed)
+        self.client = needed("ax.api.client", "ax-platform").Client(random_seed=seed)
         self.client.configure_experiment(parameters=[self._entry(axis) for axis in self.space.coordinates])
         self.client.configure_optimization(objective="-cost")
 
@@ -113,11 +113,12 @@ class Ax:
         )
 
     def ask(self, count):
-        asked = []
-        while len(asked) < count:  # it may give fewer than it is asked for
-            trials = self.client.get_next_trials(max_trials=count - len(asked))
-            asked += [(number, config_of(self.space, values)) for number, values in trials.items()]
-        return asked
+        asked = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            while len(asked) < count:  # it may give fewer than it is asked for
+                asked |= self.client.get_next_trials(max_trials=count - len(asked))
+        return [(number, config_of(self.space, values)) for number, values in asked.items()]
 
     def tell(self, number, cost, error):
         self.client.complete_trial(number, raw_data={"cost": cost if error is None else (cost, error)})

@@ -124,3 +124,24 @@ def test_a_metric_that_was_never_told():
     made = study({"size": 2.0})
     with pytest.raises(tn.errors.StudyError, match='metric "size" was never reported'):
         tell(made, {"score": 0.9})
+
+
+def test_halving_promotes_those_within_the_limits():
+    @tn.loop(epochs=4)
+    def sized(config, run):
+        for _ in run.epochs(weight=torch.zeros(1)):
+            yield {"score": config["x"], "size": 3 * config["x"]}
+
+    made = tn.Study(
+        space=tn.SearchSpace(**SPACE),
+        trainer=sized,
+        scheduler=tn.Halving(factor=2),
+        maximize="score",
+        limits={"size": 1.5},
+        progress=False,
+    )
+    made.run(trials=12)
+    full = [trial for trial in made.trials if trial.status == "DONE"]
+    assert full
+    assert all(made.history.within(trial) for trial in full)
+    assert all(0 < breach < 2 for breach in made.history.breach_at(1)[made.history.costs_at(1) < -0.51])

@@ -111,7 +111,7 @@ class History:
         self._breaches = np.empty((0, sum(len(limit.bounds) for limit in objective.limits)))
         self._units = np.empty((0, len(space)))
         self._reached = np.empty((0, 1))
-        self._at: dict[int, NDArray[np.float64]] = {}  # epoch to costs, for the epochs that were asked for
+        self._at: dict[int, NDArray[np.float64]] = {}  # epoch to breach and costs, for the epochs that were asked for
         self._costed = self._placed = 0  # how far the columns are filled
         self._unplaced: list[int] = []
 
@@ -145,15 +145,17 @@ class History:
         for epoch, column in self._at.items():
             self._at[epoch] = column = _grown(column, len(self._trials))
             if trial.epochs >= epoch and np.isnan(column[trial.number, 0]):
-                column[trial.number] = self._costs_at(trial, epoch)
+                column[trial.number] = self._rank_at(trial, epoch)
 
-    def _costs_at(self, trial: Trial, epoch: int) -> tuple[float, ...]:
+    def _rank_at(self, trial: Trial, epoch: int) -> tuple[float, ...]:
+        """The breach of limits, and the costs, when a trial had trained so far."""
         reports = [report for report in trial.reports if report.epoch <= epoch]
-        spoken = self.objective.pick(reports)
+        spoken, objective = self.objective.pick(reports), self.objective
         if spoken is None:
-            return (math.nan,) * len(self.objective.goals)
-        broke = not all(math.isfinite(cost) for cost in self.objective.costs(reports[-1].metrics))
-        return (math.inf,) * len(self.objective.goals) if broke else self.objective.costs(spoken.metrics)
+            return (math.nan,) * (1 + len(objective.goals))
+        if not all(math.isfinite(cost) for cost in objective.costs(reports[-1].metrics)):
+            return (math.inf,) * (1 + len(objective.goals))
+        return objective.breach(spoken.metrics), *objective.costs(spoken.metrics)
 
     def _finish(self, trial: Trial) -> None:
         self._finished.append(trial.number)
@@ -319,14 +321,21 @@ class History:
         NaN for trials that did not come so far, inf for those that diverged there. With one objective and at="best"
         it is the best of the epochs until then.
         """
+        costs = self._ranks_at(epoch)[:, 1:]
+        return _read_only(costs if self.objective.several else costs[:, 0])
+
+    def breach_at(self, epoch: int) -> NDArray[np.float64]:
+        """How far each trial was beyond the limits in all, each as a share of its bound, as `costs_at`; shape (n,)."""
+        return _read_only(self._ranks_at(epoch)[:, 0])
+
+    def _ranks_at(self, epoch: int) -> NDArray[np.float64]:
         count = len(self._trials)
         if epoch not in self._at:
-            column = self._at[epoch] = np.full((max(64, count), len(self.objective.goals)), np.nan)
+            column = self._at[epoch] = np.full((max(64, count), 1 + len(self.objective.goals)), np.nan)
             for trial in self._trials:
                 if trial.epochs >= epoch:
-                    column[trial.number] = self._costs_at(trial, epoch)
-        column = self._at[epoch][:count]
-        return _read_only(column if self.objective.several else column[:, 0])
+                    column[trial.number] = self._rank_at(trial, epoch)
+        return self._at[epoch][:count]
 
     @property
     def reached(self) -> NDArray[np.float64]:

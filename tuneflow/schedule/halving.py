@@ -18,7 +18,7 @@ class Halving(Scheduler):
     A trial that reaches a rung is paused there. Whenever a worker is free, the best paused trial that is among the best
     1 / `factor` of its rung is trained on from where it stands, to the next rung; if there is none, a new trial starts.
     When no more trials may start, what was not promoted ends as STOPPED. With several objectives the best are those
-    that nothing beats in all of them, the least crowded first.
+    that nothing beats in all of them, the least crowded first; with limits, those within them come first.
 
     Args:
         factor: how many trials compete for one place at the next rung, at least 2.
@@ -81,7 +81,7 @@ class Halving(Scheduler):
         costs = history.costs_at(rung)
         reached = self._reached(history, place, costs)
         count = len(reached) // self.factor
-        best = reached[ranking(costs[reached], count)[:count]]
+        best = reached[ranking(costs[reached], count, history.breach_at(rung)[reached])[:count]]
         return [int(number) for number in best if np.isfinite(costs[number]).all()]
 
     def _reached(self, history: History, place: int, costs: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -93,7 +93,7 @@ class Halving(Scheduler):
     def _reason(self, history: History, trial: Trial) -> str:
         place, costs = self.bracket(trial.number, history.epochs), history.costs_at(trial.epochs)
         reached = self._reached(history, place, costs)
-        ranked = reached[ranking(costs[reached])].tolist()
+        ranked = reached[ranking(costs[reached], beyond=history.breach_at(trial.epochs)[reached])].tolist()
         among = f" of bracket {place}" if len(self.brackets(history.epochs)) > 1 else ""
         where = f"place {ranked.index(trial.number) + 1} of {len(ranked)} at epoch {trial.epochs}{among}"
         return f"{where}: not among the best 1/{self.factor}"

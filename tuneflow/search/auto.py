@@ -70,6 +70,9 @@ class Auto(Searcher):
             log.info("Auto: %r from trial %d on, for %s", searcher, history.number, reason)
         return searcher.suggest(space, history, rng)
 
+    def ranked(self, space: SearchSpace, history: History) -> list[int]:
+        return self.choice(space, history)[0].ranked(space, history)
+
     def choice(self, space: SearchSpace, history: History) -> tuple[Searcher, str]:
         """The searcher that proposes trial `history.number`, and why it is this one."""
         make, reason = _choice(space, history, self._count(space))

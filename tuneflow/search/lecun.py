@@ -77,6 +77,9 @@ class LeCun(Searcher):
             space.find(name)
         self.then.check(space)
 
+    def ranked(self, space: SearchSpace, history: History) -> list[int]:
+        return self.then.ranked(space, history)
+
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
         if history.prober is None:
             log.info("LeCun: there is no model to measure; %r searches alone", self.then)

@@ -77,6 +77,9 @@ class Warm(Searcher):
         if not any(len(Mapped(past, space, 0)) for past in self._pasts):
             raise ValueError("Warm: every trial of the earlier studies has a label that this space lacks.")
 
+    def ranked(self, space: SearchSpace, history: History) -> list[int]:
+        return self.then.ranked(space, history)
+
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
         known = self._known(space, history)
         levels = known.levels(history)

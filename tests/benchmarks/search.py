@@ -57,6 +57,7 @@ CONTESTANTS = {
     "random": lambda problem, seed: Ours(tn.Random(), problem, seed),
     "sobol": lambda problem, seed: Ours(tn.Sobol(), problem, seed),
     "gp": lambda problem, seed: Ours(tn.GP(), problem, seed),
+    "auto": lambda problem, seed: Ours(tn.Auto(), problem, seed),
     **PEERS,
 }
 

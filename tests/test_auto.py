@@ -12,6 +12,7 @@ from tests.test_study import TRAIN, VALID
 from tuneflow.search import auto
 from tuneflow.search.whole import Whole
 from tuneflow.seeds import stream
+from tuneflow.testing import check_searcher
 from tuneflow.trial import Objective
 
 LOSS = (("loss", False),)
@@ -124,6 +125,13 @@ def test_a_study_in_pieces_is_the_study_in_one_go(tmp_path, monkeypatch):
         tn.minimize(bowl, space, trials=trials, searcher=tn.Auto(), folder=tmp_path / "pieces")
     tn.minimize(bowl, space, trials=14, searcher=tn.Auto(), folder=tmp_path / "whole")
     assert configs(tmp_path / "pieces") == configs(tmp_path / "whole")
+
+
+def test_a_change_of_searcher_keeps_the_laws(monkeypatch):
+    monkeypatch.setattr(auto, "LONG", 3)
+    monkeypatch.setattr(auto, "FRONT", 3)
+    monkeypatch.setattr(auto, "CROWD", 1)
+    check_searcher(tn.Auto)
 
 
 def test_it_says_what_it_chose_and_why_once_for_each_choice(caplog, monkeypatch):

@@ -47,14 +47,16 @@ def asked_till_it_ends(space, most=200):
 
 def test_a_few_trials_of_anything_are_for_the_gp():
     assert chosen(filled(cube(3), 0)) == (tn.GP, "less than 1,000 trials of 3 parameters")
-    assert chosen(filled(cube(30), 999))[0] is tn.GP
+    assert chosen(filled(cube(30), 499)) == (tn.GP, "less than 500 trials of 30 numbers")
 
 
-def test_very_many_trials_are_for_tpe_and_for_cmaes_where_all_are_numbers():
+def test_very_many_trials_are_for_tpe_and_sooner_for_cmaes_where_all_are_numbers():
     labelled = tn.SearchSpace(kind=tn.Choice(["a", "b"]), **{f"x{i}": tn.Float(0, 1) for i in range(10)})
-    assert chosen(filled(cube(9), 1_000))[0] is tn.TPE
+    assert chosen(filled(cube(4), 999))[0] is tn.GP
+    assert chosen(filled(cube(4), 1_000))[0] is tn.TPE
+    assert chosen(filled(labelled, 999))[0] is tn.GP
     assert chosen(filled(labelled, 1_000))[0] is tn.TPE
-    assert chosen(filled(cube(10), 1_000)) == (tn.CMAES, "1,000 trials of 10 numbers")
+    assert chosen(filled(cube(5), 500)) == (tn.CMAES, "500 trials of 5 numbers")
 
 
 def test_several_objectives_come_to_evolution_in_the_end():
@@ -128,8 +130,8 @@ def test_a_study_in_pieces_is_the_study_in_one_go(tmp_path, monkeypatch):
 
 
 def test_a_change_of_searcher_keeps_the_laws(monkeypatch):
-    monkeypatch.setattr(auto, "LONG", 3)
-    monkeypatch.setattr(auto, "FRONT", 3)
+    for name in ("LONG", "NUMBERS", "FRONT"):
+        monkeypatch.setattr(auto, name, 3)
     monkeypatch.setattr(auto, "CROWD", 1)
     check_searcher(tn.Auto)
 

@@ -25,7 +25,8 @@ SMALL = 1_000  # of so many all are tried as well, the promising ones first; the
 LONG = 1_000  # trials for which a Gaussian process is worth its time
 FRONT = 300  # the same with several objectives
 CROWD = 64  # trials under way, for which a Gaussian process can make up scores
-MANY = 10  # numbers from which on a distribution of them is worth following
+MANY = 5  # numbers from which on a distribution of them is followed to the end,
+NUMBERS = 500  # after so many trials
 
 
 class Auto(Searcher):
@@ -36,8 +37,8 @@ class Auto(Searcher):
     | at most 16 configurations | all of them, once, in a random order |
     | several objectives | GP for 300 trials, then NSGA2 |
     | more than 64 trials under way | TPE |
-    | the first 1,000 trials | GP |
-    | after that | CMAES for ten or more numbers without labels; TPE for all else |
+    | five or more numbers and no labels | GP for 500 trials, then CMAES |
+    | all else | GP for 1,000 trials, then TPE |
 
     The first line that holds counts. In front of each but the first stands LeCun, where there is a model to measure and
     a learning rate to tune. Of up to 1,000 configurations none is tried twice, and the study ends when all were.
@@ -104,9 +105,10 @@ def _choice(space: SearchSpace, history: History, count: float) -> tuple[Callabl
         return (GP, f"{goals} and less than {FRONT} trials") if number < FRONT else (NSGA2, f"{goals}, {FRONT} trials")
     if waiting > CROWD:
         return TPE, f"{waiting} trials under way at once"
-    if number < LONG:
-        return GP, f"less than {LONG:,} trials of {len(space)} parameters"
     labels = sum(isinstance(axis.parameter, Choice) and not axis.parameter.ordered for axis in space.coordinates)
-    if labels == 0 and sum(axis.parameter.levels > 1 for axis in space.coordinates) >= MANY:
-        return CMAES, f"{LONG:,} trials of {len(space)} numbers"
-    return TPE, f"{LONG:,} trials of {len(space)} parameters"
+    numbers = sum(axis.parameter.levels > 1 for axis in space.coordinates) - labels
+    follow = numbers >= MANY and not labels
+    most, what = (NUMBERS, f"{numbers} numbers") if follow else (LONG, f"{len(space)} parameters")
+    if number < most:
+        return GP, f"less than {most:,} trials of {what}"
+    return CMAES if follow else TPE, f"{most:,} trials of {what}"

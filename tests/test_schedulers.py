@@ -1,10 +1,12 @@
 """Schedulers: who is trained how far, resumed, forked and stopped."""
 
+import numpy as np
 import pytest
 
 import tuneflow as tn
 from tests.test_study import make, net, scripted, trainer
 from tuneflow.schedule.halving import Halving
+from tuneflow.trial import Objective, with_reports, with_status
 
 
 def test_full_trains_everything_to_the_end():
@@ -165,3 +167,112 @@ def test_halving_over_a_grid_ends_its_trials_with_and_without_a_limit():
 
     assert statuses() == statuses(trials=16)
     assert {status for _, status, _ in statuses()} == {"DONE", "STOPPED"}
+
+
+@tn.loop(epochs=4)
+def traded(config, run):
+    """Two objectives that pull apart along x; y is bad for both."""
+    for epoch in run.epochs():
+        yield {"f": (config["x"] + config["y"]) / epoch, "g": (1 - config["x"] + config["y"]) / epoch}
+
+
+@pytest.mark.parametrize("scheduler", [tn.Halving(2), tn.Hyperband(2)], ids=["halving", "hyperband"])
+def test_of_several_objectives_those_go_on_that_nothing_beats_in_all(scheduler):
+    study = tn.Study(
+        space=tn.SearchSpace(x=tn.Float(0.0, 1.0), y=tn.Float(0.0, 1.0)),
+        trainer=traded,
+        searcher=tn.Sobol(),
+        scheduler=scheduler,
+        minimize=["f", "g"],
+        progress=False,
+        seed=1,
+    )
+    study.run(trials=20)
+    assert {trial.status for trial in study.trials} == {"DONE", "STOPPED"}
+    for place, rungs in enumerate(scheduler.brackets(4)[:-1]):
+        own = [trial for trial in study.trials if scheduler.bracket(trial.number, 4) == place]
+        stopped, further = ([t for t in own if (t.epochs > rungs[0]) is on] for on in (False, True))
+        assert further
+        assert len(further) <= len(own) // 2
+        for lost in stopped:  # nobody who lost is better in both than all who went on
+            assert any(
+                kept.config["x"] + kept.config["y"] <= lost.config["x"] + lost.config["y"]
+                or kept.config["y"] - kept.config["x"] <= lost.config["y"] - lost.config["x"]
+                for kept in further
+            )
+        assert np.mean([t.config["y"] for t in further]) < np.mean([t.config["y"] for t in stopped])
+
+
+def paused_at(costs, goals):
+    history = tn.History(tn.SearchSpace(x=tn.Float(0, 1)), Objective(tuple((goal, False) for goal in goals)), 0, 9)
+    for number, own in enumerate(costs):
+        report = tn.Report(1, dict(zip(goals, own, strict=True)))
+        history.record(with_status(with_reports(tn.Trial(number, {"x": 0.5}), [report], history.objective), "PAUSED"))
+    return history
+
+
+def promoted(history):
+    """Numbers in the order in which they go on from the first rung."""
+    numbers = []
+    while isinstance(decision := tn.Halving(3).next(history.space, history, None), tn.Continue):
+        numbers.append(decision.trial)
+        history.record(with_status(history.trials[decision.trial], "RUNNING"))
+    return numbers
+
+
+def test_the_front_goes_on_first_its_ends_and_what_is_far_from_its_neighbours():
+    costs = [(0.0, 9.0), (9.0, 0.0), (4.0, 4.0), (4.1, 3.9), (5.0, 5.0), (1.0, 8.0), (9.0, 9.0), (9.5, 9.5), (8.0, 9.0)]
+    assert promoted(paused_at(costs, ("f", "g"))) == [0, 1, 3]
+
+
+def test_of_equals_the_earliest_go_on():
+    assert promoted(paused_at([(1.0,)] * 9, ("f",))) == [0, 1, 2]
+
+
+def test_a_trial_that_was_interrupted_after_its_last_epoch_comes_to_its_end():
+    history = paused_at([(1.0,)], ("f",))
+    reports = [tn.Report(epoch, {"f": 1.0}) for epoch in range(1, 10)]
+    history.record(with_status(with_reports(history.trials[0], reports, history.objective), "PAUSED"))
+    assert tn.Halving(3).next(history.space, history, None) == tn.Continue(0, 9)
+
+
+def test_replicas_compete_at_the_rungs_by_their_mean(tmp_path):
+    """A promoted configuration goes on under all of its seeds, also in pieces."""
+
+    def study(folder=None):
+        scheduler = tn.Halving(2)
+        return make(trainer=trainer(epochs=4), scheduler=scheduler, replicas=3, folder=folder, checkpoint=0.0)
+
+    whole = study()
+    whole.run(trials=6)
+    first = [trial.reports[0].metrics["accuracy"] for trial in whole.trials]
+    went_on = {trial.number for trial in whole.trials if trial.epochs > 1}
+    assert len(went_on) == 3
+    assert min(first[n] for n in went_on) >= max(first[n] for n in range(6) if n not in went_on)
+    assert all(report.errors["accuracy"] >= 0 for trial in whole.trials for report in trial.reports)
+    for total in (2, 5, 9):
+        with study(tmp_path) as part:
+            part.run(trials=6, epochs=total)
+    last = study(tmp_path)
+    last.run(trials=6)
+    facts = [[(t.config, t.status, t.reason, t.metrics, t.errors) for t in s.trials] for s in (last, whole)]
+    assert facts[0] == facts[1]
+
+
+@pytest.mark.parametrize("searcher", [lambda: tn.TPE(start=3), tn.GP], ids=["tpe", "gp"])
+def test_a_study_that_learns_from_its_rungs_is_the_same_in_pieces(tmp_path, searcher):
+    def study(folder=None):
+        settings = {"trainer": falling, "minimize": "loss", "progress": False, "folder": folder, "checkpoint": 0.0}
+        space = tn.SearchSpace(x=tn.Float(0.0, 1.0), y=tn.Float(0.0, 1.0))
+        return tn.Study(space=space, searcher=searcher(), scheduler=tn.Halving(2), **settings)
+
+    whole = study()
+    whole.run(trials=14)
+    for total in (3, 8, 9, 14, 20):
+        with study(tmp_path) as part:
+            part.run(trials=14, epochs=total)
+    last = study(tmp_path)
+    last.run(trials=14)
+    facts = [[(t.config, t.status, t.reason, t.metrics) for t in s.trials] for s in (last, whole)]
+    assert facts[0] == facts[1]
+    assert {trial.status for trial in whole.trials} == {"DONE", "STOPPED"}

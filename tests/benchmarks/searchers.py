@@ -3,6 +3,8 @@
     tpe [--tables FOLDER]    TPE and Evolution against Optuna's TPE and random search
     cmaes                    CMA-ES against the package cmaes, in the same cube from the same start
     nsga2                    NSGA-II against Optuna's: hypervolume
+    fronts                   GP with several objectives against Optuna's, NSGA-II and random search: hypervolume
+    limits                   searchers under limits: the best loss within them, and how many trials were within
     asks                     CPU milliseconds of an ask after 100, 1,000 and 10,000 trials
 
 Seeds are shared by all contestants. Regret is the best cost so far less the least there is, given as its decimal
@@ -26,7 +28,7 @@ from functions import ackley, branin, ellipsoid, hartmann, rastrigin, rosenbrock
 from optuna._hypervolume import compute_hypervolume
 
 import tuneflow as tn
-from tuneflow.objective import Objective
+from tuneflow.objective import Limit, Objective
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
 
@@ -232,6 +234,32 @@ FRONTS = {
 }
 
 
+def bowl(config):
+    x = np.array(list(config.values()))
+    away = float(np.linalg.norm(x - 0.8))
+    return {"loss": float(((x - 0.3) ** 2).sum()), "sum": float(x.sum()), "away": away}
+
+
+def waves(config):
+    x, y = 6 * config["x0"], 6 * config["x1"]
+    return {"loss": math.cos(2 * x) * math.cos(y) + math.sin(x), "tilt": math.cos(x + y)}
+
+
+def islands(config):
+    x, y = 6 * config["x0"], 6 * config["x1"]
+    return {"loss": math.sin(x) + y, "tilt": math.sin(x) * math.sin(y)}
+
+
+# Space, metrics, limits. The last two are those of Gardner et al., ICML 2014.
+LIMITED = {
+    "bowl, sum >= 2": (cube(3, 0, 1), bowl, (Limit("sum", least=2.0),)),
+    "bowl, in a ball": (cube(3, 0, 1), bowl, (Limit("away", most=0.3),)),
+    "bowl, in both": (cube(3, 0, 1), bowl, (Limit("sum", 1.8, 2.0), Limit("away", most=0.5))),
+    "waves": (cube(2, 0, 1), waves, (Limit("tilt", most=0.5),)),
+    "islands": (cube(2, 0, 1), islands, (Limit("tilt", most=-0.95),)),
+}
+
+
 Run = Callable[[Problem, int, int], np.ndarray]  # (problem, seed, trials) -> costs, shape (trials, goals)
 
 
@@ -305,6 +333,22 @@ def compare_fronts(contestants: Mapping[str, Run], seeds: int, at: list[int]) ->
             print(f"  {title:<12} {name:<24}", "  ".join(f"{n}: {v / most:.3f}" for n, v in zip(at, own, strict=True)))
 
 
+def compare_limited(makers: Mapping[str, Callable[[], tn.Searcher]], seeds: int, trials: int) -> None:
+    print(f"after {trials} trials, {seeds} seeds: median and worst of the best loss within limits, mean number within")
+    for title, (space, measure, limits) in LIMITED.items():
+        for name, make in makers.items():
+            bests, counts = [], []
+            for seed in range(seeds):
+                history, searcher = tn.History(space, Objective((("loss", False),), limits=limits), seed), make()
+                for number in range(trials):
+                    config = proposed(searcher, space, history, stream(seed, "search", number))
+                    history.record(tn.Trial(number, config, "DONE", metrics=measure(config)))
+                within = [trial for trial in history.trials if history.within(trial)]
+                bests.append(min((trial.metrics["loss"] for trial in within), default=math.inf))
+                counts.append(len(within))
+            print(f"  {title:<16} {name:<10} {np.median(bests):+.4f} {max(bests):+.4f}  {np.mean(counts):.1f}")
+
+
 def _volume(costs: np.ndarray, corner: tuple[float, ...]) -> float:
     inside = costs[(costs < np.array(corner)).all(1)]
     return float(compute_hypervolume(inside, np.array(corner))) if len(inside) else 0.0
@@ -344,7 +388,7 @@ def asks(makers: Mapping[str, Callable[[], tn.Searcher]], counts: list[int], dim
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["tpe", "cmaes", "nsga2", "asks"])
+    parser.add_argument("what", choices=["tpe", "cmaes", "nsga2", "fronts", "limits", "asks"])
     parser.add_argument("--tables", type=Path, help="folder of taskset-dev.npz")
     parser.add_argument("--seeds", type=int, default=10)
     chosen = parser.parse_args()
@@ -372,6 +416,19 @@ def main() -> None:
             "random": ours(tn.Random),
         }
         compare_fronts(contestants, chosen.seeds, [100, 200, 400])
+    elif chosen.what == "fronts":
+        contestants = {
+            "gp": ours(tn.GP),
+            "optuna gp": peer(lambda seed: optuna.samplers.GPSampler(seed=seed)),
+            "nsga2": ours(tn.NSGA2),
+            "optuna nsga2 (30)": peer(lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=30)),
+            "random": ours(tn.Random),
+        }
+        compare_fronts(contestants, chosen.seeds, [25, 50, 100])
+    elif chosen.what == "limits":
+        makers = {"tpe": tn.TPE, "cmaes": tn.CMAES, "evolution": lambda: tn.Evolution(10, 4)}
+        makers = {"gp": tn.GP} | makers | {"nsga2": lambda: tn.NSGA2(10), "random": tn.Random}
+        compare_limited(makers, chosen.seeds, 40)
     else:
         makers = {"tpe": tn.TPE, "cmaes": tn.CMAES, "evolution": tn.Evolution, "nsga2": tn.NSGA2, "sobol": tn.Sobol}
         asks(makers, [100, 1_000, 10_000], [5, 10, 30])

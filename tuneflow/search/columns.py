@@ -7,6 +7,8 @@ from tuneflow.search.warp import CLEAN, Targets
 
 BEND = 2.0  # spreads of the better half beyond its median from which on distances count by their logarithm
 
+SHARP = 10.0  # breaches up to so many times those of the nearer half are kept nearly as they are
+
 
 def eased(costs: Array, errors: Array) -> Targets:
     """Costs of one objective among several, or under limits, as targets.
@@ -51,11 +53,11 @@ def bound(breaches: Array) -> float:
 
 
 def _bent(breaches: Array) -> tuple[Array, float, float]:
-    """A curve through 0 that keeps distances like those of the nearer half to the bound; its centre and scale."""
+    """A curve through 0 that keeps the distances around the bound, and draws near what is far; its centre and scale."""
     finite = np.isfinite(breaches)
     away = np.sort(np.abs(breaches[finite]))
     unit = np.median(away[: (len(away) + 1) // 2]) if len(away) else 1.0
-    unit = unit or away.mean() or 1.0
+    unit = SHARP * unit or away.mean() or 1.0
     values = np.arcsinh(np.where(finite, breaches, 0.0) / unit)
     values[~finite] = max(values.max(), 0.0) + 1
     return values, float(values.mean()), float(np.std(values)) or 1.0

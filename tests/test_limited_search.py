@@ -81,7 +81,7 @@ def test_what_is_beyond_the_limits_leads_nobody(make):
         for limits in (SIZE, ())
     ]
     assert 0.25 < places[0] < 0.6
-    assert places[1] > 0.75
+    assert places[1] > 0.65
 
 
 @every
@@ -128,7 +128,7 @@ def test_gp_finds_a_front_within_limits():
         x, y = config.values()
         return {"f": x + y, "g": 1 - x + y, "size": y}
 
-    history = searched(tn.GP, cube(2), measure, 25, (Limit("size", 0.4, 0.6),), ("f", "g"))
+    history = searched(tn.GP, cube(2), measure, 19, (Limit("size", 0.4, 0.6),), ("f", "g"))
     assert all(0.4 <= trial.config["x1"] <= 0.6 for trial in history.front)
     assert np.ptp([trial.config["x0"] for trial in history.front]) > 0.7
     assert np.median([trial.config["x1"] for trial in history.front]) < 0.45

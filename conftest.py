@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
@@ -12,3 +13,13 @@ torch.set_num_threads(1)
 WITH_RAY = ["cloud", "cluster", "seat", "actor", "ray"]  # files that import it; Ray is an extra
 
 collect_ignore = [] if find_spec("ray") else [f"tuneflow/execute/{name}.py" for name in WITH_RAY]
+
+STARTS_RAY = {"test_everywhere", "test_ray", "test_worker_lanes"}  # one after the other: a cluster is the machine's
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """With pytest-xdist, the tests of a file run in one process, as they share what is slow to start."""
+    for item in items:
+        name = item.path.stem
+        item.add_marker(pytest.mark.xdist_group("ray" if name in STARTS_RAY else name))

@@ -165,7 +165,44 @@ class Overtakes(tn.Scheduler):
         return tn.Continue(0, history.epochs) if len(history) else tn.Start(history.epochs)
 
 
+class Neglects(tn.Scheduler):
+    """Goes on with what stands at its rung, and forgets what was interrupted on the way there."""
+
+    def next(self, space, history, rng):
+        for trial in history.paused:
+            if trial.epochs == 4:
+                return tn.Continue(trial.number, history.epochs)
+        return tn.Start(4) if history.remaining > 0 else tn.Wait()
+
+
+class Anticipates(tn.Scheduler):
+    """Forks from an epoch that the parent has not come to."""
+
+    def next(self, space, history, rng):
+        if history.paused:
+            return tn.Continue(history.paused[0].number, history.epochs)
+        return tn.Fork(0, 2, {"x": 0.5}, history.epochs) if len(history) else tn.Start(1)
+
+
+class Records(tn.Scheduler):
+    def next(self, space, history, rng):
+        history.record(tn.Trial(len(history), {"x": 0.5}, "FAILED"))
+        return tn.Start(history.epochs)
+
+
+class Ranks(tn.Scheduler):
+    """Expects that every trial has a report."""
+
+    def next(self, space, history, rng):
+        _ = [trial.reports[1] for trial in history.finished]
+        return tn.Continue(history.paused[0].number, history.epochs) if history.paused else tn.Start(history.epochs)
+
+
 BROKEN_SCHEDULERS = {
+    Neglects: "interrupted: trials .* never ended",
+    Anticipates: "goes on from epoch 2, there are",
+    Records: "the history was changed",
+    Ranks: "failures: IndexError",
     Remembers: "a fresh scheduler decided",
     Abandons: "never ended|never came to its end",
     Overtakes: "continues a trial that is",

@@ -229,7 +229,7 @@ def _scheduled(make: Callable[[], Scheduler], case: Case, trials: int, epochs: i
     for _ in range(50 * trials * epochs):
         history.remaining = trials - len(history)
         with _untouched(case.name):
-            decision, fresh = (_decided(scheduler, history) for scheduler in (kept, make()))
+            decision, fresh = (_decided(scheduler, history, case) for scheduler in (kept, make()))
         _require(decision == fresh, case.name, f"a fresh scheduler decided {fresh}, the kept one {decision}")
         if not _carry_out(decision, history, until, case) and not _train(history, until, case):
             break
@@ -240,10 +240,13 @@ def _scheduled(make: Callable[[], Scheduler], case: Case, trials: int, epochs: i
     return history
 
 
-def _decided(scheduler: Scheduler, history: History) -> Any:
+def _decided(scheduler: Scheduler, history: History, case: Case) -> Any:
     before = len(history), history.ended
-    decision = scheduler.next(history.space, history, stream(0, "schedule", *before))
-    _require((len(history), history.ended) == before, "scheduler", "the history was changed")
+    try:
+        decision = scheduler.next(history.space, history, stream(0, "schedule", *before))
+    except Exception as error:
+        raise AssertionError(f"{case.name}: {type(error).__name__}: {error}") from error
+    _require((len(history), history.ended) == before, case.name, "the history was changed")
     return decision
 
 

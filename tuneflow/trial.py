@@ -139,7 +139,10 @@ class History:
             self._places[trial.status][number] = None
 
     def _note(self, trial: Trial) -> None:
-        """Bring the columns of epochs up to date."""
+        """Bring the columns up to date that hold live trials too."""
+        self._errors = _grown(self._errors, len(self._trials))
+        known = {} if _worthless(trial) else trial.errors
+        self._errors[trial.number] = [known.get(metric, math.nan) for metric, _ in self.objective.goals]
         self._reached = _grown(self._reached, len(self._trials))
         self._reached[trial.number] = trial.epochs if trial.unfinished else math.inf
         for epoch, column in self._at.items():
@@ -282,9 +285,9 @@ class History:
 
     @property
     def errors(self) -> NDArray[np.float64]:
-        """Standard errors of the scores, shaped as `costs`; NaN where none is known."""
-        costs = self.costs
-        return _read_only((self._errors if self.objective.several else self._errors[:, 0])[: len(costs)])
+        """Standard errors, shaped as `costs`, of what speaks for each trial, ended or not; NaN where none is known."""
+        errors = self._errors[: len(self._trials)]
+        return _read_only(errors if self.objective.several else errors[:, 0])
 
     @property
     def breaches(self) -> NDArray[np.float64]:
@@ -296,8 +299,7 @@ class History:
         return _read_only(self._breaches[: len(costs)])
 
     def _fill_costs(self, count: int) -> None:
-        self._costs, self._errors = _grown(self._costs, count), _grown(self._errors, count)
-        self._breaches = _grown(self._breaches, count)
+        self._costs, self._breaches = _grown(self._costs, count), _grown(self._breaches, count)
         for number in self._finished[self._costed :]:
             trial = self._trials[number]
             if _worthless(trial):
@@ -305,7 +307,6 @@ class History:
                 continue
             self._costs[number] = self.objective.costs(trial.metrics)
             self._breaches[number] = self.objective.excesses(trial.metrics)
-            self._errors[number] = [trial.errors.get(metric, math.nan) for metric, _ in self.objective.goals]
         self._costed = len(self._finished)
 
     @property

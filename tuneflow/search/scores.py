@@ -1,6 +1,5 @@
 """Scores: what is known of the trials, on one scale where they were not trained equally long."""
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,7 +61,6 @@ class Scores:
         for place, level in enumerate(levels[np.isfinite(levels)]):
             here = (at == place) & np.isnan(costs).any(1)
             costs[here] = history.costs_at(int(level)).reshape(-1, goals)[numbers[here]]
-            errors[here] = [_errors(history, number) for number in numbers[here]] or np.empty((0, goals))
         for place in reversed(range(len(levels) - 1)):
             early = history.costs_at(int(levels[place])).reshape(-1, goals)[numbers]
             for goal in range(goals):
@@ -93,11 +91,6 @@ def _levels(history: History, numbers: NDArray[np.intp], costs: Array) -> tuple[
     stand = np.concatenate([reached[numbers[np.isfinite(costs).all(1)]], reached[paused[reached[paused] > 0]]])
     levels = np.unique(stand)
     return levels, np.searchsorted(levels, reached[numbers], "right") - 1
-
-
-def _errors(history: History, number: int) -> list[float]:
-    errors = history.trials[number].errors
-    return [errors.get(metric, math.nan) for metric, _ in history.objective.goals]
 
 
 def _extend(costs: Array, early: Array, here: Mask, further: Mask) -> None:

@@ -39,9 +39,9 @@ class GP(Searcher):
 
     The first min(10, max(5, d + 1)) of d parameters: the middle of the space, or of its priors, then a scrambled Sobol
     sequence. After that each trial is where the improvement on the best score that a Gaussian process expects is
-    largest. Failed and diverged trials count as worse than the worst, trials that are under way with scores that the
-    process itself makes up, and a known standard error of a score with its size. Priors count less the more
-    trials there are.
+    largest. Failed and diverged trials count as worse than the worst, those that a scheduler paused or stopped with the
+    scores that they would have come to, trials that are under way with scores that the process itself makes up, and a
+    known standard error of a score with its size. Priors count less the more trials there are.
 
     With several objectives each has a process of its own, and what is expected is how much of the space of scores the
     front gains. Limits have a process for each bound: the improvement counts by the probability of keeping to them.

@@ -396,9 +396,10 @@ def test_log_improvement_is_that_of_quadrature(z):
     assert found == pytest.approx(norm.logpdf(z) + np.log(mass), rel=1e-6, abs=1e-6)
 
 
-def test_slopes_of_the_improvement_are_those_of_finite_differences():
+@pytest.mark.parametrize("error", [0.0, 0.5])
+def test_slopes_of_the_improvement_are_those_of_finite_differences(error):
     rng = np.random.default_rng(5)
-    improvement = Improvement([some_process(rng), some_process(rng)])
+    improvement = Improvement([some_process(rng), some_process(rng)], error)
     points = rng.random((4, 3))
     value, slopes = improvement.slopes(points)
     assert np.allclose(value, improvement(points))
@@ -407,6 +408,28 @@ def test_slopes_of_the_improvement_are_those_of_finite_differences():
         step[place] = 1e-6
         measured = (improvement(points + step) - improvement(points - step)) / 2e-6
         assert np.allclose(slopes[:, place], measured, rtol=1e-4, atol=1e-5)
+
+
+def test_noisy_look_improves_by_what_it_moves_the_mean():
+    rng, error = np.random.default_rng(7), 0.3
+    process = some_process(rng)
+    new = process.features[[np.argmin(process.values)]] + 0.1
+    point = np.concatenate([process.point[:-1], [np.log(1e-8)]])  # so that all the noise is the look's
+    process = Process(point, process.owner, process.features, process.values, process.variances)
+    (mean,), (variance,) = process.expects(new)
+    best = process.expects(process.features)[0].min()
+    moved = []
+    for z in norm.ppf((np.arange(400) + 0.5) / 400):
+        seen = mean + np.sqrt(variance + error) * z
+        after = Process(
+            point,
+            process.owner,
+            np.concatenate([process.features, new]),
+            np.append(process.values, seen),
+            np.append(process.variances, error),
+        )
+        moved.append(max(best - after.expects(new)[0][0], 0.0))
+    assert Improvement([process], error)(new)[0] == pytest.approx(np.log(np.mean(moved)), abs=0.02)
 
 
 def test_layout_settles_as_the_space_does():

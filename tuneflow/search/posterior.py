@@ -17,7 +17,9 @@ Array = NDArray[np.float64]
 LENGTH = 0.5  # median length scale, in sides of the cube and square roots of its dimension
 LENGTH_SD = 1.0
 VARIANCE, VARIANCE_SD = 1.0, 1.0
-NOISE, NOISE_SD = 1e-2, 1.5
+# The noise has a low median, or the best of exact scores is taken for luck: with 1e-2 the geometric mean of the regret
+# on tables is a fifth higher.
+NOISE, NOISE_SD = 1e-3, 1.5
 LEVEL = 1.0  # variance of the scores' common level
 LOWEST, HIGHEST = np.log(1e-6), np.log(1e3)
 JITTER = 1e-8

@@ -19,12 +19,16 @@ class Targets:
     Attributes:
         values: shape (n,), mean 0 and standard deviation 1, lower is better.
         variances: shape (n,), of the known errors of `values`; 0 where none is known.
-        clean: whether the errors are too small to matter.
+        error: the usual one of `variances` in the better half; 0 where the errors are too small to matter.
     """
 
     values: Array
     variances: Array
-    clean: bool
+    error: float
+
+    @property
+    def clean(self) -> bool:
+        return not self.error
 
 
 def targets(costs: Array, errors: Array, just: float = JUST) -> Targets:
@@ -64,7 +68,8 @@ def targets(costs: Array, errors: Array, just: float = JUST) -> Targets:
         values[worse] = np.log1p(values[worse])
         values[~finite] = values.max() + 1
     scale = np.std(values) or 1.0
-    return Targets((values - values.mean()) / scale, np.square(errors / scale), clean)
+    error = 0.0 if clean else float(np.square(usual / scale))
+    return Targets((values - values.mean()) / scale, np.square(errors / scale), error)
 
 
 def _upper_half(costs: Array) -> Array:

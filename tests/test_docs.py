@@ -22,7 +22,7 @@ BLOCK = re.compile(
 SHORTER = {"trials=32": "trials=2", "epochs=10": "epochs=1"}
 COMMANDS = [
     "python -m pip install -c constraints.txt . && python -m tuneflow demo",
-    'python -m pip install -c constraints.txt -e ".[dev]" && python -m pytest',
+    'python -m pip install -c constraints.txt -e ".[dev]" && python -m pytest -n 2 --dist loadgroup',
 ]
 
 

@@ -80,7 +80,7 @@ def test_what_is_beyond_the_limits_leads_nobody(make):
         np.median([trial.config["x0"] for trial in searched(make, cube(2), larger_is_better, 30, limits).trials[-12:]])
         for limits in (SIZE, ())
     ]
-    assert 0.25 < places[0] < 0.6
+    assert 0.25 < places[0] < 0.65
     assert places[1] > 0.65
 
 

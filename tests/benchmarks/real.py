@@ -34,6 +34,7 @@ from tuneflow.errors import Diverged
 from tuneflow.parameters import Choice
 from tuneflow.train.job import Job
 
+THEN, SCHEDULER = tn.GP, tn.Hyperband  # what a deep model is to be tuned with, LeCun's start before it
 TRAININGS, LOOKS = 20, (1, 2, 5, 10, 20)
 PLAIN = "Optuna TPE"
 
@@ -164,10 +165,11 @@ def suggested(trial, space: tn.SearchSpace) -> dict:
     return space.cast(space.from_unit(unit))
 
 
+DEEP = f"{THEN.__name__}, {SCHEDULER.__name__}"
 CONTESTANTS = {
-    "LeCun, GP, Hyperband": ours(lambda: tn.LeCun(then=tn.GP()), tn.Hyperband),
-    "the same, lanes=8": ours(lambda: tn.LeCun(then=tn.GP()), tn.Hyperband, lanes=8),
-    "GP, Hyperband": ours(tn.GP, tn.Hyperband),
+    f"LeCun, {DEEP}": ours(lambda: tn.LeCun(then=THEN()), SCHEDULER),
+    f"LeCun, {DEEP}, 8 lanes": ours(lambda: tn.LeCun(then=THEN()), SCHEDULER, lanes=8),
+    DEEP: ours(THEN, SCHEDULER),
     "random": ours(tn.Random, tn.Full),
     "Optuna TPE, Hyperband": theirs(pruned=True),
     PLAIN: theirs(pruned=False),
@@ -213,14 +215,14 @@ def best_at(run: dict, limit: float, clock: int) -> float:
 
 def table(runs: dict[str, list[dict]], clock: int, units: list[float]) -> None:
     """Scores after so many of each seed's unit: mean and standard error; a dash where a seed has none yet."""
-    print(f"{'':24}" + "".join(f"{look:>18}" for look in LOOKS))
+    print(f"{'':30}" + "".join(f"{look:>18}" for look in LOOKS))
     for name, row in runs.items():
         cells = []
         for look in LOOKS:
             best = np.array([best_at(run, look * unit + 1e-9, clock) for run, unit in zip(row, units, strict=True)])
             error = best.std(ddof=1) / math.sqrt(len(best)) if len(best) > 1 else math.nan
             cells.append("-" if np.isnan(best).any() else f"{best.mean():.4f} +- {error:.4f}")
-        print(f"{name:24}" + "".join(f"{cell:>18}" for cell in cells))
+        print(f"{name:30}" + "".join(f"{cell:>18}" for cell in cells))
 
 
 def sooner(mine: dict, peer: dict, clock: int) -> float:

@@ -34,7 +34,7 @@ from tuneflow.errors import Diverged
 from tuneflow.parameters import Choice
 from tuneflow.train.job import Job
 
-THEN, SCHEDULER = tn.GP, tn.Hyperband  # what a deep model is to be tuned with, LeCun's start before it
+THEN, SCHEDULER = tn.TPE, tn.Halving  # what a deep model is to be tuned with, LeCun's start before it
 TRAININGS, LOOKS = 20, (1, 2, 5, 10, 20)
 PLAIN = "Optuna TPE"
 

@@ -1,5 +1,6 @@
 """Worker processes train the trials that inline trains, whoever is killed; what cannot be sent is said before."""
 
+import logging
 import multiprocessing
 import os
 import re
@@ -282,8 +283,14 @@ def test_a_process_that_hangs_is_killed_after_the_timeout(pool, monkeypatch, tmp
     train(pool, 0, lr=0.1)
     finish(pool)  # so that what is imported at the first step is there
     monkeypatch.setattr(pool, "_timeout", 6.0)
+    patience = logging.Handler()  # the process that comes next has all to import
+    patience.emit = lambda record: setattr(pool, "_timeout", 300.0)
+    logging.getLogger("tuneflow").addHandler(patience)
     train(pool, 0, kind="hang", epoch=2, marker=str(tmp_path / "hung"))
-    metrics, last = of_trial(finish(pool), 0)
+    try:
+        metrics, last = of_trial(finish(pool), 0)
+    finally:
+        logging.getLogger("tuneflow").removeHandler(patience)
     assert (tmp_path / "hung").exists()
     assert last.status == "DONE"
     assert metrics == inline_metrics()

@@ -104,3 +104,14 @@ def test_lanes_in_order_decide_the_same_each_time(monkeypatch, in_order):
     first, second = (train("lanes", scheduler=tn.Halving(), lag=4) for _ in range(2))
     assert table(first) == table(second)
     assert [trial.config for trial in first.trials] == [trial.config for trial in in_order.trials]
+
+
+@pytest.mark.parametrize("way", ["processes", "lanes"])
+def test_the_same_is_confirmed(way, monkeypatch, inline):
+    fused(monkeypatch)
+    expected, found = (study.confirm(top=2, seeds=2) for study in (inline, train(way, searcher=tn.Sobol())))
+    assert found.number == expected.number
+    if way == "processes":
+        assert found.confirmed == expected.confirmed
+    for metric, value in expected.confirmed.metrics.items():
+        assert found.confirmed.metrics[metric] == pytest.approx(value, abs=1.01 / 64)

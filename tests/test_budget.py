@@ -27,8 +27,8 @@ def over(scores, objective=UP, trained=0, **limits):
 
 def test_a_target_is_reached_by_the_best():
     assert over([0.5, 0.8], target=0.9) == ""
-    assert over([0.5, 0.9, 0.7], target=0.9) == "trial 1 has reached score 0.9"
-    assert over([0.5, 0.3], DOWN, target=0.3) == "trial 1 has reached score 0.3"
+    assert over([0.5, 0.9, 0.7], target=0.9) == "trial 1 has score 0.9, and 0.9 is enough"
+    assert over([0.5, 0.3], DOWN, target=0.3) == "trial 1 has score 0.3, and 0.3 is enough"
     assert over([], target=0.9) == ""
 
 
@@ -66,7 +66,7 @@ def test_a_run_ends_at_its_target_and_goes_on_with_another(caplog):
     first = len(made.trials)
     assert first < 50
     assert made.best.number == first - 1
-    assert f"stopped: trial {first - 1} has reached score 0.7" in caplog.text
+    assert f"stopped: trial {first - 1} has score 0." in caplog.text
     made.run(trials=50, target=0.7)
     assert len(made.trials) == first
     made.run(trials=50, plateau=5)
@@ -110,3 +110,47 @@ def test_several_objectives_have_neither(limits):
     )  # fmt: skip
     with pytest.raises(ValueError, match="needs one objective"):
         made.run(trials=3, **limits)
+
+
+def test_a_run_says_why_it_has_fewer_trials_than_asked_for(caplog):
+    class Never(tn.Scheduler):
+        def next(self, space, history, rng):
+            return tn.Wait()
+
+    with caplog.at_level("INFO", "tuneflow"):
+        study(searcher=tn.Grid(3)).run(trials=5)
+        study(scheduler=Never()).run(trials=5)
+        study(searcher=tn.Grid(3)).run()
+    assert caplog.messages.count("stopped: Grid(points=3, shuffle=False) has nothing left to propose after 3 trials") == 1
+    assert "stopped: Never() starts no more trials after 0, and has none to train on" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("decision", "words"),
+    [
+        (None, "decided None; it needs to be Start"),
+        (tn.Start(0), "until needs to be a whole number above 0"),
+        (tn.Start(4.5), "until needs to be a whole number above 0"),
+    ],
+)
+def test_a_decision_that_is_none_is_named(decision, words):
+    class Odd(tn.Scheduler):
+        def next(self, space, history, rng):
+            return decision
+
+    with pytest.raises(tn.errors.StudyError, match=words):
+        study(scheduler=Odd()).run(trials=2)
+
+
+def test_a_searcher_is_heard_when_it_has_something_new_to_say(capsys):
+    made = study(searcher=tn.Auto())
+    made._progress.begin(math.inf, True)
+    made.progress = True
+    made.run(trials=3)
+    assert capsys.readouterr().err.count("Auto: GP() from trial 0 on, for less than 1,000 trials") == 1
+
+
+@pytest.mark.parametrize("behind", [tn.LeCun, lambda then: tn.Warm(history([0.5]), then=then)])
+def test_what_stands_behind_a_searcher_is_one(behind):
+    with pytest.raises(TypeError, match=r"then needs to be a searcher, got .* add parentheses"):
+        behind(then=tn.TPE)

@@ -266,7 +266,7 @@ def test_run_limits():
     assert sum(t.epochs for t in study.trials) == 4
     study.run(trials=2)
     assert [t.epochs for t in study.trials] == [3, 3]
-    with pytest.raises(ValueError, match=r"trials=, epochs= or seconds=, since Random\(\) never ends"):
+    with pytest.raises(ValueError, match=r"target= or plateau=, since Random\(\) never ends"):
         study.run()
     with pytest.raises(ValueError, match="run: trials needs to be a whole number >= 1, got 0"):
         study.run(trials=0)

@@ -63,7 +63,7 @@ class Budget:
         if self.target is not None and best is not None:
             score = best.metrics[objective.metric]
             if (score >= self.target) if objective.maximize else (score <= self.target):
-                return f"trial {best.number} has reached {objective.metric} {self.target:g}"
+                return f"trial {best.number} has {objective.metric} {score:g}, and {self.target:g} is enough"
         if self.plateau is not None and history.stale >= self.plateau:
             return f"{history.stale} trials have ended without a better one"
         return ""

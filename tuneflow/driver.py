@@ -6,6 +6,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tuneflow.budget import Budget
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported
@@ -13,10 +15,11 @@ from tuneflow.interrupt import Interrupts
 from tuneflow.ledger import Ledger
 from tuneflow.model import Model
 from tuneflow.order import Ordered
+from tuneflow.parameters import Float
 from tuneflow.probes import Probes
 from tuneflow.progress import Progress
 from tuneflow.runtime import Runtime
-from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop
+from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.search.searcher import Searcher, proposed
 from tuneflow.seeds import lazy_stream, stream
 from tuneflow.space import Config, SearchSpace
@@ -24,6 +27,7 @@ from tuneflow.train.job import Job
 from tuneflow.trial import CUT, History, Report, Slice, Trial
 
 FAILURES = 5  # failed trials in a row that end a run
+LANES = 16  # trials of each structure, where there are several, for which it is measured what lanes would bring
 
 
 @dataclass
@@ -71,6 +75,7 @@ class Driver:
                     for number in self.ledger.commit():
                         executor.stop(number)
                     if not executor.busy:
+                        why = self._nothing_left(budget.trials)
                         break
                     trained += self._handle(executor)
             except KeyboardInterrupt:
@@ -78,8 +83,20 @@ class Driver:
                 raise
             finally:
                 executor.close()
-                self._pause("interrupted" if interrupts.wanted is not None else reason)
-            return "interrupted" if interrupts.wanted is not None else why
+                reason = "interrupted" if interrupts.wanted is not None else reason
+                self._pause(reason)
+                if reason:
+                    self.progress.over(reason)
+            return why
+
+    def _nothing_left(self, most: float) -> str:
+        """Why a run ends with fewer trials than it was asked for; empty when it has as many, or was asked for all."""
+        left = most - len(self.history)
+        if not math.isfinite(left) or left <= 0 or self.history.running:
+            return ""
+        if self._no_more:
+            return f"{self.searcher!r} has nothing left to propose after {len(self.history)} trials"
+        return f"{self.scheduler!r} starts no more trials after {len(self.history)}, and has none to train on"
 
     def _decide_all(self, executor: Executor, most: float) -> None:
         """Carry out decisions until there is nothing to do before the next event."""
@@ -100,8 +117,23 @@ class Driver:
         history.remaining = 0 if self._no_more else most - len(history) + history.claimed
         rng: Any = lazy_stream(self.seed, "schedule", len(history), history.ended)
         decision = self.scheduler.next(self.space, history, rng)
+        self._check(decision)
         self.ledger.want(self.scheduler.keep(history))
         return decision
+
+    def _check(self, decision: Decision) -> None:
+        """Raise StudyError unless a decision is one, and goes further than what it goes on from."""
+        if not isinstance(decision, Start | Continue | Fork | Stop | Wait):
+            raise StudyError(
+                f"{self.scheduler!r} decided {decision!r}; it needs to be Start, Continue, Fork, Stop or Wait."
+            )
+        if isinstance(decision, Stop | Wait):
+            return
+        at = decision.epoch if isinstance(decision, Fork) else 0
+        if isinstance(decision, Continue):  # of a trial that may have been interrupted after its last epoch
+            at = min(self.history.trials[decision.trial].epochs, self.history.epochs - 1)
+        if isinstance(decision.until, bool) or not isinstance(decision.until, int | np.integer) or decision.until <= at:
+            raise StudyError(f"{self.scheduler!r} decided {decision}: until needs to be a whole number above {at}.")
 
     def _submit_for(self, decision: Decision, executor: Executor, most: float) -> bool:
         """Give the executor what was decided on; False when there is nothing to give."""
@@ -147,7 +179,9 @@ class Driver:
         return trial
 
     def _proposed(self, number: int) -> Config | None:
-        return proposed(self.searcher, self.space, self.history, stream(self.seed, "search", number))
+        config = proposed(self.searcher, self.space, self.history, stream(self.seed, "search", number))
+        self.progress.hear(self.searcher.said)
+        return config
 
     def _fork(self, decision: Fork, most: float) -> Trial | None:
         config = self.space.cast(decision.config)
@@ -240,9 +274,15 @@ class Driver:
         self.progress.ended(trial)
         self.call(trial)
         if status == "DONE":
-            left = trial.seconds * (self.progress.total - self.history.ended)
-            self.progress.suggest_lanes(self.trainer, self.job(trial), left)
+            left = self.progress.total - self.history.ended
+            if math.isfinite(left) and self._shapes() <= max(1.0, left / LANES):
+                self.progress.suggest_lanes(self.trainer, self.job(trial), trial.seconds * left)
         self._failures = self._failures + 1 if status == "FAILED" else 0
+
+    def _shapes(self) -> float:
+        """About how many structures there are: only trials of one are trained as one program."""
+        axes = self.space.coordinates
+        return math.prod(axis.parameter.levels for axis in axes if not isinstance(axis.parameter, Float))
 
     def _pause(self, reason: str) -> None:
         """What was running here when a run ended goes on in the next."""

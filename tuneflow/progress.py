@@ -33,7 +33,7 @@ class Progress:
 
     def begin(self, total: float, shown: bool) -> None:
         """A run begins."""
-        self.total, self._shown = total, shown
+        self.total, self._shown, self._heard = total, shown, ""
         self._told_of_lanes = not self._shown or self._runtime.lanes != 1 or self._runtime.workers != 1
 
     def show(self, line: str) -> None:
@@ -44,6 +44,12 @@ class Progress:
         """Show a line, and log it."""
         self.show(line)
         log.info("%s", line)
+
+    def hear(self, words: str) -> None:
+        """Show what a searcher has to say, once; it has logged it itself."""
+        if words != self._heard:
+            self._heard = words
+            self.show(words)
 
     def ended(self, trial: Trial) -> None:
         """Say how a trial ended."""

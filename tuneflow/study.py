@@ -331,7 +331,9 @@ class Study:
             raise StudyError("run: this study has no trainer; use ask and tell, or give it one.")
         budget = Budget.of(self.objective, trials, epochs, seconds, target, plateau)
         if budget == Budget() and not self.searcher.ends:
-            raise ValueError(f"run needs trials=, epochs= or seconds=, since {self.searcher!r} never ends.")
+            raise ValueError(
+                f"run needs trials=, epochs=, seconds=, target= or plateau=, since {self.searcher!r} never ends."
+            )
         # Before all else: a worker whose script has no main guard ends here.
         executor = self._executor(lambda: budget.trials - len(self.history))
         self._progress.begin(budget.trials, self.progress)
@@ -343,7 +345,9 @@ class Study:
             self._progress.suggest_precision(loop, Job(self.model, example, self.runtime, self.seed))
         self._ledger.recover()
         if self.progress and self.folder is not None and len(self.history) and len(self.history) < budget.trials:
-            print(f"{self.folder}: goes on after {self.history.ended} ended trials", file=sys.stderr, flush=True)
+            paused = f" and {len(self.history.paused)} paused ones" if len(self.history.paused) else ""
+            line = f"{self.folder}: goes on after {self.history.ended} ended trials{paused}"
+            print(line, file=sys.stderr, flush=True)
         self._progress.over(self._driver.run(executor, budget))
 
     def _executor(self, left: Callable[[], float] = lambda: 0) -> Executor:

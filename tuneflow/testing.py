@@ -92,7 +92,12 @@ def _proposals(
                 _require(not taken, name, f"it asks for what the study does not have: {error}")
                 return proposals
         _require(len(history) == number, name, "the history was changed")
-        _require(config == fresh, name, f"a fresh searcher proposed {fresh} for trial {number}, the kept one {config}")
+        _require(
+            config == fresh,
+            name,
+            f"a fresh searcher proposed {fresh} for trial {number}, the kept one {config}; a suggestion needs to follow"
+            " from space, history and rng alone",
+        )
         if config is None:
             break
         proposals.append(config)
@@ -111,8 +116,12 @@ def _checked(make: Callable[[], Searcher], space: SearchSpace) -> Searcher:
 def _asked(searcher: Searcher, space: SearchSpace, history: History, seed: int, name: str) -> Config | None:
     try:
         return proposed(searcher, space, history, stream(seed, "search", history.number))
+    except StudyError:
+        raise
     except ValueError as error:
         raise AssertionError(f"{name}: {error}") from error
+    except Exception as error:
+        raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
 
 
 # How the trials of a made-up study come to their ends; each is told of a proposal as soon as it is made.
@@ -230,7 +239,12 @@ def _scheduled(make: Callable[[], Scheduler], case: Case, trials: int, epochs: i
         history.remaining = trials - len(history)
         with _untouched(case.name):
             decision, fresh = (_decided(scheduler, history, case) for scheduler in (kept, make()))
-        _require(decision == fresh, case.name, f"a fresh scheduler decided {fresh}, the kept one {decision}")
+        _require(
+            decision == fresh,
+            case.name,
+            f"a fresh scheduler decided {fresh}, the kept one {decision}; a decision needs to follow from space,"
+            " history and rng alone",
+        )
         if not _carry_out(decision, history, until, case) and not _train(history, until, case):
             break
     else:
@@ -252,6 +266,12 @@ def _decided(scheduler: Scheduler, history: History, case: Case) -> Any:
 
 def _carry_out(decision: Any, history: History, until: dict[int, int], case: Case) -> bool:
     """Do what was decided; False when it is to wait, or there is no worker or no trial left for it."""
+    known = range(len(history))
+    if isinstance(decision, Stop | Continue | Fork):
+        _require(decision.trial in known, case.name, f"{decision}: there is no trial of this number")
+    if isinstance(decision, Start | Continue | Fork):
+        whole = isinstance(decision.until, int | np.integer)
+        _require(whole and decision.until > 0, case.name, f"{decision}: until needs to be a whole number above 0")
     if isinstance(decision, Stop):
         trial = history.trials[decision.trial]
         _require(not trial.ended, case.name, f"{decision} stops a trial that has ended")

@@ -96,4 +96,6 @@ class Halving(Scheduler):
         ranked = reached[ranking(costs[reached], beyond=history.breach_at(trial.epochs)[reached])].tolist()
         among = f" of bracket {place}" if len(self.brackets(history.epochs)) > 1 else ""
         where = f"place {ranked.index(trial.number) + 1} of {len(ranked)} at epoch {trial.epochs}{among}"
+        if len(ranked) < self.factor:
+            return f"{where}: {self.factor} have to come as far for one to go on"
         return f"{where}: not among the best 1/{self.factor}"

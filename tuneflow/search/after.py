@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+from tuneflow.search.searcher import Searcher
 from tuneflow.trial import History
 
 
@@ -16,3 +17,11 @@ class _After:
 def after(history: History, first: int) -> History:
     """`history` for a searcher that counts, as a grid does, where `first` trials were another's."""
     return cast(History, _After(history, first))
+
+
+def behind(who: str, then: Any) -> Searcher:
+    """`then`, or a TypeError where it is no searcher."""
+    if not isinstance(then, Searcher):
+        hint = " (an instance: add parentheses)" if isinstance(then, type) else ""
+        raise TypeError(f"{who}: then needs to be a searcher, got {then!r}{hint}.")
+    return then

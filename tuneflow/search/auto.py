@@ -46,13 +46,13 @@ class Auto(Searcher):
     It looks at the trials that there are and never at how many are to come: a study that is run for 50 trials and then
     for 200 has the trials of one that is run for 200 at once. What it changes to knows all earlier trials.
 
-    A change is told to the logger `tuneflow`; `choice` says what it is now.
+    A change is shown by the study's progress and told to the logger `tuneflow`; `choice` says what it is now.
     """
 
     def __init__(self) -> None:
         self._made: dict[str, Searcher] = {}
         self._counted: tuple[SearchSpace, float] | None = None
-        self._said = ""
+        self._chosen = self._said = ""
         self._ends = False
 
     @property
@@ -60,15 +60,20 @@ class Auto(Searcher):
         """Whether the space that was checked has an end."""
         return self._ends
 
+    @property
+    def said(self) -> str:
+        return self._said
+
     def check(self, space: SearchSpace) -> None:
         self._ends = space.size <= SMALL
         TPE().check(space)
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
         searcher, reason = self.choice(space, history)
-        if repr(searcher) != self._said:
-            self._said = repr(searcher)
-            log.info("Auto: %r from trial %d on, for %s", searcher, history.number, reason)
+        if repr(searcher) != self._chosen:
+            self._chosen = repr(searcher)
+            self._said = f"Auto: {searcher!r} from trial {history.number} on, for {reason}"
+            log.info("%s", self._said)
         return searcher.suggest(space, history, rng)
 
     def ranked(self, space: SearchSpace, history: History) -> list[int]:

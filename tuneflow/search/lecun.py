@@ -12,7 +12,7 @@ import numpy as np
 from tuneflow.errors import did_you_mean, listed, warn
 from tuneflow.parameters import Choice, Float, Int, Parameter
 from tuneflow.priors import Curve, Steps
-from tuneflow.search.after import after
+from tuneflow.search.after import after, behind
 from tuneflow.search.random import Random
 from tuneflow.search.roles import ROLES, USUAL, role_of, scaled
 from tuneflow.search.searcher import Searcher
@@ -61,7 +61,7 @@ class LeCun(Searcher):
     """
 
     def __init__(self, then: Searcher | None = None, roles: Mapping[str, str | None] | None = None) -> None:
-        self.then, self.roles = then or Random(), dict(roles or {})
+        self.then, self.roles = behind("LeCun", then or Random()), dict(roles or {})
         for name, role in self.roles.items():
             if role is not None and role not in ROLES:
                 near = did_you_mean(str(role), ROLES)
@@ -76,6 +76,10 @@ class LeCun(Searcher):
         for name in self.roles:
             space.find(name)
         self.then.check(space)
+
+    @property
+    def said(self) -> str:
+        return self.then.said
 
     def ranked(self, space: SearchSpace, history: History) -> list[int]:
         return self.then.ranked(space, history)

@@ -23,6 +23,11 @@ class Searcher:
 
     ends: bool = False
 
+    @property
+    def said(self) -> str:
+        """What there is to say of the last suggestion, such as a choice that it rests on; shown when it changes."""
+        return ""
+
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
         """The configuration of trial `history.number`, or None when there is nothing left to try.
 

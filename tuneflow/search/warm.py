@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tuneflow.errors import listed
-from tuneflow.search.after import after
+from tuneflow.search.after import after, behind
 from tuneflow.search.axes import Array, Axes
 from tuneflow.search.fronts import ranking
 from tuneflow.search.gp import GP
@@ -53,7 +53,7 @@ class Warm(Searcher):
     """
 
     def __init__(self, source: Any, then: Searcher | None = None) -> None:
-        self.then = then or GP()
+        self.then = behind("Warm", then or GP())
         self._pasts = [Past.of(each) for each in (source if isinstance(source, list | tuple) else [source])]
         if not self._pasts:
             raise ValueError("Warm: needs at least one earlier study, got an empty list.")
@@ -76,6 +76,10 @@ class Warm(Searcher):
             )
         if not any(len(Mapped(past, space, 0)) for past in self._pasts):
             raise ValueError("Warm: every trial of the earlier studies has a label that this space lacks.")
+
+    @property
+    def said(self) -> str:
+        return self.then.said
 
     def ranked(self, space: SearchSpace, history: History) -> list[int]:
         return self.then.ranked(space, history)

@@ -121,7 +121,8 @@ def test_a_run_says_why_it_has_fewer_trials_than_asked_for(caplog):
         study(searcher=tn.Grid(3)).run(trials=5)
         study(scheduler=Never()).run(trials=5)
         study(searcher=tn.Grid(3)).run()
-    assert caplog.messages.count("stopped: Grid(points=3, shuffle=False) has nothing left to propose after 3 trials") == 1
+    line = "stopped: Grid(points=3, shuffle=False) has nothing left to propose after 3 trials"
+    assert caplog.messages.count(line) == 1
     assert "stopped: Never() starts no more trials after 0, and has none to train on" in caplog.text
 
 

@@ -32,13 +32,11 @@ NUMBERS = 500  # after so many trials
 class Auto(Searcher):
     """Chooses among the other searchers, and says which and why.
 
-    | where | it is |
-    |---|---|
-    | at most 16 configurations | all of them, once, in a random order |
-    | several objectives | GP for 300 trials, then NSGA2 |
-    | more than 64 trials under way | TPE |
-    | five or more numbers and no labels | GP for 500 trials, then CMAES |
-    | all else | GP for 1,000 trials, then TPE |
+    - At most 16 configurations: all of them, once, in a random order.
+    - Several objectives: GP for 300 trials, then NSGA2.
+    - More than 64 trials under way: TPE.
+    - Five or more numbers and no labels: GP for 500 trials, then CMAES.
+    - All else: GP for 1,000 trials, then TPE.
 
     The first line that holds counts. In front of each but the first stands LeCun, where there is a model to measure and
     a learning rate to tune. Of up to 1,000 configurations none is tried twice, and the study ends when all were.

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -222,7 +223,8 @@ class Study:
         top, seeds = whole("confirm", "top", top), whole("confirm", "seeds", seeds)
         self._ledger.sync()
         single = getattr(self.trainer, "trainer", self.trainer)  # inside Replicated
-        looks = Looks(self._ledger.store, self.objective, self._executor, single, self._fresh_job)
+        executor = partial(self._executor, lambda: top * seeds)
+        looks = Looks(self._ledger.store, self.objective, executor, single, self._fresh_job)
         ranked = self.searcher.ranked(self.space, self.history)
         self._confirmed = chosen = choose(looks, self.history, ranked, top, seeds, self._progress.say)
         trial = self.history.trials[chosen.number]

@@ -18,7 +18,6 @@ from tuneflow.search.layout import Layout
 from tuneflow.search.posterior import JITTER, LEVEL, Posterior, Process
 from tuneflow.search.warp import targets
 from tuneflow.seeds import stream
-from tuneflow.testing import check_searcher
 
 LOSS = Objective((("loss", False),))
 
@@ -74,10 +73,6 @@ def bowl(config):
 
 
 # The laws of a searcher.
-
-
-def test_gp_passes_the_checks_of_every_searcher():
-    check_searcher(tn.GP)
 
 
 @pytest.mark.parametrize("batch", [1, 4])

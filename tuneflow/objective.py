@@ -99,12 +99,14 @@ class Objective:
         """For each bound of the limits, how far it is passed, in units of the metric; 0 or less where it is kept."""
         return [beyond for limit in self.limits for beyond in limit.excess(_value(metrics, limit.metric))]
 
+    @property
+    def units(self) -> list[float]:
+        """For each bound of the limits, what a breach of it is a share of."""
+        return [abs(bound) or 1.0 for limit in self.limits for bound in limit.bounds]
+
     def breach(self, metrics: Mapping[str, float]) -> float:
         """How far the limits are passed in all, each as a share of its bound; 0 within all of them."""
-        if not self.limits:
-            return 0.0
-        bounds = (abs(bound) or 1.0 for limit in self.limits for bound in limit.bounds)
-        return sum(max(0.0, beyond) / bound for beyond, bound in zip(self.excesses(metrics), bounds, strict=True))
+        return sum(max(0.0, beyond) / unit for beyond, unit in zip(self.excesses(metrics), self.units, strict=True))
 
     def rank(self, metrics: Mapping[str, float]) -> tuple[float, float]:
         """What trials are ordered by, the lower the better: the breach of limits, then the first goal's cost."""

@@ -1,8 +1,9 @@
-"""After: a history whose numbers begin later, for a searcher that stands behind another."""
+"""After: a searcher that stands behind another, and a history whose numbers begin later for it."""
 
 from typing import Any, cast
 
 from tuneflow.search.searcher import Searcher
+from tuneflow.space import SearchSpace
 from tuneflow.trial import History
 
 
@@ -19,9 +20,29 @@ def after(history: History, first: int) -> History:
     return cast(History, _After(history, first))
 
 
-def behind(who: str, then: Any) -> Searcher:
-    """`then`, or a TypeError where it is no searcher."""
-    if not isinstance(then, Searcher):
-        hint = " (an instance: add parentheses)" if isinstance(then, type) else ""
-        raise TypeError(f"{who}: then needs to be a searcher, got {then!r}{hint}.")
-    return then
+class Before(Searcher):
+    """A searcher with another behind it, which goes on where this one has nothing of its own to propose.
+
+    Args:
+        then: the one behind.
+
+    Raises:
+        TypeError: it is no searcher.
+    """
+
+    def __init__(self, then: Any) -> None:
+        if not isinstance(then, Searcher):
+            hint = " (an instance: add parentheses)" if isinstance(then, type) else ""
+            raise TypeError(f"{type(self).__name__}: then needs to be a searcher, got {then!r}{hint}.")
+        self.then: Searcher = then
+
+    @property
+    def ends(self) -> bool:  # type: ignore[override]
+        return self.then.ends
+
+    @property
+    def said(self) -> str:
+        return self.then.said
+
+    def ranked(self, space: SearchSpace, history: History) -> list[int]:
+        return self.then.ranked(space, history)

@@ -52,8 +52,7 @@ def breaches(history: History) -> Array:
 
 def beyond(objective: Objective, breaches: Array) -> Array:
     """How far trials are beyond the limits in all, shape (n,), of `breaches` as History has them, shape (n, c)."""
-    bounds = [abs(bound) or 1.0 for limit in objective.limits for bound in limit.bounds]
-    found: Array = (np.maximum(breaches, 0.0) / bounds).sum(1) if bounds else np.zeros(len(breaches))
+    found: Array = (np.maximum(breaches, 0.0) / np.array(objective.units)).sum(1)
     return found
 
 

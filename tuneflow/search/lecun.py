@@ -12,7 +12,7 @@ import numpy as np
 from tuneflow.errors import did_you_mean, listed, warn
 from tuneflow.parameters import Choice, Float, Int, Parameter
 from tuneflow.priors import Curve, Steps
-from tuneflow.search.after import after, behind
+from tuneflow.search.after import Before, after
 from tuneflow.search.random import Random
 from tuneflow.search.roles import ROLES, USUAL, role_of, scaled
 from tuneflow.search.searcher import Searcher
@@ -28,7 +28,7 @@ BRANCHES = 4  # structures that are probed, each with a trial of its own
 FLAT = Curve()
 
 
-class LeCun(Searcher):
+class LeCun(Before):
     """Starts where the model's own curvature, and a race of short trainings, say that training goes best.
 
     The first trial has the learning rate that `tn.probe` finds for the middle of the space, and every other parameter
@@ -61,28 +61,18 @@ class LeCun(Searcher):
     """
 
     def __init__(self, then: Searcher | None = None, roles: Mapping[str, str | None] | None = None) -> None:
-        self.then, self.roles = behind("LeCun", then or Random()), dict(roles or {})
+        super().__init__(then or Random())
+        self.roles = dict(roles or {})
         for name, role in self.roles.items():
             if role is not None and role not in ROLES:
                 near = did_you_mean(str(role), ROLES)
                 raise ValueError(f'LeCun: the role of "{name}" needs to be one of {listed(ROLES)}, got {role!r}.{near}')
         self._made: _Informed | None = None
 
-    @property
-    def ends(self) -> bool:  # type: ignore[override]
-        return self.then.ends
-
     def check(self, space: SearchSpace) -> None:
         for name in self.roles:
             space.find(name)
         self.then.check(space)
-
-    @property
-    def said(self) -> str:
-        return self.then.said
-
-    def ranked(self, space: SearchSpace, history: History) -> list[int]:
-        return self.then.ranked(space, history)
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
         if history.prober is None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tuneflow.errors import listed
-from tuneflow.search.after import after, behind
+from tuneflow.search.after import Before, after
 from tuneflow.search.axes import Array, Axes
 from tuneflow.search.fronts import ranking
 from tuneflow.search.gp import GP
@@ -26,7 +26,7 @@ LEVELS = 4  # steps of trust
 FORGOTTEN = 60  # trials after which the past says nothing that they do not
 
 
-class Warm(Searcher):
+class Warm(Before):
     """Begins where earlier studies were best, and leaves them as soon as they mislead.
 
     The first trial, and one or a few that follow, are the best configurations of the earlier studies, which need not
@@ -53,15 +53,11 @@ class Warm(Searcher):
     """
 
     def __init__(self, source: Any, then: Searcher | None = None) -> None:
-        self.then = behind("Warm", then or GP())
+        super().__init__(then or GP())
         self._pasts = [Past.of(each) for each in (source if isinstance(source, list | tuple) else [source])]
         if not self._pasts:
             raise ValueError("Warm: needs at least one earlier study, got an empty list.")
         self._made: _Known | None = None
-
-    @property
-    def ends(self) -> bool:  # type: ignore[override]
-        return self.then.ends
 
     def __repr__(self) -> str:
         return f"Warm({', '.join(map(repr, self._pasts))}, then={self.then!r})"
@@ -76,13 +72,6 @@ class Warm(Searcher):
             )
         if not any(len(Mapped(past, space, 0)) for past in self._pasts):
             raise ValueError("Warm: every trial of the earlier studies has a label that this space lacks.")
-
-    @property
-    def said(self) -> str:
-        return self.then.said
-
-    def ranked(self, space: SearchSpace, history: History) -> list[int]:
-        return self.then.ranked(space, history)
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
         known = self._known(space, history)

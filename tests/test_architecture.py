@@ -8,6 +8,7 @@ import tuneflow as tn
 
 ROOT = Path(tn.__file__).parent
 
+
 def test_public_names_are_sorted_and_there():
     assert tn.__all__ == sorted(tn.__all__)
     public = {name for name, value in vars(tn).items() if not name.startswith("_")}

@@ -8,10 +8,10 @@ import pytest
 
 import tuneflow as tn
 from tests.asked import ask_all, history_of, searched
-from tuneflow.priors import Bell
-from tuneflow.search.axes import Axes
 from tuneflow.search.parzen import Parzen
 from tuneflow.seeds import stream
+from tuneflow.space.coordinates import Axes
+from tuneflow.space.priors import Bell
 from tuneflow.testing import SPACES, check_searcher
 
 

@@ -8,8 +8,6 @@ from tuneflow.archive import Archive as open
 from tuneflow.data import Data
 from tuneflow.model import Model
 from tuneflow.optimise import maximize, minimize
-from tuneflow.parameters import Choice, Constant, Float, Int
-from tuneflow.priors import Normal
 from tuneflow.probe import Probe, probe
 from tuneflow.rayruntime import RayRuntime
 from tuneflow.result import Result, load
@@ -32,7 +30,9 @@ from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.search.tpe import TPE
 from tuneflow.search.warm import Warm
-from tuneflow.space import SearchSpace, call
+from tuneflow.space.parameters import Choice, Constant, Float, Int
+from tuneflow.space.priors import Normal
+from tuneflow.space.search_space import SearchSpace, call
 from tuneflow.study import Study
 from tuneflow.train import rates
 from tuneflow.train.job import Job, TrainState

@@ -10,7 +10,7 @@ from tuneflow.confirm import kept
 from tuneflow.errors import StoreError
 from tuneflow.objective import Limit, Objective
 from tuneflow.precision import label
-from tuneflow.space import SearchSpace
+from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.trial import WORTHLESS, History, Trial, Trials, with_reports
 

@@ -9,7 +9,7 @@ from tuneflow.model import Model
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
-from tuneflow.space import SearchSpace
+from tuneflow.space.search_space import SearchSpace
 from tuneflow.train.function import Function
 from tuneflow.trial import Trial
 

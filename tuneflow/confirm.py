@@ -12,7 +12,7 @@ from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported, Trains
 from tuneflow.ledger import CHOICE
 from tuneflow.objective import Objective
-from tuneflow.space import Config
+from tuneflow.space.search_space import Config
 from tuneflow.store.store import Store
 from tuneflow.train.job import Job
 from tuneflow.trial import WORTHLESS, History, Slice, Trial

@@ -15,14 +15,14 @@ from tuneflow.interrupt import Interrupts
 from tuneflow.ledger import Ledger
 from tuneflow.model import Model
 from tuneflow.order import Ordered
-from tuneflow.parameters import Float
 from tuneflow.probes import Probes
 from tuneflow.progress import Progress
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.search.searcher import Searcher, proposed
 from tuneflow.seeds import lazy_stream, stream
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space.parameters import Float
+from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.train.job import Job
 from tuneflow.trial import CUT, History, Report, Slice, Trial
 

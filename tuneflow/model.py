@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.heuristics.schemes import SCHEMES
 from tuneflow.signature import name_of
-from tuneflow.space import Config
+from tuneflow.space.search_space import Config
 
 
 class Model:

@@ -9,7 +9,7 @@ from tuneflow.runtime import Runtime
 from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
 from tuneflow.signature import check_complete, check_keywords, hinting
-from tuneflow.space import SearchSpace
+from tuneflow.space.search_space import SearchSpace
 from tuneflow.study import Study
 from tuneflow.train.function import Function
 

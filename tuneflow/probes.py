@@ -7,7 +7,7 @@ from tuneflow.model import Model
 from tuneflow.probe import Probe, probe
 from tuneflow.runtime import Runtime
 from tuneflow.seeds import digest
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.store import Store
 from tuneflow.train.trainer import Trainer
 

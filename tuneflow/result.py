@@ -24,7 +24,7 @@ from tuneflow.heuristics.targets import Restored
 from tuneflow.metrics import Estimate, estimate
 from tuneflow.model import Model, tensors_of
 from tuneflow.optimism import optimism
-from tuneflow.space import SearchSpace
+from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.states import States, write_bytes
 from tuneflow.train.evaluate import Ready
 from tuneflow.train.function import Function

@@ -41,7 +41,7 @@ from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher
 from tuneflow.signature import hinting
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.folder import opened
 from tuneflow.store.sqlite import Durable, check_durable
 from tuneflow.train.check import check_space

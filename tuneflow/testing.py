@@ -18,13 +18,13 @@ import torch
 from tuneflow.errors import Diverged, NothingFinished, StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported, Trains
 from tuneflow.objective import Objective
-from tuneflow.parameters import Choice, Float, Int
-from tuneflow.priors import Normal
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.scheduler import Continue, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.search.searcher import Searcher, proposed
 from tuneflow.seeds import stream
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space.parameters import Choice, Float, Int
+from tuneflow.space.priors import Normal
+from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.store import Store
 from tuneflow.train.job import Job, TrainState, copied
 from tuneflow.trial import CUT, History, Report, Slice, Status, Trial, with_reports, with_status

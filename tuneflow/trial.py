@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tuneflow.errors import NothingFinished, StudyError
 from tuneflow.objective import Objective
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space.search_space import Config, SearchSpace
 
 Status = Literal["CLAIMED", "RUNNING", "PAUSED", "DONE", "STOPPED", "DIVERGED", "SCREENED", "FAILED"]
 WORTHLESS = ("DIVERGED", "SCREENED", "FAILED")

@@ -31,7 +31,7 @@ from real_tasks import Task
 
 import tuneflow as tn
 from tuneflow.errors import Diverged
-from tuneflow.parameters import Choice
+from tuneflow.space.parameters import Choice
 from tuneflow.train.job import Job
 
 THEN, SCHEDULER = tn.TPE, tn.Halving  # what a deep model is to be tuned with, LeCun's start before it

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from search_problems import Problem
 
-from tuneflow.parameters import Choice, Int
+from tuneflow.space.parameters import Choice, Int
 
 
 class Optuna:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tuneflow.schedule.scheduler import Continue, Decision, Scheduler, Start, Stop, Wait
 from tuneflow.search.fronts import ranking
-from tuneflow.space import SearchSpace
+from tuneflow.space.search_space import SearchSpace
 from tuneflow.trial import History, Trial
 
 

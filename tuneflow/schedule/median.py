@@ -3,7 +3,7 @@
 import numpy as np
 
 from tuneflow.schedule.scheduler import Continue, Decision, Scheduler, Start, Stop
-from tuneflow.space import SearchSpace
+from tuneflow.space.search_space import SearchSpace
 from tuneflow.trial import History, Trial
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from tuneflow.parameters import Float
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space.parameters import Float
+from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.trial import History, Trial
 
 TRIES = 20  # changes that are drawn until one is allowed

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.trial import History
 
 

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 
 from tuneflow.search.layout import Layout
 from tuneflow.search.within import Gain
-from tuneflow.space import SearchSpace
+from tuneflow.space.search_space import SearchSpace
 
 Array = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tuneflow.search.axes import Array
+from tuneflow.space.coordinates import Array
 
 LONGEST = 3.0  # a step longer than sqrt(d) + 3 did not come from here, and is shortened to that
 

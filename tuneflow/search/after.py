@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 from tuneflow.search.searcher import Searcher
-from tuneflow.space import SearchSpace
+from tuneflow.space.search_space import SearchSpace
 from tuneflow.trial import History
 
 

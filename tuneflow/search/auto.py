@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tuneflow.parameters import Choice
 from tuneflow.search.cmaes import CMAES
 from tuneflow.search.gp import GP
 from tuneflow.search.lecun import LeCun
@@ -15,7 +14,8 @@ from tuneflow.search.roles import role_of
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.tpe import TPE
 from tuneflow.search.whole import Whole, everything
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space.parameters import Choice
+from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.trial import History
 
 log = logging.getLogger("tuneflow")

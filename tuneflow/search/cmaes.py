@@ -6,12 +6,12 @@ import numpy as np
 
 from tuneflow.errors import listed
 from tuneflow.search.adaptation import Adaptation
-from tuneflow.search.axes import Array, Axes
 from tuneflow.search.fronts import breaches, ranking
 from tuneflow.search.normal import ndtr, ndtri
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space.coordinates import Array, Axes
+from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.trial import History
 
 DRAWS = 100  # of which the first inside the cube is taken

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tuneflow.search.axes import Array
 from tuneflow.search.warp import CLEAN, Targets
+from tuneflow.space.coordinates import Array
 
 BEND = 2.0  # spreads of the better half beyond its median from which on distances count by their logarithm
 

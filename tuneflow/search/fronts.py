@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tuneflow.objective import Objective
-from tuneflow.search.axes import Array, Places
+from tuneflow.space.coordinates import Array, Places
 from tuneflow.trial import History
 
 

@@ -12,7 +12,7 @@ from tuneflow.search.scores import Scores
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol, sobol_points
 from tuneflow.seeds import stream
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.trial import History
 
 if TYPE_CHECKING:

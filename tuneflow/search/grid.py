@@ -4,7 +4,7 @@ import numpy as np
 
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
-from tuneflow.space import Config, GridPoints, Points, SearchSpace
+from tuneflow.space.search_space import Config, GridPoints, Points, SearchSpace
 from tuneflow.trial import History
 
 MOST = 1_000_000

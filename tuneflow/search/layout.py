@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from tuneflow.parameters import Choice
-from tuneflow.search.axes import Array, Axes
-from tuneflow.space import SearchSpace
+from tuneflow.space.coordinates import Array, Axes
+from tuneflow.space.parameters import Choice
+from tuneflow.space.search_space import SearchSpace
 
 FEW = 24  # so many values are all tried when one coordinate is changed; of more, some
 FAR = 8  # of more, so many that are spread over the range, and those next to the present one

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from tuneflow.errors import did_you_mean, listed, warn
-from tuneflow.parameters import Choice, Float, Int, Parameter
-from tuneflow.priors import Curve, Steps
 from tuneflow.search.after import Before, after
 from tuneflow.search.random import Random
 from tuneflow.search.roles import ROLES, USUAL, role_of, scaled
 from tuneflow.search.searcher import Searcher
-from tuneflow.space import Config, SearchSpace
-from tuneflow.tree import Coordinate, Unit
+from tuneflow.space.nodes import Coordinate, Unit
+from tuneflow.space.parameters import Choice, Float, Int, Parameter
+from tuneflow.space.priors import Curve, Steps
+from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.trial import History
 
 log = logging.getLogger("tuneflow")

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tuneflow.priors import Curve, Steps
-from tuneflow.search.axes import Array, Axes
 from tuneflow.search.normal import ndtr
-from tuneflow.space import SearchSpace
+from tuneflow.space.coordinates import Array, Axes
+from tuneflow.space.priors import Curve, Steps
+from tuneflow.space.search_space import SearchSpace
 
 CELLS = 64
 KEPT = 0.7  # of a label's kernel, the mass that stays on the label

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from tuneflow.search.axes import Array, Axes, Places
 from tuneflow.search.fronts import breaches, ranking
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.search.variation import changed, crossed, unseen
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space.coordinates import Array, Axes, Places
+from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.trial import History
 
 

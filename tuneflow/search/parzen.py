@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from tuneflow.search.axes import Array, Axes
 from tuneflow.search.normal import ndtr, ndtri
+from tuneflow.space.coordinates import Array, Axes
 
 
 class Parzen:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tuneflow.parameters import Float, Int, Parameter, Value
-from tuneflow.search.axes import Array, Axes
 from tuneflow.search.fronts import ranking
 from tuneflow.seeds import digest
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space.coordinates import Array, Axes
+from tuneflow.space.parameters import Float, Int, Parameter, Value
+from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.trial import History
 
 MOST = 500  # trials that are kept, spread evenly over the ranks

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tuneflow.search.searcher import Searcher
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.trial import History
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from tuneflow.tree import Coordinate
+from tuneflow.space.nodes import Coordinate
 
 # Role: (scale, likeliest value, standard deviation on that scale). Conventions of the field, not measurements.
 USUAL: dict[str, tuple[str, float, float]] = {

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tuneflow.space import Config, NotAllowed, SearchSpace
+from tuneflow.space.search_space import Config, NotAllowed, SearchSpace
 from tuneflow.trial import History
 
 ASKED = 1_000  # how often for a configuration that the space's where= allows

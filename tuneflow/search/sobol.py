@@ -5,7 +5,7 @@ import torch
 
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import digest
-from tuneflow.space import TRIES, Config, SearchSpace
+from tuneflow.space.search_space import TRIES, Config, SearchSpace
 from tuneflow.trial import History
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tuneflow.search.axes import Array, Axes, Places
+from tuneflow.space.coordinates import Array, Axes, Places
 
 WIDTHS = 0.01, 1.0  # standard deviations of a number's step: one between them, even in the logarithm
 TRIES = 20  # changes on top of each other, until there is a configuration that was not proposed before

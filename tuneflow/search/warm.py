@@ -6,13 +6,13 @@ import numpy as np
 
 from tuneflow.errors import listed
 from tuneflow.search.after import Before, after
-from tuneflow.search.axes import Array, Axes
 from tuneflow.search.fronts import ranking
 from tuneflow.search.gp import GP
 from tuneflow.search.mixture import Mixture
 from tuneflow.search.past import Mapped, Past
 from tuneflow.search.searcher import Searcher
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space.coordinates import Array, Axes
+from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.trial import History
 
 STARTS = 2  # configurations of each past that are tried first,

@@ -5,7 +5,7 @@ import numpy as np
 from tuneflow.search.layout import Layout
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
-from tuneflow.space import Config, GridPoints, SearchSpace
+from tuneflow.space.search_space import Config, GridPoints, SearchSpace
 from tuneflow.trial import History
 
 

@@ -17,7 +17,7 @@ from tuneflow.model import Model
 from tuneflow.runtime import Runtime
 from tuneflow.seeds import seeded_globals
 from tuneflow.signature import check_complete, check_keywords
-from tuneflow.space import SearchSpace
+from tuneflow.space.search_space import SearchSpace
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.roundtrip import check_round_trip
 from tuneflow.train.rows import Part, check_finite, few, part_of

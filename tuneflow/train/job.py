@@ -9,7 +9,7 @@ from torch import Tensor
 from tuneflow.model import Model
 from tuneflow.runtime import Runtime, Threads
 from tuneflow.seeds import kept_globals, seeded_globals, torch_stream
-from tuneflow.space import Config
+from tuneflow.space.search_space import Config
 
 
 @dataclass(frozen=True)

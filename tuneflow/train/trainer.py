@@ -19,7 +19,7 @@ from tuneflow.metrics import Measured, Metric, as_metric, measure, measure_loss
 from tuneflow.runtime import Runtime
 from tuneflow.seeds import seeded_globals
 from tuneflow.signature import hinting, name_of
-from tuneflow.space import Config
+from tuneflow.space.search_space import Config
 from tuneflow.train.evaluate import Ready, chunk_of, in_float32, outputs_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Patience

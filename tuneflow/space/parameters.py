@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Any
 
 from tuneflow.errors import listed, warn
-from tuneflow.priors import Bell, Curve, Normal, Steps
-from tuneflow.values import (
+from tuneflow.space.priors import Bell, Curve, Normal, Steps
+from tuneflow.space.values import (
     EXACT,
     bare,
     cell,

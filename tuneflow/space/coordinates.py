@@ -5,9 +5,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from tuneflow.parameters import Choice, Float, Int
-from tuneflow.priors import Curve
-from tuneflow.space import Config, SearchSpace
+from tuneflow.space.parameters import Choice, Float, Int
+from tuneflow.space.priors import Curve
+from tuneflow.space.search_space import Config, SearchSpace
 
 Array = NDArray[np.float64]
 Places = NDArray[np.intp]

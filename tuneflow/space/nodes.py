@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneflow.errors import did_you_mean, listed
-from tuneflow.parameters import Choice, Constant, Parameter
-from tuneflow.values import check_name, object_repr
+from tuneflow.space.parameters import Choice, Constant, Parameter
+from tuneflow.space.values import check_name, object_repr
 
 Unit = NDArray[np.float64]
 Needs = tuple[tuple[int, str], ...]  # (coordinate of a Choice, the label chosen there), outermost first

@@ -18,12 +18,12 @@ from typing import Any, overload
 import numpy as np
 
 from tuneflow.errors import StudyError, did_you_mean, listed
-from tuneflow.parameters import Choice, Constant, Float, Int, Parameter
-from tuneflow.priors import Curve, Normal
 from tuneflow.seeds import stream
 from tuneflow.signature import check_keywords
-from tuneflow.tree import Call, Coordinate, Group, Needs, Planter, Section, Unit
-from tuneflow.values import object_repr
+from tuneflow.space.nodes import Call, Coordinate, Group, Needs, Planter, Section, Unit
+from tuneflow.space.parameters import Choice, Constant, Float, Int, Parameter
+from tuneflow.space.priors import Curve, Normal
+from tuneflow.space.values import object_repr
 
 Config = dict[str, Any]
 Where = Callable[[Config], bool]

@@ -1,0 +1,1 @@
+"""Spaces: what may be tuned, and the unit cube it maps to."""

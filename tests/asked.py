@@ -1,7 +1,7 @@
 """A searcher that is asked and told, without a study around it."""
 
 import tuneflow as tn
-from tuneflow.objective import Objective
+from tuneflow.history.objective import Objective
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
 

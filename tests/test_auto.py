@@ -9,11 +9,11 @@ from torch import nn
 
 import tuneflow as tn
 from tests.test_study import TRAIN, VALID
+from tuneflow.history.trial import Objective
 from tuneflow.search import auto
 from tuneflow.search.whole import Whole
 from tuneflow.seeds import stream
 from tuneflow.testing import check_searcher
-from tuneflow.trial import Objective
 
 LOSS = (("loss", False),)
 

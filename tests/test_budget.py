@@ -7,7 +7,7 @@ import torch
 
 import tuneflow as tn
 from tuneflow.budget import Budget
-from tuneflow.objective import Objective
+from tuneflow.history.objective import Objective
 
 UP, DOWN = Objective((("score", True),)), Objective((("score", False),))
 

@@ -11,9 +11,9 @@ import tuneflow as tn
 from tests.test_study import TRAIN, VALID
 from tuneflow.execute.executor import Ended
 from tuneflow.execute.inline import Inline
+from tuneflow.history.trial import Objective
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.testing import check_executor, check_scheduler, check_searcher, check_store, check_trainer
-from tuneflow.trial import Objective
 
 
 class Climb(tn.Searcher):

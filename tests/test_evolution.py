@@ -11,7 +11,7 @@ import tuneflow as tn
 from tests import strategies as some
 from tests.asked import ask_all, history_of, searched
 from tests.strategies import laws
-from tuneflow.search.fronts import crowding, fronts, ranking
+from tuneflow.history.pareto import crowding, fronts, ranking
 from tuneflow.search.variation import changed, crossed
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Axes

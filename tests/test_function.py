@@ -12,8 +12,8 @@ import tuneflow as tn
 from tests.untouched import generators_untouched
 from tuneflow.errors import StudyError
 from tuneflow.execute.inline import Inline
+from tuneflow.history.trial import Slice
 from tuneflow.train.function import Function
-from tuneflow.trial import Slice
 
 
 def job(config=None, **settings):

@@ -11,7 +11,7 @@ from torch import nn
 
 import tuneflow as tn
 from tests.untouched import generators_untouched
-from tuneflow.objective import Objective
+from tuneflow.history.objective import Objective
 from tuneflow.search.improvement import Improvement, log_improvement
 from tuneflow.search.kernel import apart, between, matern
 from tuneflow.search.layout import Layout

@@ -13,10 +13,10 @@ import tuneflow as tn
 from tests.clockwork import Clocked, Curve, uneven
 from tuneflow.errors import FingerprintError, StudyError
 from tuneflow.execute.executor import Reported
+from tuneflow.history.trial import Slice
 from tuneflow.order import AHEAD, Ordered
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.testing import check_executor
-from tuneflow.trial import Slice
 
 FORKS = "fork" in multiprocessing.get_all_start_methods()
 FORK = multiprocessing.get_context("fork") if FORKS else None

@@ -12,9 +12,9 @@ from tuneflow import progress
 from tuneflow.execute import group, stack
 from tuneflow.execute.fused import Fused
 from tuneflow.execute.notes import Notes, Pace
+from tuneflow.history.trial import Slice
 from tuneflow.testing import check_executor
 from tuneflow.train.job import Job
-from tuneflow.trial import Slice
 
 INLINE, LANES = tn.Runtime("cpu", threads=1), tn.Runtime("cpu", threads=1, lanes=4)
 RATES = tn.SearchSpace(optimizer={"lr": tn.Float(1e-3, 0.3, log=True), "momentum": tn.Float(0.0, 0.95)})

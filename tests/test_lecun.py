@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import tuneflow as tn
-from tuneflow.objective import Objective
+from tuneflow.history.objective import Objective
 from tuneflow.search.lecun import _bell
 from tuneflow.search.roles import role_of
 

@@ -6,9 +6,9 @@ import pytest
 import tuneflow as tn
 from tests.asked import ask_all
 from tests.test_hypervolume import cube, some_processes
-from tuneflow.objective import Limit, Objective
+from tuneflow.history.objective import Limit, Objective
+from tuneflow.history.pareto import breaches, ranking
 from tuneflow.search.columns import bound, measured
-from tuneflow.search.fronts import breaches, ranking
 from tuneflow.search.hypervolume import Hypervolume
 from tuneflow.search.searcher import proposed
 from tuneflow.search.within import Bound, Within

@@ -16,10 +16,10 @@ import tuneflow as tn
 from tests.untouched import generators_untouched
 from tuneflow.errors import Diverged, StudyError
 from tuneflow.execute.inline import Inline
+from tuneflow.history.trial import Slice
 from tuneflow.train.hidden import check_loop
 from tuneflow.train.loop import Loop, loop
 from tuneflow.train.named import differences
-from tuneflow.trial import Slice
 
 TRAIN, VALID, _ = tn.data.digits()
 INPUTS, TARGETS = TRAIN.inputs[:256] / 16, TRAIN.targets[:256]

@@ -15,13 +15,13 @@ from tuneflow.execute.executor import Reported
 from tuneflow.execute.inline import Inline
 from tuneflow.execute.processes import Processes
 from tuneflow.execute.worker import Settings
+from tuneflow.history.trial import Slice
 from tuneflow.runtime import flushes
 from tuneflow.testing import check_trainer
 from tuneflow.train import advice as advising
 from tuneflow.train.advice import advice
 from tuneflow.train.roundtrip import differences, through_a_file
 from tuneflow.train.run import Run, lay_out
-from tuneflow.trial import Slice
 
 BF16 = {"precision": "bf16"}
 LAST = {"channels_last": True}

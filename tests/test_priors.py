@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tuneflow as tn
-from tuneflow.objective import Objective
+from tuneflow.history.objective import Objective
 from tuneflow.search.searcher import proposed
 
 CURVES = {

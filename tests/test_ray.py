@@ -48,9 +48,9 @@ from tuneflow.execute import cloud  # noqa: E402
 from tuneflow.execute.cluster import _fit  # noqa: E402
 from tuneflow.execute.inline import Inline  # noqa: E402
 from tuneflow.execute.ray import Actors  # noqa: E402
+from tuneflow.history.trial import Slice  # noqa: E402
 from tuneflow.testing import check_executor  # noqa: E402
 from tuneflow.train.function import Function  # noqa: E402
-from tuneflow.trial import Slice  # noqa: E402
 
 # Ray leaves files of its own to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

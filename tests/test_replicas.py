@@ -13,11 +13,11 @@ import tuneflow as tn
 from tests.untouched import generators_untouched
 from tuneflow.errors import Diverged
 from tuneflow.execute.inline import Inline
+from tuneflow.history.trial import Slice
 from tuneflow.train.function import Function
 from tuneflow.train.loop import loop
 from tuneflow.train.named import differences
 from tuneflow.train.replicas import Replicated
-from tuneflow.trial import Slice
 
 TRAIN, VALID, _ = tn.data.digits()
 

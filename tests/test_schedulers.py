@@ -5,8 +5,8 @@ import pytest
 
 import tuneflow as tn
 from tests.test_study import make, net, scripted, trainer
+from tuneflow.history.trial import Objective, with_reports, with_status
 from tuneflow.schedule.halving import Halving
-from tuneflow.trial import Objective, with_reports, with_status
 
 
 def test_full_trains_everything_to_the_end():

@@ -7,9 +7,9 @@ import pytest
 from scipy.optimize import isotonic_regression
 
 import tuneflow as tn
+from tuneflow.history.trial import CUT, Objective, with_reports, with_status
 from tuneflow.search.scores import Scores, _rising
 from tuneflow.seeds import stream
-from tuneflow.trial import CUT, Objective, with_reports, with_status
 
 LOSS = Objective((("loss", False),))
 

@@ -13,7 +13,7 @@ import tuneflow as tn
 from tests import strategies as some
 from tests.strategies import laws
 from tests.untouched import generators_untouched
-from tuneflow.objective import Objective
+from tuneflow.history.objective import Objective
 from tuneflow.seeds import stream
 
 

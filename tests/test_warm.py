@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import tuneflow as tn
+from tuneflow.history.trial import Objective
 from tuneflow.search.mixture import Mixture
 from tuneflow.search.past import Mapped, Past
 from tuneflow.seeds import stream
-from tuneflow.trial import Objective
 
 LOSS = Objective((("loss", False),))
 PLAIN = tn.SearchSpace(x=tn.Float(0, 1), n=tn.Int(1, 9), kind=tn.Choice(["a", "b", "c"]))

@@ -20,10 +20,10 @@ from tuneflow.execute.bench import Bench
 from tuneflow.execute.executor import Ended, Reported
 from tuneflow.execute.hands import Hand, spread
 from tuneflow.execute.notes import Brief, Notes, Pace, Sheet
+from tuneflow.history.trial import Slice
 from tuneflow.store.memory import MemoryStore
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.testing import check_executor
-from tuneflow.trial import Slice
 
 LANES = tn.Runtime("cpu", threads=1, lanes=4)
 FORCED = "TUNEFLOW_TESTS_STACK"  # in the environment of workers: everything is worth being fused

@@ -6,6 +6,7 @@ from tuneflow import data, errors, metrics, nn, seeds
 from tuneflow.archive import Archive
 from tuneflow.archive import Archive as open
 from tuneflow.data import Data
+from tuneflow.history.trial import History, Report, Trial
 from tuneflow.model import Model
 from tuneflow.optimise import maximize, minimize
 from tuneflow.probe import Probe, probe
@@ -39,7 +40,6 @@ from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import loop
 from tuneflow.train.patience import Patience
 from tuneflow.train.trainer import Trainer
-from tuneflow.trial import History, Report, Trial
 from tuneflow.version import __version__
 
 _logging.getLogger("tuneflow").addHandler(_logging.NullHandler())

@@ -8,11 +8,11 @@ from typing import Any
 
 from tuneflow.confirm import kept
 from tuneflow.errors import StoreError
-from tuneflow.objective import Limit, Objective
+from tuneflow.history.objective import Limit, Objective
+from tuneflow.history.trial import WORTHLESS, History, Trial, Trials, with_reports
 from tuneflow.precision import label
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.sqlite import SqliteStore
-from tuneflow.trial import WORTHLESS, History, Trial, Trials, with_reports
 
 
 class Archive:

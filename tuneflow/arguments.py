@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from tuneflow.history.trial import Trial
 from tuneflow.model import Model
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.train.function import Function
-from tuneflow.trial import Trial
 
 Callback = Callable[[Any, Trial], None]  # (study, trial)
 

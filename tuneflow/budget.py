@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuneflow.arguments import seconds_of
-from tuneflow.objective import Objective
+from tuneflow.history.objective import Objective
+from tuneflow.history.trial import History
 from tuneflow.train.trainer import whole
-from tuneflow.trial import History
 
 
 @dataclass(frozen=True)

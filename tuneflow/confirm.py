@@ -10,12 +10,12 @@ import numpy as np
 
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported, Trains
+from tuneflow.history.objective import Objective
+from tuneflow.history.trial import WORTHLESS, History, Slice, Trial
 from tuneflow.ledger import CHOICE
-from tuneflow.objective import Objective
 from tuneflow.space.search_space import Config
 from tuneflow.store.store import Store
 from tuneflow.train.job import Job
-from tuneflow.trial import WORTHLESS, History, Slice, Trial
 
 
 @dataclass(frozen=True)

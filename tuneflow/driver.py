@@ -11,6 +11,7 @@ import numpy as np
 from tuneflow.budget import Budget
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported
+from tuneflow.history.trial import CUT, History, Report, Slice, Trial
 from tuneflow.interrupt import Interrupts
 from tuneflow.ledger import Ledger
 from tuneflow.model import Model
@@ -24,7 +25,6 @@ from tuneflow.seeds import lazy_stream, stream
 from tuneflow.space.parameters import Float
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.train.job import Job
-from tuneflow.trial import CUT, History, Report, Slice, Trial
 
 FAILURES = 5  # failed trials in a row that end a run
 LANES = 16  # trials of each structure, where there are several, for which it is measured what lanes would bring

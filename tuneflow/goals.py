@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneflow.errors import did_you_mean, listed
-from tuneflow.objective import Limit, Objective
+from tuneflow.history.objective import Limit, Objective
 
 
 def objective_of(maximize: Any, minimize: Any, at: Any, limits: Any, trainer: Any) -> Objective:

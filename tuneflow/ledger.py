@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from tuneflow.errors import StoreError, StudyError
+from tuneflow.history.trial import History, Report, Status, Trial, with_reports, with_status
 from tuneflow.store.states import States
 from tuneflow.store.store import Store
 from tuneflow.train.job import TrainState
-from tuneflow.trial import History, Report, Status, Trial, with_reports, with_status
 
 log = logging.getLogger("tuneflow")
 

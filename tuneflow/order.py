@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tuneflow.execute.executor import Ended, Event, Executor, Reported, Trains
+from tuneflow.history.trial import Slice
 from tuneflow.train.job import Job, TrainState
-from tuneflow.trial import Slice
 
 AHEAD = 8  # epochs that a trial may be trained beyond those it has told of; their states are held in memory
 

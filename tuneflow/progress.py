@@ -5,12 +5,12 @@ import math
 import sys
 
 from tuneflow.execute.guard import guarded
-from tuneflow.objective import Objective
+from tuneflow.history.objective import Objective
+from tuneflow.history.trial import Trial
 from tuneflow.runtime import Runtime
 from tuneflow.train.advice import advice as advice_on_precision
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
-from tuneflow.trial import Trial
 
 log = logging.getLogger("tuneflow")
 

@@ -21,6 +21,7 @@ from tuneflow.errors import CheckpointError, StudyError, listed
 from tuneflow.execute.executor import Trains
 from tuneflow.heuristics.normalise import Normalised, Normaliser
 from tuneflow.heuristics.targets import Restored
+from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.metrics import Estimate, estimate
 from tuneflow.model import Model, tensors_of
 from tuneflow.optimism import optimism
@@ -31,7 +32,6 @@ from tuneflow.train.function import Function
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.replicas import Replicated
 from tuneflow.train.trainer import Trainer
-from tuneflow.trial import WORTHLESS, Trial
 from tuneflow.version import __version__
 
 Array = NDArray[np.float64]

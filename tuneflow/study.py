@@ -30,6 +30,7 @@ from tuneflow.execute.guard import guarded
 from tuneflow.execute.notes import Notes
 from tuneflow.fingerprint import compare, facts_of
 from tuneflow.goals import check_known, check_limits, numbers_told, objective_of
+from tuneflow.history.trial import History, Report, Trial, Trials
 from tuneflow.ledger import Ledger
 from tuneflow.model import Model
 from tuneflow.probes import Probes
@@ -50,7 +51,6 @@ from tuneflow.train.job import Job
 from tuneflow.train.loop import Loop
 from tuneflow.train.replicas import Replicated
 from tuneflow.train.trainer import Trainer, whole
-from tuneflow.trial import History, Report, Trial, Trials
 
 
 class Study:

@@ -17,7 +17,8 @@ import torch
 
 from tuneflow.errors import Diverged, NothingFinished, StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported, Trains
-from tuneflow.objective import Objective
+from tuneflow.history.objective import Objective
+from tuneflow.history.trial import CUT, History, Report, Slice, Status, Trial, with_reports, with_status
 from tuneflow.runtime import Runtime
 from tuneflow.schedule.scheduler import Continue, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.search.searcher import Searcher, proposed
@@ -27,7 +28,6 @@ from tuneflow.space.priors import Normal
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.store import Store
 from tuneflow.train.job import Job, TrainState, copied
-from tuneflow.trial import CUT, History, Report, Slice, Status, Trial, with_reports, with_status
 
 SPACES: dict[str, Callable[[], SearchSpace]] = {
     "one dimension": lambda: SearchSpace(x=Float(-1.0, 1.0)),

@@ -22,11 +22,11 @@ import numpy as np
 import optuna
 
 import tuneflow as tn
-from tuneflow.objective import Objective
+from tuneflow.history.objective import Objective
+from tuneflow.history.trial import CUT, with_reports, with_status
 from tuneflow.schedule.scheduler import Decision
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
-from tuneflow.trial import CUT, with_reports, with_status
 
 AT = (1, 2, 5, 10, 20)  # whole runs
 

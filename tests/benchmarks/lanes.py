@@ -21,8 +21,8 @@ from tuneflow.execute import stack
 from tuneflow.execute.fused import Fused
 from tuneflow.execute.inline import Inline
 from tuneflow.execute.notes import Notes
+from tuneflow.history.trial import Slice
 from tuneflow.train.job import Job
-from tuneflow.trial import Slice
 
 LANES = tn.Runtime("cpu", threads=1, lanes="auto")
 

@@ -18,7 +18,7 @@ import optuna
 import torch
 
 import tuneflow as tn
-from tuneflow.objective import Objective
+from tuneflow.history.objective import Objective
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
 from tuneflow.train.race import range_test

@@ -24,7 +24,7 @@ from search_problems import TABLES, Problem, synthetic, tables
 from search_results import Results
 
 import tuneflow as tn
-from tuneflow.objective import Objective
+from tuneflow.history.objective import Objective
 from tuneflow.seeds import digest, stream
 
 

@@ -28,7 +28,7 @@ from functions import ackley, branin, ellipsoid, hartmann, rastrigin, rosenbrock
 from optuna._hypervolume import compute_hypervolume
 
 import tuneflow as tn
-from tuneflow.objective import Limit, Objective
+from tuneflow.history.objective import Limit, Objective
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
 

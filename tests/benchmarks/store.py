@@ -20,13 +20,13 @@ from optuna.storages.journal import JournalFileBackend
 from overhead import bowl
 
 import tuneflow as tn
+from tuneflow.history.objective import Objective
+from tuneflow.history.trial import Report, Trial
 from tuneflow.ledger import Ledger
-from tuneflow.objective import Objective
 from tuneflow.store import sqlite
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.store.states import States
 from tuneflow.train.function import Function
-from tuneflow.trial import Report, Trial
 
 SPACE = tn.SearchSpace(x=tn.Float(-5, 5), y=tn.Float(-5, 5))
 

@@ -13,8 +13,8 @@ import numpy as np
 from search_problems import TABLES, Problem, tables
 
 import tuneflow as tn
+from tuneflow.history.trial import Objective
 from tuneflow.seeds import stream
-from tuneflow.trial import Objective
 
 AT = (1, 5, 10, 25)
 

@@ -21,8 +21,8 @@ from tuneflow.execute.fused import Fused
 from tuneflow.execute.inline import Inline
 from tuneflow.execute.notes import Notes
 from tuneflow.execute.processes import Processes
+from tuneflow.history.trial import Slice
 from tuneflow.train.job import Job
-from tuneflow.trial import Slice
 
 ONE, SIXTEEN = tn.Runtime("cpu", threads=1), tn.Runtime("cpu", threads=1, lanes=16)
 

@@ -7,8 +7,8 @@ from tuneflow.execute.lane import Lane
 from tuneflow.execute.pace import measure, time_alone
 from tuneflow.execute.structure import unfit, unfit_lane
 from tuneflow.fused.programs import Programs
+from tuneflow.history.trial import Slice
 from tuneflow.train.job import Job
-from tuneflow.trial import Slice
 
 LANES = 16
 SLOW = 0.01  # seconds of a step, above which lanes bring little

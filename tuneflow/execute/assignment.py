@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from tuneflow.execute.executor import Trains
+from tuneflow.history.trial import Slice
 from tuneflow.model import Model
 from tuneflow.runtime import Runtime
 from tuneflow.train.job import TrainState
-from tuneflow.trial import Slice
 
 DEATHS = 2  # of processes in the same epoch of a trial, after which the trial has failed
 STARTS = 3  # processes lost in a row before they were ready, after which no more is started

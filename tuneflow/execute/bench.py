@@ -13,10 +13,10 @@ from tuneflow.execute.executor import Ended, Event, Trains
 from tuneflow.execute.inline import Inline, ended
 from tuneflow.execute.notes import Brief, News, Notes, Sheet
 from tuneflow.execute.wire import Unreadable, loaded
+from tuneflow.history.trial import Slice
 from tuneflow.model import Model
 from tuneflow.runtime import Runtime, flushes
 from tuneflow.train.job import Job, TrainState
-from tuneflow.trial import Slice
 
 P = TypeVar("P")
 

@@ -6,8 +6,8 @@ from typing import Literal, Protocol
 
 from torch import nn
 
+from tuneflow.history.trial import Report, Slice
 from tuneflow.train.job import Job, TrainState
-from tuneflow.trial import Report, Slice
 
 
 class Trains(Protocol):

@@ -7,9 +7,9 @@ from collections.abc import Generator
 from tuneflow.errors import Diverged
 from tuneflow.execute.executor import Ended, Event, Reported, Trains
 from tuneflow.execute.guard import guarded
+from tuneflow.history.trial import Report, Slice
 from tuneflow.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
-from tuneflow.trial import Report, Slice
 
 Epochs = Generator[tuple[TrainState, Report], None, str | None]
 

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from tuneflow.data import Batch
 from tuneflow.errors import Diverged
+from tuneflow.history.trial import Report, Slice
 from tuneflow.metrics import Measured
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.rates import Constant
 from tuneflow.train.run import Run
 from tuneflow.train.trainer import Trainer
-from tuneflow.trial import Report, Slice
 
 
 class Lane:

@@ -17,9 +17,9 @@ from tuneflow.execute.hands import spread
 from tuneflow.execute.notes import Notes
 from tuneflow.execute.wire import Parcel, receive
 from tuneflow.execute.worker import UNGUARDED
+from tuneflow.history.trial import Slice
 from tuneflow.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
-from tuneflow.trial import Slice
 
 
 class Processes:

@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from tuneflow.history.pareto import ranking
+from tuneflow.history.trial import History, Trial
 from tuneflow.schedule.scheduler import Continue, Decision, Scheduler, Start, Stop, Wait
-from tuneflow.search.fronts import ranking
 from tuneflow.space.search_space import SearchSpace
-from tuneflow.trial import History, Trial
 
 
 class Halving(Scheduler):

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from tuneflow.history.trial import History, Trial
 from tuneflow.schedule.scheduler import Continue, Decision, Scheduler, Start, Stop
 from tuneflow.space.search_space import SearchSpace
-from tuneflow.trial import History, Trial
 
 
 class Median(Scheduler):

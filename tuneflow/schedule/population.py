@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from tuneflow.history.trial import History, Trial
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.space.parameters import Float
 from tuneflow.space.search_space import Config, SearchSpace
-from tuneflow.trial import History, Trial
 
 TRIES = 20  # changes that are drawn until one is allowed
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tuneflow.history.trial import History
 from tuneflow.space.search_space import Config, SearchSpace
-from tuneflow.trial import History
 
 
 @dataclass(frozen=True, slots=True)

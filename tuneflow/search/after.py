@@ -2,9 +2,9 @@
 
 from typing import Any, cast
 
+from tuneflow.history.trial import History
 from tuneflow.search.searcher import Searcher
 from tuneflow.space.search_space import SearchSpace
-from tuneflow.trial import History
 
 
 class _After:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tuneflow.history.trial import History
 from tuneflow.search.cmaes import CMAES
 from tuneflow.search.gp import GP
 from tuneflow.search.lecun import LeCun
@@ -16,7 +17,6 @@ from tuneflow.search.tpe import TPE
 from tuneflow.search.whole import Whole, everything
 from tuneflow.space.parameters import Choice
 from tuneflow.space.search_space import Config, SearchSpace
-from tuneflow.trial import History
 
 log = logging.getLogger("tuneflow")
 

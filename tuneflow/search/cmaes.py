@@ -5,14 +5,14 @@ import math
 import numpy as np
 
 from tuneflow.errors import listed
+from tuneflow.history.pareto import breaches, ranking
+from tuneflow.history.trial import History
 from tuneflow.search.adaptation import Adaptation
-from tuneflow.search.fronts import breaches, ranking
 from tuneflow.search.normal import ndtr, ndtri
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Array, Axes
 from tuneflow.space.search_space import Config, SearchSpace
-from tuneflow.trial import History
 
 DRAWS = 100  # of which the first inside the cube is taken
 RATE = 0.2  # at which the probabilities of labels move

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from tuneflow.search.fronts import breaches, ranking
+from tuneflow.history.pareto import breaches, ranking
+from tuneflow.history.trial import History
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.search.variation import unseen
 from tuneflow.space.coordinates import Axes
 from tuneflow.space.search_space import Config, SearchSpace
-from tuneflow.trial import History
 
 
 class Evolution(Searcher):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tuneflow.history.trial import History
 from tuneflow.search.layout import Layout
 from tuneflow.search.scores import Scores
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol, sobol_points
 from tuneflow.seeds import stream
 from tuneflow.space.search_space import Config, SearchSpace
-from tuneflow.trial import History
 
 if TYPE_CHECKING:
     from tuneflow.search.posterior import Posterior, Process

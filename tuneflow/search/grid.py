@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from tuneflow.history.trial import History
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
 from tuneflow.space.search_space import Config, GridPoints, Points, SearchSpace
-from tuneflow.trial import History
 
 MOST = 1_000_000
 

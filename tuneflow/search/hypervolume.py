@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tuneflow.search.fronts import fronts
+from tuneflow.history.pareto import fronts
 from tuneflow.search.improvement import averaged, log_improvement, ratios
 from tuneflow.search.posterior import Process
 

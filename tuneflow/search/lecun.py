@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tuneflow.errors import did_you_mean, listed, warn
+from tuneflow.history.trial import History
 from tuneflow.search.after import Before, after
 from tuneflow.search.random import Random
 from tuneflow.search.roles import ROLES, USUAL, role_of, scaled
@@ -18,7 +19,6 @@ from tuneflow.space.nodes import Coordinate, Unit
 from tuneflow.space.parameters import Choice, Float, Int, Parameter
 from tuneflow.space.priors import Curve, Steps
 from tuneflow.space.search_space import Config, SearchSpace
-from tuneflow.trial import History
 
 log = logging.getLogger("tuneflow")
 

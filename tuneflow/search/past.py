@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tuneflow.search.fronts import ranking
+from tuneflow.history.pareto import ranking
+from tuneflow.history.trial import History
 from tuneflow.seeds import digest
 from tuneflow.space.coordinates import Array, Axes
 from tuneflow.space.parameters import Float, Int, Parameter, Value
 from tuneflow.space.search_space import Config, SearchSpace
-from tuneflow.trial import History
 
 MOST = 500  # trials that are kept, spread evenly over the ranks
 NEAR = 5  # the rank of a point is the mean of so many neighbours'

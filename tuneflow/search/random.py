@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from tuneflow.history.trial import History
 from tuneflow.search.searcher import Searcher
 from tuneflow.space.search_space import Config, SearchSpace
-from tuneflow.trial import History
 
 
 class Random(Searcher):

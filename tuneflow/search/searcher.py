@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from tuneflow.history.trial import History
 from tuneflow.space.search_space import Config, NotAllowed, SearchSpace
-from tuneflow.trial import History
 
 ASKED = 1_000  # how often for a configuration that the space's where= allows
 

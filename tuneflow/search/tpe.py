@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 
-from tuneflow.search.fronts import ranking
+from tuneflow.history.pareto import ranking
+from tuneflow.history.trial import History
 from tuneflow.search.parzen import Parzen
 from tuneflow.search.scores import Scores
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.space.coordinates import Array, Axes
 from tuneflow.space.search_space import Config, SearchSpace
-from tuneflow.trial import History
 
 GOOD, MOST = 0.1, 25  # the share of trials that are good, and how many they are at most
 KERNELS = 500  # of the other trials so many are looked at, spread evenly over the ranks

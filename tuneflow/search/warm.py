@@ -5,15 +5,15 @@ from typing import Any
 import numpy as np
 
 from tuneflow.errors import listed
+from tuneflow.history.pareto import ranking
+from tuneflow.history.trial import History
 from tuneflow.search.after import Before, after
-from tuneflow.search.fronts import ranking
 from tuneflow.search.gp import GP
 from tuneflow.search.mixture import Mixture
 from tuneflow.search.past import Mapped, Past
 from tuneflow.search.searcher import Searcher
 from tuneflow.space.coordinates import Array, Axes
 from tuneflow.space.search_space import Config, SearchSpace
-from tuneflow.trial import History
 
 STARTS = 2  # configurations of each past that are tried first,
 TURNS = (0, 1, 3, 5)  # as these trials

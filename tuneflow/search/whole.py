@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from tuneflow.history.trial import History
 from tuneflow.search.layout import Layout
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
 from tuneflow.space.search_space import Config, GridPoints, SearchSpace
-from tuneflow.trial import History
 
 
 class Whole(Searcher):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tuneflow.trial import Report, Trial
+from tuneflow.history.trial import Report, Trial
 
 
 class MemoryStore:

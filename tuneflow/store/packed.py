@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import overload
 
-from tuneflow.trial import Report
+from tuneflow.history.trial import Report
 
 
 class Packed(Sequence[Report]):

@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from tuneflow.errors import StoreError, listed, warn
+from tuneflow.history.trial import ENDED, Report, Trial
 from tuneflow.store.owner import is_alive, leave, may_write, new_owner, who_may_write
 from tuneflow.store.packed import Packed
-from tuneflow.trial import ENDED, Report, Trial
 
 VERSION = 1
 SCHEMA = """

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from tuneflow.trial import Report, Trial
+from tuneflow.history.trial import Report, Trial
 
 
 class Store(Protocol):

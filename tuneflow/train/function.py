@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 
 from tuneflow.errors import StudyError
+from tuneflow.history.trial import Report
 from tuneflow.signature import name_of
 from tuneflow.train.job import Job, TrainState, copied
 from tuneflow.train.reported import described, number_of, numbers_of
-from tuneflow.trial import Report
 
 
 class Function:

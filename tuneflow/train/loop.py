@@ -9,12 +9,12 @@ from typing import Any
 from torch import nn
 
 from tuneflow.errors import StudyError
+from tuneflow.history.trial import Report
 from tuneflow.signature import name_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.named import Named
 from tuneflow.train.passes import Built, Passes
 from tuneflow.train.trainer import whole
-from tuneflow.trial import Report
 
 Function = Callable[[Any, Any], Iterator[Mapping[str, Any]]]
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import torch
 
 from tuneflow.errors import Diverged, listed
+from tuneflow.history.trial import Report
 from tuneflow.seeds import digest, torch_stream
 from tuneflow.train.job import Job, TrainState, copied
 from tuneflow.train.named import Named
 from tuneflow.train.reported import described, numbers_of
-from tuneflow.trial import Report
 
 if TYPE_CHECKING:
     from tuneflow.train.loop import Loop

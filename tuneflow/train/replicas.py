@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from tuneflow.history.trial import Report
 from tuneflow.train.job import Job, TrainState, copied
 from tuneflow.train.trainer import whole
-from tuneflow.trial import Report
 
 Training = Generator[tuple[TrainState, Report], None, str | None]
 

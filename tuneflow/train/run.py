@@ -16,12 +16,12 @@ from tuneflow.errors import Diverged
 from tuneflow.heuristics.drawn import Initialised
 from tuneflow.heuristics.initialise import initialise
 from tuneflow.heuristics.targets import Restored
+from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured
 from tuneflow.model import Model, tensors_of
 from tuneflow.train.backward import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState, copied
 from tuneflow.train.patience import Waiting
-from tuneflow.trial import Report
 
 INIT_ROWS = 256  # of the training part, that an initialisation is corrected on
 

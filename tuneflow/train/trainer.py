@@ -15,6 +15,7 @@ from tuneflow.data import Batch, Source, as_source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.heuristics.normalise import Normalised, Normaliser, cast_only, starts_normalised
 from tuneflow.heuristics.targets import Restored, Scale, fit_both, reaches_any_number, scales_with_targets
+from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured, Metric, as_metric, measure, measure_loss
 from tuneflow.runtime import Runtime
 from tuneflow.seeds import seeded_globals
@@ -25,7 +26,6 @@ from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Patience
 from tuneflow.train.rates import Constant, Schedule
 from tuneflow.train.run import Run
-from tuneflow.trial import Report
 
 Epochs = Generator[tuple[TrainState, Report], None, str]
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tuneflow.objective import Objective
+from tuneflow.history.objective import Objective
+from tuneflow.history.trial import History
 from tuneflow.space.coordinates import Array, Places
-from tuneflow.trial import History
 
 
 def ranking(costs: Array, enough: float = np.inf, beyond: Array | None = None) -> Places:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneflow.errors import NothingFinished, StudyError
-from tuneflow.objective import Objective
+from tuneflow.history.objective import Objective
 from tuneflow.space.search_space import Config, SearchSpace
 
 Status = Literal["CLAIMED", "RUNNING", "PAUSED", "DONE", "STOPPED", "DIVERGED", "SCREENED", "FAILED"]

@@ -1,0 +1,1 @@
+"""The history of a study: trials, their reports, and what is derived from them."""

@@ -11,7 +11,7 @@ import tuneflow as tn
 from tests.test_study import TRAIN, VALID
 from tuneflow.history.trial import Objective
 from tuneflow.search import auto
-from tuneflow.search.whole import Whole
+from tuneflow.search.exhaustive import Whole
 from tuneflow.seeds import stream
 from tuneflow.testing import check_searcher
 

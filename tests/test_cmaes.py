@@ -8,7 +8,7 @@ import pytest
 
 import tuneflow as tn
 from tests.asked import ask_all, history_of, searched
-from tuneflow.search.adaptation import Adaptation
+from tuneflow.search.evolution.cma_distribution import Adaptation
 from tuneflow.seeds import stream
 from tuneflow.testing import check_searcher
 

@@ -12,7 +12,7 @@ from tests import strategies as some
 from tests.asked import ask_all, history_of, searched
 from tests.strategies import laws
 from tuneflow.history.pareto import crowding, fronts, ranking
-from tuneflow.search.variation import changed, crossed
+from tuneflow.search.evolution.mutation import changed, crossed
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Axes
 from tuneflow.testing import check_searcher

@@ -12,11 +12,11 @@ from torch import nn
 import tuneflow as tn
 from tests.untouched import generators_untouched
 from tuneflow.history.objective import Objective
-from tuneflow.search.improvement import Improvement, log_improvement
-from tuneflow.search.kernel import apart, between, matern
-from tuneflow.search.layout import Layout
-from tuneflow.search.posterior import JITTER, LEVEL, Posterior, Process
-from tuneflow.search.warp import targets
+from tuneflow.search.gp.expected_improvement import Improvement, log_improvement
+from tuneflow.search.gp.features import Layout
+from tuneflow.search.gp.gaussian_process import JITTER, LEVEL, Posterior, Process
+from tuneflow.search.gp.kernel import apart, between, matern
+from tuneflow.search.gp.targets import targets
 from tuneflow.seeds import stream
 
 LOSS = Objective((("loss", False),))

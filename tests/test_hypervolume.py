@@ -7,10 +7,10 @@ import pytest
 
 import tuneflow as tn
 from tests.asked import ask_all, history_of, searched
-from tuneflow.search.columns import eased
-from tuneflow.search.hypervolume import MOST, Cells, Hypervolume, boxes, reference
-from tuneflow.search.improvement import Improvement
-from tuneflow.search.posterior import Process
+from tuneflow.search.gp.columns import eased
+from tuneflow.search.gp.expected_improvement import Improvement
+from tuneflow.search.gp.gaussian_process import Process
+from tuneflow.search.gp.hypervolume import MOST, Cells, Hypervolume, boxes, reference
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
 

@@ -8,10 +8,10 @@ from tests.asked import ask_all
 from tests.test_hypervolume import cube, some_processes
 from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.pareto import breaches, ranking
-from tuneflow.search.columns import bound, measured
-from tuneflow.search.hypervolume import Hypervolume
+from tuneflow.search.gp.columns import bound, measured
+from tuneflow.search.gp.feasibility import Bound, Within
+from tuneflow.search.gp.hypervolume import Hypervolume
 from tuneflow.search.searcher import proposed
-from tuneflow.search.within import Bound, Within
 from tuneflow.seeds import stream
 
 SEARCHERS = {

@@ -8,7 +8,7 @@ from scipy.optimize import isotonic_regression
 
 import tuneflow as tn
 from tuneflow.history.trial import CUT, Objective, with_reports, with_status
-from tuneflow.search.scores import Scores, _rising
+from tuneflow.search.observations import Scores, _rising
 from tuneflow.seeds import stream
 
 LOSS = Objective((("loss", False),))

@@ -8,8 +8,8 @@ import pytest
 
 import tuneflow as tn
 from tuneflow.history.trial import Objective
+from tuneflow.search.earlier_study import Mapped, Past
 from tuneflow.search.mixture import Mixture
-from tuneflow.search.past import Mapped, Past
 from tuneflow.seeds import stream
 
 LOSS = Objective((("loss", False),))

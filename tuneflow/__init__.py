@@ -20,12 +20,12 @@ from tuneflow.schedule.median import Median
 from tuneflow.schedule.population import Population
 from tuneflow.schedule.scheduler import Continue, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.search.auto import Auto
-from tuneflow.search.cmaes import CMAES
-from tuneflow.search.evolution import Evolution
-from tuneflow.search.gp import GP
+from tuneflow.search.evolution.cmaes import CMAES
+from tuneflow.search.evolution.nsga2 import NSGA2
+from tuneflow.search.evolution.regularized import Evolution
+from tuneflow.search.gp.gp import GP
 from tuneflow.search.grid import Grid
 from tuneflow.search.lecun import LeCun
-from tuneflow.search.nsga2 import NSGA2
 from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import numpy as np
 
 from tuneflow.history.trial import History
-from tuneflow.search.cmaes import CMAES
-from tuneflow.search.gp import GP
+from tuneflow.search.evolution.cmaes import CMAES
+from tuneflow.search.evolution.nsga2 import NSGA2
+from tuneflow.search.exhaustive import Whole, everything
+from tuneflow.search.gp.gp import GP
 from tuneflow.search.lecun import LeCun
-from tuneflow.search.nsga2 import NSGA2
 from tuneflow.search.roles import role_of
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.tpe import TPE
-from tuneflow.search.whole import Whole, everything
 from tuneflow.space.parameters import Choice
 from tuneflow.space.search_space import Config, SearchSpace
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from tuneflow.errors import did_you_mean, listed, warn
 from tuneflow.history.trial import History
-from tuneflow.search.after import Before, after
 from tuneflow.search.random import Random
 from tuneflow.search.roles import ROLES, USUAL, role_of, scaled
 from tuneflow.search.searcher import Searcher
+from tuneflow.search.wrapper import Before, after
 from tuneflow.space.nodes import Coordinate, Unit
 from tuneflow.space.parameters import Choice, Float, Int, Parameter
 from tuneflow.space.priors import Curve, Steps

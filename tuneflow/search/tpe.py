@@ -6,8 +6,8 @@ import numpy as np
 
 from tuneflow.history.pareto import ranking
 from tuneflow.history.trial import History
+from tuneflow.search.observations import Scores
 from tuneflow.search.parzen import Parzen
-from tuneflow.search.scores import Scores
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.space.coordinates import Array, Axes

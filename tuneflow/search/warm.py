@@ -7,11 +7,11 @@ import numpy as np
 from tuneflow.errors import listed
 from tuneflow.history.pareto import ranking
 from tuneflow.history.trial import History
-from tuneflow.search.after import Before, after
-from tuneflow.search.gp import GP
+from tuneflow.search.earlier_study import Mapped, Past
+from tuneflow.search.gp.gp import GP
 from tuneflow.search.mixture import Mixture
-from tuneflow.search.past import Mapped, Past
 from tuneflow.search.searcher import Searcher
+from tuneflow.search.wrapper import Before, after
 from tuneflow.space.coordinates import Array, Axes
 from tuneflow.space.search_space import Config, SearchSpace
 

@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneflow.history.trial import History
-from tuneflow.search.layout import Layout
-from tuneflow.search.scores import Scores
+from tuneflow.search.gp.features import Layout
+from tuneflow.search.observations import Scores
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol, sobol_points
 from tuneflow.seeds import stream
 from tuneflow.space.search_space import Config, SearchSpace
 
 if TYPE_CHECKING:
-    from tuneflow.search.posterior import Posterior, Process
-    from tuneflow.search.warp import Targets
-    from tuneflow.search.within import Gain
+    from tuneflow.search.gp.feasibility import Gain
+    from tuneflow.search.gp.gaussian_process import Posterior, Process
+    from tuneflow.search.gp.targets import Targets
 
     Warp = Callable[[NDArray[np.float64], NDArray[np.float64]], Targets]
 
@@ -118,8 +118,8 @@ class _Known:
         return [int(scores.numbers[scored[place]]) for place in np.lexsort((means, scores.beyond[scored]))]
 
     def _found(self, history: History, scores: Scores, rng: np.random.Generator) -> Array | None:
-        from tuneflow.search.acquire import Promise, Search
-        from tuneflow.search.improvement import Improvement
+        from tuneflow.search.gp.expected_improvement import Improvement
+        from tuneflow.search.gp.maximize_acquisition import Promise, Search
 
         layout = self.layout
         gain: Gain
@@ -136,9 +136,9 @@ class _Known:
 
     def _several(self, scores: Scores, rng: np.random.Generator) -> tuple["Gain", bool]:
         """What is to be gained with several objectives or with limits, and whether the scores are clean."""
-        from tuneflow.search.columns import bound, eased, measured
-        from tuneflow.search.hypervolume import Hypervolume
-        from tuneflow.search.within import Bound, Within
+        from tuneflow.search.gp.columns import bound, eased, measured
+        from tuneflow.search.gp.feasibility import Bound, Within
+        from tuneflow.search.gp.hypervolume import Hypervolume
 
         def column(kind: str, place: int, warp: "Warp", costs: Array, errors: Array) -> tuple[list["Process"], bool]:
             known = self._columns.setdefault((kind, place), _Known(self.space, self.seed, warp))
@@ -165,7 +165,7 @@ class _Known:
         self, scores: Scores, costs: Array, errors: Array, rng: np.random.Generator
     ) -> tuple[list["Process"], float]:
         """A process for each draw of the hyper-parameters, and the variance of a look's error; 0 where it is small."""
-        from tuneflow.search.posterior import Process
+        from tuneflow.search.gp.gaussian_process import Process
 
         chosen = _active(self.layout, scores.units, scores.merits)
         wanted = self._targets(costs, errors)
@@ -212,15 +212,15 @@ class _Known:
         return self._fits[key]
 
     def _posterior(self, units: Array, costs: Array, errors: Array, chosen: NDArray[np.int64]) -> "Posterior":
-        from tuneflow.search.kernel import apart
-        from tuneflow.search.posterior import Posterior
+        from tuneflow.search.gp.gaussian_process import Posterior
+        from tuneflow.search.gp.kernel import apart
 
         wanted = self._targets(costs, errors)
         squared = apart(self.layout.features(units[chosen]), self.layout.owner, len(self.space))
         return Posterior(squared, wanted.values[chosen], wanted.variances[chosen])
 
     def _targets(self, costs: Array, errors: Array) -> "Targets":
-        from tuneflow.search.warp import targets
+        from tuneflow.search.gp.targets import targets
 
         return (self._warp or targets)(costs, errors)
 

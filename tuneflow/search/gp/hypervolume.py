@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneflow.history.pareto import fronts
-from tuneflow.search.improvement import averaged, log_improvement, ratios
-from tuneflow.search.posterior import Process
+from tuneflow.search.gp.expected_improvement import averaged, log_improvement, ratios
+from tuneflow.search.gp.gaussian_process import Process
 
 Array = NDArray[np.float64]
 

@@ -4,9 +4,9 @@ import numpy as np
 
 from tuneflow.history.pareto import breaches, ranking
 from tuneflow.history.trial import History
+from tuneflow.search.evolution.mutation import changed, crossed, unseen
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
-from tuneflow.search.variation import changed, crossed, unseen
 from tuneflow.space.coordinates import Array, Axes, Places
 from tuneflow.space.search_space import Config, SearchSpace
 

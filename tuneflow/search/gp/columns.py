@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tuneflow.search.warp import CLEAN, Targets
+from tuneflow.search.gp.targets import CLEAN, Targets
 from tuneflow.space.coordinates import Array
 
 BEND = 2.0  # spreads of the better half beyond its median from which on distances count by their logarithm

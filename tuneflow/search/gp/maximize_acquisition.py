@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from tuneflow.search.layout import Layout
-from tuneflow.search.within import Gain
+from tuneflow.search.gp.feasibility import Gain
+from tuneflow.search.gp.features import Layout
 from tuneflow.space.search_space import SearchSpace
 
 Array = NDArray[np.float64]

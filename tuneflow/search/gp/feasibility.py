@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
-from tuneflow.search.improvement import averaged
-from tuneflow.search.posterior import Process
+from tuneflow.search.gp.expected_improvement import averaged
+from tuneflow.search.gp.gaussian_process import Process
 
 Array = NDArray[np.float64]
 

@@ -4,9 +4,9 @@ import numpy as np
 
 from tuneflow.history.pareto import breaches, ranking
 from tuneflow.history.trial import History
+from tuneflow.search.evolution.mutation import unseen
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
-from tuneflow.search.variation import unseen
 from tuneflow.space.coordinates import Axes
 from tuneflow.space.search_space import Config, SearchSpace
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erfcx, log_ndtr
 
-from tuneflow.search.posterior import Process
+from tuneflow.search.gp.gaussian_process import Process
 
 Array = NDArray[np.float64]
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tuneflow.history.trial import History
-from tuneflow.search.layout import Layout
+from tuneflow.search.gp.features import Layout
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
 from tuneflow.space.search_space import Config, GridPoints, SearchSpace

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 from scipy.optimize import minimize
 
-from tuneflow.search.kernel import between, matern
+from tuneflow.search.gp.kernel import between, matern
 
 Array = NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""Evolutionary searchers: CMA-ES, NSGA-II, regularized evolution."""

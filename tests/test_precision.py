@@ -16,7 +16,7 @@ from tuneflow.execute.inline import Inline
 from tuneflow.execute.processes import Processes
 from tuneflow.execute.worker import Settings
 from tuneflow.history.trial import Slice
-from tuneflow.runtime import flushes
+from tuneflow.runtime.runtime import flushes
 from tuneflow.testing import check_trainer
 from tuneflow.train import advice as advising
 from tuneflow.train.advice import advice

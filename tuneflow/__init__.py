@@ -10,9 +10,9 @@ from tuneflow.history.trial import History, Report, Trial
 from tuneflow.model import Model
 from tuneflow.optimise import maximize, minimize
 from tuneflow.probe import Probe, probe
-from tuneflow.rayruntime import RayRuntime
 from tuneflow.result import Result, load
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.ray_runtime import RayRuntime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.full import Full
 from tuneflow.schedule.halving import Halving
 from tuneflow.schedule.hyperband import Hyperband

@@ -10,7 +10,7 @@ from tuneflow.confirm import kept
 from tuneflow.errors import StoreError
 from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.trial import WORTHLESS, History, Trial, Trials, with_reports
-from tuneflow.precision import label
+from tuneflow.runtime.precision import label
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.sqlite import SqliteStore
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tuneflow.history.trial import Trial
 from tuneflow.model import Model
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
 from tuneflow.space.search_space import SearchSpace

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from tuneflow.errors import listed
 from tuneflow.loaders import Batch as Batch
 from tuneflow.loaders import Items, Loaded, warn_of_settings
-from tuneflow.runtime import mapped
+from tuneflow.runtime.runtime import mapped
 from tuneflow.seeds import torch_stream
 
 BLOCK = 64 * 2**20  # bytes gathered at once when the order is shuffled

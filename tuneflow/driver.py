@@ -18,7 +18,7 @@ from tuneflow.model import Model
 from tuneflow.order import Ordered
 from tuneflow.probes import Probes
 from tuneflow.progress import Progress
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.search.searcher import Searcher, proposed
 from tuneflow.seeds import lazy_stream, stream

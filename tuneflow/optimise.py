@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneflow.result import Result
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
 from tuneflow.signature import check_complete, check_keywords, hinting

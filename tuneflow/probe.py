@@ -18,7 +18,7 @@ from tuneflow.heuristics.health import Health, Units, Weights, health
 from tuneflow.heuristics.noise import gradient_noise
 from tuneflow.heuristics.prior import best_constant
 from tuneflow.model import Model
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.check import check_known_sections, check_sections
 from tuneflow.train.job import Job
 from tuneflow.train.race import Race, affordable, race, range_test

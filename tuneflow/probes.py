@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from tuneflow.model import Model
 from tuneflow.probe import Probe, probe
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import digest
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.store import Store

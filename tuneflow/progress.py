@@ -7,7 +7,7 @@ import sys
 from tuneflow.execute.guard import guarded
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Trial
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.advice import advice as advice_on_precision
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer

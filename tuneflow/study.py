@@ -36,7 +36,7 @@ from tuneflow.model import Model
 from tuneflow.probes import Probes
 from tuneflow.progress import Progress
 from tuneflow.result import Origin, Result, Scores
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.full import Full
 from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.random import Random

@@ -19,7 +19,7 @@ from tuneflow.errors import Diverged, NothingFinished, StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported, Trains
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import CUT, History, Report, Slice, Status, Trial, with_reports, with_status
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Continue, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.search.searcher import Searcher, proposed
 from tuneflow.seeds import stream

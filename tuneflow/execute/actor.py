@@ -16,7 +16,7 @@ from tuneflow.execute.executor import Event
 from tuneflow.execute.hands import Hand
 from tuneflow.execute.notes import Notes
 from tuneflow.execute.seat import Seat
-from tuneflow.rayruntime import RayRuntime
+from tuneflow.runtime.ray_runtime import RayRuntime
 
 AHEAD = 2  # calls that an actor has at a time: it trains the next epoch while the last is on its way
 

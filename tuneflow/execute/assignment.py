@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from tuneflow.execute.executor import Trains
 from tuneflow.history.trial import Slice
 from tuneflow.model import Model
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import TrainState
 
 DEATHS = 2  # of processes in the same epoch of a trial, after which the trial has failed

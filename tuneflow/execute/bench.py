@@ -15,7 +15,7 @@ from tuneflow.execute.notes import Brief, News, Notes, Sheet
 from tuneflow.execute.wire import Unreadable, loaded
 from tuneflow.history.trial import Slice
 from tuneflow.model import Model
-from tuneflow.runtime import Runtime, flushes
+from tuneflow.runtime.runtime import Runtime, flushes
 from tuneflow.train.job import Job, TrainState
 
 P = TypeVar("P")

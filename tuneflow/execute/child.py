@@ -13,7 +13,7 @@ from tuneflow.execute.hands import Hand
 from tuneflow.execute.notes import Notes
 from tuneflow.execute.wire import Parcel, send
 from tuneflow.execute.worker import HALT, NAME, serve
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 
 GRACE = 5.0  # seconds that a process has to leave by itself
 

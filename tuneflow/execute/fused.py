@@ -11,7 +11,7 @@ from tuneflow.execute.lane import Lane
 from tuneflow.execute.notes import Notes
 from tuneflow.execute.structure import programs_of, structure_of, unfit, unfit_lane
 from tuneflow.history.trial import Slice
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
 
 

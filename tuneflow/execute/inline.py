@@ -8,7 +8,7 @@ from tuneflow.errors import Diverged
 from tuneflow.execute.executor import Ended, Event, Reported, Trains
 from tuneflow.execute.guard import guarded
 from tuneflow.history.trial import Report, Slice
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
 
 Epochs = Generator[tuple[TrainState, Report], None, str | None]

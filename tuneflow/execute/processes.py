@@ -18,7 +18,7 @@ from tuneflow.execute.notes import Notes
 from tuneflow.execute.wire import Parcel, receive
 from tuneflow.execute.worker import UNGUARDED
 from tuneflow.history.trial import Slice
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
 
 

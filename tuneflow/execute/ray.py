@@ -20,7 +20,7 @@ from tuneflow.execute.hands import spread
 from tuneflow.execute.notes import Notes
 from tuneflow.execute.seat import VERSIONS, Ready
 from tuneflow.history.trial import Slice
-from tuneflow.rayruntime import RayRuntime
+from tuneflow.runtime.ray_runtime import RayRuntime
 from tuneflow.train.job import Job, TrainState
 
 TICK = 1.0  # seconds after which `wait` comes back with nothing, as there may be more room, or a wish to leave

@@ -10,7 +10,7 @@ import torch
 
 from tuneflow.execute.bench import Bench, Misread, Settings
 from tuneflow.execute.cloud import Packed, pack
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.version import __version__
 
 

@@ -10,7 +10,7 @@ import torch
 
 from tuneflow.execute.bench import Bench, Orders, Settings
 from tuneflow.execute.wire import Pipe, pack, receive, receive_parcel, send
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 
 NAME = "tuneflow worker"  # what the names of worker processes begin with
 UNGUARDED = 97  # exit status of a worker whose script starts a study while it is imported

@@ -15,7 +15,7 @@ from tuneflow.heuristics.normalise import NORMS
 from tuneflow.heuristics.prior import Constant, best_constant
 from tuneflow.heuristics.schemes import SCHEMES, draw, draw_embedding, gain
 from tuneflow.heuristics.trace import Adjust, Trace, spread, tensors_in
-from tuneflow.runtime import mapped
+from tuneflow.runtime.runtime import mapped
 from tuneflow.seeds import seeded_globals
 
 ROUNDS, TOLERANCE = 3, 0.05  # of the data-driven pass

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.check import small
 from tuneflow.train.job import Job
 from tuneflow.train.run import Run

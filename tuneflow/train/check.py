@@ -14,7 +14,7 @@ from torch import nn
 from tuneflow.data import Source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.model import Model
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
 from tuneflow.signature import check_complete, check_keywords
 from tuneflow.space.search_space import SearchSpace

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from tuneflow.data import Batch, Data, Source
 from tuneflow.heuristics.normalise import Normaliser
-from tuneflow.precision import LOWERED
-from tuneflow.runtime import Runtime, mapped
+from tuneflow.runtime.precision import LOWERED
+from tuneflow.runtime.runtime import Runtime, mapped
 
 RESIDENT = 2**28  # bytes as stored: sets up to this size live on the device, prepared once
 CHUNK = 3 * 2**18  # bytes of inputs evaluated at once, within 32 to 1,024 rows: more falls out of the cache

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuneflow.runtime import mapped
+from tuneflow.runtime.runtime import mapped
 from tuneflow.train.shapes import Layer, Shape, View, Watch
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

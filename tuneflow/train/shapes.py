@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from tuneflow.runtime import mapped
+from tuneflow.runtime.runtime import mapped
 
 TORCH = str(Path(torch.__file__).parent)
 

@@ -17,7 +17,7 @@ from tuneflow.heuristics.normalise import Normalised, Normaliser, cast_only, sta
 from tuneflow.heuristics.targets import Restored, Scale, fit_both, reaches_any_number, scales_with_targets
 from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured, Metric, as_metric, measure, measure_loss
-from tuneflow.runtime import Runtime
+from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
 from tuneflow.signature import hinting, name_of
 from tuneflow.space.search_space import Config

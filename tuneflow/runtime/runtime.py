@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from tuneflow.errors import did_you_mean, listed
-from tuneflow.precision import autocast, check_layout, check_precision, in_channels_last, label
+from tuneflow.runtime.precision import autocast, check_layout, check_precision, in_channels_last, label
 
 if TYPE_CHECKING:
     from tuneflow.execute.executor import Executor

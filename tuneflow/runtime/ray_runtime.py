@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from tuneflow.runtime import Runtime, check_count, check_lanes, check_timeout, is_amount
+from tuneflow.runtime.runtime import Runtime, check_count, check_lanes, check_timeout, is_amount
 
 if TYPE_CHECKING:
     from tuneflow.execute.executor import Executor

@@ -1,0 +1,1 @@
+"""The runtime: device, precision, threads, and how many trials train at once."""

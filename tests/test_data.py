@@ -16,8 +16,8 @@ import tuneflow as tn
 from tests import strategies as some
 from tests.strategies import laws
 from tests.untouched import generators_untouched
-from tuneflow import data as module
-from tuneflow.data import FASHION_FOLDER, Data, Items, as_source, fashion_mnist, read_idx
+from tuneflow.data import data as module
+from tuneflow.data.data import FASHION_FOLDER, Data, Items, as_source, fashion_mnist, read_idx
 
 Pair = namedtuple("Pair", ["left", "right"])
 

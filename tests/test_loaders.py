@@ -21,8 +21,8 @@ from torch.utils.data import (
 import tuneflow as tn
 from tests.test_trainer import facts, flat, job, run
 from tests.untouched import generators_untouched
-from tuneflow.data import Data, Items, as_source
-from tuneflow.loaders import Loaded
+from tuneflow.data.data import Data, Items, as_source
+from tuneflow.data.sources import Loaded
 
 ROWS = 50
 INPUTS = torch.randn(ROWS, 64, generator=torch.Generator().manual_seed(0))

@@ -5,7 +5,7 @@ import logging as _logging
 from tuneflow import data, errors, metrics, nn, seeds
 from tuneflow.archive import Archive
 from tuneflow.archive import Archive as open
-from tuneflow.data import Data
+from tuneflow.data.data import Data
 from tuneflow.history.trial import History, Report, Trial
 from tuneflow.model import Model
 from tuneflow.optimise import maximize, minimize

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tuneflow.chart import chart
-from tuneflow.data import Batch, sliced
+from tuneflow.data.data import Batch, sliced
 from tuneflow.heuristics.curvature import adam_rate, adam_scale, curvature, sgd_rate
 from tuneflow.heuristics.health import Health, Units, Weights, health
 from tuneflow.heuristics.noise import gradient_noise

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tuneflow.confirm import Confirmed, plural
-from tuneflow.data import as_source
+from tuneflow.data.data import as_source
 from tuneflow.errors import CheckpointError, StudyError, listed
 from tuneflow.execute.executor import Trains
 from tuneflow.heuristics.normalise import Normalised, Normaliser

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from tuneflow.data import Batch
+from tuneflow.data.data import Batch
 from tuneflow.execute.lane import Lane
 from tuneflow.train.trainer import Trainer
 

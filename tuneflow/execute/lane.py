@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from tuneflow.data import Batch
+from tuneflow.data.data import Batch
 from tuneflow.errors import Diverged
 from tuneflow.history.trial import Report, Slice
 from tuneflow.metrics import Measured

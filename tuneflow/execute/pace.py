@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch.utils import _pytree as pytree
 
-from tuneflow.data import Batch
+from tuneflow.data.data import Batch
 from tuneflow.execute.batches import with_smoothing
 from tuneflow.execute.lane import Lane
 from tuneflow.execute.notes import Pace

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
-from tuneflow.data import Batch
+from tuneflow.data.data import Batch
 from tuneflow.fused.dropout import rates_of
 from tuneflow.fused.facts import check_alike, facts_of
 from tuneflow.fused.gradient import Before, Gradient, Product, clip

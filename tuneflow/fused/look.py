@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tuneflow.data import Batch
+from tuneflow.data.data import Batch
 from tuneflow.fused.dropout import Dropout, Recording, check_rates, name_rates
 from tuneflow.fused.facts import attributes_of
 from tuneflow.fused.refused import Refused, because, place_below

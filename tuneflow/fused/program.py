@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.utils import _pytree as pytree
 
-from tuneflow.data import Batch
+from tuneflow.data.data import Batch
 from tuneflow.fused.dropout import Masked
 from tuneflow.fused.gradient import Gradient, Product
 from tuneflow.fused.graph import trace

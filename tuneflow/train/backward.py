@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
-from tuneflow.data import Batch, sliced
+from tuneflow.data.data import Batch, sliced
 
 LossOf = Callable[[nn.Module, Batch], Tensor]
 

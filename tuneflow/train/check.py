@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tuneflow.data import Source
+from tuneflow.data.data import Source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.model import Model
 from tuneflow.runtime.runtime import Runtime

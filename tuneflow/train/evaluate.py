@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuneflow.data import Batch, Data, Source
+from tuneflow.data.data import Batch, Data, Source
 from tuneflow.heuristics.normalise import Normaliser
 from tuneflow.runtime.precision import LOWERED
 from tuneflow.runtime.runtime import Runtime, mapped

@@ -14,7 +14,7 @@ from itertools import chain, count, islice
 import torch
 from torch import Tensor
 
-from tuneflow.data import Batch, sliced
+from tuneflow.data.data import Batch, sliced
 from tuneflow.heuristics.range_test import FEWEST, Suggestions, suggestions, sweep
 from tuneflow.train.backward import backward
 from tuneflow.train.evaluate import chunk_of

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tuneflow.data import Batch
+from tuneflow.data.data import Batch
 from tuneflow.errors import Diverged
 from tuneflow.heuristics.drawn import Initialised
 from tuneflow.heuristics.initialise import initialise

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuneflow.data import Batch
+from tuneflow.data.data import Batch
 from tuneflow.heuristics.normalise import fit
 from tuneflow.train.explain import TRIED, culprit, explain, lost_rows, rerun
 from tuneflow.train.job import Job

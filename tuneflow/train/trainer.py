@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from tuneflow.data import Batch, Source, as_source
+from tuneflow.data.data import Batch, Source, as_source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.heuristics.normalise import Normalised, Normaliser, cast_only, starts_normalised
 from tuneflow.heuristics.targets import Restored, Scale, fit_both, reaches_any_number, scales_with_targets

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from tuneflow.data.sources import Batch as Batch
+from tuneflow.data.sources import Items, Loaded, warn_of_settings
 from tuneflow.errors import listed
-from tuneflow.loaders import Batch as Batch
-from tuneflow.loaders import Items, Loaded, warn_of_settings
 from tuneflow.runtime.runtime import mapped
 from tuneflow.seeds import torch_stream
 

@@ -1,0 +1,5 @@
+"""Data: arrays, datasets and loaders that a trainer takes, and the sets that come with tuneflow."""
+
+from tuneflow.data.data import FASHION_FOLDER, Data, digits, fashion_mnist
+
+__all__ = ["FASHION_FOLDER", "Data", "digits", "fashion_mnist"]

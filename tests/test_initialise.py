@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from tests.untouched import drawn_next, generators_untouched
-from tuneflow.heuristics.initialise import initialise
+from tuneflow.heuristics.initialize import initialise
 from tuneflow.heuristics.schemes import MEASURED, RECTIFIERS, gain
 from tuneflow.nn import ScaledTanh
 

@@ -12,7 +12,7 @@ from torch import nn
 import tuneflow as tn
 from tests.strategies import laws
 from tests.untouched import generators_untouched
-from tuneflow.heuristics.normalise import Normalised, Normaliser, cast_only, fit, starts_normalised
+from tuneflow.heuristics.input_scaling import Normalised, Normaliser, cast_only, fit, starts_normalised
 
 SHAPES = {"numbers": (), "vectors": (4,), "sequences": (5, 4), "images": (3, 6, 5), "volumes": (2, 3, 4, 5)}
 shapes = st.sampled_from(list(SHAPES.values()))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import tuneflow as tn
-from tuneflow.heuristics.normalise import Normalised
+from tuneflow.heuristics.input_scaling import Normalised
 
 TRAIN, VALID, TEST = tn.data.digits()
 

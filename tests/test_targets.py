@@ -13,8 +13,8 @@ from torch.utils.data import TensorDataset
 import tuneflow as tn
 from tests.untouched import generators_untouched
 from tuneflow.errors import CheckpointError
-from tuneflow.heuristics.normalise import Moments, Normalised
-from tuneflow.heuristics.targets import Restored, reaches_any_number, scale_of
+from tuneflow.heuristics.input_scaling import Moments, Normalised
+from tuneflow.heuristics.target_scaling import Restored, reaches_any_number, scale_of
 from tuneflow.result import _digest
 from tuneflow.train.run import Run
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 import tuneflow as tn
-from tuneflow.heuristics.normalise import Normalised
+from tuneflow.heuristics.input_scaling import Normalised
 
 TRAIN, VALID, TEST = tn.data.digits()
 

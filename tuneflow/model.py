@@ -21,7 +21,7 @@ class Model:
             layer do it already. With MSE, L1, smooth L1 and Huber loss the module learns standardised targets too,
             where it ends in a linear map; losses, metrics and the trained model stay in the targets' units.
         init: how weights are drawn: "default", as the builder does; "lecun", "kaiming", "xavier" or "orthogonal", for
-            the activations that follow, see `tuneflow.heuristics.initialise`. Keep "default" for pretrained weights.
+            the activations that follow, see `tuneflow.heuristics.initialize`. Keep "default" for pretrained weights.
         data_driven: correct the weights on the first 256 training rows, so that every layer's output has mean 0 and
             standard deviation 1; on with every `init` but "default".
 

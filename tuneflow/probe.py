@@ -13,10 +13,10 @@ from torch import Tensor
 
 from tuneflow.chart import chart
 from tuneflow.data.data import Batch, sliced
+from tuneflow.heuristics.constant_baseline import best_constant
 from tuneflow.heuristics.curvature import adam_rate, adam_scale, curvature, sgd_rate
 from tuneflow.heuristics.health import Health, Units, Weights, health
 from tuneflow.heuristics.noise import gradient_noise
-from tuneflow.heuristics.prior import best_constant
 from tuneflow.model import Model
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.check import check_known_sections, check_sections

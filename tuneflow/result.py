@@ -19,8 +19,8 @@ from tuneflow.confirm import Confirmed, plural
 from tuneflow.data.data import as_source
 from tuneflow.errors import CheckpointError, StudyError, listed
 from tuneflow.execute.executor import Trains
-from tuneflow.heuristics.normalise import Normalised, Normaliser
-from tuneflow.heuristics.targets import Restored
+from tuneflow.heuristics.input_scaling import Normalised, Normaliser
+from tuneflow.heuristics.target_scaling import Restored
 from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.metrics import Estimate, estimate
 from tuneflow.model import Model, tensors_of

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
-from tuneflow.heuristics.normalise import NORMS
+from tuneflow.heuristics.input_scaling import NORMS
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneflow.data.data import Batch, Data, Source
-from tuneflow.heuristics.normalise import Normaliser
+from tuneflow.heuristics.input_scaling import Normaliser
 from tuneflow.runtime.precision import LOWERED
 from tuneflow.runtime.runtime import Runtime, mapped
 

@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 
 from tuneflow.data.data import Batch
 from tuneflow.errors import Diverged
-from tuneflow.heuristics.drawn import Initialised
-from tuneflow.heuristics.initialise import initialise
-from tuneflow.heuristics.targets import Restored
+from tuneflow.heuristics.initialization_record import Initialised
+from tuneflow.heuristics.initialize import initialise
+from tuneflow.heuristics.target_scaling import Restored
 from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured
 from tuneflow.model import Model, tensors_of

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneflow.data.data import Batch
-from tuneflow.heuristics.normalise import fit
+from tuneflow.heuristics.input_scaling import fit
 from tuneflow.train.explain import TRIED, culprit, explain, lost_rows, rerun
 from tuneflow.train.job import Job
 from tuneflow.train.rows import Part, cloned, leaves_of

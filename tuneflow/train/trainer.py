@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from tuneflow.data.data import Batch, Source, as_source
 from tuneflow.errors import did_you_mean, listed
-from tuneflow.heuristics.normalise import Normalised, Normaliser, cast_only, starts_normalised
-from tuneflow.heuristics.targets import Restored, Scale, fit_both, reaches_any_number, scales_with_targets
+from tuneflow.heuristics.input_scaling import Normalised, Normaliser, cast_only, starts_normalised
+from tuneflow.heuristics.target_scaling import Restored, Scale, fit_both, reaches_any_number, scales_with_targets
 from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured, Metric, as_metric, measure, measure_loss
 from tuneflow.runtime.runtime import Runtime

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from tuneflow.heuristics.drawn import Drawn, Initialised
+from tuneflow.heuristics.constant_baseline import Constant, best_constant
+from tuneflow.heuristics.forward_trace import Adjust, Trace, spread, tensors_in
+from tuneflow.heuristics.initialization_record import Drawn, Initialised
+from tuneflow.heuristics.input_scaling import NORMS
 from tuneflow.heuristics.layers import Layer, find
-from tuneflow.heuristics.normalise import NORMS
-from tuneflow.heuristics.prior import Constant, best_constant
 from tuneflow.heuristics.schemes import SCHEMES, draw, draw_embedding, gain
-from tuneflow.heuristics.trace import Adjust, Trace, spread, tensors_in
 from tuneflow.runtime.runtime import mapped
 from tuneflow.seeds import seeded_globals
 

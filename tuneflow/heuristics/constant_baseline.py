@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tuneflow.heuristics.normalise import CLOSE
+from tuneflow.heuristics.input_scaling import CLOSE
 
 CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss, functional.cross_entropy, functional.nll_loss)
 LOGITS = (nn.BCEWithLogitsLoss, functional.binary_cross_entropy_with_logits)

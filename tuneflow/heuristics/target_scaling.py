@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parameter import is_lazy
 
-from tuneflow.heuristics.normalise import CLOSE, Moments, Normaliser, looked_at, normaliser_of
-from tuneflow.heuristics.trace import ADDS, LOOKUPS, PRODUCTS, Trace
+from tuneflow.heuristics.forward_trace import ADDS, LOOKUPS, PRODUCTS, Trace
+from tuneflow.heuristics.input_scaling import CLOSE, Moments, Normaliser, looked_at, normaliser_of
 
 SQUARES = (nn.MSELoss, nn.HuberLoss, functional.mse_loss, functional.huber_loss)
 DISTANCES = (nn.L1Loss, nn.SmoothL1Loss, functional.l1_loss, functional.smooth_l1_loss)

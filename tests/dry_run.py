@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import tuneflow as tn
-from tuneflow.train.check import check_space
+from tuneflow.check.dry_run import check_space
 
 generator = torch.Generator().manual_seed(0)
 ROWS = 97

@@ -29,7 +29,7 @@ from tests.dry_run import (
     net,
 )
 from tests.untouched import generators_untouched
-from tuneflow.train.check import check_space
+from tuneflow.check.dry_run import check_space
 
 # The famous case.
 

@@ -14,10 +14,10 @@ from torch import nn
 
 import tuneflow as tn
 from tests.untouched import generators_untouched
+from tuneflow.check.hidden_state import check_loop
 from tuneflow.errors import Diverged, StudyError
 from tuneflow.execute.inline import Inline
 from tuneflow.history.trial import Slice
-from tuneflow.train.hidden import check_loop
 from tuneflow.train.loop import Loop, loop
 from tuneflow.train.named import differences
 

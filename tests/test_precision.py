@@ -10,6 +10,7 @@ from torch import nn
 
 import tuneflow as tn
 from tests.untouched import generators_untouched
+from tuneflow.check.round_trip import differences, through_a_file
 from tuneflow.errors import Diverged
 from tuneflow.execute.executor import Reported
 from tuneflow.execute.inline import Inline
@@ -20,7 +21,6 @@ from tuneflow.runtime.runtime import flushes
 from tuneflow.testing import check_trainer
 from tuneflow.train import advice as advising
 from tuneflow.train.advice import advice
-from tuneflow.train.roundtrip import differences, through_a_file
 from tuneflow.train.run import Run, lay_out
 
 BF16 = {"precision": "bf16"}

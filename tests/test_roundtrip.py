@@ -11,7 +11,7 @@ import torch
 import tuneflow as tn
 from tests.dry_run import NAN, Net, check, net
 from tests.untouched import generators_untouched
-from tuneflow.train.roundtrip import differences, through_a_file
+from tuneflow.check.round_trip import differences, through_a_file
 
 # A state that does not survive.
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tuneflow.chart import chart
+from tuneflow.check.dry_run import check_known_sections, check_sections
 from tuneflow.data.data import Batch, sliced
 from tuneflow.heuristics.constant_baseline import best_constant
 from tuneflow.heuristics.curvature import adam_rate, adam_scale, curvature, sgd_rate
@@ -19,7 +20,6 @@ from tuneflow.heuristics.health import Health, Units, Weights, health
 from tuneflow.heuristics.noise import gradient_noise
 from tuneflow.model import Model
 from tuneflow.runtime.runtime import Runtime
-from tuneflow.train.check import check_known_sections, check_sections
 from tuneflow.train.job import Job
 from tuneflow.train.race import Race, affordable, race, range_test
 from tuneflow.train.run import Run

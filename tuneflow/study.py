@@ -22,6 +22,8 @@ from tuneflow.arguments import (
     seconds_of,
 )
 from tuneflow.budget import Budget
+from tuneflow.check.dry_run import check_space
+from tuneflow.check.hidden_state import check_loop
 from tuneflow.confirm import Confirmed, Looks, choose, keep, kept, trained
 from tuneflow.driver import Driver
 from tuneflow.errors import StudyError
@@ -45,8 +47,6 @@ from tuneflow.signature import hinting
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.folder import opened
 from tuneflow.store.sqlite import Durable, check_durable
-from tuneflow.train.check import check_space
-from tuneflow.train.hidden import check_loop
 from tuneflow.train.job import Job
 from tuneflow.train.loop import Loop
 from tuneflow.train.replicas import Replicated

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import torch
 
+from tuneflow.check.dry_run import small
 from tuneflow.runtime.runtime import Runtime
-from tuneflow.train.check import small
 from tuneflow.train.job import Job
 from tuneflow.train.run import Run
 from tuneflow.train.trainer import Trainer

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tuneflow.check.layer_watch import Layer, Shape, View, Watch
 from tuneflow.runtime.runtime import mapped
-from tuneflow.train.shapes import Layer, Shape, View, Watch
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRIED = 2  # rows that a change is tried on

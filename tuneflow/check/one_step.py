@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tuneflow.check.explain import TRIED, culprit, explain, lost_rows, rerun
+from tuneflow.check.layer_watch import Watch
+from tuneflow.check.loss_rules import Expected
+from tuneflow.check.samples import Part, cloned, leaves_of
 from tuneflow.data.data import Batch
 from tuneflow.heuristics.input_scaling import fit
-from tuneflow.train.explain import TRIED, culprit, explain, lost_rows, rerun
 from tuneflow.train.job import Job
-from tuneflow.train.rows import Part, cloned, leaves_of
-from tuneflow.train.shapes import Watch
-from tuneflow.train.targets import Expected
 from tuneflow.train.trainer import Trainer
 
 

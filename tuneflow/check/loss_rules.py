@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tuneflow.train.rows import Part, leaves_of
-from tuneflow.train.shapes import Watch
+from tuneflow.check.layer_watch import Watch
+from tuneflow.check.samples import Part, leaves_of
 
 CLASSES = (functional.cross_entropy, functional.nll_loss)
 SHARES = (functional.binary_cross_entropy, functional.binary_cross_entropy_with_logits)

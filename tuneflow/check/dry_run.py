@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from tuneflow.check.one_step import check_step
+from tuneflow.check.round_trip import check_round_trip
+from tuneflow.check.samples import Part, check_finite, few, part_of
 from tuneflow.data.data import Source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.model import Model
@@ -19,10 +22,7 @@ from tuneflow.seeds import seeded_globals
 from tuneflow.signature import check_complete, check_keywords
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.roundtrip import check_round_trip
-from tuneflow.train.rows import Part, check_finite, few, part_of
 from tuneflow.train.run import Run
-from tuneflow.train.step import check_step
 from tuneflow.train.trainer import Trainer
 
 SECTIONS = ("model", "init", "optimizer", "loss", "augment", "trainer")

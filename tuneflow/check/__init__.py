@@ -1,0 +1,1 @@
+"""The dry run: what would fail in training is refused before trial 0."""

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 import tuneflow as tn
-from tuneflow.chart import chart
 from tuneflow.heuristics.range_test import Suggestions, suggestions, sweep
+from tuneflow.probing.chart import chart
 
 FIXED = {"SGD": {"momentum": 0.9}, "Adam": {}}
 SWEEP = {"SGD": (1e-5, 10.0), "Adam": (1e-6, 1.0)}  # the rates of the range test

@@ -121,7 +121,7 @@ def test_a_resumed_study_measures_nothing_again_and_proposes_the_same(data, tmp_
     def never(*_, **__):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("tuneflow.probes.probe", never)
+    monkeypatch.setattr("tuneflow.probing.cache.probe", never)
     again = study_of(data, folder=tmp_path)
     assert before + proposals(again, 3) == whole
 

@@ -9,8 +9,8 @@ from torch import nn
 
 import tuneflow as tn
 from tests.untouched import generators_untouched
-from tuneflow.train.race import Race, _lowest, _next, affordable, race
-from tuneflow.train.shortened import shortened
+from tuneflow.probing.race import Race, _lowest, _next, affordable, race
+from tuneflow.probing.shortened_schedule import shortened
 
 
 def mlp(width=32, activation=nn.Tanh):

@@ -9,7 +9,7 @@ from tuneflow.data.data import Data
 from tuneflow.history.trial import History, Report, Trial
 from tuneflow.model import Model
 from tuneflow.optimise import maximize, minimize
-from tuneflow.probe import Probe, probe
+from tuneflow.probing.measuring import Probe, probe
 from tuneflow.result import Result, load
 from tuneflow.runtime.ray_runtime import RayRuntime
 from tuneflow.runtime.runtime import Runtime

@@ -16,7 +16,7 @@ from tuneflow.interrupt import Interrupts
 from tuneflow.ledger import Ledger
 from tuneflow.model import Model
 from tuneflow.order import Ordered
-from tuneflow.probes import Probes
+from tuneflow.probing.cache import Probes
 from tuneflow.progress import Progress
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait

@@ -35,7 +35,7 @@ from tuneflow.goals import check_known, check_limits, numbers_told, objective_of
 from tuneflow.history.trial import History, Report, Trial, Trials
 from tuneflow.ledger import Ledger
 from tuneflow.model import Model
-from tuneflow.probes import Probes
+from tuneflow.probing.cache import Probes
 from tuneflow.progress import Progress
 from tuneflow.result import Origin, Result, Scores
 from tuneflow.runtime.runtime import Runtime

@@ -19,9 +19,9 @@ import torch
 
 import tuneflow as tn
 from tuneflow.history.objective import Objective
+from tuneflow.probing.race import range_test
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
-from tuneflow.train.race import range_test
 
 INIT = {"classic": "lecun", "wide": "default"}
 SENSIBLE = {"SGD": (1e-4, 1.0), "Adam": (1e-5, 1e-1), "AdamW": (1e-5, 1e-1)}  # what one would search without knowing

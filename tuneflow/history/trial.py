@@ -184,7 +184,7 @@ class History:
         return len(self._trials)
 
     def probe(self, config: Config) -> Any:
-        """What `tn.probe` measures of this configuration's structure: a tuneflow.probe.Probe.
+        """What `tn.probe` measures of this configuration's structure: a tuneflow.probing.measuring.Probe.
 
         Made on first use and kept with the study, so a resumed one does not measure again. Configurations that differ
         in Floats only are of one structure.

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 from tuneflow.model import Model
-from tuneflow.probe import Probe, probe
+from tuneflow.probing.measuring import Probe, probe
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import digest
 from tuneflow.space.search_space import Config, SearchSpace

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuneflow.chart import chart
 from tuneflow.check.dry_run import check_known_sections, check_sections
 from tuneflow.data.data import Batch, sliced
 from tuneflow.heuristics.constant_baseline import best_constant
@@ -19,9 +18,10 @@ from tuneflow.heuristics.curvature import adam_rate, adam_scale, curvature, sgd_
 from tuneflow.heuristics.health import Health, Units, Weights, health
 from tuneflow.heuristics.noise import gradient_noise
 from tuneflow.model import Model
+from tuneflow.probing.chart import chart
+from tuneflow.probing.race import Race, affordable, race, range_test
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job
-from tuneflow.train.race import Race, affordable, race, range_test
 from tuneflow.train.run import Run
 from tuneflow.train.trainer import Trainer
 

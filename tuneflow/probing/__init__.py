@@ -1,0 +1,1 @@
+"""Measurement before training: the probe, its race and its cache."""

@@ -37,7 +37,7 @@ from tests.dry_run import CLASSES, IMAGES, INF, NAN, RATE, linear
 from tests.test_bad_space import refused
 from tuneflow.errors import NothingFinished, StoreError, StudyError
 from tuneflow.store import sqlite
-from tuneflow.train.function import Function
+from tuneflow.train.function_trainer import Function
 
 SPACE = tn.SearchSpace(x=tn.Float(0.0, 1.0))
 

@@ -13,7 +13,7 @@ from tests.untouched import generators_untouched
 from tuneflow.errors import StudyError
 from tuneflow.execute.inline import Inline
 from tuneflow.history.trial import Slice
-from tuneflow.train.function import Function
+from tuneflow.train.function_trainer import Function
 
 
 def job(config=None, **settings):

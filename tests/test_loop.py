@@ -19,7 +19,7 @@ from tuneflow.errors import Diverged, StudyError
 from tuneflow.execute.inline import Inline
 from tuneflow.history.trial import Slice
 from tuneflow.train.loop import Loop, loop
-from tuneflow.train.named import differences
+from tuneflow.train.loop_state import differences
 
 TRAIN, VALID, _ = tn.data.digits()
 INPUTS, TARGETS = TRAIN.inputs[:256] / 16, TRAIN.targets[:256]
@@ -502,7 +502,7 @@ def test_a_loop_finds_the_device_and_the_epochs_counted_from_one():
 
 def test_seconds_are_those_of_the_epoch(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("tuneflow.train.passes.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr("tuneflow.train.loop_run.time", SimpleNamespace(perf_counter=lambda: clock[0]))
 
     @loop(epochs=2)
     def takes(config, run):

@@ -21,7 +21,7 @@ from tuneflow.runtime.runtime import flushes
 from tuneflow.testing import check_trainer
 from tuneflow.train import advice as advising
 from tuneflow.train.advice import advice
-from tuneflow.train.run import Run, lay_out
+from tuneflow.train.session import Run, lay_out
 
 BF16 = {"precision": "bf16"}
 LAST = {"channels_last": True}

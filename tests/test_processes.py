@@ -166,7 +166,7 @@ def test_several_objectives_have_a_front_and_no_best():
     def two(x):
         return {"a": x, "b": (1 - x) ** 2}
 
-    from tuneflow.train.function import Function
+    from tuneflow.train.function_trainer import Function
 
     space = tn.SearchSpace(x=tn.Float(0, 2))
     study = tn.Study(space=space, trainer=Function(two), searcher=tn.Grid(9), minimize=["a", "b"], progress=False)

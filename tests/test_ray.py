@@ -50,7 +50,7 @@ from tuneflow.execute.ray import Actors  # noqa: E402
 from tuneflow.history.trial import Slice  # noqa: E402
 from tuneflow.runtime import ray_runtime as rayruntime
 from tuneflow.testing import check_executor  # noqa: E402
-from tuneflow.train.function import Function  # noqa: E402
+from tuneflow.train.function_trainer import Function  # noqa: E402
 
 # Ray leaves files of its own to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

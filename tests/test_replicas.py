@@ -14,10 +14,10 @@ from tests.untouched import generators_untouched
 from tuneflow.errors import Diverged
 from tuneflow.execute.inline import Inline
 from tuneflow.history.trial import Slice
-from tuneflow.train.function import Function
+from tuneflow.train.function_trainer import Function
 from tuneflow.train.loop import loop
-from tuneflow.train.named import differences
-from tuneflow.train.replicas import Replicated
+from tuneflow.train.loop_state import differences
+from tuneflow.train.replicated import Replicated
 
 TRAIN, VALID, _ = tn.data.digits()
 

@@ -29,7 +29,7 @@ from tuneflow.execute.processes import Processes
 from tuneflow.execute.wire import Parcel, receive, receive_parcel, send
 from tuneflow.history.trial import Slice
 from tuneflow.testing import check_executor
-from tuneflow.train.function import Function
+from tuneflow.train.function_trainer import Function
 
 if os.name != "posix":
     pytest.skip("kills, signals and /proc", allow_module_level=True)

@@ -11,7 +11,7 @@ from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
 from tuneflow.space.search_space import SearchSpace
-from tuneflow.train.function import Function
+from tuneflow.train.function_trainer import Function
 
 Callback = Callable[[Any, Trial], None]  # (study, trial)
 

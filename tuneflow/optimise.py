@@ -11,7 +11,7 @@ from tuneflow.search.searcher import Searcher
 from tuneflow.signature import check_complete, check_keywords, hinting
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.study import Study
-from tuneflow.train.function import Function
+from tuneflow.train.function_trainer import Function
 
 
 @hinting

@@ -28,9 +28,9 @@ from tuneflow.optimism import optimism
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.states import States, write_bytes
 from tuneflow.train.evaluate import Ready
-from tuneflow.train.function import Function
+from tuneflow.train.function_trainer import Function
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.replicas import Replicated
+from tuneflow.train.replicated import Replicated
 from tuneflow.train.trainer import Trainer
 from tuneflow.version import __version__
 

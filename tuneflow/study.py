@@ -49,7 +49,7 @@ from tuneflow.store.folder import opened
 from tuneflow.store.sqlite import Durable, check_durable
 from tuneflow.train.job import Job
 from tuneflow.train.loop import Loop
-from tuneflow.train.replicas import Replicated
+from tuneflow.train.replicated import Replicated
 from tuneflow.train.trainer import Trainer, whole
 
 

@@ -26,7 +26,7 @@ from tuneflow.ledger import Ledger
 from tuneflow.store import sqlite
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.store.states import States
-from tuneflow.train.function import Function
+from tuneflow.train.function_trainer import Function
 
 SPACE = tn.SearchSpace(x=tn.Float(-5, 5), y=tn.Float(-5, 5))
 

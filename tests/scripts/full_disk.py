@@ -13,7 +13,7 @@ from torch import nn
 
 import tuneflow as tn
 from tuneflow.store.sqlite import _file_system
-from tuneflow.train.function import Function
+from tuneflow.train.function_trainer import Function
 
 
 def noted(x, note):

@@ -4,7 +4,7 @@ import sys
 import time
 
 import tuneflow as tn
-from tuneflow.train.function import Function
+from tuneflow.train.function_trainer import Function
 
 SEARCHERS = {"grid": lambda: tn.Grid(20), "random": tn.Random, "sobol": tn.Sobol}
 SPACE = tn.SearchSpace(x=tn.Float(0.0, 1.0), y=tn.Float(0.0, 1.0))

@@ -22,7 +22,7 @@ from tuneflow.seeds import seeded_globals
 from tuneflow.signature import check_complete, check_keywords
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.run import Run
+from tuneflow.train.session import Run
 from tuneflow.train.trainer import Trainer
 
 SECTIONS = ("model", "init", "optimizer", "loss", "augment", "trainer")

@@ -15,8 +15,8 @@ from tuneflow.errors import Diverged, listed
 from tuneflow.model import tensors_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import Loop
-from tuneflow.train.named import PLAIN, differences, restorable
-from tuneflow.train.passes import Built, Passes
+from tuneflow.train.loop_run import Built, Passes
+from tuneflow.train.loop_state import PLAIN, differences, restorable
 
 CLOSE = 1e-3  # how far apart two runs on an accelerator may be, as a share of a tensor's largest value
 

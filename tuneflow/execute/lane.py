@@ -11,7 +11,7 @@ from tuneflow.history.trial import Report, Slice
 from tuneflow.metrics import Measured
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.rates import Constant
-from tuneflow.train.run import Run
+from tuneflow.train.session import Run
 from tuneflow.train.trainer import Trainer
 
 

@@ -14,7 +14,7 @@ from tuneflow.execute.notes import Pace
 from tuneflow.execute.stack import lanes_of
 from tuneflow.fused.programs import Programs
 from tuneflow.fused.refused import Refused
-from tuneflow.train.run import Run
+from tuneflow.train.session import Run
 
 STEPS = 5  # timed of each engine, at most
 ENOUGH = 0.5  # seconds, after which no further step is timed

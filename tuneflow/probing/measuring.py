@@ -22,7 +22,7 @@ from tuneflow.probing.chart import chart
 from tuneflow.probing.race import Race, affordable, race, range_test
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job
-from tuneflow.train.run import Run
+from tuneflow.train.session import Run
 from tuneflow.train.trainer import Trainer
 
 ADAM_KIN = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop")

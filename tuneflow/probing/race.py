@@ -17,11 +17,11 @@ from torch import Tensor
 from tuneflow.data.data import Batch, sliced
 from tuneflow.heuristics.range_test import FEWEST, Suggestions, suggestions, sweep
 from tuneflow.probing.shortened_schedule import shortened
-from tuneflow.train.backward import backward
 from tuneflow.train.evaluate import chunk_of
+from tuneflow.train.gradients import backward
 from tuneflow.train.job import Job
 from tuneflow.train.rates import set_rate
-from tuneflow.train.run import Run
+from tuneflow.train.session import Run
 from tuneflow.train.trainer import Trainer
 
 FACTOR = 10**0.5  # between neighbouring lanes

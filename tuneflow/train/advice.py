@@ -13,7 +13,7 @@ import torch
 from tuneflow.check.dry_run import small
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job
-from tuneflow.train.run import Run
+from tuneflow.train.session import Run
 from tuneflow.train.trainer import Trainer
 
 STEPS = 5  # timed of each contestant, after one to warm up

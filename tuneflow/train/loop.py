@@ -12,8 +12,8 @@ from tuneflow.errors import StudyError
 from tuneflow.history.trial import Report
 from tuneflow.signature import name_of
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.named import Named
-from tuneflow.train.passes import Built, Passes
+from tuneflow.train.loop_run import Built, Passes
+from tuneflow.train.loop_state import Named
 from tuneflow.train.trainer import whole
 
 Function = Callable[[Any, Any], Iterator[Mapping[str, Any]]]

@@ -25,7 +25,7 @@ from tuneflow.train.evaluate import Ready, chunk_of, in_float32, outputs_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Patience
 from tuneflow.train.rates import Constant, Schedule
-from tuneflow.train.run import Run
+from tuneflow.train.session import Run
 
 Epochs = Generator[tuple[TrainState, Report], None, str]
 

@@ -19,7 +19,7 @@ from tuneflow.heuristics.target_scaling import Restored
 from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured
 from tuneflow.model import Model, tensors_of
-from tuneflow.train.backward import backward, backward_in_parts
+from tuneflow.train.gradients import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState, copied
 from tuneflow.train.patience import Waiting
 

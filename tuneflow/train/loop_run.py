@@ -15,8 +15,8 @@ from tuneflow.errors import Diverged, listed
 from tuneflow.history.trial import Report
 from tuneflow.seeds import digest, torch_stream
 from tuneflow.train.job import Job, TrainState, copied
-from tuneflow.train.named import Named
-from tuneflow.train.reported import described, numbers_of
+from tuneflow.train.loop_state import Named
+from tuneflow.train.reported_metrics import described, numbers_of
 
 if TYPE_CHECKING:
     from tuneflow.train.loop import Loop

@@ -11,7 +11,7 @@ from tuneflow.errors import StudyError
 from tuneflow.history.trial import Report
 from tuneflow.signature import name_of
 from tuneflow.train.job import Job, TrainState, copied
-from tuneflow.train.reported import described, number_of, numbers_of
+from tuneflow.train.reported_metrics import described, number_of, numbers_of
 
 
 class Function:

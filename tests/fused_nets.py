@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW
 
-from tuneflow.fused.engine import Lanes
+from tuneflow.fused.lanes import Lanes
 
 ROWS = 12
 

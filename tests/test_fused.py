@@ -27,9 +27,9 @@ from tests.fused_nets import (
     train_alone,
 )
 from tests.untouched import generators_untouched
-from tuneflow.fused.engine import Lanes
-from tuneflow.fused.programs import Programs
-from tuneflow.fused.refused import Refused
+from tuneflow.fused.lanes import Lanes
+from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.refusal import Refused
 
 
 @pytest.mark.parametrize("net", NETS)

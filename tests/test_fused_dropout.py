@@ -21,8 +21,8 @@ from tests.fused_nets import (
 )
 from tests.untouched import generators_untouched
 from tuneflow.fused.dropout import draw
-from tuneflow.fused.programs import Programs
-from tuneflow.fused.refused import Refused
+from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.refusal import Refused
 
 
 class Functional(nn.Module):

@@ -15,9 +15,9 @@ from tests.fused_nets import NETS, OPTIMIZERS, assert_equal, batches, lanes_of, 
 from tests.test_fused_dropout import NETS as DROPPING
 from tests.untouched import generators_untouched
 from tuneflow.fused import verify
-from tuneflow.fused.loss import smoothed
-from tuneflow.fused.programs import Programs
-from tuneflow.fused.refused import Refused
+from tuneflow.fused.label_smoothing import smoothed
+from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.refusal import Refused
 
 KINDS = ("stacked", "single", "eager")
 TRAINED = {**NETS, "layers": DROPPING["layers"]}

@@ -16,8 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from tests.fused_nets import NETS, assert_equal, batches, compare, lanes_of, loss_of, made, optimizers_of
 from tests.untouched import generators_untouched
-from tuneflow.fused.engine import Lanes
-from tuneflow.fused.refused import Refused
+from tuneflow.fused.lanes import Lanes
+from tuneflow.fused.refusal import Refused
 
 
 class OldStyle(torch.autograd.Function):

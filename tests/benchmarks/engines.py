@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam
 
-from tuneflow.fused.engine import Lanes
+from tuneflow.fused.lanes import Lanes
 
 
 class Recurrent(nn.Module):

@@ -6,7 +6,7 @@ from tuneflow.execute.guard import guarded
 from tuneflow.execute.lane import Lane
 from tuneflow.execute.pace import measure, time_alone
 from tuneflow.execute.structure import unfit, unfit_lane
-from tuneflow.fused.programs import Programs
+from tuneflow.fused.program_cache import Programs
 from tuneflow.history.trial import Slice
 from tuneflow.train.job import Job
 

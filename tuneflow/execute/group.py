@@ -10,8 +10,8 @@ from tuneflow.execute.lane import Lane
 from tuneflow.execute.notes import Notes, Pace
 from tuneflow.execute.pace import is_out_of_memory, measure, time_alone
 from tuneflow.execute.stack import Stack
-from tuneflow.fused.programs import Programs
-from tuneflow.fused.refused import Refused
+from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.refusal import Refused
 
 CHUNK = 16  # seats of a stack at most: more no longer fit into the caches
 TRACING = 0.7  # seconds that a program takes to trace, until one was measured

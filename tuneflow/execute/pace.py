@@ -12,8 +12,8 @@ from tuneflow.execute.batches import with_smoothing
 from tuneflow.execute.lane import Lane
 from tuneflow.execute.notes import Pace
 from tuneflow.execute.stack import lanes_of
-from tuneflow.fused.programs import Programs
-from tuneflow.fused.refused import Refused
+from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.refusal import Refused
 from tuneflow.train.session import Run
 
 STEPS = 5  # timed of each engine, at most

@@ -14,10 +14,10 @@ from tuneflow.execute.batches import Batches, smoothing_of
 from tuneflow.execute.executor import Ended, Event, Reported
 from tuneflow.execute.inline import ended
 from tuneflow.execute.lane import Lane
-from tuneflow.fused.engine import Lanes
-from tuneflow.fused.loss import smoothed
-from tuneflow.fused.programs import Programs
-from tuneflow.fused.refused import Refused
+from tuneflow.fused.label_smoothing import smoothed
+from tuneflow.fused.lanes import Lanes
+from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.refusal import Refused
 from tuneflow.metrics import Measured, accuracy, measure_accuracies, measure_losses
 from tuneflow.train.evaluate import joined
 from tuneflow.train.trainer import Trainer

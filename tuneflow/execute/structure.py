@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from tuneflow.execute.lane import Lane
-from tuneflow.fused.facts import facts_of
-from tuneflow.fused.programs import Programs
+from tuneflow.fused.module_facts import facts_of
+from tuneflow.fused.program_cache import Programs
 from tuneflow.seeds import digest
 from tuneflow.signature import name_of
 from tuneflow.train.trainer import Trainer

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from tuneflow.fused.refused import Refused, place_below
+from tuneflow.fused.refusal import Refused, place_below
 
 LAYERS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)  # their p may differ from lane to lane
 _PLAIN = (F.dropout, torch.dropout, torch.dropout_)

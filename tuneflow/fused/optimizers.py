@@ -8,7 +8,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from tuneflow.fused.adam import Adams
 from tuneflow.fused.gradient import Gradient
-from tuneflow.fused.refused import Refused
+from tuneflow.fused.refusal import Refused
 from tuneflow.fused.sgd import Sgd
 
 Groups = Sequence[dict[str, Any]]

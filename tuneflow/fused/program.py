@@ -13,13 +13,13 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils import _pytree as pytree
 
 from tuneflow.data.data import Batch
+from tuneflow.fused.codegen import compiled
 from tuneflow.fused.dropout import Masked
 from tuneflow.fused.gradient import Gradient, Product
 from tuneflow.fused.graph import trace
-from tuneflow.fused.look import LossOf, untouched_generators
-from tuneflow.fused.refused import because
-from tuneflow.fused.replay import compiled
-from tuneflow.fused.stack import Given
+from tuneflow.fused.inspection import LossOf, untouched_generators
+from tuneflow.fused.refusal import because
+from tuneflow.fused.stacked_tensors import Given
 
 Lists = Sequence[Tensor]
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuneflow.fused.look import untouched_generators
+from tuneflow.fused.inspection import untouched_generators
 from tuneflow.fused.program import Program, Step
-from tuneflow.fused.refused import Refused
-from tuneflow.fused.stack import Given
+from tuneflow.fused.refusal import Refused
+from tuneflow.fused.stacked_tensors import Given
 
 TOLERANCE = {torch.float64: 1e-12}  # of the largest; others 1e-5
 _TRIES, _ROUNDINGS = 4, 8.0

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.utils import _pytree as pytree
 
-from tuneflow.fused.look import run_carefully, untouched_generators
+from tuneflow.fused.codegen import compiled
+from tuneflow.fused.inspection import run_carefully, untouched_generators
 from tuneflow.fused.program import traced_quietly
-from tuneflow.fused.refused import Refused
-from tuneflow.fused.replay import compiled
-from tuneflow.fused.stack import Given
+from tuneflow.fused.refusal import Refused
+from tuneflow.fused.stacked_tensors import Given
 from tuneflow.fused.verify import compare
 
 Lists = Sequence[Tensor]

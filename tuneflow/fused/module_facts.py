@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from tuneflow.fused.dropout import LAYERS
-from tuneflow.fused.refused import Refused
+from tuneflow.fused.refusal import Refused
 
 _INTERNAL = {*vars(nn.Module())} - {"training"}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")

@@ -11,16 +11,16 @@ from torch.utils import _pytree as pytree
 
 from tuneflow.data.data import Batch
 from tuneflow.fused.dropout import rates_of
-from tuneflow.fused.facts import check_alike, facts_of
+from tuneflow.fused.evaluation import Outputs
 from tuneflow.fused.gradient import Before, Gradient, Product, clip
-from tuneflow.fused.look import LossOf, Seen, look, skeleton_of
+from tuneflow.fused.inspection import LossOf, Seen, look, skeleton_of
 from tuneflow.fused.masks import Masks
+from tuneflow.fused.module_facts import check_alike, facts_of
 from tuneflow.fused.optimizers import Optimizers
-from tuneflow.fused.outputs import Outputs
 from tuneflow.fused.program import KINDS, Part, Program, Step
-from tuneflow.fused.programs import Programs
-from tuneflow.fused.refused import Refused
-from tuneflow.fused.stack import Given, Stack
+from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.refusal import Refused
+from tuneflow.fused.stacked_tensors import Given, Stack
 from tuneflow.fused.verify import verify
 
 

@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tuneflow.data.data import Batch
 from tuneflow.fused.dropout import Dropout, Recording, check_rates, name_rates
-from tuneflow.fused.facts import attributes_of
-from tuneflow.fused.refused import Refused, because, place_below
+from tuneflow.fused.module_facts import attributes_of
+from tuneflow.fused.refusal import Refused, because, place_below
 from tuneflow.seeds import seeded_globals
 
 LossOf = Callable[[nn.Module, Batch], Tensor]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from tuneflow.fused.refused import Refused
+from tuneflow.fused.refusal import Refused
 
 
 class Stack:

@@ -10,9 +10,7 @@ import torch
 
 torch.set_num_threads(1)
 
-WITH_RAY = ["cloud", "cluster", "seat", "actor", "ray"]  # files that import it; Ray is an extra
-
-collect_ignore = [] if find_spec("ray") else [f"tuneflow/execute/{name}.py" for name in WITH_RAY]
+collect_ignore = [] if find_spec("ray") else ["tuneflow/execute/ray"]  # Ray is an extra
 
 STARTS_RAY = {"test_everywhere", "test_ray", "test_worker_lanes"}  # one after the other: a cluster is the machine's
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import tuneflow as tn
-from tuneflow.execute import group
-from tuneflow.execute.notes import Pace
+from tuneflow.execute.lanes import structure_group as group
+from tuneflow.execute.lanes.engine_cache import Pace
 
 # Ray leaves files of its own to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -13,8 +13,8 @@ import tuneflow as tn
 from tests.clockwork import Clocked, Curve, uneven
 from tuneflow.errors import FingerprintError, StudyError
 from tuneflow.execute.executor import Reported
+from tuneflow.execute.in_order import AHEAD, Ordered
 from tuneflow.history.trial import Slice
-from tuneflow.order import AHEAD, Ordered
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.testing import check_executor
 

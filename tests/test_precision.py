@@ -14,8 +14,8 @@ from tuneflow.check.round_trip import differences, through_a_file
 from tuneflow.errors import Diverged
 from tuneflow.execute.executor import Reported
 from tuneflow.execute.inline import Inline
-from tuneflow.execute.processes import Processes
-from tuneflow.execute.worker import Settings
+from tuneflow.execute.processes.executor import Processes
+from tuneflow.execute.processes.worker_process import Settings
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import flushes
 from tuneflow.testing import check_trainer

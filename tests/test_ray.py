@@ -43,10 +43,10 @@ from tests.test_workers import (  # noqa: E402
 )
 from tests.untouched import generators_untouched  # noqa: E402
 from tuneflow.errors import StudyError  # noqa: E402
-from tuneflow.execute import cloud  # noqa: E402
-from tuneflow.execute.cluster import _fit  # noqa: E402
 from tuneflow.execute.inline import Inline  # noqa: E402
-from tuneflow.execute.ray import Actors  # noqa: E402
+from tuneflow.execute.ray import pickling as cloud
+from tuneflow.execute.ray.cluster import _fit  # noqa: E402
+from tuneflow.execute.ray.executor import Actors  # noqa: E402
 from tuneflow.history.trial import Slice  # noqa: E402
 from tuneflow.runtime import ray_runtime as rayruntime
 from tuneflow.testing import check_executor  # noqa: E402

@@ -14,12 +14,13 @@ from torch import nn
 
 import tuneflow as tn
 from tests.test_workers import ONE, Kept, finish, fit
-from tuneflow.execute import group, wire
-from tuneflow.execute.assignment import Assignment
-from tuneflow.execute.bench import Bench
 from tuneflow.execute.executor import Ended, Reported
-from tuneflow.execute.hands import Hand, spread
-from tuneflow.execute.notes import Brief, Notes, Pace, Sheet
+from tuneflow.execute.lanes import structure_group as group
+from tuneflow.execute.lanes.engine_cache import Brief, Notes, Pace, Sheet
+from tuneflow.execute.workers import pickling as wire
+from tuneflow.execute.workers.assignment import Assignment
+from tuneflow.execute.workers.worker import Bench
+from tuneflow.execute.workers.worker_proxy import Hand, spread
 from tuneflow.history.trial import Slice
 from tuneflow.store.memory import MemoryStore
 from tuneflow.store.sqlite import SqliteStore

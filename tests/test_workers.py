@@ -21,12 +21,12 @@ from torch.utils.data import DataLoader, TensorDataset
 import tuneflow as tn
 from tests.untouched import generators_untouched
 from tuneflow.errors import StudyError
-from tuneflow.execute import sendable
-from tuneflow.execute.bench import Settings
 from tuneflow.execute.executor import Reported
 from tuneflow.execute.inline import Inline
-from tuneflow.execute.processes import Processes
-from tuneflow.execute.wire import Parcel, receive, receive_parcel, send
+from tuneflow.execute.processes.executor import Processes
+from tuneflow.execute.workers import sendable
+from tuneflow.execute.workers.pickling import Parcel, receive, receive_parcel, send
+from tuneflow.execute.workers.worker import Settings
 from tuneflow.history.trial import Slice
 from tuneflow.testing import check_executor
 from tuneflow.train.function_trainer import Function

@@ -11,11 +11,11 @@ import numpy as np
 from tuneflow.budget import Budget
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported
+from tuneflow.execute.in_order import Ordered
 from tuneflow.history.trial import CUT, History, Report, Slice, Trial
 from tuneflow.interrupt import Interrupts
 from tuneflow.ledger import Ledger
 from tuneflow.model import Model
-from tuneflow.order import Ordered
 from tuneflow.probing.cache import Probes
 from tuneflow.progress import Progress
 from tuneflow.runtime.runtime import Runtime

@@ -29,7 +29,7 @@ from tuneflow.driver import Driver
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Executor
 from tuneflow.execute.guard import guarded
-from tuneflow.execute.notes import Notes
+from tuneflow.execute.lanes.engine_cache import Notes
 from tuneflow.fingerprint import compare, facts_of
 from tuneflow.goals import check_known, check_limits, numbers_told, objective_of
 from tuneflow.history.trial import History, Report, Trial, Trials

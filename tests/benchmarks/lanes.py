@@ -17,10 +17,10 @@ from torch import nn
 from trainer import convnet
 
 import tuneflow as tn
-from tuneflow.execute import stack
-from tuneflow.execute.fused import Fused
 from tuneflow.execute.inline import Inline
-from tuneflow.execute.notes import Notes
+from tuneflow.execute.lanes import lane_stack as stack
+from tuneflow.execute.lanes.engine_cache import Notes
+from tuneflow.execute.lanes.executor import Fused
 from tuneflow.history.trial import Slice
 from tuneflow.train.job import Job
 

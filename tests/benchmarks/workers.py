@@ -17,10 +17,10 @@ from torch import nn
 from trainer import convnet, mlp
 
 import tuneflow as tn
-from tuneflow.execute.fused import Fused
 from tuneflow.execute.inline import Inline
-from tuneflow.execute.notes import Notes
-from tuneflow.execute.processes import Processes
+from tuneflow.execute.lanes.engine_cache import Notes
+from tuneflow.execute.lanes.executor import Fused
+from tuneflow.execute.processes.executor import Processes
 from tuneflow.history.trial import Slice
 from tuneflow.train.job import Job
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from tuneflow.execute.guard import guarded
-from tuneflow.execute.lane import Lane
-from tuneflow.execute.pace import measure, time_alone
-from tuneflow.execute.structure import unfit, unfit_lane
+from tuneflow.execute.lanes.benchmark import measure, time_alone
+from tuneflow.execute.lanes.lane import Lane
+from tuneflow.execute.lanes.structure import unfit, unfit_lane
 from tuneflow.fused.program_cache import Programs
 from tuneflow.history.trial import Slice
 from tuneflow.train.job import Job

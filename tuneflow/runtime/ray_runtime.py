@@ -89,7 +89,7 @@ class RayRuntime(Runtime):
 
     def executor(self) -> Executor:
         """A new executor that runs slices on the cluster; it connects when it is first used."""
-        from tuneflow.execute.ray import Actors
+        from tuneflow.execute.ray.executor import Actors
 
         return Actors(self)
 

@@ -180,10 +180,10 @@ class Runtime:
 
     def executor(self) -> Executor:
         """A new executor that runs slices on this runtime."""
-        from tuneflow.execute.fused import Fused
         from tuneflow.execute.inline import Inline
-        from tuneflow.execute.processes import Processes
-        from tuneflow.execute.worker import leave_if_imported
+        from tuneflow.execute.lanes.executor import Fused
+        from tuneflow.execute.processes.executor import Processes
+        from tuneflow.execute.processes.worker_process import leave_if_imported
 
         leave_if_imported()
         if self.workers != 1:

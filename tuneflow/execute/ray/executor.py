@@ -10,15 +10,15 @@ import ray
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
 from tuneflow.errors import StudyError, warn
-from tuneflow.execute import cloud
-from tuneflow.execute.actor import Actor
-from tuneflow.execute.assignment import STARTS, Assignment, Sent, slices
-from tuneflow.execute.bench import Misread, Told
-from tuneflow.execute.cluster import Cluster
 from tuneflow.execute.executor import Event, Trains
-from tuneflow.execute.hands import spread
-from tuneflow.execute.notes import Notes
-from tuneflow.execute.seat import VERSIONS, Ready
+from tuneflow.execute.lanes.engine_cache import Notes
+from tuneflow.execute.ray import pickling as cloud
+from tuneflow.execute.ray.actor import VERSIONS, Ready
+from tuneflow.execute.ray.cluster import Cluster
+from tuneflow.execute.ray.proxy import Actor
+from tuneflow.execute.workers.assignment import STARTS, Assignment, Sent, slices
+from tuneflow.execute.workers.worker import Misread, Told
+from tuneflow.execute.workers.worker_proxy import spread
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.ray_runtime import RayRuntime
 from tuneflow.train.job import Job, TrainState

@@ -8,10 +8,10 @@ import torch
 from torch.utils import _pytree as pytree
 
 from tuneflow.data.data import Batch
-from tuneflow.execute.batches import with_smoothing
-from tuneflow.execute.lane import Lane
-from tuneflow.execute.notes import Pace
-from tuneflow.execute.stack import lanes_of
+from tuneflow.execute.lanes.batches import with_smoothing
+from tuneflow.execute.lanes.engine_cache import Pace
+from tuneflow.execute.lanes.lane import Lane
+from tuneflow.execute.lanes.lane_stack import lanes_of
 from tuneflow.fused.program_cache import Programs
 from tuneflow.fused.refusal import Refused
 from tuneflow.train.session import Run

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from tuneflow.execute.bench import Bench, Orders, Settings
-from tuneflow.execute.wire import Pipe, pack, receive, receive_parcel, send
+from tuneflow.execute.workers.pickling import Pipe, pack, receive, receive_parcel, send
+from tuneflow.execute.workers.worker import Bench, Orders, Settings
 from tuneflow.runtime.runtime import Runtime
 
 NAME = "tuneflow worker"  # what the names of worker processes begin with

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from tuneflow.execute.batches import Batches, smoothing_of
 from tuneflow.execute.executor import Ended, Event, Reported
 from tuneflow.execute.inline import ended
-from tuneflow.execute.lane import Lane
+from tuneflow.execute.lanes.batches import Batches, smoothing_of
+from tuneflow.execute.lanes.lane import Lane
 from tuneflow.fused.label_smoothing import smoothed
 from tuneflow.fused.lanes import Lanes
 from tuneflow.fused.program_cache import Programs

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from tuneflow.data.data import Batch
-from tuneflow.execute.lane import Lane
+from tuneflow.execute.lanes.lane import Lane
 from tuneflow.train.trainer import Trainer
 
 

@@ -12,7 +12,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from tuneflow.errors import StudyError
-from tuneflow.execute.wire import Packer, Parcel
+from tuneflow.execute.workers.pickling import Packer, Parcel
 from tuneflow.train.job import Job
 
 

@@ -8,15 +8,15 @@ from multiprocessing import connection, util
 from typing import Any
 
 from tuneflow.errors import StudyError
-from tuneflow.execute import sendable
-from tuneflow.execute.assignment import STARTS, Assignment, Sent, slices
-from tuneflow.execute.bench import Misread, Told
-from tuneflow.execute.child import Child, bury, end
 from tuneflow.execute.executor import Event, Trains
-from tuneflow.execute.hands import spread
-from tuneflow.execute.notes import Notes
-from tuneflow.execute.wire import Parcel, receive
-from tuneflow.execute.worker import UNGUARDED
+from tuneflow.execute.lanes.engine_cache import Notes
+from tuneflow.execute.processes.proxy import Child, bury, end
+from tuneflow.execute.processes.worker_process import UNGUARDED
+from tuneflow.execute.workers import sendable
+from tuneflow.execute.workers.assignment import STARTS, Assignment, Sent, slices
+from tuneflow.execute.workers.pickling import Parcel, receive
+from tuneflow.execute.workers.worker import Misread, Told
+from tuneflow.execute.workers.worker_proxy import spread
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job, TrainState

@@ -8,8 +8,8 @@ from typing import Any
 import ray
 import torch
 
-from tuneflow.execute.bench import Bench, Misread, Settings
-from tuneflow.execute.cloud import Packed, pack
+from tuneflow.execute.ray.pickling import Packed, pack
+from tuneflow.execute.workers.worker import Bench, Misread, Settings
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.version import __version__
 

@@ -9,13 +9,13 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, RayError, TaskCancelledError
 
-from tuneflow.execute.assignment import Assignment, Sent
-from tuneflow.execute.bench import Settings, Told
-from tuneflow.execute.cloud import pack
 from tuneflow.execute.executor import Event
-from tuneflow.execute.hands import Hand
-from tuneflow.execute.notes import Notes
-from tuneflow.execute.seat import Seat
+from tuneflow.execute.lanes.engine_cache import Notes
+from tuneflow.execute.ray.actor import Seat
+from tuneflow.execute.ray.pickling import pack
+from tuneflow.execute.workers.assignment import Assignment, Sent
+from tuneflow.execute.workers.worker import Settings, Told
+from tuneflow.execute.workers.worker_proxy import Hand
 from tuneflow.runtime.ray_runtime import RayRuntime
 
 AHEAD = 2  # calls that an actor has at a time: it trains the next epoch while the last is on its way

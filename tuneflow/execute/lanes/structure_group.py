@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tuneflow.execute.executor import Event
-from tuneflow.execute.lane import Lane
-from tuneflow.execute.notes import Notes, Pace
-from tuneflow.execute.pace import is_out_of_memory, measure, time_alone
-from tuneflow.execute.stack import Stack
+from tuneflow.execute.lanes.benchmark import is_out_of_memory, measure, time_alone
+from tuneflow.execute.lanes.engine_cache import Notes, Pace
+from tuneflow.execute.lanes.lane import Lane
+from tuneflow.execute.lanes.lane_stack import Stack
 from tuneflow.fused.program_cache import Programs
 from tuneflow.fused.refusal import Refused
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
-from tuneflow.execute.assignment import Sent
-from tuneflow.execute.bench import Settings
-from tuneflow.execute.hands import Hand
-from tuneflow.execute.notes import Notes
-from tuneflow.execute.wire import Parcel, send
-from tuneflow.execute.worker import HALT, NAME, serve
+from tuneflow.execute.lanes.engine_cache import Notes
+from tuneflow.execute.processes.worker_process import HALT, NAME, serve
+from tuneflow.execute.workers.assignment import Sent
+from tuneflow.execute.workers.pickling import Parcel, send
+from tuneflow.execute.workers.worker import Settings
+from tuneflow.execute.workers.worker_proxy import Hand
 from tuneflow.runtime.runtime import Runtime
 
 GRACE = 5.0  # seconds that a process has to leave by itself

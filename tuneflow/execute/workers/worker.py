@@ -11,8 +11,8 @@ import torch
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Event, Trains
 from tuneflow.execute.inline import Inline, ended
-from tuneflow.execute.notes import Brief, News, Notes, Sheet
-from tuneflow.execute.wire import Unreadable, loaded
+from tuneflow.execute.lanes.engine_cache import Brief, News, Notes, Sheet
+from tuneflow.execute.workers.pickling import Unreadable, loaded
 from tuneflow.history.trial import Slice
 from tuneflow.model import Model
 from tuneflow.runtime.runtime import Runtime, flushes

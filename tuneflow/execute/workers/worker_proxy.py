@@ -4,10 +4,10 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 
-from tuneflow.execute.assignment import DEATHS, Assignment
-from tuneflow.execute.bench import Orders, Task
 from tuneflow.execute.executor import Ended, Event, Reported
-from tuneflow.execute.notes import Brief, Notes
+from tuneflow.execute.lanes.engine_cache import Brief, Notes
+from tuneflow.execute.workers.assignment import DEATHS, Assignment
+from tuneflow.execute.workers.worker import Orders, Task
 
 log = logging.getLogger("tuneflow")
 

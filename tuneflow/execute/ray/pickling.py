@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from ray import cloudpickle
 
-from tuneflow.execute.sendable import Way, check
-from tuneflow.execute.wire import SMALL, loaded, reduced
+from tuneflow.execute.workers.pickling import SMALL, loaded, reduced
+from tuneflow.execute.workers.sendable import Way, check
 from tuneflow.train.job import Job
 from tuneflow.train.loop import Loop
 

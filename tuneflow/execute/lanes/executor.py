@@ -4,12 +4,12 @@ from collections import deque
 from collections.abc import Hashable
 
 from tuneflow.execute.executor import Event, Trains
-from tuneflow.execute.group import Group
 from tuneflow.execute.guard import guarded
 from tuneflow.execute.inline import Inline
-from tuneflow.execute.lane import Lane
-from tuneflow.execute.notes import Notes
-from tuneflow.execute.structure import programs_of, structure_of, unfit, unfit_lane
+from tuneflow.execute.lanes.engine_cache import Notes
+from tuneflow.execute.lanes.lane import Lane
+from tuneflow.execute.lanes.structure import programs_of, structure_of, unfit, unfit_lane
+from tuneflow.execute.lanes.structure_group import Group
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job, TrainState

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from tuneflow.execute.lane import Lane
+from tuneflow.execute.lanes.lane import Lane
 from tuneflow.fused.module_facts import facts_of
 from tuneflow.fused.program_cache import Programs
 from tuneflow.seeds import digest

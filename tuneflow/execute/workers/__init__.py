@@ -1,0 +1,1 @@
+"""What local workers and Ray actors share."""

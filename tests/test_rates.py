@@ -105,7 +105,7 @@ SCHEDULES = {
     "optimizer", [{"lr": 0.05, "momentum": 0.9}, tn.call(torch.optim.Adam, lr=0.01)], ids=["sgd", "adam"]
 )
 def test_training_in_pieces_under_a_schedule_equals_training_at_once(name, optimizer, tmp_path):
-    from tuneflow.store.states import read, write
+    from tuneflow.store.checkpoints import read, write
 
     ours = trainer(schedule=SCHEDULES[name], epochs=5)
     space = tn.SearchSpace(optimizer=optimizer)

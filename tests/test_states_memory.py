@@ -7,7 +7,7 @@ import torch
 
 import tuneflow as tn
 from tests.scripts.digits_study import make
-from tuneflow.store.states import States
+from tuneflow.store.checkpoints import States
 from tuneflow.train.job import TrainState
 
 

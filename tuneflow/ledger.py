@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from tuneflow.errors import StoreError, StudyError
 from tuneflow.history.trial import History, Report, Status, Trial, with_reports, with_status
-from tuneflow.store.states import States
+from tuneflow.store.checkpoints import States
 from tuneflow.store.store import Store
 from tuneflow.train.job import TrainState
 

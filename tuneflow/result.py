@@ -26,7 +26,7 @@ from tuneflow.metrics import Estimate, estimate
 from tuneflow.model import Model, tensors_of
 from tuneflow.optimism import optimism
 from tuneflow.space.search_space import SearchSpace
-from tuneflow.store.states import States, write_bytes
+from tuneflow.store.checkpoints import States, write_bytes
 from tuneflow.train.evaluate import Ready
 from tuneflow.train.function_trainer import Function
 from tuneflow.train.job import Job, TrainState

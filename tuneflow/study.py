@@ -45,7 +45,7 @@ from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher
 from tuneflow.signature import hinting
 from tuneflow.space.search_space import Config, SearchSpace
-from tuneflow.store.folder import opened
+from tuneflow.store.open import opened
 from tuneflow.store.sqlite import Durable, check_durable
 from tuneflow.train.job import Job
 from tuneflow.train.loop import Loop

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from tuneflow.errors import StoreError, listed, warn
 from tuneflow.history.trial import ENDED, Report, Trial
+from tuneflow.store.lazy_reports import Packed
 from tuneflow.store.owner import is_alive, leave, may_write, new_owner, who_may_write
-from tuneflow.store.packed import Packed
 
 VERSION = 1
 SCHEMA = """

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from tuneflow.errors import StoreError
+from tuneflow.store.checkpoints import States
 from tuneflow.store.memory import MemoryStore
 from tuneflow.store.owner import who_may_write
 from tuneflow.store.sqlite import Durable, SqliteStore
-from tuneflow.store.states import States
 from tuneflow.store.store import Store
 
 

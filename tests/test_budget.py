@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import tuneflow as tn
-from tuneflow.budget import Budget
 from tuneflow.history.objective import Objective
+from tuneflow.study.budget import Budget
 
 UP, DOWN = Objective((("score", True),)), Objective((("score", False),))
 

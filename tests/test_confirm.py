@@ -9,7 +9,7 @@ from torch import nn
 
 import tuneflow as tn
 from tuneflow.errors import NothingFinished, StudyError
-from tuneflow.optimism import optimism
+from tuneflow.study.selection_bias import optimism
 
 NOISE = 0.1
 CALLS = []

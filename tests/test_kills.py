@@ -106,7 +106,7 @@ def warm():
 @pytest.fixture(autouse=True)
 def kills_come_faster_than_epochs(monkeypatch):
     """So a trial may lose any number of processes; that the third is too many is tested in test_processes."""
-    monkeypatch.setattr("tuneflow.ledger.TRIES", math.inf)
+    monkeypatch.setattr("tuneflow.study.ledger.TRIES", math.inf)
 
 
 def kill(*processes):

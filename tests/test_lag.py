@@ -360,7 +360,7 @@ def dies(folder, place, kind, checkpoint=1e9, slots=0):
 
 @pytest.fixture
 def kills_come_faster_than_epochs(monkeypatch):
-    monkeypatch.setattr("tuneflow.ledger.TRIES", np.inf)
+    monkeypatch.setattr("tuneflow.study.ledger.TRIES", np.inf)
 
 
 @needs_fork

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 import tuneflow as tn
-from tuneflow import progress
 from tuneflow.execute.lanes import lane_stack as stack
 from tuneflow.execute.lanes import structure_group as group
 from tuneflow.execute.lanes.engine_cache import Notes, Pace
 from tuneflow.execute.lanes.executor import Fused
 from tuneflow.history.trial import Slice
+from tuneflow.study import progress
 from tuneflow.testing import check_executor
 from tuneflow.train.job import Job
 

@@ -18,9 +18,9 @@ from tuneflow.execute.processes.executor import Processes
 from tuneflow.execute.processes.worker_process import Settings
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import flushes
+from tuneflow.study import advice_of_training as advising
+from tuneflow.study.advice_of_training import advice
 from tuneflow.testing import check_trainer
-from tuneflow.train import advice as advising
-from tuneflow.train.advice import advice
 from tuneflow.train.session import Run, lay_out
 
 BF16 = {"precision": "bf16"}

@@ -15,7 +15,7 @@ from tests.untouched import generators_untouched
 from tuneflow.errors import CheckpointError
 from tuneflow.heuristics.input_scaling import Moments, Normalised
 from tuneflow.heuristics.target_scaling import Restored, reaches_any_number, scale_of
-from tuneflow.result import _digest
+from tuneflow.study.result import _digest
 from tuneflow.train.session import Run
 
 METRICS = {"mae": tn.metrics.mae, "rmse": tn.metrics.rmse, "r2": tn.metrics.r2}

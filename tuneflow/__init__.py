@@ -3,14 +3,10 @@
 import logging as _logging
 
 from tuneflow import data, errors, metrics, nn, seeds
-from tuneflow.archive import Archive
-from tuneflow.archive import Archive as open
 from tuneflow.data.data import Data
 from tuneflow.history.trial import History, Report, Trial
 from tuneflow.model import Model
-from tuneflow.optimise import maximize, minimize
 from tuneflow.probing.measuring import Probe, probe
-from tuneflow.result import Result, load
 from tuneflow.runtime.ray_runtime import RayRuntime
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.full import Full
@@ -34,7 +30,11 @@ from tuneflow.search.warm import Warm
 from tuneflow.space.parameters import Choice, Constant, Float, Int
 from tuneflow.space.priors import Normal
 from tuneflow.space.search_space import SearchSpace, call
-from tuneflow.study import Study
+from tuneflow.study.archive import Archive
+from tuneflow.study.archive import Archive as open
+from tuneflow.study.minimize import maximize, minimize
+from tuneflow.study.result import Result, load
+from tuneflow.study.study import Study
 from tuneflow.train import rates
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import loop

@@ -61,7 +61,7 @@ def add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def run_show(options: argparse.Namespace) -> None:
-    from tuneflow.archive import Archive
+    from tuneflow.study.archive import Archive
 
     print(Archive(options.folder).table(options.trials))
 
@@ -75,7 +75,7 @@ def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run_export(options: argparse.Namespace) -> None:
-    from tuneflow.archive import Archive
+    from tuneflow.study.archive import Archive
 
     try:
         for line in Archive(options.folder).lines():

@@ -22,10 +22,10 @@ from overhead import bowl
 import tuneflow as tn
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Report, Trial
-from tuneflow.ledger import Ledger
 from tuneflow.store import sqlite
 from tuneflow.store.checkpoints import States
 from tuneflow.store.sqlite import SqliteStore
+from tuneflow.study.ledger import Ledger
 from tuneflow.train.function_trainer import Function
 
 SPACE = tn.SearchSpace(x=tn.Float(-5, 5), y=tn.Float(-5, 5))

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tuneflow.result import Result
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
 from tuneflow.signature import check_complete, check_keywords, hinting
 from tuneflow.space.search_space import SearchSpace
-from tuneflow.study import Study
+from tuneflow.study.result import Result
+from tuneflow.study.study import Study
 from tuneflow.train.function_trainer import Function
 
 

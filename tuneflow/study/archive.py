@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tuneflow.confirm import kept
 from tuneflow.errors import StoreError
 from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.trial import WORTHLESS, History, Trial, Trials, with_reports
 from tuneflow.runtime.precision import label
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.sqlite import SqliteStore
+from tuneflow.study.confirm import kept
 
 
 class Archive:

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tuneflow.confirm import Confirmed, plural
 from tuneflow.data.data import as_source
 from tuneflow.errors import CheckpointError, StudyError, listed
 from tuneflow.execute.executor import Trains
@@ -24,9 +23,10 @@ from tuneflow.heuristics.target_scaling import Restored
 from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.metrics import Estimate, estimate
 from tuneflow.model import Model, tensors_of
-from tuneflow.optimism import optimism
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.checkpoints import States, write_bytes
+from tuneflow.study.confirm import Confirmed, plural
+from tuneflow.study.selection_bias import optimism
 from tuneflow.train.evaluate import Ready
 from tuneflow.train.function_trainer import Function
 from tuneflow.train.job import Job, TrainState

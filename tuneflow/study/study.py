@@ -11,33 +11,15 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from tuneflow.arguments import (
-    Callback,
-    callbacks_of,
-    check_kinds,
-    check_precision_used,
-    check_trainer,
-    lag_of,
-    path_of,
-    seconds_of,
-)
-from tuneflow.budget import Budget
 from tuneflow.check.dry_run import check_space
 from tuneflow.check.hidden_state import check_loop
-from tuneflow.confirm import Confirmed, Looks, choose, keep, kept, trained
-from tuneflow.driver import Driver
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Executor
 from tuneflow.execute.guard import guarded
 from tuneflow.execute.lanes.engine_cache import Notes
-from tuneflow.fingerprint import compare, facts_of
-from tuneflow.goals import check_known, check_limits, numbers_told, objective_of
 from tuneflow.history.trial import History, Report, Trial, Trials
-from tuneflow.ledger import Ledger
 from tuneflow.model import Model
 from tuneflow.probing.cache import Probes
-from tuneflow.progress import Progress
-from tuneflow.result import Origin, Result, Scores
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.full import Full
 from tuneflow.schedule.scheduler import Scheduler
@@ -47,6 +29,24 @@ from tuneflow.signature import hinting
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.open import opened
 from tuneflow.store.sqlite import Durable, check_durable
+from tuneflow.study.arguments import (
+    Callback,
+    callbacks_of,
+    check_kinds,
+    check_precision_used,
+    check_trainer,
+    lag_of,
+    path_of,
+    seconds_of,
+)
+from tuneflow.study.budget import Budget
+from tuneflow.study.confirm import Confirmed, Looks, choose, keep, kept, trained
+from tuneflow.study.driver import Driver
+from tuneflow.study.fingerprint import compare, facts_of
+from tuneflow.study.goals import check_known, check_limits, numbers_told, objective_of
+from tuneflow.study.ledger import Ledger
+from tuneflow.study.progress import Progress
+from tuneflow.study.result import Origin, Result, Scores
 from tuneflow.train.job import Job
 from tuneflow.train.loop import Loop
 from tuneflow.train.replicated import Replicated

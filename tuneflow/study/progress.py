@@ -8,7 +8,7 @@ from tuneflow.execute.guard import guarded
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Trial
 from tuneflow.runtime.runtime import Runtime
-from tuneflow.train.advice import advice as advice_on_precision
+from tuneflow.study.advice_of_training import advice as advice_on_precision
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 
@@ -74,7 +74,7 @@ class Progress:
         """Say, once in a run, what lanes would bring to jobs like this one, where much is `left`: seconds."""
         if self._told_of_lanes or left < ADVISED:
             return
-        from tuneflow.execute.advice import advice  # with what it takes to trace
+        from tuneflow.study.advice_of_lanes import advice  # with what it takes to trace
 
         self._told_of_lanes = True
         line = advice(trainer, job)

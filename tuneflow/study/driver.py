@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from tuneflow.budget import Budget
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.execute.in_order import Ordered
 from tuneflow.history.trial import CUT, History, Report, Slice, Trial
-from tuneflow.interrupt import Interrupts
-from tuneflow.ledger import Ledger
 from tuneflow.model import Model
 from tuneflow.probing.cache import Probes
-from tuneflow.progress import Progress
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.search.searcher import Searcher, proposed
 from tuneflow.seeds import lazy_stream, stream
 from tuneflow.space.parameters import Float
 from tuneflow.space.search_space import Config, SearchSpace
+from tuneflow.study.budget import Budget
+from tuneflow.study.ledger import Ledger
+from tuneflow.study.progress import Progress
+from tuneflow.study.signals import Interrupts
 from tuneflow.train.job import Job
 
 FAILURES = 5  # failed trials in a row that end a run

@@ -5,9 +5,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tuneflow.arguments import seconds_of
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import History
+from tuneflow.study.arguments import seconds_of
 from tuneflow.train.trainer import whole
 
 

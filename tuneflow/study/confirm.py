@@ -12,9 +12,9 @@ from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported, Trains
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import WORTHLESS, History, Slice, Trial
-from tuneflow.ledger import CHOICE
 from tuneflow.space.search_space import Config
 from tuneflow.store.store import Store
+from tuneflow.study.ledger import CHOICE
 from tuneflow.train.job import Job
 
 

@@ -1,0 +1,1 @@
+"""The study: the loop that ties searcher, scheduler, executor and store together."""

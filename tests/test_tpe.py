@@ -12,7 +12,8 @@ from tuneflow.search.parzen import Parzen
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Axes
 from tuneflow.space.priors import Bell
-from tuneflow.testing import SPACES, check_searcher
+from tuneflow.testing import check_searcher
+from tuneflow.testing.checks import SPACES
 
 
 def cube(dimensions):

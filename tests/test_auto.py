@@ -11,7 +11,7 @@ import tuneflow as tn
 from tests.test_study import TRAIN, VALID
 from tuneflow.history.trial import Objective
 from tuneflow.search import auto
-from tuneflow.search.exhaustive import Whole
+from tuneflow.search.exhaustive import Exhaustive
 from tuneflow.seeds import stream
 from tuneflow.testing import check_searcher
 
@@ -92,15 +92,15 @@ def test_what_is_left_is_what_nobody_proposed():
     history = tn.History(space, Objective(LOSS))
     history.record(tn.Trial(0, {"a": 1}, "RUNNING"))
     for number in (1, 2):
-        history.record(tn.Trial(number, Whole().suggest(space, history, stream(0)), "RUNNING"))
+        history.record(tn.Trial(number, Exhaustive().suggest(space, history, stream(0)), "RUNNING"))
     assert sorted(trial.config["a"] for trial in history.trials) == [0, 1, 2]
-    assert Whole().suggest(space, history, stream(0)) is None
+    assert Exhaustive().suggest(space, history, stream(0)) is None
 
 
 def test_the_order_of_a_tiny_space_is_the_seeds():
     space = tn.SearchSpace(a=tn.Int(0, 9))
     first = {
-        seed: Whole().suggest(space, tn.History(space, Objective(LOSS), seed), stream(0))["a"] for seed in range(9)
+        seed: Exhaustive().suggest(space, tn.History(space, Objective(LOSS), seed), stream(0))["a"] for seed in range(9)
     }
     assert len(set(first.values())) > 1
 

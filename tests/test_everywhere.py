@@ -9,7 +9,7 @@ from torch import nn
 
 import tuneflow as tn
 from tuneflow.execute.lanes import structure_group as group
-from tuneflow.execute.lanes.engine_cache import Pace
+from tuneflow.execute.lanes.engine_cache import EngineTiming
 
 # Ray leaves files of its own to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -69,7 +69,9 @@ def fused(monkeypatch):
     """All lanes are worth being stacked."""
     monkeypatch.setattr(group, "TRACING", 0.0)
     monkeypatch.setattr(group, "TRIED", 0)
-    monkeypatch.setattr(group, "measure", lambda lanes, seats, programs, alone: Pace("stacked", seats, alone, alone))
+    monkeypatch.setattr(
+        group, "measure", lambda lanes, seats, programs, alone: EngineTiming("stacked", seats, alone, alone)
+    )
 
 
 def needs_ray(way):

@@ -14,7 +14,7 @@ from tests.strategies import laws
 from tuneflow.history.pareto import crowding, fronts, ranking
 from tuneflow.search.evolution.mutation import changed, crossed
 from tuneflow.seeds import stream
-from tuneflow.space.coordinates import Axes
+from tuneflow.space.coordinates import Coordinates
 from tuneflow.testing import check_searcher
 
 
@@ -93,7 +93,7 @@ def test_ranking_goes_by_fronts_and_puts_failures_last():
 @given(some.points(), some.seeds)
 def test_changes_and_mixtures_are_in_the_space(point, seed):
     space, unit = point
-    axes, rng = Axes(space), stream(seed)
+    axes, rng = Coordinates(space), stream(seed)
     one = space.to_unit(space.from_unit(unit))
     other = space.to_unit(space.sample(rng))
     able = np.flatnonzero(~np.isnan(one) & (axes.levels > 1))
@@ -109,7 +109,7 @@ def test_a_change_is_one_to_every_value(value):
     space = tn.SearchSpace(
         n=tn.Int(0, 10), two=tn.Int(0, 1), kind=tn.Choice(["a", "b", "c"]), m=tn.Int(1, 99, log=True)
     )
-    axes, start = Axes(space), {"n": value, "two": value % 2, "kind": "b", "m": value + 1}
+    axes, start = Coordinates(space), {"n": value, "two": value % 2, "kind": "b", "m": value + 1}
     unit, seen = space.to_unit(start), [set() for _ in range(4)]
     for number in range(200):
         for place in range(4):
@@ -124,7 +124,7 @@ def test_a_change_is_one_to_every_value(value):
 def test_a_child_has_every_value_from_one_of_two():
     space = tn.SearchSpace(x=tn.Float(0, 1), n=tn.Int(0, 9), k=tn.Choice(["a", "b"]))
     one, other = ({"x": 0.1, "n": 3, "k": "a"}, {"x": 0.9, "n": 7, "k": "b"})
-    units, axes = [space.to_unit(config) for config in (one, other)], Axes(space)
+    units, axes = [space.to_unit(config) for config in (one, other)], Coordinates(space)
     children = [axes.configured(crossed(axes, *units, stream(i))) for i in range(100)]
     assert len({json.dumps(child) for child in children}) == 8
     assert {round(child["x"], 9) for child in children} == {0.1, 0.9}

@@ -29,7 +29,7 @@ from tests.fused_nets import (
 from tests.untouched import generators_untouched
 from tuneflow.fused.lanes import Lanes
 from tuneflow.fused.program_cache import Programs
-from tuneflow.fused.refusal import Refused
+from tuneflow.fused.refusal import CannotFuse
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -344,7 +344,7 @@ def test_equal_frozen_parameters_are_held_once_and_stay_as_they_are(optimizer, k
     guest, other = frozen_alike(1)[0], made(NETS["frozen"], 2)[1]
     lanes.put(1, guest, OPTIMIZERS[optimizer][1](guest.parameters()))
     before = copy.deepcopy(lanes._stack.of)
-    with pytest.raises(Refused, match=r'frozen parameter "body.weight" has other values'):
+    with pytest.raises(CannotFuse, match=r'frozen parameter "body.weight" has other values'):
         lanes.put(1, other, OPTIMIZERS[optimizer][1](other.parameters()))
     assert all(torch.equal(lanes._stack.of[name], tensor) for name, tensor in before.items())
 

@@ -22,7 +22,7 @@ from tests.fused_nets import (
 from tests.untouched import generators_untouched
 from tuneflow.fused.dropout import draw
 from tuneflow.fused.program_cache import Programs
-from tuneflow.fused.refusal import Refused
+from tuneflow.fused.refusal import CannotFuse
 
 
 class Functional(nn.Module):
@@ -142,7 +142,7 @@ def test_a_refused_batch_draws_nothing():
         loss_of=lambda module, batch: F.cross_entropy(module(batch[0]), batch[1]) * float(batch[0].sum()),
         generators=generators,
     )
-    with pytest.raises(Refused):
+    with pytest.raises(CannotFuse):
         lanes.step(batches(2, 1)[0])
     assert torch.equal(generators[0].get_state(), seeded(1).get_state())
 
@@ -242,14 +242,16 @@ class Evaluating(Scaled):
 
 @pytest.mark.parametrize("net", [Scaled, Given])
 def test_a_forward_that_computes_with_the_probability_is_refused(net):
-    with pytest.raises(Refused, match=r'forward computes with "drop.p", which a trace would freeze at test_fused_drop'):
+    with pytest.raises(
+        CannotFuse, match=r'forward computes with "drop.p", which a trace would freeze at test_fused_drop'
+    ):
         lanes_of(made(net, 2)).step(batches(2, 1)[0])
 
 
 @pytest.mark.parametrize("kind", ["stacked", "single", "eager"])
 @pytest.mark.parametrize("net", [Scaled, Evaluating])
 def test_an_evaluation_that_computes_with_the_probability_is_refused(net, kind):
-    with pytest.raises(Refused, match=r'forward computes with "drop.p"'):
+    with pytest.raises(CannotFuse, match=r'forward computes with "drop.p"'):
         lanes_of(made(net, 2), kind=kind).outputs(batches(1, 1)[0][0][0])
 
 
@@ -262,7 +264,7 @@ def test_an_evaluation_that_computes_with_the_probability_is_refused(net, kind):
     ],
 )
 def test_other_dropout_and_noise_is_refused(net, where):
-    with pytest.raises(Refused, match=where), generators_untouched():
+    with pytest.raises(CannotFuse, match=where), generators_untouched():
         lanes_of(made(net, 2)).step(batches(2, 1)[0])
 
 

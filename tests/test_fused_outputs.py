@@ -17,7 +17,7 @@ from tests.untouched import generators_untouched
 from tuneflow.fused import verify
 from tuneflow.fused.label_smoothing import smoothed
 from tuneflow.fused.program_cache import Programs
-from tuneflow.fused.refusal import Refused
+from tuneflow.fused.refusal import CannotFuse
 
 KINDS = ("stacked", "single", "eager")
 TRAINED = {**NETS, "layers": DROPPING["layers"]}
@@ -120,7 +120,7 @@ def test_a_forward_that_cannot_be_traced_in_evaluation_mode_is_refused():
     ):
         modules, start, inputs = made(net, 2), made(net, 2), torch.randn(4, 64, dtype=torch.float64)
         lanes = lanes_of(modules)
-        with generators_untouched(), pytest.raises(Refused, match=reason):
+        with generators_untouched(), pytest.raises(CannotFuse, match=reason):
             lanes.outputs(inputs)
         assert_equal(modules[1], start[1])
     lanes = lanes_of(made(Odd, 2))
@@ -150,7 +150,7 @@ def test_a_check_notices_what_has_changed_since_the_trace(kind, change, monkeypa
         lanes.step(step)
     lanes.check(steps[0])
     monkeypatch.setattr(Changing, change, 1.25)
-    with generators_untouched(), pytest.raises(Refused, match=r"traced (loss|gradients) differ from plain torch's"):
+    with generators_untouched(), pytest.raises(CannotFuse, match=r"traced (loss|gradients) differ from plain torch's"):
         lanes.check(steps[0])
 
 
@@ -160,7 +160,7 @@ def test_a_check_notices_an_attribute_that_has_changed_since(kind):
     lanes = lanes_of(modules, kind=kind)
     lanes.step(step)
     modules[0].norm.eps = 0.5
-    with pytest.raises(Refused, match="differ from plain torch's"):
+    with pytest.raises(CannotFuse, match="differ from plain torch's"):
         lanes.check(step)
 
 
@@ -173,7 +173,7 @@ def test_a_forward_with_luck_or_a_count_of_its_own_is_refused_at_once(kind):
             loss_of=lambda module, batch, factor=factor: loss_of(module, batch) * factor(),
             kind=kind,
         )
-        with pytest.raises(Refused, match="forward gives something else every time"):
+        with pytest.raises(CannotFuse, match="forward gives something else every time"):
             lanes.step(batches(2, 1)[0])
 
 
@@ -214,7 +214,7 @@ def test_a_program_of_lanes_at_a_minimum_is_not_refused_for_rounding(monkeypatch
 
     lanes_of(modules, loss_of=distance).step((inputs, targets))
     monkeypatch.setattr(verify, "_ROUNDINGS", 0.0)
-    with pytest.raises(Refused, match="gradients differ"):
+    with pytest.raises(CannotFuse, match="gradients differ"):
         lanes_of(modules, loss_of=distance).step((inputs, targets))
 
 

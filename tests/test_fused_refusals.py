@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from tests.fused_nets import NETS, assert_equal, batches, compare, lanes_of, loss_of, made, optimizers_of
 from tests.untouched import generators_untouched
 from tuneflow.fused.lanes import Lanes
-from tuneflow.fused.refusal import Refused
+from tuneflow.fused.refusal import CannotFuse
 
 
 class OldStyle(torch.autograd.Function):
@@ -130,7 +130,7 @@ def odd(forward):
 def test_what_a_trace_would_freeze_is_refused_with_the_line(forward, reason, kind):
     modules = made(odd(forward), 2, torch.float32)
     start, lanes = copy.deepcopy(modules), lanes_of(modules, kind=kind)
-    with generators_untouched(), pytest.raises(Refused, match=reason) as caught:
+    with generators_untouched(), pytest.raises(CannotFuse, match=reason) as caught:
         lanes.step(batches(2, 1, torch.float32)[0])
     lines, first = inspect.getsourcelines(forward)
     for number, line in enumerate(lines, first):
@@ -145,7 +145,7 @@ def spectral():
 
 
 def test_spectral_norm_is_refused_for_all_lanes_at_once_and_trained_one_by_one():
-    with pytest.raises(Refused, match=r"cannot be traced at .*\.py:\d+: .*; RuntimeError: Batching rule"):
+    with pytest.raises(CannotFuse, match=r"cannot be traced at .*\.py:\d+: .*; RuntimeError: Batching rule"):
         lanes_of(made(spectral, 2)).step(batches(2, 1)[0])
     compare(spectral, [partial(SGD, lr=rate) for rate in (0.1, 0.01, 0.02)], kind="single")
 
@@ -157,7 +157,7 @@ def test_a_refusal_in_layers_alone_names_the_line_that_calls_them():
     net = lambda: nn.Sequential(nn.Linear(64, 10), nn.BatchNorm1d(10, momentum=None))
     lines, first = inspect.getsourcelines(outer)
     number = first + next(n for n, line in enumerate(lines) if "# HERE" in line)
-    with pytest.raises(Refused, match=rf"data-dependent branch in forward at test_fused_refusals\.py:{number}: "):
+    with pytest.raises(CannotFuse, match=rf"data-dependent branch in forward at test_fused_refusals\.py:{number}: "):
         lanes_of(made(net, 2), loss_of=outer).step(batches(2, 1)[0])
 
 
@@ -165,10 +165,10 @@ def test_modules_that_cannot_be_copied_and_lazy_ones_are_refused():
     nets = made(NETS["mlp"], 2)
     for net in nets:
         net.held = torch.ones(2, requires_grad=True) * 2
-    with pytest.raises(Refused, match="the module cannot be copied"):
+    with pytest.raises(CannotFuse, match="the module cannot be copied"):
         lanes_of(nets).step(batches(2, 1)[0])
     lazy = [nn.LazyLinear(10) for _ in range(2)]
-    with pytest.raises(Refused, match="lazy parameters"):
+    with pytest.raises(CannotFuse, match="lazy parameters"):
         Lanes(lazy, loss_of, [None, None])
 
 
@@ -180,7 +180,7 @@ def test_a_gradient_that_plain_torch_refuses_is_refused(net):
         hidden.mul_(2.0)
         return made + hidden.sum()
 
-    with pytest.raises(Refused, match="modified by an inplace operation"):
+    with pytest.raises(CannotFuse, match="modified by an inplace operation"):
         lanes_of(made(net, 2), loss_of=broken).step(batches(2, 1)[0])
 
 
@@ -213,7 +213,7 @@ def test_a_wrong_gradient_is_refused():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program.Step, "plain", honest)
-        with pytest.raises(Refused, match="gradients differ from plain torch's by"):
+        with pytest.raises(CannotFuse, match="gradients differ from plain torch's by"):
             lanes.step(batches(2, 1)[0])
 
 
@@ -235,10 +235,10 @@ def test_a_wrong_gradient_is_refused():
 def test_lanes_that_are_not_alike_are_refused(change, reason):
     modules = made(NETS["mlp"], 2)
     change(modules[1])
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(CannotFuse, match=reason):
         lanes_of(modules)
     lanes, start = lanes_of(made(NETS["mlp"], 2)), made(NETS["mlp"], 2)
-    with pytest.raises(Refused, match="lanes differ in"):
+    with pytest.raises(CannotFuse, match="lanes differ in"):
         lanes.put(1, modules[1], SGD(modules[1].parameters(), lr=0.1))
     lanes.unload(1)
     assert_equal(lanes._modules[1], start[1])
@@ -261,13 +261,13 @@ def test_what_functions_and_local_classes_hold_is_compared_too():
 
     lanes_of([net(1.0, bent(2)), net(1.0, bent(2))])
     lanes_of([net(1.0, partial(F.leaky_relu, negative_slope=0.1)) for _ in range(2)])
-    with pytest.raises(Refused, match='lanes differ in "act"'):
+    with pytest.raises(CannotFuse, match='lanes differ in "act"'):
         lanes_of([net(1.0, bent(2)), net(1.0, bent(3))])
-    with pytest.raises(Refused, match='lanes differ in "act"'):
+    with pytest.raises(CannotFuse, match='lanes differ in "act"'):
         lanes_of([net(1.0, partial(F.leaky_relu, negative_slope=slope)) for slope in (0.1, 0.2)])
-    with pytest.raises(Refused, match=r'lanes differ in "act": .*which cannot be compared'):
+    with pytest.raises(CannotFuse, match=r'lanes differ in "act": .*which cannot be compared'):
         lanes_of([net(1.0, object()) for _ in range(2)])
-    with pytest.raises(Refused, match='lanes differ in "class of the module"'):
+    with pytest.raises(CannotFuse, match='lanes differ in "class of the module"'):
         lanes_of([net(1.0, torch.tanh), net(2.0, torch.tanh)])
 
 
@@ -283,7 +283,7 @@ def test_what_functions_and_local_classes_hold_is_compared_too():
 )
 def test_optimizers_without_a_stacked_form_are_refused(make, reason):
     modules = made(NETS["mlp"], 2)
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(CannotFuse, match=reason):
         lanes_of(modules, [make, make]).step(batches(2, 1)[0])
 
 
@@ -297,12 +297,12 @@ def test_optimizers_without_a_stacked_form_are_refused(make, reason):
 )
 def test_optimizers_that_are_not_alike_are_refused_to_lanes_and_to_guests(make, reason):
     modules, plain = made(NETS["mlp"], 2), partial(SGD, lr=0.1)
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(CannotFuse, match=reason):
         lanes_of(modules, [plain, make]).step(batches(2, 1)[0])
     lanes, steps = lanes_of(modules), batches(2, 3)
     lanes.step(steps[0])
     guest = made(NETS["mlp"], 1)[0]
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(CannotFuse, match=reason):
         lanes.put(0, guest, *optimizers_of([guest], [make]))
     lanes.step(steps[1])
     assert lanes._modules[0] is modules[0]
@@ -324,7 +324,7 @@ def test_a_maximum_does_not_hide_that_a_lane_is_not_a_number(function, kind):
 
 def test_a_batch_of_something_else_is_refused_and_of_other_lanes_an_error():
     lanes, (inputs, targets) = lanes_of(made(NETS["mlp"], 2)), batches(2, 1)[0]
-    with pytest.raises(Refused, match="a batch holds a str; tensors can be stacked"):
+    with pytest.raises(CannotFuse, match="a batch holds a str; tensors can be stacked"):
         lanes.step((inputs, "targets"))
     with pytest.raises(ValueError, match="2 lanes need a first axis of as many"):
         lanes.step((inputs[:1], targets[:1]))

@@ -10,7 +10,7 @@ from torch import nn
 import tuneflow as tn
 from tuneflow.execute.lanes import lane_stack as stack
 from tuneflow.execute.lanes import structure_group as group
-from tuneflow.execute.lanes.engine_cache import Notes, Pace
+from tuneflow.execute.lanes.engine_cache import EngineCache, EngineTiming
 from tuneflow.execute.lanes.executor import Fused
 from tuneflow.history.trial import Slice
 from tuneflow.study import progress
@@ -47,7 +47,7 @@ def force(monkeypatch, kind):
     monkeypatch.setattr(stack.Lanes, "step", noticed)
     always_measured(monkeypatch)
     monkeypatch.setattr(group, "time_alone", lambda lane: 1.0)
-    monkeypatch.setattr(group, "measure", lambda lanes, seats, programs, alone: Pace(kind, seats, alone, alone))
+    monkeypatch.setattr(group, "measure", lambda lanes, seats, programs, alone: EngineTiming(kind, seats, alone, alone))
     return steps
 
 
@@ -399,7 +399,7 @@ def test_a_lane_that_fails_fails_alone(stacked):
 
 def test_what_was_measured_is_kept_and_not_measured_again(monkeypatch):
     always_measured(monkeypatch)
-    notes, of = Notes(), trainer()
+    notes, of = EngineCache(), trainer()
     first = Fused(LANES)
     first.notes = notes
     for number in range(4):

@@ -12,7 +12,7 @@ from torch import nn
 import tuneflow as tn
 from tests.strategies import laws
 from tests.untouched import generators_untouched
-from tuneflow.heuristics.input_scaling import Normalised, Normaliser, cast_only, fit, starts_normalised
+from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer, cast_only, fit, starts_normalised
 
 SHAPES = {"numbers": (), "vectors": (4,), "sequences": (5, 4), "images": (3, 6, 5), "volumes": (2, 3, 4, 5)}
 shapes = st.sampled_from(list(SHAPES.values()))
@@ -196,7 +196,7 @@ def test_digits_are_normalised_by_one_pair():
 
 
 def test_normaliser_moves_to_a_device():
-    there = Normaliser(torch.ones(1), torch.ones(1)).to(torch.device("meta"))
+    there = Normalizer(torch.ones(1), torch.ones(1)).to(torch.device("meta"))
     assert there.mean.device.type == there.std.device.type == "meta"
 
 
@@ -209,7 +209,7 @@ def test_cast_makes_bytes_floats_and_leaves_others():
 def test_normalised_module_takes_raw_inputs_and_keeps_the_names_of_its_weights():
     inputs, inner = normal(8, 3) * 5 + 9, nn.Linear(3, 2)
     front = fit([inputs])
-    whole = Normalised(inner, front)
+    whole = NormalizedModule(inner, front)
     assert torch.equal(whole(inputs), inner(front(inputs)))
     assert whole.module is inner
     assert {"module.weight", "module.bias", "mean", "std"} == whole.state_dict().keys()

@@ -8,7 +8,7 @@ from scipy.optimize import isotonic_regression
 
 import tuneflow as tn
 from tuneflow.history.trial import CUT, Objective, with_reports, with_status
-from tuneflow.search.observations import Scores, _rising
+from tuneflow.search.observations import Observations, _rising
 from tuneflow.seeds import stream
 
 LOSS = Objective((("loss", False),))
@@ -26,7 +26,7 @@ def history_of(curves, space=None, objective=LOSS, epochs=9):
 
 
 def costs_of(curves, **settings):
-    scores = Scores.of(history_of(curves, **settings))
+    scores = Observations.of(history_of(curves, **settings))
     return dict(zip(scores.numbers.tolist(), scores.costs.tolist(), strict=True))
 
 
@@ -34,7 +34,7 @@ def test_trials_that_came_to_their_own_end_count_as_they_are():
     history = history_of(
         [("DONE", [3.0, 2.0]), ("DIVERGED", [1.0, math.nan]), ("DONE", [1.0, 4.0]), ("RUNNING", [0.5])]
     )
-    scores = Scores.of(history)
+    scores = Observations.of(history)
     assert scores.numbers.tolist() == [0, 1, 2]
     assert scores.costs.tolist() == history.costs[:3].tolist() == [2.0, math.inf, 1.0]
     assert scores.errors[[0, 2]].tolist() == [0.1, 0.1]
@@ -43,8 +43,8 @@ def test_trials_that_came_to_their_own_end_count_as_they_are():
 
 
 def test_without_a_finite_score_there_are_none():
-    assert Scores.of(history_of([])) is None
-    assert Scores.of(history_of([("RUNNING", [1.0]), ("FAILED", []), ("DIVERGED", [1.0, math.nan])])) is None
+    assert Observations.of(history_of([])) is None
+    assert Observations.of(history_of([("RUNNING", [1.0]), ("FAILED", []), ("DIVERGED", [1.0, math.nan])])) is None
 
 
 @pytest.mark.parametrize("status", ["PAUSED", "STOPPED"])
@@ -90,12 +90,14 @@ def test_what_ended_by_itself_is_not_extended():
         with_status(with_reports(tn.Trial(1, {"x": 0.5}), history.trials[1].reports, LOSS), "STOPPED", "had")
     )
     assert patient.reached.tolist() == [math.inf, math.inf]
-    assert Scores.of(patient).costs.tolist() == [1.0, 2.5]
-    assert Scores.of(history).costs.tolist() != [1.0, 2.5]
+    assert Observations.of(patient).costs.tolist() == [1.0, 2.5]
+    assert Observations.of(history).costs.tolist() != [1.0, 2.5]
 
 
 def test_a_trial_that_trains_on_counts_with_its_last_rung_and_is_not_pending():
-    scores = Scores.of(history_of([("PAUSED", [3.0]), ("RUNNING", [2.0, 0.1]), ("PAUSED", [4.0]), ("RUNNING", [])]))
+    scores = Observations.of(
+        history_of([("PAUSED", [3.0]), ("RUNNING", [2.0, 0.1]), ("PAUSED", [4.0]), ("RUNNING", [])])
+    )
     assert scores.numbers.tolist() == [0, 1, 2]
     assert scores.costs.tolist() == [3.0, 2.0, 4.0]
     assert scores.pending.tolist() == [[0.75]]
@@ -107,7 +109,7 @@ def test_each_objective_is_extended_by_itself():
     for number, (status, length, size) in enumerate([("DONE", 2, 1.0), ("DONE", 2, 3.0), ("PAUSED", 1, 2.0)]):
         reports = [tn.Report(e, {"loss": (number + 1.0) / e, "size": size}) for e in range(1, length + 1)]
         history.record(with_status(with_reports(tn.Trial(number, {"x": 0.5}), reports, objective), status))
-    assert Scores.of(history).costs.tolist() == [[0.5, -1.0], [1.0, -3.0], [2.0, -2.0]]
+    assert Observations.of(history).costs.tolist() == [[0.5, -1.0], [1.0, -3.0], [2.0, -2.0]]
 
 
 def test_far_worse_scores_do_not_bend_the_scale():

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import tuneflow as tn
-from tuneflow.heuristics.input_scaling import Normalised
+from tuneflow.heuristics.input_scaling import NormalizedModule
 
 TRAIN, VALID, TEST = tn.data.digits()
 
@@ -112,7 +112,7 @@ def test_the_best_model_is_the_one_that_was_scored(tmp_path):
     study.run(trials=4)
     best = study.best
     module = best.model()
-    assert isinstance(module, Normalised)
+    assert isinstance(module, NormalizedModule)
     right = (module(VALID.inputs).argmax(1) == VALID.targets).float().mean().item()
     assert right == pytest.approx(best.metrics["accuracy"])
     best.save(tmp_path / "best.pt")

@@ -13,10 +13,10 @@ from torch.utils.data import TensorDataset
 import tuneflow as tn
 from tests.untouched import generators_untouched
 from tuneflow.errors import CheckpointError
-from tuneflow.heuristics.input_scaling import Moments, Normalised
+from tuneflow.heuristics.input_scaling import Moments, NormalizedModule
 from tuneflow.heuristics.target_scaling import Restored, reaches_any_number, scale_of
 from tuneflow.study.result import _digest
-from tuneflow.train.session import Run
+from tuneflow.train.session import Session
 
 METRICS = {"mae": tn.metrics.mae, "rmse": tn.metrics.rmse, "r2": tn.metrics.r2}
 THREADS = tn.Runtime("cpu", threads=1)
@@ -61,7 +61,7 @@ def run(ours, this, until=3, state=None):
 
 
 def scale_in(ours, this):
-    return Run(ours.configured(this.config), this).scale
+    return Session(ours.configured(this.config), this).scale
 
 
 def in_units(report, power, unit):
@@ -143,7 +143,7 @@ def test_standardised_targets_are_the_plain_loop_to_the_bit():
     state, (report,) = run(ours, this, 1, start)
     module = nn.Linear(5, 1)
     module.load_state_dict(start.values["module"])
-    inputs = Run(ours.configured(this.config), this).normaliser(INPUTS)
+    inputs = Session(ours.configured(this.config), this).normaliser(INPUTS)
     optimizer = torch.optim.SGD(module.parameters(), **CONFIG["optimizer"])
     for rows in this.order(1, 160).split(32):
         optimizer.zero_grad()
@@ -161,7 +161,7 @@ def test_what_is_minimised_is_the_given_loss_over_one_number():
     _, base = made(3)
     targets = base * torch.tensor([1.0, 30.0, 400.0]) + torch.tensor([0.0, -90.0, 1000.0])
     this = job(partial(mlp, 3))
-    live = Run(trainer(targets, nn.MSELoss()).configured(CONFIG), this)
+    live = Session(trainer(targets, nn.MSELoss()).configured(CONFIG), this)
     live.module.eval()
     for inputs, wanted in live.batches(1):
         given = functional.mse_loss(live.whole(inputs), wanted)
@@ -215,7 +215,7 @@ def test_the_model_that_is_handed_over_and_loaded_predicts_in_the_targets_units(
             loss = functional.mse_loss(module(INPUTS[VALID]), STANDARD[VALID] * 1000 + 5000).item()
             assert loss == pytest.approx(ours.best.metrics["loss"], rel=1e-5)
             assert isinstance(module, Restored)
-            assert isinstance(module.module, Normalised)
+            assert isinstance(module.module, NormalizedModule)
             assert module.module.module.state_dict().keys() == mlp().state_dict().keys()
             assert not module.training
     weights = torch.load(tmp_path / "best.pt", weights_only=True)["weights"]
@@ -229,7 +229,7 @@ def test_inputs_may_be_left_alone_and_targets_not(tmp_path):
     ours.run(trials=1)
     ours.best.save(tmp_path / "best.pt")
     one, other = ours.best.model(), tn.load(tmp_path / "best.pt", lambda: nn.Sequential(nn.BatchNorm1d(5), mlp()))
-    assert not isinstance(other.module, Normalised)
+    assert not isinstance(other.module, NormalizedModule)
     with torch.no_grad():
         assert torch.equal(one(INPUTS), other(INPUTS))
 
@@ -326,7 +326,7 @@ ALONE = {
 @pytest.mark.parametrize("name", ALONE)
 def test_left_alone(name):
     ours, this = ALONE[name]()
-    live = Run(ours.configured(this.config), this)
+    live = Session(ours.configured(this.config), this)
     assert live.scale is None
     assert live.whole is live.module
     assert live.unit == 1.0
@@ -462,7 +462,7 @@ def test_ends_of_other_modules(name):
 
 
 def test_an_initialisation_from_data_starts_at_the_mean_once():
-    live = Run(trainer(RAW, nn.MSELoss()).configured(CONFIG), job(init="lecun"))
+    live = Session(trainer(RAW, nn.MSELoss()).configured(CONFIG), job(init="lecun"))
     record = live.begin()
     inputs, targets = next(iter(live.train.batches(160)))
     with torch.no_grad():

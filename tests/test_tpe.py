@@ -10,7 +10,7 @@ import tuneflow as tn
 from tests.asked import ask_all, history_of, searched
 from tuneflow.search.parzen import Parzen
 from tuneflow.seeds import stream
-from tuneflow.space.coordinates import Axes
+from tuneflow.space.coordinates import Coordinates
 from tuneflow.space.priors import Bell
 from tuneflow.testing import check_searcher
 from tuneflow.testing.checks import SPACES
@@ -46,13 +46,13 @@ def test_axes_settle_points_where_the_space_would(name):
     space = SPACES[name]()
     points = np.vstack([stream(0).random((300, len(space))), np.zeros(len(space)), np.ones(len(space))])
     expected = [space.to_unit(space.from_unit(point)) for point in points]
-    np.testing.assert_allclose(Axes(space).settled(points), expected, atol=1e-9)
+    np.testing.assert_allclose(Coordinates(space).settled(points), expected, atol=1e-9)
 
 
 def test_cells_end_where_another_value_begins():
     space = tn.SearchSpace(n=tn.Int(1, 40, log=True), m=tn.Int(0, 6), s=tn.Float(0, 1, step=0.25), x=tn.Float(0, 1))
     points = stream(0).random((200, 4))
-    low, high = Axes(space).cells(points)
+    low, high = Coordinates(space).cells(points)
     assert (low <= points).all()
     assert (points <= high).all()
     inside = [space.from_unit(low[i] + (high[i] - low[i]) * share) for i in range(200) for share in (1e-6, 1 - 1e-6)]
@@ -69,7 +69,7 @@ def test_density_over_labels_and_whole_numbers_of_a_conditional_space_is_one():
     space = tn.SearchSpace(
         kind=tn.Choice({"a": tn.SearchSpace(p=tn.Float(0, 1)), "b": None, "c": None}), x=tn.Float(0, 1)
     )
-    axes, points = Axes(space), stream(0).random((7, 3))
+    axes, points = Coordinates(space), stream(0).random((7, 3))
     made = Parzen(axes, axes.settled(points), np.arange(1.0, 8.0), np.full(3, 0.1), informed=True)
     middles = (np.arange(100) + 0.5) / 100
     with_p = np.array([(1 / 6, p, x) for p, x in itertools.product(middles, middles)])
@@ -79,7 +79,7 @@ def test_density_over_labels_and_whole_numbers_of_a_conditional_space_is_one():
 
 
 def test_draws_follow_the_density():
-    axes = Axes(tn.SearchSpace(x=tn.Float(0, 1)))
+    axes = Coordinates(tn.SearchSpace(x=tn.Float(0, 1)))
     made = Parzen(axes, np.array([[0.1], [0.7]]), np.array([3.0, 1.0]), np.array([0.1]), informed=True)
     drawn = made.draw(20_000, stream(0))[:, 0]
     middles = (np.arange(20) + 0.5) / 20
@@ -91,7 +91,7 @@ def test_draws_follow_the_density():
 
 
 def test_parameters_that_go_together_are_drawn_together():
-    axes = Axes(cube(2))
+    axes = Coordinates(cube(2))
     made = Parzen(axes, np.array([[0.1, 0.1], [0.9, 0.9]]), np.full(2, 50.0), np.full(2, 0.05), informed=True)
     drawn = made.draw(500, stream(0))
     assert np.corrcoef(drawn.T)[0, 1] > 0.9

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 import tuneflow as tn
-from tuneflow.heuristics.input_scaling import Normalised
+from tuneflow.heuristics.input_scaling import NormalizedModule
 
 TRAIN, VALID, TEST = tn.data.digits()
 
@@ -257,7 +257,7 @@ def test_the_module_that_comes_back_takes_raw_inputs():
     ours, this = trainer(), job()
     state, reports = run(ours, this, 3)
     module = ours.module(this, state)
-    assert isinstance(module, Normalised)
+    assert isinstance(module, NormalizedModule)
     assert module.module.state_dict().keys() == net().state_dict().keys()
     assert not module.training
     right = (module(VALID.inputs).argmax(1) == VALID.targets).float().mean().item()
@@ -266,12 +266,12 @@ def test_the_module_that_comes_back_takes_raw_inputs():
 
 def test_no_normaliser_where_the_module_starts_with_one():
     ours, this = trainer(), job(builder=lambda: nn.Sequential(nn.BatchNorm2d(1), net()))
-    assert not isinstance(ours.module(this, ours.init(this)), Normalised)
+    assert not isinstance(ours.module(this, ours.init(this)), NormalizedModule)
 
 
 def test_no_normaliser_when_told_so():
     this = tn.Job(tn.Model(net, normalise=False), {}, tn.Runtime("cpu"))
-    assert not isinstance(trainer().module(this, trainer().init(this)), Normalised)
+    assert not isinstance(trainer().module(this, trainer().init(this)), NormalizedModule)
 
 
 def test_a_subclass_needs_only_its_loss():

@@ -8,7 +8,7 @@ import pytest
 
 import tuneflow as tn
 from tuneflow.history.trial import Objective
-from tuneflow.search.earlier_study import Mapped, Past
+from tuneflow.search.earlier_study import EarlierStudy, Mapped
 from tuneflow.search.mixture import Mixture
 from tuneflow.seeds import stream
 
@@ -103,7 +103,7 @@ def test_branches_keep_what_is_active_in_them():
     )
     past = of_configs(branched, [({"kind": {"q": {"y": 0.25}}}, 0.0), ({"kind": {"p": {"x": 0.75}}}, 1.0)])
     assert first(tn.Warm(past), branched) == {"kind": {"q": {"y": pytest.approx(0.25)}}}
-    units = Mapped(Past.of(past), branched, 2).units
+    units = Mapped(EarlierStudy.of(past), branched, 2).units
     assert np.isnan(units).sum(1).tolist() == [1, 1]
 
 
@@ -177,7 +177,7 @@ def test_failures_and_several_objectives_of_a_past_are_ranked():
             history.record(tn.Trial(number, config, "FAILED"))
         else:
             history.record(tn.Trial(number, config, "DONE", metrics={"loss": number, "size": number}))
-    assert Past.of(history).rows[0]["x"] == pytest.approx(history.trials[5].config["x"])
+    assert EarlierStudy.of(history).rows[0]["x"] == pytest.approx(history.trials[5].config["x"])
     assert first(tn.Warm(history), PLAIN) == history.trials[5].config
 
 

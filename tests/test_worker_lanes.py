@@ -16,11 +16,11 @@ import tuneflow as tn
 from tests.test_workers import ONE, Kept, finish, fit
 from tuneflow.execute.executor import Ended, Reported
 from tuneflow.execute.lanes import structure_group as group
-from tuneflow.execute.lanes.engine_cache import Brief, Notes, Pace, Sheet
+from tuneflow.execute.lanes.engine_cache import EngineCache, EngineTiming, EngineUpdate, Sheet
 from tuneflow.execute.workers import pickling as wire
 from tuneflow.execute.workers.assignment import Assignment
-from tuneflow.execute.workers.worker import Bench
-from tuneflow.execute.workers.worker_proxy import Hand, spread
+from tuneflow.execute.workers.worker import Worker
+from tuneflow.execute.workers.worker_proxy import WorkerProxy, spread
 from tuneflow.history.trial import Slice
 from tuneflow.store.memory import MemoryStore
 from tuneflow.store.sqlite import SqliteStore
@@ -32,7 +32,7 @@ FORCED = "TUNEFLOW_TESTS_STACK"  # in the environment of workers: everything is 
 if FORCED in os.environ:
     group.TRACING = group.TRIED = 0
     group.time_alone = lambda lane: 1.0
-    group.measure = lambda lanes, seats, programs, alone: Pace("stacked", seats, alone, alone)
+    group.measure = lambda lanes, seats, programs, alone: EngineTiming("stacked", seats, alone, alone)
 
 
 class Pool(Kept):
@@ -270,7 +270,7 @@ def slices(*numbers, alone=False):
 
 
 def hands(count, seats=4):
-    made = [Hand(seats) for _ in range(count)]
+    made = [WorkerProxy(seats) for _ in range(count)]
     for hand in made:
         hand.idle = True
     return made
@@ -336,7 +336,7 @@ def test_a_report_that_cannot_be_told_fails_its_trial_alone():
     values = [{"w": torch.ones(2)}, {"w": threading.Lock()}, {"w": torch.zeros(2)}]
     report = tn.Report(1, {"loss": 1.0})
     events = [Reported(number, report, tn.TrainState(1, each)) for number, each in enumerate(values)]
-    bench, batch = Bench(LANES), Batch([*events, Ended(2, "DONE")])
+    bench, batch = Worker(LANES), Batch([*events, Ended(2, "DONE")])
     bench._together = batch
     told, packed = bench.train(wire.pack)
     assert [(type(event), event.trial) for event in told.events] == [
@@ -350,10 +350,10 @@ def test_a_report_that_cannot_be_told_fails_its_trial_alone():
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: MemoryStore(), lambda path: SqliteStore(path)])
 def test_what_one_worker_measured_the_others_know_and_so_does_the_next_run(make, tmp_path):
     store = make(tmp_path / "study.sqlite")
-    notes, first, second = Notes(store, lambda: 6.0), Sheet(), Sheet()
+    notes, first, second = EngineCache(store, lambda: 6.0), Sheet(), Sheet()
     first.take(notes.brief(0, 2))
     assert first.to_come() == 3.0
-    paces = [Pace("stacked", 4, 1.0, 2.0), Pace("single", 8, 1.0, 3.0)]
+    paces = [EngineTiming("stacked", 4, 1.0, 2.0), EngineTiming("single", 8, 1.0, 3.0)]
     for pace in paces:
         assert first.remember("net", pace) == pace
     first.say("fused: so")
@@ -364,25 +364,25 @@ def test_what_one_worker_measured_the_others_know_and_so_does_the_next_run(make,
     notes.hear(news)
     second.take(notes.brief(0, 2))
     assert [second.recall("net", seats) for seats in (4, 8, 16)] == [*paces, None]
-    assert second.remember("net", Pace("alone", 4, 1.0)) == paces[0]
+    assert second.remember("net", EngineTiming("alone", 4, 1.0)) == paces[0]
     assert not second.news()
     assert len(notes.brief(1, 2).paces) == 1
     if store is not None:
-        again = Notes(store)
+        again = EngineCache(store)
         assert again.brief(0, 1).paces == notes.brief(0, 1).paces
-        assert again.remember("net", Pace("alone", 4, 1.0)) == paces[0]
+        assert again.remember("net", EngineTiming("alone", 4, 1.0)) == paces[0]
 
 
 def test_of_two_workers_that_measure_the_first_ones_pace_stays():
-    notes, first, second = Notes(), Sheet(), Sheet()
-    one, other = Pace("stacked", 4, 1.0, 2.0), Pace("single", 4, 1.0, 2.5)
+    notes, first, second = EngineCache(), Sheet(), Sheet()
+    one, other = EngineTiming("stacked", 4, 1.0, 2.0), EngineTiming("single", 4, 1.0, 2.5)
     first.remember("net", one)
     second.remember("net", other)
     notes.hear(first.news())
     notes.hear(second.news())
     second.take(notes.brief(0, 2))
     assert second.recall("net", 4) == one
-    assert Brief(notes.brief(0, 2).paces) == Brief({"net:4": one.to_json()})
+    assert EngineUpdate(notes.brief(0, 2).paces) == EngineUpdate({"net:4": one.to_json()})
 
 
 # The runtime.

@@ -25,7 +25,7 @@ from tuneflow.execute.executor import Reported
 from tuneflow.execute.inline import Inline
 from tuneflow.execute.processes.executor import Processes
 from tuneflow.execute.workers import sendable
-from tuneflow.execute.workers.pickling import Parcel, receive, receive_parcel, send
+from tuneflow.execute.workers.pickling import SharedObject, receive, receive_parcel, send
 from tuneflow.execute.workers.worker import Settings
 from tuneflow.history.trial import Slice
 from tuneflow.testing import check_executor
@@ -590,7 +590,7 @@ TENSORS = {
 
 def through(value, how):
     one, other = multiprocessing.Pipe()
-    parcel = Parcel(value)
+    parcel = SharedObject(value)
     sender = partial(send, one, value) if how == "pipe" else partial(parcel.send, one, os.getpid())
     sending = threading.Thread(target=sender)
     with one, other:
@@ -616,7 +616,7 @@ def test_tensors_and_arrays_arrive_as_they_were(how):
 
 def test_what_a_process_writes_into_a_parcel_is_its_own():
     one, other = multiprocessing.Pipe()
-    parcel = Parcel(torch.zeros(100_000))
+    parcel = SharedObject(torch.zeros(100_000))
     with one, other:
         for _ in range(2):
             parcel.send(one, os.getpid())

@@ -19,7 +19,7 @@ from trainer import convnet
 import tuneflow as tn
 from tuneflow.execute.inline import Inline
 from tuneflow.execute.lanes import lane_stack as stack
-from tuneflow.execute.lanes.engine_cache import Notes
+from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.lanes.executor import Fused
 from tuneflow.history.trial import Slice
 from tuneflow.train.job import Job
@@ -108,7 +108,7 @@ def compare(rounds, only):
             continue
         trainer, model = tn.Trainer(*data(), **settings), tn.Model(builder)
         lanes = Fused(LANES)
-        lanes.notes = Notes(to_come=lambda: float("inf"))
+        lanes.notes = EngineCache(to_come=lambda: float("inf"))
         executors = {"plain": Inline(LANES), "lanes": lanes, "again": Inline(LANES)}
         taken = {which: [train(each, trainer, model, slices)] for which, each in executors.items()}
         for _ in range(rounds):

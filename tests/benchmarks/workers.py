@@ -18,7 +18,7 @@ from trainer import convnet, mlp
 
 import tuneflow as tn
 from tuneflow.execute.inline import Inline
-from tuneflow.execute.lanes.engine_cache import Notes
+from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.lanes.executor import Fused
 from tuneflow.execute.processes.executor import Processes
 from tuneflow.history.trial import Slice
@@ -73,7 +73,7 @@ def main():
     stacked = {"lanes here": Fused(SIXTEEN), "lanes, one worker": Processes(SIXTEEN, 1)}
     stacked["lanes, two workers"] = Processes(SIXTEEN, 2)
     for executor in stacked.values():
-        executor.notes = Notes(to_come=lambda: float("inf"))
+        executor.notes = EngineCache(to_come=lambda: float("inf"))
     try:
         conv = tn.Trainer(*big, **settings)
         compare("ConvNet 64-64-128, batch 32, 3x32x32", executors, conv, tn.Model(convnet), rounds, epochs=1)

@@ -22,7 +22,7 @@ from tuneflow.seeds import seeded_globals
 from tuneflow.signature import check_complete, check_keywords
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.session import Run
+from tuneflow.train.session import Session
 from tuneflow.train.trainer import Trainer
 
 SECTIONS = ("model", "init", "optimizer", "loss", "augment", "trainer")
@@ -145,9 +145,9 @@ def _built(job: Job) -> nn.Module:
         return job.runtime.place(job.model.build(job.config))
 
 
-def _run(trainer: Trainer, job: Job) -> Run:
+def _run(trainer: Trainer, job: Job) -> Session:
     with _building():
-        return Run(trainer.configured(job.config), job)
+        return Session(trainer.configured(job.config), job)
 
 
 def _eagerly() -> AbstractContextManager[Any]:

@@ -23,7 +23,7 @@ ELEMENTWISE = (
 ARITHMETIC = ("add", "sub", "rsub", "mul", "add_", "sub_", "mul_", "neg", "__rsub__")
 
 
-class Expected:
+class LossRules:
     """Looks at the calls of torch's functions while a loss is computed; the rules that `Watch` asks.
 
     Where the targets of a call are those of the batch, every row of `parts` is checked too.

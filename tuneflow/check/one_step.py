@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tuneflow.check.explain import TRIED, culprit, explain, lost_rows, rerun
 from tuneflow.check.layer_watch import Watch
-from tuneflow.check.loss_rules import Expected
+from tuneflow.check.loss_rules import LossRules
 from tuneflow.check.samples import Part, cloned, leaves_of
 from tuneflow.data.data import Batch
 from tuneflow.heuristics.input_scaling import fit
@@ -31,7 +31,7 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Pa
         before = cloned(leaves_of(batch))
         rows = len(next(iter(before.values()), trainer.train))
         module.train()
-        watch = Watch(module, rows, Expected(batch, parts))
+        watch = Watch(module, rows, LossRules(batch, parts))
         try:
             with watch, job.runtime.autocast():
                 loss = trainer.loss_of(module, batch)

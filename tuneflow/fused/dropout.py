@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from tuneflow.fused.refusal import Refused, place_below
+from tuneflow.fused.refusal import CannotFuse, place_below
 
 LAYERS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)  # their p may differ from lane to lane
 _PLAIN = (F.dropout, torch.dropout, torch.dropout_)
@@ -72,7 +72,7 @@ class Rate(float):
 
     def _refuse(self, *_: Any) -> NoReturn:
         place = place_below("run_carefully")
-        raise Refused(f'forward computes with "{self.layer}.p", which a trace would freeze{place}')
+        raise CannotFuse(f'forward computes with "{self.layer}.p", which a trace would freeze{place}')
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = _refuse
     __neg__ = __abs__ = _refuse

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from tuneflow.fused.codegen import compiled
 from tuneflow.fused.inspection import run_carefully, untouched_generators
 from tuneflow.fused.program import traced_quietly
-from tuneflow.fused.refusal import Refused
+from tuneflow.fused.refusal import CannotFuse
 from tuneflow.fused.stacked_tensors import Given
 from tuneflow.fused.verify import compare
 
@@ -73,7 +73,7 @@ class Outputs:
         made, self._made = pytree.tree_flatten(functional_call(self._skeleton, dict(zip(self._names, flat)), (inputs,)))
         for leaf in made:
             if not isinstance(leaf, Tensor):
-                raise Refused(f"forward gives a {type(leaf).__name__}; tensors can be stacked")
+                raise CannotFuse(f"forward gives a {type(leaf).__name__}; tensors can be stacked")
         return made
 
     def _verify(self, given: Given) -> None:

@@ -17,14 +17,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tuneflow.data.data import Batch
 from tuneflow.fused.dropout import Dropout, Recording, check_rates, name_rates
 from tuneflow.fused.module_facts import attributes_of
-from tuneflow.fused.refusal import Refused, because, place_below
+from tuneflow.fused.refusal import CannotFuse, because, place_below
 from tuneflow.seeds import seeded_globals
 
 LossOf = Callable[[nn.Module, Batch], Tensor]
 
 
 @dataclass(frozen=True)
-class Seen:
+class Inspection:
     """What the eager step showed.
 
     Attributes:
@@ -45,12 +45,12 @@ def skeleton_of(module: nn.Module, rates: Mapping[str, float]) -> nn.Module:
     try:
         skeleton = copy.deepcopy(module)
     except Exception as error:
-        raise Refused(f"the module cannot be copied: {type(error).__name__}: {error}") from error
+        raise CannotFuse(f"the module cannot be copied: {type(error).__name__}: {error}") from error
     name_rates(skeleton, rates)
     return skeleton
 
 
-def look(skeleton: nn.Module, loss_of: LossOf, batch: Batch) -> Seen:
+def inspect_step(skeleton: nn.Module, loss_of: LossOf, batch: Batch) -> Inspection:
     """Compute one loss and its gradient; the global generators are left as they are.
 
     Raises:
@@ -60,14 +60,14 @@ def look(skeleton: nn.Module, loss_of: LossOf, batch: Batch) -> Seen:
         loss = run_carefully(skeleton, lambda: loss_of(skeleton, batch))
     if not isinstance(loss, Tensor) or loss.dim() != 0 or not loss.requires_grad:
         shape = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise Refused(f"the loss needs to be a single number with a gradient, got {shape}")
+        raise CannotFuse(f"the loss needs to be a single number with a gradient, got {shape}")
     named = [(name, p) for name, p in skeleton.named_parameters() if p.requires_grad]
     try:
         gradients = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
     except Exception as error:
         raise because(error) from error
     trained = tuple(name for (name, _), g in zip(named, gradients, strict=True) if g is not None)
-    return Seen(trained, tuple(recording.calls))
+    return Inspection(trained, tuple(recording.calls))
 
 
 def run_carefully(module: nn.Module, forward: Callable[[], Any]) -> Any:
@@ -78,7 +78,7 @@ def run_carefully(module: nn.Module, forward: Callable[[], Any]) -> Any:
     """
     buffers, plain = dict(module.named_buffers()), attributes_of(module)
     versions = {name: p._version for name, p in module.named_parameters()}
-    with seeded_globals("fused", "look"):
+    with seeded_globals("fused", "inspect_step"):
         before = _generators()
         try:
             with _Plain(), _Static():  # type: ignore[no-untyped-call]
@@ -88,14 +88,16 @@ def run_carefully(module: nn.Module, forward: Callable[[], Any]) -> Any:
         _check_generators(before)
     for name, buffer in module.named_buffers():
         if buffers.get(name) is not buffer:
-            raise Refused(f'forward assigns the buffer "{name}" anew; change it in place: self.{name}.copy_(...)')
+            raise CannotFuse(f'forward assigns the buffer "{name}" anew; change it in place: self.{name}.copy_(...)')
     for name, parameter in module.named_parameters():
         if versions.get(name) != parameter._version:
-            raise Refused(f'forward changes the parameter "{name}" in place, as Embedding(max_norm=...) does')
+            raise CannotFuse(f'forward changes the parameter "{name}" in place, as Embedding(max_norm=...) does')
     after = attributes_of(module)
     for name in {**after, **plain}:
         if name not in plain or name not in after or plain[name] != after[name]:
-            raise Refused(f'forward changes the attribute "{name}", which a traced program would not; make it a buffer')
+            raise CannotFuse(
+                f'forward changes the attribute "{name}", which a traced program would not; make it a buffer'
+            )
     return made
 
 
@@ -104,7 +106,7 @@ class _Plain(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if (kwargs or {}).get("sparse") is True:
-            raise Refused(f"a gradient is sparse, sparse=False gives a dense one; in forward{_here()}")
+            raise CannotFuse(f"a gradient is sparse, sparse=False gives a dense one; in forward{_here()}")
         check_rates(function, args, kwargs or {})
         return function(*args, **(kwargs or {}))
 
@@ -117,15 +119,17 @@ class _Static(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if torch.Tag.data_dependent_output in tags:
             where = _here()
             what = "a number taken out of a tensor" if ".item(" in where else "data-dependent branch"
-            raise Refused(f"{what} in forward{where}")
+            raise CannotFuse(f"{what} in forward{where}")
         if torch.Tag.dynamic_output_shape in tags and not _fixed(function, args):
-            raise Refused(f"boolean mask, or another shape that depends on data, in forward{_here()}")
+            raise CannotFuse(f"boolean mask, or another shape that depends on data, in forward{_here()}")
         if torch.Tag.nondeterministic_seeded not in tags:
             return function(*args, **(kwargs or {}))
         before = torch.default_generator.get_state()
         made = function(*args, **(kwargs or {}))
         if (kwargs or {}).get("generator") is not None or not torch.equal(before, torch.default_generator.get_state()):
-            raise Refused(f"random numbers, which a trace would repeat and only dropout may draw, in forward{_here()}")
+            raise CannotFuse(
+                f"random numbers, which a trace would repeat and only dropout may draw, in forward{_here()}"
+            )
         return made
 
 
@@ -150,7 +154,7 @@ def _check_generators(before: tuple[Any, ...]) -> None:
     names = ("Python's random", "numpy.random", "torch's global generator")
     for name, was, now in zip(names, before, _generators(), strict=True):
         if was != now:
-            raise Refused(f"forward draws from {name}, and a traced program would repeat the draw; only dropout may")
+            raise CannotFuse(f"forward draws from {name}, and a traced program would repeat the draw; only dropout may")
 
 
 @contextmanager

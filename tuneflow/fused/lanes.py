@@ -13,14 +13,14 @@ from tuneflow.data.data import Batch
 from tuneflow.fused.dropout import rates_of
 from tuneflow.fused.evaluation import Outputs
 from tuneflow.fused.gradient import Before, Gradient, Product, clip
-from tuneflow.fused.inspection import LossOf, Seen, look, skeleton_of
+from tuneflow.fused.inspection import Inspection, LossOf, inspect_step, skeleton_of
 from tuneflow.fused.masks import Masks
 from tuneflow.fused.module_facts import check_alike, facts_of
 from tuneflow.fused.optimizers import Optimizers
 from tuneflow.fused.program import KINDS, Part, Program, Step
 from tuneflow.fused.program_cache import Programs
-from tuneflow.fused.refusal import Refused
-from tuneflow.fused.stacked_tensors import Given, Stack
+from tuneflow.fused.refusal import CannotFuse
+from tuneflow.fused.stacked_tensors import Given, StackedTensors
 from tuneflow.fused.verify import verify
 
 
@@ -85,10 +85,10 @@ class Lanes:
         check_alike([self._facts, *map(facts_of, modules[1:])])
         self._rates = [rates_of(module) for module in modules]
         self._active = {name for rates in self._rates for name, rate in rates.items() if rate > 0.0}
-        self._stack = Stack(modules)
+        self._stack = StackedTensors(modules)
         self._programs = Programs() if programs is None else programs
         self._ready: dict[Hashable, _Ready] = {}
-        self._seen: Seen | None = None
+        self._seen: Inspection | None = None
 
     def step(self, batch: Batch, only: Sequence[bool] | None = None) -> list[float]:
         """One optimizer step of the live lanes; returns each lane's loss.
@@ -247,7 +247,7 @@ class Lanes:
         leaves, spec = pytree.tree_flatten(batch)
         for leaf in leaves:
             if not isinstance(leaf, Tensor):
-                raise Refused(f"a batch holds a {type(leaf).__name__}; tensors can be stacked")
+                raise CannotFuse(f"a batch holds a {type(leaf).__name__}; tensors can be stacked")
             if leaf.dim() == 0 or len(leaf) != len(self._modules):
                 raise ValueError(
                     f"Lanes.step: {len(self._modules)} lanes need a first axis of as many, got {leaf.shape}."
@@ -262,7 +262,7 @@ class Lanes:
 
     def _trace(self, batch: Batch) -> "_Made":
         first, spec = pytree.tree_map(lambda leaf: leaf[0].clone(), batch), pytree.tree_structure(batch)
-        seen = look(skeleton_of(self._modules[0], self._rates_here), self._loss_of, first)
+        seen = inspect_step(skeleton_of(self._modules[0], self._rates_here), self._loss_of, first)
         self._begin(seen)
         given = self._given(batch, self._trial_masks(seen))
         made = KINDS[self._kind](self._step_of(0, seen, spec), given)
@@ -276,17 +276,17 @@ class Lanes:
         """Of the dropout layers of a skeleton: any rate above 0 will do, as masks come from outside."""
         return dict.fromkeys(self._active, 0.5)
 
-    def _step_of(self, lane: int, seen: Seen, spec: pytree.TreeSpec) -> Step:
+    def _step_of(self, lane: int, seen: Inspection, spec: pytree.TreeSpec) -> Step:
         """A lane's step, by a copy of its own module."""
         names = [*seen.trained, *self._names(seen), *self._stack.shared]
         skeleton = skeleton_of(self._modules[lane], self._rates_here)
         return Step(skeleton, self._loss_of, names, len(seen.trained), spec)
 
-    def _begin(self, seen: Seen) -> None:
+    def _begin(self, seen: Inspection) -> None:
         """The first program says which parameters are trained."""
         if self._seen is not None:
             if self._seen.trained != seen.trained:
-                raise Refused("which parameters have a gradient depends on the size of the batch")
+                raise CannotFuse("which parameters have a gradient depends on the size of the batch")
             return
         of = self._stack.of
         self._trained = [of[name] for name in seen.trained]
@@ -295,7 +295,7 @@ class Lanes:
         self._movers = Optimizers(self._modules, self._optimizers, seen.trained, self._trained)
         self._seen, self._limits = seen, self._limits_now()
 
-    def _names(self, seen: Seen) -> list[str]:
+    def _names(self, seen: Inspection) -> list[str]:
         """Of the stacked tensors that are not trained."""
         return [name for name in self._stack.of if name not in seen.trained and name not in self._stack.shared]
 
@@ -308,10 +308,10 @@ class Lanes:
         most = [math.inf if limit is None else float(limit) for limit in self._clips]
         return None if all(map(math.isinf, most)) else self._trained[0].new_tensor(most)
 
-    def _masks(self, seen: Seen) -> Masks:
+    def _masks(self, seen: Inspection) -> Masks:
         return Masks(seen.dropouts, len(self._modules), next(iter(self._stack.of.values())).device)
 
-    def _trial_masks(self, seen: Seen) -> list[Tensor]:
+    def _trial_masks(self, seen: Inspection) -> list[Tensor]:
         """Masks for a program to be tried on, from a generator of their own."""
         masks, lanes = self._masks(seen), len(self._modules)
         masks.draw(range(lanes), self._rates, [_generator(self._modules[0])] * lanes)
@@ -322,14 +322,14 @@ class _Made(NamedTuple):
     """What Lanes share: a program, and what was seen of the step that it is of."""
 
     program: Program
-    seen: Seen
+    seen: Inspection
 
 
 class _Ready(NamedTuple):
     """A program with the masks of these lanes."""
 
     program: Program
-    seen: Seen
+    seen: Inspection
     masks: Masks
 
 

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from tuneflow.fused.dropout import LAYERS
-from tuneflow.fused.refusal import Refused
+from tuneflow.fused.refusal import CannotFuse
 
 _INTERNAL = {*vars(nn.Module())} - {"training"}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
@@ -68,8 +68,8 @@ def check_alike(facts: Sequence[dict[str, Hashable]]) -> None:
         name = next(name for name in {**facts[0], **other} if facts[0].get(name) != other.get(name))
         mine, first = other.get(name), facts[0].get(name)
         if isinstance(mine, tuple) and mine[:1] == ("array",):
-            raise Refused(f'lanes differ in "{name}", which is neither a parameter nor a buffer')
-        raise Refused(f'lanes differ in "{name}": {mine!r} in lane {lane}, {first!r} in lane 0')
+            raise CannotFuse(f'lanes differ in "{name}", which is neither a parameter nor a buffer')
+        raise CannotFuse(f'lanes differ in "{name}": {mine!r} in lane {lane}, {first!r} in lane 0')
 
 
 class _Freezer:

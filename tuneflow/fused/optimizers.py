@@ -8,7 +8,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from tuneflow.fused.adam import Adams
 from tuneflow.fused.gradient import Gradient
-from tuneflow.fused.refusal import Refused
+from tuneflow.fused.refusal import CannotFuse
 from tuneflow.fused.sgd import Sgd
 
 Groups = Sequence[dict[str, Any]]
@@ -56,7 +56,7 @@ class Optimizers:
     ) -> None:
         self._names, self._kind = tuple(names), type(optimizers[0])
         if self._kind not in (SGD, Adam, AdamW):
-            raise Refused(f"the optimizer {self._kind.__name__} has no stacked form; SGD, Adam and AdamW have")
+            raise CannotFuse(f"the optimizer {self._kind.__name__} has no stacked form; SGD, Adam and AdamW have")
         self._partition = partition(modules[0], optimizers[0], names)
         for module, optimizer in zip(modules, optimizers, strict=True):
             self.check(module, optimizer)
@@ -75,16 +75,16 @@ class Optimizers:
         """Raise Refused unless a lane may have this optimizer."""
         if type(optimizer) is not self._kind:
             kinds = f"{type(optimizer).__name__} and {self._kind.__name__}"
-            raise Refused(f"lanes have different optimizers, {kinds}; one class can be stacked")
+            raise CannotFuse(f"lanes have different optimizers, {kinds}; one class can be stacked")
         found = partition(module, optimizer, self._names)
         if found != self._partition:
-            raise Refused(f"lanes differ in their parameter groups: {found} and {self._partition}")
+            raise CannotFuse(f"lanes differ in their parameter groups: {found} and {self._partition}")
         _check_plain(optimizer.param_groups)
         named = dict(module.named_parameters())
         for members in self._partition:
             counts = {float(optimizer.state.get(named[name], {}).get("step", 0.0)) for name in members}
             if len(counts) > 1:
-                raise Refused("the optimizer has taken different numbers of steps for parameters of one group")
+                raise CannotFuse("the optimizer has taken different numbers of steps for parameters of one group")
 
     def settle(self, optimizers: Sequence[Optimizer]) -> None:
         """Take the lanes' settings."""
@@ -125,17 +125,19 @@ def partition(module: nn.Module, optimizer: Optimizer, trained: Sequence[str]) -
     names = {id(p): name for name, p in module.named_parameters()}
     groups = [{names.get(id(p)) for p in group["params"]} for group in optimizer.param_groups]
     if any(None in group for group in groups):
-        raise Refused("the optimizer has a parameter that is not the module's")
+        raise CannotFuse("the optimizer has a parameter that is not the module's")
     for name in trained:
         if not any(name in group for group in groups):
-            raise Refused(f'the optimizer leaves out "{name}", which has a gradient; requires_grad_(False) freezes it')
+            raise CannotFuse(
+                f'the optimizer leaves out "{name}", which has a gradient; requires_grad_(False) freezes it'
+            )
     return tuple(tuple(name for name in trained if name in group) for group in groups)
 
 
 def _check_plain(groups: Groups) -> None:
     if any(isinstance(value, Tensor) for group in groups for name, value in group.items() if name != "params"):
-        raise Refused("a setting of the optimizer is a tensor; plain numbers can be stacked")
+        raise CannotFuse("a setting of the optimizer is a tensor; plain numbers can be stacked")
     if any(group.get("amsgrad") for group in groups):
-        raise Refused("amsgrad has no stacked form; amsgrad=False has")
+        raise CannotFuse("amsgrad has no stacked form; amsgrad=False has")
     if any(group.get("differentiable") for group in groups):
-        raise Refused("differentiable=True has no stacked form")
+        raise CannotFuse("differentiable=True has no stacked form")

@@ -12,7 +12,7 @@ from tuneflow.errors import TuneflowError
 _OURS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 
 
-class Refused(TuneflowError):
+class CannotFuse(TuneflowError):
     """This module, loss or optimizer cannot be fused; the message is the reason. Training it alone still works."""
 
 
@@ -23,13 +23,13 @@ def place_below(function: str) -> str:
     return _place(frames[start:])
 
 
-def because(error: BaseException) -> Refused:
+def because(error: BaseException) -> CannotFuse:
     """`error`, raised while tracing, as a refusal with its place."""
-    if isinstance(error, Refused):
+    if isinstance(error, CannotFuse):
         return error
     first = str(error).strip().split("\n")[0][:160]
     place = _place(traceback.extract_tb(error.__traceback__))
-    return Refused(f"cannot be traced{place}{';' if place else ':'} {type(error).__name__}: {first}")
+    return CannotFuse(f"cannot be traced{place}{';' if place else ':'} {type(error).__name__}: {first}")
 
 
 def _place(frames: Sequence[traceback.FrameSummary]) -> str:

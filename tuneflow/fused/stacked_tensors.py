@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from tuneflow.fused.refusal import Refused
+from tuneflow.fused.refusal import CannotFuse
 
 
-class Stack:
+class StackedTensors:
     """Parameters and buffers by name, each (K, *shape); or (*shape), once for all lanes, where it is shared.
 
     Args:
@@ -23,7 +23,7 @@ class Stack:
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         if any(map(is_lazy, [*modules[0].parameters(), *modules[0].buffers()])):
-            raise Refused("the module has lazy parameters; a batch through it gives them their shapes")
+            raise CannotFuse("the module has lazy parameters; a batch through it gives them their shapes")
         named = [_tensors(module) for module in modules]
         frozen = [name for name, p in modules[0].named_parameters() if not p.requires_grad and len(modules) > 1]
         self.shared = [name for name in frozen if all(torch.equal(own[name], named[0][name]) for own in named)]
@@ -37,7 +37,7 @@ class Stack:
         own = _tensors(module)
         for name in self.shared:
             if not torch.equal(own[name], self.of[name]):
-                raise Refused(f'the frozen parameter "{name}" has other values than that of the other lanes')
+                raise CannotFuse(f'the frozen parameter "{name}" has other values than that of the other lanes')
 
     def put(self, lane: int, module: nn.Module) -> None:
         """Take a lane's values."""

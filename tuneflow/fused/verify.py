@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tuneflow.fused.inspection import untouched_generators
 from tuneflow.fused.program import Program, Step
-from tuneflow.fused.refusal import Refused
+from tuneflow.fused.refusal import CannotFuse
 from tuneflow.fused.stacked_tensors import Given
 
 TOLERANCE = {torch.float64: 1e-12}  # of the largest; others 1e-5
@@ -54,7 +54,7 @@ def compare(mine: Facts, plain: Callable[[Sequence[Tensor]], Facts], own: Sequen
     if not wrong:
         return
     if _wrong(plain(own), theirs):
-        raise Refused("forward gives something else every time, as with a counter or random numbers of its own")
+        raise CannotFuse("forward gives something else every time, as with a counter or random numbers of its own")
     noise = [0.0] * len(theirs)
     for again in _shaken(own):
         for place, (_, value) in enumerate(plain(again)):
@@ -64,7 +64,7 @@ def compare(mine: Facts, plain: Callable[[Sequence[Tensor]], Facts], own: Sequen
         far = _largest(mine[place][1] - want)
         if not far <= _ROUNDINGS * noise[place]:  # NaN is no number to be below
             tolerance = TOLERANCE.get(want.dtype, 1e-5)
-            raise Refused(
+            raise CannotFuse(
                 f"the traced {what} differ from plain torch's by {far:.2g}, more than {tolerance:g} of theirs"
             )
 

@@ -23,7 +23,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Initialised:
+class Initialized:
     """What `initialise` did: numbers and sentences only, so `dataclasses.asdict` of it is JSON.
 
     Args:

@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from tuneflow.heuristics.constant_baseline import Constant, best_constant
 from tuneflow.heuristics.forward_trace import Adjust, Trace, spread, tensors_in
-from tuneflow.heuristics.initialization_record import Drawn, Initialised
+from tuneflow.heuristics.initialization_record import Drawn, Initialized
 from tuneflow.heuristics.input_scaling import NORMS
 from tuneflow.heuristics.layers import Layer, find
 from tuneflow.heuristics.schemes import SCHEMES, draw, draw_embedding, gain
@@ -35,7 +35,7 @@ def initialise(
     targets: Any = None,
     data_driven: bool = True,
     balanced: bool = False,
-) -> Initialised:
+) -> Initialized:
     """Draw the weights of `module` in place, for the activations that follow, and correct them on one batch.
 
     The rule keeps the variance of signals where inputs are independent; the data-driven pass makes it so for these
@@ -72,14 +72,14 @@ def initialise(
     if scheme not in SCHEMES:
         raise ValueError(f"initialise: scheme needs to be one of {', '.join(SCHEMES)}, got {scheme!r}.")
     if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
-        return Initialised(scheme, data_driven, failed="the module is lazy: it has no shapes before its first batch")
+        return Initialized(scheme, data_driven, failed="the module is lazy: it has no shapes before its first batch")
     with _kept(module) as weights, torch.no_grad():
         try:
             return _Attempt(module, inputs, scheme, loss, targets, data_driven, balanced).run()
         except Exception as error:
             for weight, before in weights:
                 weight.copy_(before)
-            return Initialised(scheme, data_driven, failed=f"{type(error).__name__}: {error}")
+            return Initialized(scheme, data_driven, failed=f"{type(error).__name__}: {error}")
 
 
 class _Attempt:
@@ -97,7 +97,7 @@ class _Attempt:
         self.prior: float | None = None
         self.notes: list[str] = []
 
-    def run(self) -> Initialised:
+    def run(self) -> Initialized:
         first = last = self.trace()
         before = self.loss_of(first.outputs)
         if self.scheme != "default" or self.data_driven:
@@ -116,7 +116,7 @@ class _Attempt:
         }
         after = self.loss_of(last.outputs)
         notes = tuple(dict.fromkeys(self.notes))
-        return Initialised(self.scheme, self.data_driven, layers, self.left, notes, before, after, self.prior)
+        return Initialized(self.scheme, self.data_driven, layers, self.left, notes, before, after, self.prior)
 
     def trace(self, adjust: Adjust | None = None) -> Trace:
         device = next((t.device for t in self.module.parameters()), None)

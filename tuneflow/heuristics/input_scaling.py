@@ -12,7 +12,7 @@ CLOSE = 0.05  # within this of mean 0 and std 1, data count as standardised alre
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
-class Normaliser:
+class Normalizer:
     """Subtracts a mean and divides by a standard deviation, in the dtype of the mean.
 
     Args:
@@ -25,11 +25,11 @@ class Normaliser:
     def __call__(self, inputs: Tensor) -> Tensor:
         return (inputs.to(self.mean.dtype) - self.mean) / self.std
 
-    def to(self, device: torch.device) -> "Normaliser":
-        return Normaliser(self.mean.to(device), self.std.to(device))
+    def to(self, device: torch.device) -> "Normalizer":
+        return Normalizer(self.mean.to(device), self.std.to(device))
 
 
-class Normalised(nn.Module):
+class NormalizedModule(nn.Module):
     """A trained module with its input normaliser in front: it takes raw inputs.
 
     `module` is the module as its builder made it, its state_dict keys unchanged.
@@ -38,7 +38,7 @@ class Normalised(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, module: nn.Module, normaliser: Normaliser) -> None:
+    def __init__(self, module: nn.Module, normaliser: Normalizer) -> None:
         super().__init__()
         self.module = module
         self.register_buffer("mean", normaliser.mean)
@@ -87,7 +87,7 @@ class Moments:
         return torch.where(std > 1e-8 * self.mean.abs(), std, 0.0)
 
 
-def fit(batches: Iterable[Any]) -> Normaliser | None:
+def fit(batches: Iterable[Any]) -> Normalizer | None:
     """The normaliser of these inputs, or None where they are to be left alone.
 
     Images (4 dimensions or more) get one mean and standard deviation per channel; vectors one pair per
@@ -108,7 +108,7 @@ def fit(batches: Iterable[Any]) -> Normaliser | None:
     return normaliser_of(moments)
 
 
-def normaliser_of(moments: Moments) -> Normaliser | None:
+def normaliser_of(moments: Moments) -> Normalizer | None:
     """As `fit`, of inputs that are counted already."""
     if not moments.usable or moments.count == 0:
         return None
@@ -121,14 +121,14 @@ def normaliser_of(moments: Moments) -> Normaliser | None:
         return None
     std = torch.where(std > 0, std, 1.0)
     dtype = torch.get_default_dtype()
-    return Normaliser(mean.to(dtype), std.to(dtype))
+    return Normalizer(mean.to(dtype), std.to(dtype))
 
 
-def cast_only(inputs: Tensor) -> Normaliser | None:
+def cast_only(inputs: Tensor) -> Normalizer | None:
     """The identity: None, or for bytes a cast to torch's default dtype."""
     if inputs.dtype != torch.uint8:
         return None
-    return Normaliser(torch.zeros(()), torch.ones(()))
+    return Normalizer(torch.zeros(()), torch.ones(()))
 
 
 def starts_normalised(module: nn.Module, inputs: Any) -> bool:

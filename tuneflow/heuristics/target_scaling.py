@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.parameter import is_lazy
 
 from tuneflow.heuristics.forward_trace import ADDS, LOOKUPS, PRODUCTS, Trace
-from tuneflow.heuristics.input_scaling import CLOSE, Moments, Normaliser, looked_at, normaliser_of
+from tuneflow.heuristics.input_scaling import CLOSE, Moments, Normalizer, looked_at, normaliser_of
 
 SQUARES = (nn.MSELoss, nn.HuberLoss, functional.mse_loss, functional.huber_loss)
 DISTANCES = (nn.L1Loss, nn.SmoothL1Loss, functional.l1_loss, functional.smooth_l1_loss)
@@ -99,7 +99,7 @@ def scale_of(moments: Moments) -> Scale | None:
     return Scale(mean.to(dtype), std.to(dtype), size)
 
 
-def fit_both(batches: Iterable[tuple[Any, Any]]) -> tuple[Normaliser | None, Scale | None]:
+def fit_both(batches: Iterable[tuple[Any, Any]]) -> tuple[Normalizer | None, Scale | None]:
     """The normaliser of the inputs and the scale of the targets, in one pass."""
     inputs, targets = Moments(), Moments()
     for batch in batches:

@@ -22,7 +22,7 @@ from tuneflow.probing.chart import chart
 from tuneflow.probing.race import Race, affordable, race, range_test
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job
-from tuneflow.train.session import Run
+from tuneflow.train.session import Session
 from tuneflow.train.trainer import Trainer
 
 ADAM_KIN = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop")
@@ -193,7 +193,7 @@ class _Measuring:
 
     def __init__(self, trainer: Trainer, job: Job) -> None:
         self.trainer, self.job = trainer, job
-        self.run = Run(trainer, replace(job, runtime=job.runtime.in_fp32()))
+        self.run = Session(trainer, replace(job, runtime=job.runtime.in_fp32()))
         self.run.begin()
         self.unsure = False  # the race found no optimum
         self.swept: float | None = None  # the rate of a range test, where there is no rule

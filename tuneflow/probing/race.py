@@ -21,7 +21,7 @@ from tuneflow.train.evaluate import chunk_of
 from tuneflow.train.gradients import backward
 from tuneflow.train.job import Job
 from tuneflow.train.rates import set_rate
-from tuneflow.train.session import Run
+from tuneflow.train.session import Session
 from tuneflow.train.trainer import Trainer
 
 FACTOR = 10**0.5  # between neighbouring lanes
@@ -203,7 +203,7 @@ class _Track:
 
     def run(self, rate: float) -> Judged:
         """Train a lane and judge it."""
-        trainer, run = self.trainer, Run(self.trainer, self.job)
+        trainer, run = self.trainer, Session(self.trainer, self.job)
         run.begin()
         scale_rates(run, rate)
         schedule = shortened(trainer.schedule, run.steps * trainer.epochs)
@@ -224,7 +224,7 @@ class _Track:
         mean = torch.stack(judged).mean(0)
         return mean if bool(mean.isfinite().all()) else None
 
-    def _judged(self, run: Run) -> Tensor:
+    def _judged(self, run: Session) -> Tensor:
         """Validation losses on parts of the rows, equally large."""
         run.module.eval()
         with torch.no_grad(), self.job.runtime.autocast():
@@ -233,7 +233,7 @@ class _Track:
         self.gradients += self.look
         return losses
 
-    def _losses(self, run: Run) -> Iterator[Tensor]:
+    def _losses(self, run: Session) -> Iterator[Tensor]:
         """The loss of one part after the other, their outputs computed together where the loss is of outputs only."""
         at_once = min(self.parts, max(1, chunk_of(run.valid) // self.size)) * self.size
         for inputs, targets in run.valid.batches(at_once):
@@ -248,7 +248,7 @@ def range_test(
     trainer: Trainer, job: Job, low: float = 1e-6, high: float = 10.0, steps: int = 60
 ) -> Suggestions | None:
     """What a range test on a run of its own suggests; None where the loss explodes before there is a curve."""
-    run = Run(trainer, job)
+    run = Session(trainer, job)
     run.begin()
     batches = _endless(run)
 
@@ -264,7 +264,7 @@ def range_test(
     return suggestions(rates, losses) if len(losses) >= FEWEST else None
 
 
-def scale_rates(run: Run, rate: float) -> None:
+def scale_rates(run: Session, rate: float) -> None:
     """Give the first parameter group this learning rate, and the others theirs in proportion."""
     first = float(run.settings[0]["lr"])
     for group, made in zip(run.optimizer.param_groups, run.settings, strict=True):
@@ -272,5 +272,5 @@ def scale_rates(run: Run, rate: float) -> None:
         set_rate(group, made["lr"])
 
 
-def _endless(run: Run) -> Iterator[Batch]:
+def _endless(run: Session) -> Iterator[Batch]:
     return chain.from_iterable(run.batches(epoch) for epoch in count(1))

@@ -9,7 +9,7 @@ import numpy as np
 from tuneflow.history.trial import History
 from tuneflow.search.evolution.cmaes import CMAES
 from tuneflow.search.evolution.nsga2 import NSGA2
-from tuneflow.search.exhaustive import Whole, everything
+from tuneflow.search.exhaustive import Exhaustive, everything
 from tuneflow.search.gp.gp import GP
 from tuneflow.search.lecun import LeCun
 from tuneflow.search.roles import role_of
@@ -81,7 +81,7 @@ class Auto(Searcher):
         """The searcher that proposes trial `history.number`, and why it is this one."""
         make, reason = _choice(space, history, self._count(space))
         rates = [axis.name for axis in space.coordinates if role_of(axis) == "lr"]
-        if make is Whole or history.prober is None or not rates:
+        if make is Exhaustive or history.prober is None or not rates:
             return self._kept(make.__name__, make), reason
         return self._kept(f"LeCun {make.__name__}", lambda: LeCun(make())), f"{reason}; {rates[0]} is measured first"
 
@@ -100,9 +100,9 @@ class Auto(Searcher):
 def _choice(space: SearchSpace, history: History, count: float) -> tuple[Callable[[], Searcher], str]:
     number, waiting = history.number, len(history.running)
     if count <= TINY:
-        return Whole, f"{count:.0f} configurations in all"
+        return Exhaustive, f"{count:.0f} configurations in all"
     if number >= count:
-        return Whole, f"what is left of {count:.0f} configurations"
+        return Exhaustive, f"what is left of {count:.0f} configurations"
     if history.objective.several:
         goals = f"{len(history.objective.goals)} objectives"
         return (GP, f"{goals} and less than {FRONT} trials") if number < FRONT else (NSGA2, f"{goals}, {FRONT} trials")

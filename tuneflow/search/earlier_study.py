@@ -10,7 +10,7 @@ import numpy as np
 from tuneflow.history.pareto import ranking
 from tuneflow.history.trial import History
 from tuneflow.seeds import digest
-from tuneflow.space.coordinates import Array, Axes
+from tuneflow.space.coordinates import Array, Coordinates
 from tuneflow.space.parameters import Float, Int, Parameter, Value
 from tuneflow.space.search_space import Config, SearchSpace
 
@@ -21,7 +21,7 @@ APART = 0.2  # how far two of those differ in one number at least, in sides of t
 
 
 @dataclass(frozen=True)
-class Past:
+class EarlierStudy:
     """The trials of an earlier study that ended, the best one first.
 
     Attributes:
@@ -33,7 +33,7 @@ class Past:
     ranks: Array
 
     @classmethod
-    def of(cls, source: Any) -> "Past":
+    def of(cls, source: Any) -> "EarlierStudy":
         """Of a Study, an Archive or a History; it is not looked at again.
 
         Raises:
@@ -68,8 +68,8 @@ class Mapped:
             middle of their priors.
     """
 
-    def __init__(self, past: Past, space: SearchSpace, starts: int) -> None:
-        self._axes, self._space = Axes(space), space
+    def __init__(self, past: EarlierStudy, space: SearchSpace, starts: int) -> None:
+        self._axes, self._space = Coordinates(space), space
         mapped = [
             (rank, place) for row, rank in zip(past.rows, past.ranks, strict=True) if (place := _placed(row, space))
         ]

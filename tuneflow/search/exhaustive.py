@@ -9,7 +9,7 @@ from tuneflow.seeds import stream
 from tuneflow.space.search_space import Config, GridPoints, SearchSpace
 
 
-class Whole(Searcher):
+class Exhaustive(Searcher):
     """What was not tried yet, whoever proposed the rest, in an order that is fixed by the study's seed."""
 
     ends = True

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneflow.search.normal import ndtr
-from tuneflow.space.coordinates import Array, Axes
+from tuneflow.space.coordinates import Array, Coordinates
 from tuneflow.space.priors import Curve, Steps
 from tuneflow.space.search_space import SearchSpace
 
@@ -28,7 +28,7 @@ class Mixture:
     """
 
     def __init__(self, space: SearchSpace, points: Array, weights: Array, width: float) -> None:
-        self._axes = Axes(space)
+        self._axes = Coordinates(space)
         own = [place for place, axis in enumerate(space.coordinates) if axis.parameter.curve is not None]
         self._order = own + [place for place in range(len(space)) if place not in own]
         self._free = self._order[len(own) :]

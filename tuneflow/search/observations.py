@@ -16,7 +16,7 @@ FAR = 3.0  # costs count as so many spreads above their median, at most
 
 
 @dataclass(frozen=True)
-class Scores:
+class Observations:
     """What is known of the trials: those with a score, and those without.
 
     Trials that a scheduler paused or stopped at different epochs do not compare as they stand. So each counts with the
@@ -51,7 +51,7 @@ class Scores:
         return places
 
     @classmethod
-    def of(cls, history: History) -> "Scores | None":
+    def of(cls, history: History) -> "Observations | None":
         """None where no trial has a finite score."""
         goals, units, ended = len(history.objective.goals), history.units, history.finished.numbers
         live = np.sort(np.concatenate([history.running.numbers, history.paused.numbers]))

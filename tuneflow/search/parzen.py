@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from tuneflow.search.normal import ndtr, ndtri
-from tuneflow.space.coordinates import Array, Axes
+from tuneflow.space.coordinates import Array, Coordinates
 
 
 class Parzen:
@@ -21,7 +21,7 @@ class Parzen:
         informed: the prior is the space's own; else it is even.
     """
 
-    def __init__(self, axes: Axes, points: Array, weights: Array, widths: Array, informed: bool) -> None:
+    def __init__(self, axes: Coordinates, points: Array, weights: Array, widths: Array, informed: bool) -> None:
         self._axes, self._points, self._widths, self._informed = axes, points, widths, informed
         weights = np.append(weights, 1.0)
         self._shares = weights / weights.sum()

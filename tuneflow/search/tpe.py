@@ -6,11 +6,11 @@ import numpy as np
 
 from tuneflow.history.pareto import ranking
 from tuneflow.history.trial import History
-from tuneflow.search.observations import Scores
+from tuneflow.search.observations import Observations
 from tuneflow.search.parzen import Parzen
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
-from tuneflow.space.coordinates import Array, Axes
+from tuneflow.space.coordinates import Array, Coordinates
 from tuneflow.space.search_space import Config, SearchSpace
 
 GOOD, MOST = 0.1, 25  # the share of trials that are good, and how many they are at most
@@ -48,18 +48,18 @@ class TPE(Searcher):
                 raise ValueError(f"TPE: {word} needs to be a whole number >= 1, got {value!r}.")
         self.start, self.candidates = start, candidates
         self._start = Sobol()
-        self._axes: Axes | None = None
+        self._axes: Coordinates | None = None
 
     def check(self, space: SearchSpace) -> None:
         self._start.check(space)
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
-        scores = Scores.of(history)
+        scores = Observations.of(history)
         if scores is None or len(scores.numbers) < self.start:
             return self._start.suggest(space, history, rng)
         axes = self._axes
         if axes is None or axes.space is not space:
-            axes = self._axes = Axes(space)
+            axes = self._axes = Coordinates(space)
         good, rest = _split(scores)
         ranks = np.log(len(good) + 1) - np.log(np.arange(1, len(good) + 1))
         better = Parzen(axes, good, ranks / ranks.mean(), widths(axes, good), informed=True)
@@ -75,7 +75,7 @@ class TPE(Searcher):
         return space.sample(rng)
 
 
-def widths(axes: Axes, points: Array) -> Array:
+def widths(axes: Coordinates, points: Array) -> Array:
     """Standard deviations of the kernels, shape (d,): Scott's rule, the prior counted as one point more."""
     count, d = points.shape
     known = np.where(np.isnan(points), 0.5, points)
@@ -84,7 +84,7 @@ def widths(axes: Axes, points: Array) -> Array:
     return scotts
 
 
-def _split(scores: Scores) -> tuple[Array, Array]:
+def _split(scores: Observations) -> tuple[Array, Array]:
     """The points of the good trials, the best first, and of the others, those of which nothing is known among them."""
     costs = scores.costs.reshape(len(scores.numbers), -1)
     order = np.argsort(scores.numbers)

@@ -7,12 +7,12 @@ import numpy as np
 from tuneflow.errors import listed
 from tuneflow.history.pareto import ranking
 from tuneflow.history.trial import History
-from tuneflow.search.earlier_study import Mapped, Past
+from tuneflow.search.earlier_study import EarlierStudy, Mapped
 from tuneflow.search.gp.gp import GP
 from tuneflow.search.mixture import Mixture
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.wrapper import Before, after
-from tuneflow.space.coordinates import Array, Axes
+from tuneflow.space.coordinates import Array, Coordinates
 from tuneflow.space.search_space import Config, SearchSpace
 
 STARTS = 2  # configurations of each past that are tried first,
@@ -54,7 +54,7 @@ class Warm(Before):
 
     def __init__(self, source: Any, then: Searcher | None = None) -> None:
         super().__init__(then or GP())
-        self._pasts = [Past.of(each) for each in (source if isinstance(source, list | tuple) else [source])]
+        self._pasts = [EarlierStudy.of(each) for each in (source if isinstance(source, list | tuple) else [source])]
         if not self._pasts:
             raise ValueError("Warm: needs at least one earlier study, got an empty list.")
         self._made: _Known | None = None
@@ -94,9 +94,9 @@ class Warm(Before):
 class _Known:
     """The pasts in one space, and what they say of one history; nothing of it changes a suggestion."""
 
-    def __init__(self, space: SearchSpace, history: History, pasts: list[Past]) -> None:
+    def __init__(self, space: SearchSpace, history: History, pasts: list[EarlierStudy]) -> None:
         self.space, self.trials = space, history.trials
-        self._axes = Axes(space)
+        self._axes = Coordinates(space)
         self._pasts = [Mapped(past, space, STARTS) for past in pasts]
         self._starts: list[tuple[int, Config]] = []
         for turn in range(STARTS):  # the best of each past, then the next of each

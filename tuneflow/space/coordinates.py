@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 Places = NDArray[np.intp]
 
 
-class Axes:
+class Coordinates:
     """What the coordinates of a space are.
 
     Attributes:

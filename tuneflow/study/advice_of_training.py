@@ -13,7 +13,7 @@ import torch
 from tuneflow.check.dry_run import small
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job
-from tuneflow.train.session import Run
+from tuneflow.train.session import Session
 from tuneflow.train.trainer import Trainer
 
 STEPS = 5  # timed of each contestant, after one to warm up
@@ -63,7 +63,7 @@ def _others(trainer: Trainer, job: Job) -> Iterator[Runtime]:
 def _has_images(trainer: Trainer, job: Job) -> bool:
     """Whether there are weights of four dimensions."""
     try:
-        return any(weight.ndim == 4 for weight in Run(trainer, job).module.parameters())
+        return any(weight.ndim == 4 for weight in Session(trainer, job).module.parameters())
     except Exception:  # what fails here is told by the dry run, or by the first trial
         return False
 
@@ -71,7 +71,7 @@ def _has_images(trainer: Trainer, job: Job) -> bool:
 def _step(trainer: Trainer, job: Job) -> Step | None:
     """Takes steps of a run of its own, on one batch; None where there is none to be had."""
     try:
-        run = Run(trainer, job)
+        run = Session(trainer, job)
         with job.at_work("advice", 0):
             batch = next(iter(run.batches(1)))
     except Exception:  # as above

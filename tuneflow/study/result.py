@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tuneflow.data.data import as_source
 from tuneflow.errors import CheckpointError, StudyError, listed
 from tuneflow.execute.executor import Trains
-from tuneflow.heuristics.input_scaling import Normalised, Normaliser
+from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
 from tuneflow.heuristics.target_scaling import Restored
 from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.metrics import Estimate, estimate
@@ -27,7 +27,7 @@ from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.checkpoints import States, write_bytes
 from tuneflow.study.confirm import Confirmed, plural
 from tuneflow.study.selection_bias import optimism
-from tuneflow.train.evaluate import Ready
+from tuneflow.train.evaluate import DeviceData
 from tuneflow.train.function_trainer import Function
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.replicated import Replicated
@@ -81,7 +81,7 @@ def _labels(name: str, stored: Any, resolved: Any) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """Where the model of a result comes from."""
 
     job: Job
@@ -100,11 +100,11 @@ class Result(Trial):
         confirmed: what `study.confirm` found for it; None where it was not chosen by that.
     """
 
-    origin: Origin | None = None
+    origin: Provenance | None = None
     confirmed: Confirmed | None = None
 
     @property
-    def _from(self) -> Origin:
+    def _from(self) -> Provenance:
         if self.origin is None:
             raise StudyError(
                 f"trial {self.number} comes without its study; take it from study.best or study.result(number)."
@@ -175,7 +175,7 @@ class Result(Trial):
         trainer = origin.trainer.trainer if isinstance(origin.trainer, Replicated) else origin.trainer
         if not isinstance(trainer, Trainer):
             raise StudyError(f"{type(trainer).__name__} has no metrics to test with; use model() and your own.")
-        source = Ready(as_source(data, "test: data"), origin.job.runtime, None)
+        source = DeviceData(as_source(data, "test: data"), origin.job.runtime, None)
         module = self.model()
         with torch.no_grad(), origin.job.runtime.active(), origin.job.runtime.autocast():
             measured = trainer.configured(origin.job.config).evaluate(module, source)
@@ -191,7 +191,7 @@ class Result(Trial):
             StoreError: the file cannot be written; what was there before stays.
         """
         module, back = _unwrapped(self.model(), Restored)
-        inner, front = _unwrapped(module, Normalised)
+        inner, front = _unwrapped(module, NormalizedModule)
         weights = {name: tensor.detach().cpu() for name, tensor in tensors_of(inner).items()}
         content: dict[str, Any] = {
             "format": FORMAT,
@@ -255,12 +255,12 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
         ) from None
     _fill(module, content["weights"], str(path))
     front, back = content["normaliser"], content.get("scale")
-    module = module if front is None else Normalised(module, Normaliser(front["mean"], front["std"]))
+    module = module if front is None else NormalizedModule(module, Normalizer(front["mean"], front["std"]))
     return (module if back is None else Restored(module, back["mean"], back["std"])).eval()
 
 
 def _unwrapped(
-    module: nn.Module, kind: type[Normalised] | type[Restored]
+    module: nn.Module, kind: type[NormalizedModule] | type[Restored]
 ) -> tuple[nn.Module, dict[str, Tensor] | None]:
     """The module inside and the mean and std around it, where `module` is of this kind."""
     if not isinstance(module, kind):

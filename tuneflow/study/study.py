@@ -16,7 +16,7 @@ from tuneflow.check.hidden_state import check_loop
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Executor
 from tuneflow.execute.guard import guarded
-from tuneflow.execute.lanes.engine_cache import Notes
+from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.history.trial import History, Report, Trial, Trials
 from tuneflow.model import Model
 from tuneflow.probing.cache import Probes
@@ -46,7 +46,7 @@ from tuneflow.study.fingerprint import compare, facts_of
 from tuneflow.study.goals import check_known, check_limits, numbers_told, objective_of
 from tuneflow.study.ledger import Ledger
 from tuneflow.study.progress import Progress
-from tuneflow.study.result import Origin, Result, Scores
+from tuneflow.study.result import Provenance, Result, Scores
 from tuneflow.train.job import Job
 from tuneflow.train.loop import Loop
 from tuneflow.train.replicated import Replicated
@@ -355,8 +355,8 @@ class Study:
     def _executor(self, left: Callable[[], float] = lambda: 0) -> Executor:
         """A new one of the runtime's; `left` says how many trials are to come."""
         executor = self.runtime.executor()
-        if isinstance(executor, Notes.Kept):
-            executor.notes = Notes(self._ledger.store, left, self._progress.show)
+        if isinstance(executor, EngineCache.Kept):
+            executor.notes = EngineCache(self._ledger.store, left, self._progress.show)
         return executor
 
     @property
@@ -405,6 +405,6 @@ class Study:
         spoken = self.objective.pick(trial.reports)
         metrics = tuple(self.objective.metrics)
         epoch = spoken.epoch if spoken else 0
-        origin = Origin(self._driver.job(trial), self.trainer, self._ledger.states, metrics, epoch, rivals)
+        origin = Provenance(self._driver.job(trial), self.trainer, self._ledger.states, metrics, epoch, rivals)
         known = {f.name: getattr(trial, f.name) for f in fields(trial)}
         return Result(**known, origin=origin, confirmed=confirmed)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneflow.data.data import Batch, Data, Source
-from tuneflow.heuristics.input_scaling import Normaliser
+from tuneflow.heuristics.input_scaling import Normalizer
 from tuneflow.runtime.precision import LOWERED
 from tuneflow.runtime.runtime import Runtime, mapped
 
@@ -17,14 +17,14 @@ RESIDENT = 2**28  # bytes as stored: sets up to this size live on the device, pr
 CHUNK = 3 * 2**18  # bytes of inputs evaluated at once, within 32 to 1,024 rows: more falls out of the cache
 
 
-class Ready:
+class DeviceData:
     """A source whose batches come on the device and normalised: once where it is small, else batch by batch.
 
     Attributes:
         runtime: which places them.
     """
 
-    def __init__(self, source: Source, runtime: Runtime, normaliser: Normaliser | None) -> None:
+    def __init__(self, source: Source, runtime: Runtime, normaliser: Normalizer | None) -> None:
         self.source, self.runtime = source, runtime
         self._normaliser = normaliser
         self._resident = isinstance(source, Data) and source.nbytes <= RESIDENT
@@ -32,7 +32,7 @@ class Ready:
             inputs = runtime.place(source.inputs)
             self.source = Data(inputs if normaliser is None else normaliser(inputs), runtime.place(source.targets))
 
-    def under(self, runtime: Runtime) -> "Ready":
+    def under(self, runtime: Runtime) -> "DeviceData":
         """The same tensors for a runtime of the same device and layout."""
         if runtime is self.runtime:
             return self
@@ -59,21 +59,21 @@ class Ready:
             yield (inputs if self._normaliser is None else self._normaliser(inputs)), targets
 
 
-def outputs_of(module: nn.Module, data: Ready | Source) -> tuple[Any, Any]:
+def outputs_of(module: nn.Module, data: DeviceData | Source) -> tuple[Any, Any]:
     """(outputs, targets) of all rows, evaluated in chunks; what the runtime's precision made of 16 bits is float32."""
     outputs, targets = [], []
     for inputs, wanted in data.batches(chunk_of(data)):
         outputs.append(module(inputs))
         targets.append(wanted)
     whole = joined(outputs)
-    if isinstance(data, Ready) and data.runtime.precision != "fp32":
+    if isinstance(data, DeviceData) and data.runtime.precision != "fp32":
         whole = mapped(lambda tensor: tensor.float() if tensor.dtype in LOWERED else tensor, whole)
     return whole, joined(targets)
 
 
-def in_float32(data: Ready | Source) -> AbstractContextManager[Any]:
+def in_float32(data: DeviceData | Source) -> AbstractContextManager[Any]:
     """A block without the precision of the runtime that `data` is for."""
-    return data.runtime.autocast(on=False) if isinstance(data, Ready) else nullcontext()
+    return data.runtime.autocast(on=False) if isinstance(data, DeviceData) else nullcontext()
 
 
 def joined(parts: list[Any]) -> Any:
@@ -87,8 +87,8 @@ def joined(parts: list[Any]) -> Any:
     return type(parts[0])(joined([part[i] for part in parts]) for i in range(len(parts[0])))
 
 
-def chunk_of(data: Ready | Source) -> int:
+def chunk_of(data: DeviceData | Source) -> int:
     """How many rows are evaluated at once."""
-    source = data.source if isinstance(data, Ready) else data
+    source = data.source if isinstance(data, DeviceData) else data
     per_row = source.nbytes // len(source) if isinstance(source, Data) else 2**14
     return min(1024, max(32, CHUNK // max(1, per_row)))

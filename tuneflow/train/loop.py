@@ -13,7 +13,7 @@ from tuneflow.history.trial import Report
 from tuneflow.signature import name_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop_run import Built, Passes
-from tuneflow.train.loop_state import Named
+from tuneflow.train.loop_state import LoopState
 from tuneflow.train.trainer import whole
 
 Function = Callable[[Any, Any], Iterator[Mapping[str, Any]]]
@@ -125,7 +125,7 @@ class Loop:
             raise StudyError(f"loop {self.name} names no nn.Module in run.epochs(...), so it has no model to give.")
         return module.eval()
 
-    def _built(self, job: Job, state: TrainState | None) -> Named:
+    def _built(self, job: Job, state: TrainState | None) -> LoopState:
         """What the function names, built and restored; it is left before its first pass."""
         passes = Passes(self, job, state, only_build=True)
         try:

@@ -15,7 +15,7 @@ from tuneflow.errors import Diverged, listed
 from tuneflow.history.trial import Report
 from tuneflow.seeds import digest, torch_stream
 from tuneflow.train.job import Job, TrainState, copied
-from tuneflow.train.loop_state import Named
+from tuneflow.train.loop_state import LoopState
 from tuneflow.train.reported_metrics import described, numbers_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class LoopRun:
 
     def __init__(self, loop: Loop, job: Job, start: TrainState | None, only_build: bool) -> None:
         self._loop, self._job, self._start, self._only_build = loop, job, start, only_build
-        self._named: Named | None = None
+        self._named: LoopState | None = None
         self._epoch = 0  # the pass under way; 0 before the first
         self._reached: TrainState | None = None  # where it stood at its yield
         self._started = 0.0
@@ -81,10 +81,10 @@ class LoopRun:
             raise ValueError(
                 f"loop {self._loop.name}: run.epochs(...) is called twice; a loop has one run.epochs(...)."
             )
-        self._named = Named(f"loop {self._loop.name}", state)
+        self._named = LoopState(f"loop {self._loop.name}", state)
         return self._passes(self._named)
 
-    def _passes(self, named: Named) -> Iterator[int]:
+    def _passes(self, named: LoopState) -> Iterator[int]:
         done = 0
         if self._start is not None:
             named.restore(self._start.values)
@@ -97,7 +97,7 @@ class LoopRun:
             yield epoch
             self._check_pass(named)
 
-    def _check_pass(self, named: Named) -> None:
+    def _check_pass(self, named: LoopState) -> None:
         where = f"loop {self._loop.name}, epoch {self._epoch}"
         if self._reached is None:
             raise ValueError(
@@ -202,5 +202,5 @@ class Passes:
 class Built(BaseException):
     """Leaves a loop's function before its first pass; no error, so that no `except Exception` holds it."""
 
-    def __init__(self, named: Named) -> None:
+    def __init__(self, named: LoopState) -> None:
         self.named = named

@@ -20,7 +20,7 @@ GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState)
 Leaf = Callable[[Tensor], Tensor]
 
 
-class Named:
+class LoopState:
     """Live objects by name, and the value that they have in common with a state.
 
     A module counts with all its parameters and buffers, an optimizer or anything else that has `state_dict` and

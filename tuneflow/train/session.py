@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from tuneflow.data.data import Batch
 from tuneflow.errors import Diverged
-from tuneflow.heuristics.initialization_record import Initialised
+from tuneflow.heuristics.initialization_record import Initialized
 from tuneflow.heuristics.initialize import initialise
 from tuneflow.heuristics.target_scaling import Restored
 from tuneflow.history.trial import Report
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tuneflow.train.trainer import Trainer
 
 
-class Run:
+class Session:
     """Module, optimizer, schedule and data of one job. Everything is constructed first and loaded after.
 
     Attributes:
@@ -62,7 +62,7 @@ class Run:
         self.scaler = job.runtime.scaler()
         self.module.train()
 
-    def begin(self) -> Initialised | None:
+    def begin(self) -> Initialized | None:
         """Draw the weights as the model says, where it does not leave them to its builder; what was done."""
         scheme, data_driven = _model(self.job).initialisation(self.job.config)
         if scheme == "default" and not data_driven:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tuneflow.data.data import Batch, Source, as_source
 from tuneflow.errors import did_you_mean, listed
-from tuneflow.heuristics.input_scaling import Normalised, Normaliser, cast_only, starts_normalised
+from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer, cast_only, starts_normalised
 from tuneflow.heuristics.target_scaling import Restored, Scale, fit_both, reaches_any_number, scales_with_targets
 from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured, Metric, as_metric, measure, measure_loss
@@ -21,11 +21,11 @@ from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
 from tuneflow.signature import hinting, name_of
 from tuneflow.space.search_space import Config
-from tuneflow.train.evaluate import Ready, chunk_of, in_float32, outputs_of
+from tuneflow.train.evaluate import DeviceData, chunk_of, in_float32, outputs_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Patience
 from tuneflow.train.rates import Constant, Schedule
-from tuneflow.train.session import Run
+from tuneflow.train.session import Session
 
 Epochs = Generator[tuple[TrainState, Report], None, str]
 
@@ -129,7 +129,7 @@ class Trainer:
         loss: Tensor = self.loss(module(inputs), targets)
         return loss
 
-    def evaluate(self, module: nn.Module, data: Ready | Source) -> dict[str, Measured]:
+    def evaluate(self, module: nn.Module, data: DeviceData | Source) -> dict[str, Measured]:
         """Loss and metrics of `module` over all of `data` at once, so that no batch size shows in them.
 
         A subclass's own `loss_of` is averaged over chunks instead, weighted by their rows, in the runtime's precision.
@@ -169,7 +169,7 @@ class Trainer:
         """Whether a subclass computes the loss by itself."""
         return type(self).loss_of is not Trainer.loss_of
 
-    def _mean_loss(self, module: nn.Module, data: Ready | Source) -> float:
+    def _mean_loss(self, module: nn.Module, data: DeviceData | Source) -> float:
         size, rows = chunk_of(data), len(data)
         losses = [float(self.loss_of(module, batch)) for batch in data.batches(size)]
         return sum(loss * min(size, rows - i * size) for i, loss in enumerate(losses)) / rows
@@ -179,7 +179,7 @@ class Trainer:
     def init(self, job: Job) -> TrainState:
         """The state before the first epoch: a new module and optimizer, drawn from the job's seed."""
         with job.runtime.active():
-            run = Run(self.configured(job.config), job)
+            run = Session(self.configured(job.config), job)
             run.begin()
             return run.state(0)
 
@@ -192,7 +192,7 @@ class Trainer:
             Diverged: a loss is not finite; the state of the epoch before stays good.
         """
         with job.runtime.active():
-            run = Run(self.configured(job.config), job)
+            run = Session(self.configured(job.config), job)
             run.restore(state)
         for epoch in range(state.epoch + 1, until + 1):
             started = time.perf_counter()
@@ -206,9 +206,9 @@ class Trainer:
 
     def module(self, job: Job, state: TrainState) -> nn.Module:
         """The module of `state`, in evaluation mode: it takes raw inputs and gives outputs in the targets' units."""
-        run = Run(self.configured(job.config), job)
+        run = Session(self.configured(job.config), job)
         run.restore(state)
-        module = run.module if run.normaliser is None else Normalised(run.module, run.normaliser)
+        module = run.module if run.normaliser is None else NormalizedModule(run.module, run.normaliser)
         return (module if run.scale is None else Restored(module, run.scale.mean, run.scale.std)).eval()
 
     # What a configuration changes.
@@ -254,25 +254,25 @@ class Trainer:
         if self.patience is not None and not isinstance(self.patience, Patience):
             self.patience = Patience(whole("Trainer", "patience", self.patience))
 
-    def prepared(self, source: Source, runtime: Runtime, normaliser: Normaliser | None) -> Ready:
+    def prepared(self, source: Source, runtime: Runtime, normaliser: Normalizer | None) -> DeviceData:
         """`source` on the device and normalised: once where it is small, batch by batch where it is not."""
         key = (id(source), runtime.device, runtime.channels_last, id(normaliser))
         if key not in self._prepared:
-            self._prepared[key] = Ready(source, runtime, normaliser)
-        ready: Ready = self._prepared[key]
+            self._prepared[key] = DeviceData(source, runtime, normaliser)
+        ready: DeviceData = self._prepared[key]
         return ready.under(runtime)
 
-    def normaliser(self, job: Job, module: nn.Module) -> Normaliser | None:
+    def normaliser(self, job: Job, module: nn.Module) -> Normalizer | None:
         """What stands in front of `module` for this job, fitted on the training part only."""
         if job.model is None or not job.model.normalise:
             return None
         inputs, fitted, plain, _ = self._fitted(job)
-        chosen: Normaliser | None = (
+        chosen: Normalizer | None = (
             plain if fitted is not None and starts_normalised(module, fitted(inputs)) else fitted
         )
         return chosen
 
-    def scale(self, job: Job, module: nn.Module, normaliser: Normaliser | None) -> Scale | None:
+    def scale(self, job: Job, module: nn.Module, normaliser: Normalizer | None) -> Scale | None:
         """The targets' units, where `module` is to learn standardised ones: the training part's mean and deviation.
 
         None where the model says normalise=False, where the loss is not one that scales with its targets, where a
@@ -286,7 +286,7 @@ class Trainer:
             return None
         return scale
 
-    def _fitted(self, job: Job) -> tuple[Any, Normaliser | None, Normaliser | None, Scale | None]:
+    def _fitted(self, job: Job) -> tuple[Any, Normalizer | None, Normalizer | None, Scale | None]:
         """Two rows of inputs; their normaliser, the one that only casts, and the scale of the targets; in one pass."""
         device = job.runtime.device
         if (key := ("fitted", device)) not in self._prepared:
@@ -296,7 +296,7 @@ class Trainer:
             plain = None if fitted is None else cast_only(rows)
             placed = [part if part is None else part.to(device) for part in (fitted, plain, scale)]
             self._prepared[key] = (rows, *placed)
-        made: tuple[Any, Normaliser | None, Normaliser | None, Scale | None] = self._prepared[key]
+        made: tuple[Any, Normalizer | None, Normalizer | None, Scale | None] = self._prepared[key]
         return made
 
 

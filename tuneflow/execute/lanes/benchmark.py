@@ -9,12 +9,12 @@ from torch.utils import _pytree as pytree
 
 from tuneflow.data.data import Batch
 from tuneflow.execute.lanes.batches import with_smoothing
-from tuneflow.execute.lanes.engine_cache import Pace
+from tuneflow.execute.lanes.engine_cache import EngineTiming
 from tuneflow.execute.lanes.lane import Lane
 from tuneflow.execute.lanes.lane_stack import lanes_of
 from tuneflow.fused.program_cache import Programs
-from tuneflow.fused.refusal import Refused
-from tuneflow.train.session import Run
+from tuneflow.fused.refusal import CannotFuse
+from tuneflow.train.session import Session
 
 STEPS = 5  # timed of each engine, at most
 ENOUGH = 0.5  # seconds, after which no further step is timed
@@ -24,7 +24,7 @@ GAIN = 1.05  # less is not worth the other rounding
 
 def time_alone(lane: Lane) -> float:
     """Seconds of a step in plain torch, on objects of its own."""
-    run = Run(lane.trainer.configured(lane.job.config), lane.job)
+    run = Session(lane.trainer.configured(lane.job.config), lane.job)
     run.restore(lane.state)
 
     def step() -> None:
@@ -37,13 +37,13 @@ def time_alone(lane: Lane) -> float:
         return min(_times(step))
 
 
-def measure(lanes: Sequence[Lane], seats: int, programs: Programs, alone: float) -> Pace:
+def measure(lanes: Sequence[Lane], seats: int, programs: Programs, alone: float) -> EngineTiming:
     """Trace, check and time the engines on these lanes, which are left as they are.
 
     Args:
         alone: seconds of a step in plain torch.
     """
-    found: list[Pace] = []
+    found: list[EngineTiming] = []
     reasons = []
     with lanes[0].job.at_work("measure", 0):
         rows = lanes[0].run.first_rows(lanes[0].run.trainer.batch_size)
@@ -55,8 +55,8 @@ def measure(lanes: Sequence[Lane], seats: int, programs: Programs, alone: float)
                 stack.step(batch)
                 traced = time.perf_counter() - began
                 taken = min(_times(lambda stack=stack: stack.step(batch)))  # type: ignore[misc]
-                found.append(Pace(kind, seats, alone, taken, max(0.0, traced - taken)))
-            except Refused as error:
+                found.append(EngineTiming(kind, seats, alone, taken, max(0.0, traced - taken)))
+            except CannotFuse as error:
                 reasons.append(str(error))
             except Exception as error:  # whatever tracing did not foresee; training alone is always there
                 if is_out_of_memory(error):
@@ -65,7 +65,7 @@ def measure(lanes: Sequence[Lane], seats: int, programs: Programs, alone: float)
     best = max(found, key=lambda pace: pace.gain, default=None)
     if best is not None and best.gain >= GAIN:
         return best
-    return Pace("alone", seats, alone, reason="" if best is not None else reasons[0])
+    return EngineTiming("alone", seats, alone, reason="" if best is not None else reasons[0])
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -77,7 +77,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _kinds(found: Sequence[Pace]) -> Iterator[Literal["stacked", "single"]]:
+def _kinds(found: Sequence[EngineTiming]) -> Iterator[Literal["stacked", "single"]]:
     """The engines to try; the second only where the first is not clearly faster than plain torch."""
     yield "stacked"
     if not found or found[0].gain < CLEAR:

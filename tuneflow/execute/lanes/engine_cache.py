@@ -12,7 +12,7 @@ FIXED = 0.25  # share of a stacked step that does not depend on how many lanes t
 
 
 @dataclass(frozen=True)
-class Pace:
+class EngineTiming:
     """How lanes of one structure are trained, and why.
 
     Attributes:
@@ -53,7 +53,7 @@ class Remembers(Protocol):
 
 
 @dataclass(frozen=True)
-class Brief:
+class EngineUpdate:
     """What those who give work to a worker know.
 
     Attributes:
@@ -66,7 +66,7 @@ class Brief:
 
 
 @dataclass(frozen=True)
-class News:
+class EngineReport:
     """What a worker has found out: paces as in Brief, and what is to be said."""
 
     paces: dict[str, Any] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class News:
         return bool(self.paces or self.words)
 
 
-class Notes:
+class EngineCache:
     """Where it is kept how lanes are trained, so that a study that goes on takes the same engines.
 
     Args:
@@ -89,7 +89,7 @@ class Notes:
     class Kept(Protocol):
         """An executor that keeps some."""
 
-        notes: "Notes"
+        notes: "EngineCache"
 
     def __init__(
         self,
@@ -101,13 +101,13 @@ class Notes:
         self._own: dict[str, Any] = {}  # all that is known here, in the order of the store
         self._said: set[str] = set()
 
-    def recall(self, structure: str, seats: int) -> Pace | None:
+    def recall(self, structure: str, seats: int) -> EngineTiming | None:
         known = self._known().get(_key(structure, seats))
-        return None if known is None else Pace(**known)
+        return None if known is None else EngineTiming(**known)
 
-    def remember(self, structure: str, pace: Pace) -> Pace:
+    def remember(self, structure: str, pace: EngineTiming) -> EngineTiming:
         """Keep it; of several processes that measure, the first one's stays."""
-        return Pace(**self._keep(_key(structure, pace.seats), pace.to_json()))
+        return EngineTiming(**self._keep(_key(structure, pace.seats), pace.to_json()))
 
     def say(self, words: str) -> None:
         """Show and log, once, how trials are trained, or why not together."""
@@ -115,11 +115,11 @@ class Notes:
             self._said.add(words)
             self._tell(words)
 
-    def brief(self, after: int, workers: int) -> Brief:
+    def brief(self, after: int, workers: int) -> EngineUpdate:
         """For one of so many workers, which has the first `after` paces."""
-        return Brief(dict(list(self._known().items())[after:]), self.to_come() / workers)
+        return EngineUpdate(dict(list(self._known().items())[after:]), self.to_come() / workers)
 
-    def hear(self, news: News) -> None:
+    def hear(self, news: EngineReport) -> None:
         """Keep and say what a worker has found out."""
         for key, pace in news.paces.items():
             self._keep(key, pace)
@@ -144,23 +144,23 @@ class Notes:
         return self._own[key]
 
 
-class Sheet(Notes):
+class Sheet(EngineCache):
     """A worker's: what it was told, and what it is to tell."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._news = News()
+        self._news = EngineReport()
 
-    def take(self, brief: Brief) -> None:
+    def take(self, brief: EngineUpdate) -> None:
         self._own |= brief.paces
         self.to_come = lambda: brief.to_come
 
     def _tell(self, words: str) -> None:
         self._news.words.append(words)
 
-    def news(self) -> News:
+    def news(self) -> EngineReport:
         """What was found out since the last time."""
-        made, self._news = self._news, News()
+        made, self._news = self._news, EngineReport()
         return made
 
     def _keep(self, key: str, pace: Any) -> Any:

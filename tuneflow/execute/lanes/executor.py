@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from tuneflow.execute.executor import Event, Trains
 from tuneflow.execute.guard import guarded
 from tuneflow.execute.inline import Inline
-from tuneflow.execute.lanes.engine_cache import Notes
+from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.lanes.lane import Lane
 from tuneflow.execute.lanes.structure import programs_of, structure_of, unfit, unfit_lane
 from tuneflow.execute.lanes.structure_group import Group
@@ -27,7 +27,7 @@ class Fused:
     """
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime, self.notes = runtime, Notes()
+        self._runtime, self.notes = runtime, EngineCache()
         self._groups: dict[Hashable, Group] = {}
         self._parts: deque[Group | Inline] = deque()
         self._alone: dict[int, Inline] = {}

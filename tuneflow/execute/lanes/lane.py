@@ -11,7 +11,7 @@ from tuneflow.history.trial import Report, Slice
 from tuneflow.metrics import Measured
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.rates import Constant
-from tuneflow.train.session import Run
+from tuneflow.train.session import Session
 from tuneflow.train.trainer import Trainer
 
 
@@ -29,7 +29,7 @@ class Lane:
 
     def __init__(self, work: Slice, trainer: Trainer, job: Job, state: TrainState | None) -> None:
         self.work, self.trainer, self.job = work, trainer, job
-        self.run = Run(trainer.configured(job.config), job)
+        self.run = Session(trainer.configured(job.config), job)
         if state is None:
             self.run.begin()
             state = self.run.state(0)

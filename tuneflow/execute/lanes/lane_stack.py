@@ -17,7 +17,7 @@ from tuneflow.execute.lanes.lane import Lane
 from tuneflow.fused.label_smoothing import smoothed
 from tuneflow.fused.lanes import Lanes
 from tuneflow.fused.program_cache import Programs
-from tuneflow.fused.refusal import Refused
+from tuneflow.fused.refusal import CannotFuse
 from tuneflow.metrics import Measured, accuracy, measure_accuracies, measure_losses
 from tuneflow.train.evaluate import joined
 from tuneflow.train.trainer import Trainer
@@ -27,7 +27,7 @@ EVALUATED = 128  # rows that are evaluated at once; with many more lanes gain no
 WORTH = 0.25  # share of the seats that evaluate at once, from which on all are evaluated together
 
 
-class Stack:
+class LaneStack:
     """Lanes in seats; a seat whose lane has ended is free for another one at once.
 
     Args:
@@ -150,7 +150,7 @@ class Stack:
             for inputs, wanted in valid.batches(_part(len(valid))):
                 outputs.append(self._lanes.outputs(inputs))
                 targets.append(wanted)
-        except Refused:
+        except CannotFuse:
             self._together = False
             return None
         made = outputs[0] if len(outputs) == 1 else pytree.tree_map(lambda *parts: torch.cat(parts, 1), *outputs)

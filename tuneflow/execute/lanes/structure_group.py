@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from tuneflow.execute.executor import Event
 from tuneflow.execute.lanes.benchmark import is_out_of_memory, measure, time_alone
-from tuneflow.execute.lanes.engine_cache import Notes, Pace
+from tuneflow.execute.lanes.engine_cache import EngineCache, EngineTiming
 from tuneflow.execute.lanes.lane import Lane
-from tuneflow.execute.lanes.lane_stack import Stack
+from tuneflow.execute.lanes.lane_stack import LaneStack
 from tuneflow.fused.program_cache import Programs
-from tuneflow.fused.refusal import Refused
+from tuneflow.fused.refusal import CannotFuse
 
 CHUNK = 16  # seats of a stack at most: more no longer fit into the caches
 TRACING = 0.7  # seconds that a program takes to trace, until one was measured
@@ -36,7 +36,7 @@ class Group:
     def __init__(
         self,
         name: str,
-        notes: Notes,
+        notes: EngineCache,
         alone: Callable[[Lane], None],
         more: Callable[[], float],
         programs: Programs,
@@ -44,8 +44,8 @@ class Group:
         self._name, self._notes, self._programs = name, notes, programs
         self._alone, self._more = alone, more
         self._waiting: list[Lane] = []
-        self._stacks: deque[Stack] = deque()
-        self._pace: Pace | None = None
+        self._stacks: deque[LaneStack] = deque()
+        self._pace: EngineTiming | None = None
         self._step: float | None = None  # seconds of a step alone
         self._spent = 0.0  # seconds of training alone, for want of a program
         self._chunk = CHUNK
@@ -102,17 +102,17 @@ class Group:
         self._thin()
         self._join()
 
-    def _put(self, stack: Stack) -> bool:
+    def _put(self, stack: LaneStack) -> bool:
         try:
             stack.put(self._waiting[0])
-        except Refused:
+        except CannotFuse:
             return False  # it does not go with these; perhaps with others
         self._waiting.pop(0)
         return True
 
-    def _build(self, lanes: Sequence[Lane], pace: Pace) -> None:
+    def _build(self, lanes: Sequence[Lane], pace: EngineTiming) -> None:
         seats = _bucket(len(lanes))
-        self._stacks.append(Stack(lanes, seats, pace.kind, self._programs))
+        self._stacks.append(LaneStack(lanes, seats, pace.kind, self._programs))
         self._traced.add(seats)
 
     def _thin(self) -> None:
@@ -146,7 +146,7 @@ class Group:
 
     # How they are trained.
 
-    def _learn(self, lanes: Sequence[Lane]) -> Pace | None:
+    def _learn(self, lanes: Sequence[Lane]) -> EngineTiming | None:
         """The pace of this structure; None while it is not worth being measured."""
         seats = _bucket(len(lanes))
         known = self._pace
@@ -185,13 +185,13 @@ class Group:
             self._chunk = _bucket(len(lanes)) // 2
             self._notes.say(f"out of memory with {len(lanes)} trials as one: goes on with {self._chunk}")
             return
-        reason = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, CannotFuse) else f"{type(error).__name__}: {error}"
         self._notes.say(f"not fused: {reason}")
         step = self._step or 0.0
         if pace is not None and pace.kind == "stacked" and not is_out_of_memory(error):
             self._pace = replace(pace, kind="single", together=pace.alone * pace.seats, reason=reason)
         else:
-            self._pace = Pace("alone", self._chunk, step if pace is None else pace.alone, reason=reason)
+            self._pace = EngineTiming("alone", self._chunk, step if pace is None else pace.alone, reason=reason)
 
 
 def _bucket(count: int) -> int:

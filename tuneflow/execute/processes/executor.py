@@ -9,13 +9,13 @@ from typing import Any
 
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Event, Trains
-from tuneflow.execute.lanes.engine_cache import Notes
+from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.processes.proxy import Child, bury, end
 from tuneflow.execute.processes.worker_process import UNGUARDED
 from tuneflow.execute.workers import sendable
-from tuneflow.execute.workers.assignment import STARTS, Assignment, Sent, slices
-from tuneflow.execute.workers.pickling import Parcel, receive
-from tuneflow.execute.workers.worker import Misread, Told
+from tuneflow.execute.workers.assignment import STARTS, Assignment, SharedObjects, slices
+from tuneflow.execute.workers.pickling import SharedObject, receive
+from tuneflow.execute.workers.worker import Misread, Reply
 from tuneflow.execute.workers.worker_proxy import spread
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import Runtime
@@ -47,10 +47,10 @@ class Processes:
         self._runtime = runtime
         self._most = (runtime.workers or 1) if workers is None else workers
         self._timeout = runtime.timeout if timeout is None else timeout
-        self.notes = Notes()
+        self.notes = EngineCache()
         self._children: list[Child] = []
         self._waiting: deque[Assignment] = deque()
-        self._sent = Sent(sendable.parcel)
+        self._sent = SharedObjects(sendable.parcel)
         self._lost = 0  # processes killed in a row before they were ready
         # When nobody holds this any more, and at exit before multiprocessing waits for its children.
         util.Finalize(self, _close, (self._children, self._sent), exitpriority=10)
@@ -154,11 +154,11 @@ class Processes:
         if message is None:
             return self._lose(child)
         events: list[Event] = []
-        if isinstance(message, Told):
+        if isinstance(message, Reply):
             self.notes.hear(message.news)
             events, left = child.reached(message.events)
             self._waiting.extend(left)
-        if not isinstance(message, Told) or message.waits:
+        if not isinstance(message, Reply) or message.waits:
             self._lost = 0
             child.rest()
         if isinstance(message, Misread) and child.training:  # else it is of a slice that was stopped
@@ -208,7 +208,7 @@ def _message(child: Child) -> Any:
     return message
 
 
-def _close(children: list[Child], sent: Sent[Parcel]) -> None:
+def _close(children: list[Child], sent: SharedObjects[SharedObject]) -> None:
     end(children)
     children.clear()
     for parcel in sent.clear():

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
-from tuneflow.execute.lanes.engine_cache import Notes
+from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.processes.worker_process import HALT, NAME, serve
-from tuneflow.execute.workers.assignment import Sent
-from tuneflow.execute.workers.pickling import Parcel, send
+from tuneflow.execute.workers.assignment import SharedObjects
+from tuneflow.execute.workers.pickling import SharedObject, send
 from tuneflow.execute.workers.worker import Settings
-from tuneflow.execute.workers.worker_proxy import Hand
+from tuneflow.execute.workers.worker_proxy import WorkerProxy
 from tuneflow.runtime.runtime import Runtime
 
 GRACE = 5.0  # seconds that a process has to leave by itself
@@ -20,7 +20,7 @@ GRACE = 5.0  # seconds that a process has to leave by itself
 SPAWN = multiprocessing.get_context("spawn")
 
 
-class Child(Hand):
+class Child(WorkerProxy):
     """A process of its own, started when this is made.
 
     Attributes:
@@ -45,7 +45,7 @@ class Child(Hand):
         """Whether it trains, or finishes the epoch of a slice that was stopped."""
         return self.ready and not self.idle
 
-    def begin(self, parcels: Sent[Parcel], notes: Notes, workers: int) -> None:
+    def begin(self, parcels: SharedObjects[SharedObject], notes: EngineCache, workers: int) -> None:
         """Have it go on with all its work; with the trainer and the model of a task where it has not got them yet."""
         self.idle, self._halted, self.heard = False, False, time.monotonic()
         before = set(self.training)

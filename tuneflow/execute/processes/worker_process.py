@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tuneflow.execute.workers.pickling import Pipe, pack, receive, receive_parcel, send
-from tuneflow.execute.workers.worker import Bench, Orders, Settings
+from tuneflow.execute.workers.worker import Command, Settings, Worker
 from tuneflow.runtime.runtime import Runtime
 
 NAME = "tuneflow worker"  # what the names of worker processes begin with
@@ -68,7 +68,7 @@ class _Worker:
     """It trains on by itself until it has room for another slice, or is halted; then it waits for orders."""
 
     def __init__(self, pipe: Pipe, runtime: Runtime) -> None:
-        self._pipe, self._bench = pipe, Bench(runtime)
+        self._pipe, self._bench = pipe, Worker(runtime)
 
     def run(self) -> None:
         send(self._pipe, IDLE)
@@ -81,7 +81,7 @@ class _Worker:
         """Until there are orders, and all of them can be read."""
         while True:
             orders = receive(self._pipe)
-            if not isinstance(orders, Orders):
+            if not isinstance(orders, Command):
                 continue  # it was halted when it waited already
             misread = self._bench.take(orders, lambda: receive_parcel(self._pipe))
             if misread is None:

@@ -9,7 +9,7 @@ import ray
 import torch
 
 from tuneflow.execute.ray.pickling import Packed, pack
-from tuneflow.execute.workers.worker import Bench, Misread, Settings
+from tuneflow.execute.workers.worker import Misread, Settings, Worker
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.version import __version__
 
@@ -25,7 +25,7 @@ class Ready:
 VERSIONS = Ready(__version__, str(torch.__version__))
 
 
-class Seat:
+class RayActor:
     """Its calls come in order, one at a time, and raise nothing: what goes wrong is what they return."""
 
     def ready(self, given: dict[str, Any], settings: Settings) -> Ready | Misread:
@@ -38,7 +38,7 @@ class Seat:
         try:
             torch.set_num_threads(given["threads"])
             settings.apply()
-            self._bench = Bench(Runtime(**given))
+            self._bench = Worker(Runtime(**given))
         except Exception as error:
             return Misread(f"{type(error).__name__}: {error}", traceback.format_exc())
         return VERSIONS

@@ -11,13 +11,13 @@ from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
 from tuneflow.errors import StudyError, warn
 from tuneflow.execute.executor import Event, Trains
-from tuneflow.execute.lanes.engine_cache import Notes
+from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.ray import pickling as cloud
 from tuneflow.execute.ray.actor import VERSIONS, Ready
 from tuneflow.execute.ray.cluster import Cluster
 from tuneflow.execute.ray.proxy import Actor
-from tuneflow.execute.workers.assignment import STARTS, Assignment, Sent, slices
-from tuneflow.execute.workers.worker import Misread, Told
+from tuneflow.execute.workers.assignment import STARTS, Assignment, SharedObjects, slices
+from tuneflow.execute.workers.worker import Misread, Reply
 from tuneflow.execute.workers.worker_proxy import spread
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.ray_runtime import RayRuntime
@@ -48,10 +48,10 @@ class Actors:
 
     def __init__(self, runtime: RayRuntime) -> None:
         self._runtime = runtime
-        self.notes = Notes()
+        self.notes = EngineCache()
         self._actors: list[Actor] = []
         self._waiting: deque[Assignment] = deque()
-        self._sent: Sent[Any] = Sent(lambda trainer, model: ray.put(cloud.parcel(trainer, model)))
+        self._sent: SharedObjects[Any] = SharedObjects(lambda trainer, model: ray.put(cloud.parcel(trainer, model)))
         self._held: list[Cluster] = []  # the connection, once it is there
         self._lost = 0  # actors lost in a row before they were ready
         self._warned = False
@@ -179,7 +179,7 @@ class Actors:
             if actor.training:
                 raise answer.error()
             return []
-        told: Told = answer.value()
+        told: Reply = answer.value()
         self.notes.hear(told.news)
         events, left = actor.tell(told)
         self._waiting.extend(left)
@@ -209,7 +209,7 @@ class Actors:
             warn(f"RayRuntime: a worker has torch {there.torch}, this process {VERSIONS.torch}; scores depend on it.")
 
 
-def _close(actors: list[Actor], sent: Sent[Any], held: list[Cluster]) -> None:
+def _close(actors: list[Actor], sent: SharedObjects[Any], held: list[Cluster]) -> None:
     if ray.is_initialized():
         for actor in actors:
             actor.kill()

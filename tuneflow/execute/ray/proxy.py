@@ -10,20 +10,20 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayError, TaskCancelledError
 
 from tuneflow.execute.executor import Event
-from tuneflow.execute.lanes.engine_cache import Notes
-from tuneflow.execute.ray.actor import Seat
+from tuneflow.execute.lanes.engine_cache import EngineCache
+from tuneflow.execute.ray.actor import RayActor
 from tuneflow.execute.ray.pickling import pack
-from tuneflow.execute.workers.assignment import Assignment, Sent
-from tuneflow.execute.workers.worker import Settings, Told
-from tuneflow.execute.workers.worker_proxy import Hand
+from tuneflow.execute.workers.assignment import Assignment, SharedObjects
+from tuneflow.execute.workers.worker import Reply, Settings
+from tuneflow.execute.workers.worker_proxy import WorkerProxy
 from tuneflow.runtime.ray_runtime import RayRuntime
 
 AHEAD = 2  # calls that an actor has at a time: it trains the next epoch while the last is on its way
 
-REMOTE = ray.remote(Seat)
+REMOTE = ray.remote(RayActor)
 
 
-class Actor(Hand):
+class Actor(WorkerProxy):
     """A worker of the cluster, asked for when this is made. It comes when there is room for it.
 
     Attributes:
@@ -51,7 +51,7 @@ class Actor(Hand):
         """Whether it trains, or finishes the epoch of a slice that was stopped."""
         return self.ready and bool(self.calls)
 
-    def ask(self, parcels: Sent[Any], notes: Notes, workers: int) -> None:
+    def ask(self, parcels: SharedObjects[Any], notes: EngineCache, workers: int) -> None:
         """Hand over what is new, and ask for the epochs to come: one at least, and not beyond a slice."""
         if self.unsent or (self.stops and self.training):
             orders = self.orders(notes, workers)
@@ -82,7 +82,7 @@ class Actor(Hand):
         self.heard = time.monotonic()
         return answer
 
-    def tell(self, told: Told) -> tuple[list[Event], list[Assignment]]:
+    def tell(self, told: Reply) -> tuple[list[Event], list[Assignment]]:
         """As `reached`, without what is of a slice that was stopped."""
         answered = self._asked - len(self.calls) - 1
         return self.reached([event for event in told.events if self._since[event.trial] <= answered])

@@ -57,7 +57,7 @@ class Assignment:
         self.deaths, self.alone = 0, False
 
 
-class Sent(Generic[P]):
+class SharedObjects(Generic[P]):
     """The trainers and models that were sent, by number, each as the parcel that `make` makes of it, once."""
 
     def __init__(self, make: Callable[[Trains, Model | None], P]) -> None:

@@ -118,7 +118,7 @@ def loaded(body: bytes, buffers: Sequence[Any] = ()) -> Any:
         raise Unreadable from error
 
 
-class Parcel:
+class SharedObject:
     """A value for several processes, pickled once; its tensors and arrays are in a file that all of them map.
 
     The file has no name, so nothing is left of it when the processes are gone, however they went. What a process writes

@@ -12,11 +12,11 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from tuneflow.errors import StudyError
-from tuneflow.execute.workers.pickling import Packer, Parcel
+from tuneflow.execute.workers.pickling import Packer, SharedObject
 from tuneflow.train.job import Job
 
 
-def parcel(trainer: Any, model: Any) -> Parcel:
+def parcel(trainer: Any, model: Any) -> SharedObject:
     """Trainer and model, to be sent to every worker.
 
     Raises:
@@ -26,7 +26,7 @@ def parcel(trainer: Any, model: Any) -> Parcel:
     _check_main()
     for what, value in ((type(trainer).__name__, trainer), (type(model).__name__, model)):
         check(value, what)
-    return Parcel((trainer, model))
+    return SharedObject((trainer, model))
 
 
 @dataclass(frozen=True)

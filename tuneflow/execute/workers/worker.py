@@ -11,7 +11,7 @@ import torch
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Event, Trains
 from tuneflow.execute.inline import Inline, ended
-from tuneflow.execute.lanes.engine_cache import Brief, News, Notes, Sheet
+from tuneflow.execute.lanes.engine_cache import EngineCache, EngineReport, EngineUpdate, Sheet
 from tuneflow.execute.workers.pickling import Unreadable, loaded
 from tuneflow.history.trial import Slice
 from tuneflow.model import Model
@@ -41,20 +41,20 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Orders:
+class Command:
     """What a worker is told that waits: leave these trials, take these tasks, and go on."""
 
     tasks: list[Task]
     stops: list[int]
-    brief: Brief
+    brief: EngineUpdate
 
 
 @dataclass(frozen=True)
-class Told:
+class Reply:
     """What happened in a worker, and what it found out."""
 
     events: list[Event]
-    news: News
+    news: EngineReport
 
     @property
     def waits(self) -> bool:
@@ -113,18 +113,18 @@ class Settings:
         multiprocessing.set_start_method(self.start, force=True)
 
 
-class Bench:
+class Worker:
     """Trains what it is told to: slices together as its runtime does, those that are to be alone inline."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._together, self._alone = runtime.executor(), Inline(runtime)
         self._notes = Sheet()
-        if isinstance(self._together, Notes.Kept):
+        if isinstance(self._together, EngineCache.Kept):
             self._together.notes = self._notes
         self._loaded: dict[int, tuple[Trains, Model | None] | Misread] = {}
 
-    def take(self, orders: Orders, fetch: Callable[[], Any]) -> Misread | None:
+    def take(self, orders: Command, fetch: Callable[[], Any]) -> Misread | None:
         """Leave and take slices, or say what cannot be read of one.
 
         Args:
@@ -136,13 +136,13 @@ class Bench:
         misread = [self._begin(task, fetch) for task in orders.tasks]
         return next((one for one in misread if one is not None), None)
 
-    def train(self, pack: Callable[[Told], P]) -> tuple[Told, P]:
+    def train(self, pack: Callable[[Reply], P]) -> tuple[Reply, P]:
         """Train until something happens, an epoch of a slice at least; what happened, and the same packed.
 
         A state or a report that cannot be packed fails its trial.
         """
         events = (self._alone if self._alone.busy else self._together).wait()
-        told = Told(events, self._notes.news())
+        told = Reply(events, self._notes.news())
         try:
             return told, pack(told)
         except Exception:
@@ -162,13 +162,13 @@ class Bench:
         executor.submit(task.work, trainer, job, task.state)
         return None
 
-    def _packable(self, events: list[Event], pack: Callable[[Told], Any]) -> list[Event]:
+    def _packable(self, events: list[Event], pack: Callable[[Reply], Any]) -> list[Event]:
         """`events` with an end in the place of those of a trial that cannot be packed."""
         kept: list[Event] = []
         for trial in dict.fromkeys(event.trial for event in events):
             of_it = [event for event in events if event.trial == trial]
             try:
-                pack(Told(of_it, News()))
+                pack(Reply(of_it, EngineReport()))
                 kept += of_it
             except Exception as error:
                 self._stop(trial)

@@ -5,14 +5,14 @@ from collections import deque
 from collections.abc import Sequence
 
 from tuneflow.execute.executor import Ended, Event, Reported
-from tuneflow.execute.lanes.engine_cache import Brief, Notes
+from tuneflow.execute.lanes.engine_cache import EngineCache, EngineUpdate
 from tuneflow.execute.workers.assignment import DEATHS, Assignment
-from tuneflow.execute.workers.worker import Orders, Task
+from tuneflow.execute.workers.worker import Command, Task
 
 log = logging.getLogger("tuneflow")
 
 
-class Hand:
+class WorkerProxy:
     """A worker, as far as it has been given slices.
 
     Args:
@@ -55,13 +55,13 @@ class Hand:
         self.stops.append(trial)
         return True
 
-    def orders(self, notes: Notes, workers: int) -> Orders:
+    def orders(self, notes: EngineCache, workers: int) -> Command:
         """All that it has not been told yet; from now on it has."""
         tasks = [self._task(work) for work in self.unsent]
         stops, self.stops = self.stops, []
-        brief = notes.brief(self._paces, workers) if self.seats > 1 else Brief()
+        brief = notes.brief(self._paces, workers) if self.seats > 1 else EngineUpdate()
         self._paces += len(brief.paces)
-        return Orders(tasks, stops, brief)
+        return Command(tasks, stops, brief)
 
     def _task(self, work: Assignment) -> Task:
         new = work.parcel not in self._parcels
@@ -110,7 +110,7 @@ class Hand:
         return ended, left
 
 
-def spread(waiting: deque[Assignment], hands: Sequence[Hand], most: int) -> None:
+def spread(waiting: deque[Assignment], hands: Sequence[WorkerProxy], most: int) -> None:
     """Give the slices that wait to hands, evenly and at most `most` to each: all cores work before lanes are filled.
 
     Those that are to be trained alone come first, and take the hands that have nothing: so they are through, an epoch

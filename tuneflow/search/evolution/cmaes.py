@@ -11,7 +11,7 @@ from tuneflow.search.evolution.cma_distribution import Adaptation
 from tuneflow.search.normal import ndtr, ndtri
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
-from tuneflow.space.coordinates import Array, Axes
+from tuneflow.space.coordinates import Array, Coordinates
 from tuneflow.space.search_space import Config, SearchSpace
 
 DRAWS = 100  # of which the first inside the cube is taken
@@ -50,7 +50,7 @@ class CMAES(Searcher):
         self._made: _Evolving | None = None
 
     def check(self, space: SearchSpace) -> None:
-        if not Axes(space).numbers.any():
+        if not Coordinates(space).numbers.any():
             what = listed(space.names) or "nothing"
             raise ValueError(f"CMAES: needs a number to search, the space has {what}; use tn.TPE() or tn.Evolution().")
 
@@ -72,7 +72,7 @@ class _Evolving:
     """
 
     def __init__(self, space: SearchSpace, history: History, sigma: float) -> None:
-        self.axes, self.trials, self._seed, self._sigma = Axes(space), history.trials, history.seed, sigma
+        self.axes, self.trials, self._seed, self._sigma = Coordinates(space), history.trials, history.seed, sigma
         self.taken = self._restarts = 0
         self._numbers, self._labels = np.flatnonzero(self.axes.numbers), np.flatnonzero(self.axes.labels)
         self._whole = np.isfinite(self.axes.levels[self._numbers])

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from tuneflow.space.coordinates import Array, Axes, Places
+from tuneflow.space.coordinates import Array, Coordinates, Places
 
 WIDTHS = 0.01, 1.0  # standard deviations of a number's step: one between them, even in the logarithm
 TRIES = 20  # changes on top of each other, until there is a configuration that was not proposed before
 
 
-def changed(axes: Axes, unit: Array, places: Places, rng: np.random.Generator) -> Array:
+def changed(axes: Coordinates, unit: Array, places: Places, rng: np.random.Generator) -> Array:
     """`unit`, shape (d,), with another value at each of `places`; what becomes active is drawn from the prior.
 
     A label becomes any other. A number moves by a normal step, at least to the next value there is.
@@ -29,7 +29,7 @@ def changed(axes: Axes, unit: Array, places: Places, rng: np.random.Generator) -
     return settled
 
 
-def crossed(axes: Axes, one: Array, other: Array, rng: np.random.Generator) -> Array:
+def crossed(axes: Coordinates, one: Array, other: Array, rng: np.random.Generator) -> Array:
     """A child of two, shape (d,), each value from either of them.
 
     What only one has active comes from that one, what neither has, from the prior.
@@ -41,7 +41,7 @@ def crossed(axes: Axes, one: Array, other: Array, rng: np.random.Generator) -> A
     return settled
 
 
-def unseen(axes: Axes, unit: Array, units: Array, rng: np.random.Generator) -> Array:
+def unseen(axes: Coordinates, unit: Array, units: Array, rng: np.random.Generator) -> Array:
     """`unit`, shape (d,), changed until it is none of `units`, shape (n, d); as it is after 20 changes."""
     for _ in range(TRIES):
         if not axes.among(units, unit):

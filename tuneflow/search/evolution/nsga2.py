@@ -7,7 +7,7 @@ from tuneflow.history.trial import History
 from tuneflow.search.evolution.mutation import changed, crossed, unseen
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
-from tuneflow.space.coordinates import Array, Axes, Places
+from tuneflow.space.coordinates import Array, Coordinates, Places
 from tuneflow.space.search_space import Config, SearchSpace
 
 
@@ -57,7 +57,7 @@ class _Parents:
     """
 
     def __init__(self, space: SearchSpace, history: History, size: int) -> None:
-        self.axes, self.trials, self._size = Axes(space), history.trials, size
+        self.axes, self.trials, self._size = Coordinates(space), history.trials, size
         self.numbers: Places = np.empty(0, dtype=np.intp)
         self.taken = 0
 

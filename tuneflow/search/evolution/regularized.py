@@ -7,7 +7,7 @@ from tuneflow.history.trial import History
 from tuneflow.search.evolution.mutation import unseen
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
-from tuneflow.space.coordinates import Axes
+from tuneflow.space.coordinates import Coordinates
 from tuneflow.space.search_space import Config, SearchSpace
 
 
@@ -37,7 +37,7 @@ class Evolution(Searcher):
             raise ValueError(f"Evolution: sample needs to be from 1 to population={population}, got {sample!r}.")
         self.population, self.sample = population, sample
         self._start = Sobol()
-        self._axes: Axes | None = None
+        self._axes: Coordinates | None = None
 
     def check(self, space: SearchSpace) -> None:
         self._start.check(space)
@@ -47,7 +47,7 @@ class Evolution(Searcher):
             return self._start.suggest(space, history, rng)
         axes = self._axes
         if axes is None or axes.space is not space:
-            axes = self._axes = Axes(space)
+            axes = self._axes = Coordinates(space)
         alive = [trial.number for trial in history.finished[-self.population :]]
         rivals = rng.choice(alive, self.sample, replace=False)
         parent = history.units[rivals[ranking(history.costs[rivals], 1, breaches(history)[rivals])[0]]]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tuneflow.history.trial import History
 from tuneflow.search.gp.features import Layout
-from tuneflow.search.observations import Scores
+from tuneflow.search.observations import Observations
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol, sobol_points
 from tuneflow.seeds import stream
@@ -73,7 +73,7 @@ class GP(Searcher):
         """
         if history.objective.several:
             raise ValueError("ranked needs a study with one objective; history.front has the best of several.")
-        scores = Scores.of(history)
+        scores = Observations.of(history)
         ranked = [] if scores is None else _Known(space, history.seed).ranked(scores)
         return [number for number in ranked if history.trials[number].ended]
 
@@ -91,7 +91,7 @@ class _Known:
 
     def suggest(self, history: History, rng: np.random.Generator) -> Config:
         start = min(10, max(5, len(self.space) + 1))
-        scores = None if history.number < start or not len(self.space) else Scores.of(history)
+        scores = None if history.number < start or not len(self.space) else Observations.of(history)
         if scores is None or len(scores.numbers) < 2:
             return self._first(history, rng)
         unit = self._found(history, scores, rng)
@@ -109,7 +109,7 @@ class _Known:
         new = self.layout.keys(self.space.to_unit(config)[None])[0] not in known
         return config if new else self._untried(known, rng)
 
-    def ranked(self, scores: Scores) -> list[int]:
+    def ranked(self, scores: Observations) -> list[int]:
         rng = stream(self.seed, "ranked")
         processes, _ = self._processes(scores, scores.costs, scores.errors, rng)
         scored = np.flatnonzero(np.isfinite(scores.costs))
@@ -117,7 +117,7 @@ class _Known:
         means = np.mean([process.expects(features)[0] for process in processes], axis=0)
         return [int(scores.numbers[scored[place]]) for place in np.lexsort((means, scores.beyond[scored]))]
 
-    def _found(self, history: History, scores: Scores, rng: np.random.Generator) -> Array | None:
+    def _found(self, history: History, scores: Observations, rng: np.random.Generator) -> Array | None:
         from tuneflow.search.gp.expected_improvement import Improvement
         from tuneflow.search.gp.maximize_acquisition import Promise, Search
 
@@ -134,7 +134,7 @@ class _Known:
         leaders = scores.units[np.argsort(scores.merits, kind="stable")[:LEADERS]]
         return Search(promise, tried, rng).found(self._candidates(rng, leaders, clean), leaders)
 
-    def _several(self, scores: Scores, rng: np.random.Generator) -> tuple["Gain", bool]:
+    def _several(self, scores: Observations, rng: np.random.Generator) -> tuple["Gain", bool]:
         """What is to be gained with several objectives or with limits, and whether the scores are clean."""
         from tuneflow.search.gp.columns import bound, eased, measured
         from tuneflow.search.gp.feasibility import Bound, Within
@@ -156,13 +156,13 @@ class _Known:
         gain = Hypervolume(list(zip(*(processes for processes, _ in found), strict=True)), counted)
         return Within(gain, bounds) if bounds else gain, all(clean for _, clean in found)
 
-    def _imagined(self, processes: list["Process"], scores: Scores, rng: np.random.Generator) -> list["Process"]:
+    def _imagined(self, processes: list["Process"], scores: Observations, rng: np.random.Generator) -> list["Process"]:
         """The processes with scores that they make up for the trials under way."""
         pending = self.layout.features(scores.pending[-PENDING:])
         return [process.imagined(pending, rng) for process in processes] if len(pending) else processes
 
     def _processes(
-        self, scores: Scores, costs: Array, errors: Array, rng: np.random.Generator
+        self, scores: Observations, costs: Array, errors: Array, rng: np.random.Generator
     ) -> tuple[list["Process"], float]:
         """A process for each draw of the hyper-parameters, and the variance of a look's error; 0 where it is small."""
         from tuneflow.search.gp.gaussian_process import Process

@@ -23,7 +23,7 @@ SPACE = tn.SearchSpace(
     optimizer={"lr": tn.Float(1e-4, 1.0, log=True), "momentum": tn.Float(0.0, 0.99)},
 )
 GUESS = math.log(10)
-COLOURS = ("#666666", "#0b6e99", "#3d7a3d", "#c2571a")
+COLORS = ("#666666", "#0b6e99", "#3d7a3d", "#c2571a")
 
 
 def convnet(width: int = 16, dropout: float = 0.0) -> nn.Module:
@@ -118,12 +118,12 @@ def picture(curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], trials
     for number in range(trials):
         x = at(number, 1).split(",")[0]
         parts.append(f'<text x="{x}" y="300" text-anchor="middle">{number + 1}</text>')
-    for row, ((name, curve), colour) in enumerate(zip(curves.items(), COLOURS, strict=True)):
+    for row, ((name, curve), color) in enumerate(zip(curves.items(), COLORS, strict=True)):
         seen = [number for number in range(trials) if math.isfinite(curve[0][number])]
         line, below, above = ([at(number, part[number]) for number in seen] for part in curve)
-        parts.append(f'<polygon points="{" ".join(below + above[::-1])}" fill="{colour}" opacity="0.12"/>')
-        parts.append(f'<polyline points="{" ".join(line)}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<rect x="490" y="{40 + 20 * row}" width="12" height="12" fill="{colour}"/>')
+        parts.append(f'<polygon points="{" ".join(below + above[::-1])}" fill="{color}" opacity="0.12"/>')
+        parts.append(f'<polyline points="{" ".join(line)}" fill="none" stroke="{color}" stroke-width="2"/>')
+        parts.append(f'<rect x="490" y="{40 + 20 * row}" width="12" height="12" fill="{color}"/>')
         parts.append(f'<text x="508" y="{50 + 20 * row}">{name}</text>')
     parts.append('<text x="260" y="320" text-anchor="middle">spent, in trials</text>')
     parts.append('<text x="50" y="14">lowest validation loss so far</text>')

@@ -28,11 +28,11 @@ ONE = partial(linear, 1)
 
 
 def check(
-    builder=linear, data=(IMAGES, CLASSES), *, valid=None, space=RATE, normalise=True, kind=tn.Trainer, **settings
+    builder=linear, data=(IMAGES, CLASSES), *, valid=None, space=RATE, normalize=True, kind=tn.Trainer, **settings
 ):
     settings = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.SGD, "batch_size": 32} | settings
     trainer = kind(data, data if valid is None else valid, **settings)
-    check_space(tn.SearchSpace(**space), tn.Model(builder, normalise=normalise), trainer, tn.Runtime("cpu"))
+    check_space(tn.SearchSpace(**space), tn.Model(builder, normalize=normalize), trainer, tn.Runtime("cpu"))
 
 
 def changed(rows, values, data=CLASSES):

@@ -56,8 +56,8 @@ def ints(draw):
 
 
 plain_choices = st.builds(tn.Choice, st.lists(plain, min_size=1, max_size=6, unique_by=repr), ordered=st.booleans())
-labelled_choices = st.builds(tn.Choice, st.dictionaries(names, objects, min_size=1, max_size=4))
-discrete = stepped_floats() | ints() | plain_choices | labelled_choices
+labeled_choices = st.builds(tn.Choice, st.dictionaries(names, objects, min_size=1, max_size=4))
+discrete = stepped_floats() | ints() | plain_choices | labeled_choices
 parameters = floats() | discrete
 constants = scalars | st.builds(tn.Constant, plain)
 

@@ -51,11 +51,11 @@ def test_a_few_trials_of_anything_are_for_the_gp():
 
 
 def test_very_many_trials_are_for_tpe_and_sooner_for_cmaes_where_all_are_numbers():
-    labelled = tn.SearchSpace(kind=tn.Choice(["a", "b"]), **{f"x{i}": tn.Float(0, 1) for i in range(10)})
+    labeled = tn.SearchSpace(kind=tn.Choice(["a", "b"]), **{f"x{i}": tn.Float(0, 1) for i in range(10)})
     assert chosen(filled(cube(4), 999))[0] is tn.GP
     assert chosen(filled(cube(4), 1_000))[0] is tn.TPE
-    assert chosen(filled(labelled, 999))[0] is tn.GP
-    assert chosen(filled(labelled, 1_000))[0] is tn.TPE
+    assert chosen(filled(labeled, 999))[0] is tn.GP
+    assert chosen(filled(labeled, 1_000))[0] is tn.TPE
     assert chosen(filled(cube(5), 500)) == (tn.CMAES, "500 trials of 5 numbers")
 
 

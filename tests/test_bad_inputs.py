@@ -96,7 +96,7 @@ LOOP = "a tn.Trainer, or a function under @tn.loop"
 
 TYPES = {
     "direction typo, minimise": (lambda: make(minimise="a"), ['"minimise"', 'Did you mean "minimize"?']),
-    "direction typo, maximise": (lambda: make(maximise="a"), ['"maximise"', 'Did you mean "maximize"?']),
+    "direction typo, maximize": (lambda: make(maximize="a"), ['"maximize"', 'Did you mean "maximize"?']),
     "typo of trials": (lambda: tn.minimize(half, SPACE, trails=3), ['"trails"', 'Did you mean "trials"?']),
     "metric True": (lambda: make(minimize=True), ["minimize", "name of a metric", "True"]),
     "no metric": (lambda: make(minimize=[]), ["minimize", "name of a metric", "[]"]),
@@ -645,7 +645,7 @@ def test_damaged_state_of_a_paused_trial_is_named_and_can_be_removed(change, tmp
     assert_goes_on(trained, tmp_path, 2)
 
 
-@pytest.mark.parametrize("words", ["format", "config", "0.1.0", "normaliser", "lr"])
+@pytest.mark.parametrize("words", ["format", "config", "0.1.0", "normalizer", "lr"])
 def test_flipped_byte_in_what_a_saved_model_says_of_itself_is_noticed(words, tmp_path):
     study = trained()
     study.run(trials=1)

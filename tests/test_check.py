@@ -134,7 +134,7 @@ def test_few_rows_are_trained_and_evaluated_on_one_thread():
     for settings in ({}, {"valid": SAME, "data": SAME}, {"metrics": {"m": Locked()}}):
         rows.clear()
         space = {**RATE, "trainer": {"batch_size": tn.Choice([40])}}
-        check(net(forward), **settings, space=space, normalise=False)
+        check(net(forward), **settings, space=space, normalize=False)
         assert set(rows) == {(True, 32), (True, 2), (True, 8), (False, 8)}
         assert len(rows) == 2 + 3 * 2 + 1 + 3  # two looks, three epochs of two batches, an evaluation and theirs
     assert threads == {1}
@@ -251,10 +251,10 @@ RIGHT = {
     ),
     "metric of many rows": lambda: check(metrics={"m": every_class}, schedule=tn.rates.Plateau(metric="m"), patience=1),
     "bytes": lambda: check(data=(BYTES, CLASSES)),
-    "bytes, cast": lambda: check(net(lambda s, x: s.layer(x.float() / 255)), (BYTES, CLASSES), normalise=False),
+    "bytes, cast": lambda: check(net(lambda s, x: s.layer(x.float() / 255)), (BYTES, CLASSES), normalize=False),
     "bytes of its own": lambda: check(net(lambda s, x: s.layer(x * ((x > 0).byte() * 2 - 1)))),
     "huge": lambda: check(data=(torch.full_like(IMAGES, 3e38), CLASSES)),
-    "bytes, divided": lambda: check(net(lambda s, x: s.layer(x / 255)), (BYTES, CLASSES), normalise=False),
+    "bytes, divided": lambda: check(net(lambda s, x: s.layer(x / 255)), (BYTES, CLASSES), normalize=False),
     "shared and frozen": lambda: check(lambda: nn.Sequential(nn.Flatten(), FROZEN, nn.Linear(20, 10))),
     "single rows": lambda: check(batch_size=1),
     "one row": lambda: check(data=(IMAGES[:1], CLASSES[:1])),

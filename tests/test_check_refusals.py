@@ -236,20 +236,20 @@ DTYPES = {
         ["binary_cross_entropy_with_logits needs targets as float, got int64", "targets.float()"],
     ),
     "bytes": (
-        lambda: check(data=(BYTES, CLASSES), normalise=False),
-        ['layer "1: Linear" takes float32, got uint8', "normalise=False", "x.float() / 255"],
+        lambda: check(data=(BYTES, CLASSES), normalize=False),
+        ['layer "1: Linear" takes float32, got uint8', "normalize=False", "x.float() / 255"],
     ),
     "whole numbers": (
         lambda: check(data=(BYTES.int(), CLASSES)),
         ['layer "1: Linear" takes float32, got int32', "give the inputs as float32"],
     ),
     "double": (
-        lambda: check(data=Rows(change=lambda x: x.double()), normalise=False),
+        lambda: check(data=Rows(change=lambda x: x.double()), normalize=False),
         ['layer "1: Linear" takes float32, got float64'],
     ),
     "tokens as floats": (
         lambda: check(lambda: nn.Embedding(50, 4), (TOKENS.float(), CLASSES)),
-        ["Embedding takes row numbers, int64, got float32", "normalise=False"],
+        ["Embedding takes row numbers, int64, got float32", "normalize=False"],
     ),
     "no tensor": (lambda: check(loss=lambda o, t: o.mean().item()), ["a tensor with a gradient, got float", ".item()"]),
     "lbfgs": (lambda: check(optimizer=torch.optim.LBFGS), ["optimizer LBFGS needs a closure", "torch.optim.SGD"]),
@@ -279,11 +279,11 @@ OTHERS = {
     "backward": (lambda: check(loss=overwritten), ["the loss has no gradient: RuntimeError", "inplace"]),
     "nan in a dataset": (lambda: check(data=Rows(changed(96, NAN, IMAGES))), ["of 64 rows that were", "row 96"]),
     "wrapped bytes": (
-        lambda: check(net(lambda s, x: s.layer((x - 128).float())), (BYTES, CLASSES), normalise=False),
+        lambda: check(net(lambda s, x: s.layer((x - 128).float())), (BYTES, CLASSES), normalize=False),
         ["Net computes with uint8 inputs, which wrap around at 255 in sub", "x.float()"],
     ),
     "in place": (
-        lambda: check(lambda: nn.Sequential(nn.ReLU(inplace=True), linear()), normalise=False),
+        lambda: check(lambda: nn.Sequential(nn.ReLU(inplace=True), linear()), normalize=False),
         ["inputs were changed in place", "x = x + 1"],
     ),
     "each": (

@@ -70,7 +70,7 @@ def test_comes_near_the_optimum(dimensions):
     assert slope(history.best.config) < 1e-3 * slope(dict.fromkeys(range(dimensions), 1.0))
 
 
-def test_whole_numbers_keep_their_neighbours_within_reach():
+def test_whole_numbers_keep_their_neighbors_within_reach():
     """A distribution that has settled on one value still tries the others: as often as the margin says."""
     space = tn.SearchSpace(x=tn.Float(0, 1), n=tn.Int(0, 9), edge=tn.Int(0, 3), step=tn.Float(0, 1, step=0.1))
     cost = lambda c: c["x"] ** 2 + abs(c["n"] - 4) + c["edge"] + 10 * abs(c["step"] - 0.3)

@@ -20,8 +20,8 @@ class Climb(tn.Searcher):
     def suggest(self, space, history, rng):
         if np.isfinite(history.values).sum() < 5:
             return space.sample(rng)
-        centre = space.to_unit(history.best.config)
-        return space.from_unit((centre + 0.1 * rng.standard_normal(len(centre))).clip(0, 1))
+        center = space.to_unit(history.best.config)
+        return space.from_unit((center + 0.1 * rng.standard_normal(len(center))).clip(0, 1))
 
 
 def earlier():

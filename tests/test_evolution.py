@@ -1,4 +1,4 @@
-"""Regularised evolution, NSGA-II, and the fronts that they rank by."""
+"""Regularized evolution, NSGA-II, and the fronts that they rank by."""
 
 import json
 
@@ -105,7 +105,7 @@ def test_changes_and_mixtures_are_in_the_space(point, seed):
 
 @pytest.mark.parametrize("value", [0, 1, 2, 9, 10])
 def test_a_change_is_one_to_every_value(value):
-    """Whole numbers, few or many, at the ends too: never the same value again, and each neighbour now and then."""
+    """Whole numbers, few or many, at the ends too: never the same value again, and each neighbor now and then."""
     space = tn.SearchSpace(
         n=tn.Int(0, 10), two=tn.Int(0, 1), kind=tn.Choice(["a", "b", "c"]), m=tn.Int(1, 99, log=True)
     )
@@ -204,7 +204,7 @@ def test_goes_on_while_everything_fails_or_is_equal(make):
 
 
 @both
-def test_old_trials_die_only_in_regularised_evolution(make):
+def test_old_trials_die_only_in_regularized_evolution(make):
     """One trial is best by luck; after many others only NSGA-II still has it as a parent."""
     space = tn.SearchSpace(**{f"kind{i}": tn.Choice(list("abcdefgh")) for i in range(8)})
     history = history_of(space)

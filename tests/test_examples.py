@@ -150,8 +150,8 @@ def test_learning_rates_stand_beside_the_truth(tmp_path, optimizer):
     assert len(truth) == 4
 
 
-def test_initialisations_are_compared_with_and_without_the_pass(tmp_path):
-    text = run_example(EXAMPLES / "04_initialisation.py", tmp_path, "--epochs", "2", "--seeds", "1", "--rows", "512")
+def test_initializations_are_compared_with_and_without_the_pass(tmp_path):
+    text = run_example(EXAMPLES / "04_initialization.py", tmp_path, "--epochs", "2", "--seeds", "1", "--rows", "512")
     rows = re.findall(r"^(6 sigmoid|10 ReLU) layers +(no|yes) +(\w+) +([\d.]+) +[\d.e-]+ +([\d.]+)$", text, re.M)
     assert len(rows) == 2 * 2 * 5
     guess = 2.303
@@ -160,7 +160,7 @@ def test_initialisations_are_compared_with_and_without_the_pass(tmp_path):
     final = {(net, driven, scheme): float(loss) for net, driven, scheme, _, loss in rows}
     assert final["10 ReLU", "no", "default"] > guess - 0.05
     assert final["10 ReLU", "yes", "default"] < guess - 0.1
-    lines = drawn(tmp_path / "runs" / "initialisation" / "initialisation.svg")
+    lines = drawn(tmp_path / "runs" / "initialization" / "initialization.svg")
     assert [len(line) for line in lines] == [3] * 20
 
 

@@ -456,7 +456,7 @@ def test_ranked_takes_the_luck_off_the_best_observed():
     history = tn.History(space, LOSS)
     for number in range(31):
         tell(history, number, {"n": number}, ((number - 10) / 20) ** 2 + 0.02 * float(rng.standard_normal()), 0.1)
-    tell(history, 31, {"n": 29}, -0.05, 0.1)  # the best that was seen, by luck: its neighbours say 0.9
+    tell(history, 31, {"n": 29}, -0.05, 0.1)  # the best that was seen, by luck: its neighbors say 0.9
     tell(history, 32, {"n": 3}, None, status="FAILED")
     ranked = tn.GP().ranked(space, history)
     assert history.best.number == 31

@@ -162,7 +162,7 @@ def test_label_smoothing_may_differ_from_lane_to_lane(stacked):
     assert_alike(*both)
 
 
-def test_regression_learns_standardised_targets_in_lanes_too(stacked):
+def test_regression_learns_standardized_targets_in_lanes_too(stacked):
     inputs = torch.randn(90, 5)
     data = [(inputs[:60], 300 + 40 * inputs[:60, :1]), (inputs[60:], 300 + 40 * inputs[60:, :1])]
 

@@ -1,4 +1,4 @@
-"""Precision and layout: trained as chosen, exact from any state, the same in workers, labelled, and never by itself."""
+"""Precision and layout: trained as chosen, exact from any state, the same in workers, labeled, and never by itself."""
 
 import copy
 import struct

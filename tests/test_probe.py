@@ -205,7 +205,7 @@ def test_a_race_in_which_nothing_learns_says_that_its_rate_is_a_guess(digits):
         return nn.Sequential(nn.Flatten(), *layers, nn.Linear(64, 10))
 
     found = measured(digits, deep, init="default", epochs=2)
-    assert any("no lane of the race has learnt anything" in note for note in found.notes)
+    assert any("no lane of the race has learned anything" in note for note in found.notes)
     assert found.doubt == 1.0
 
 
@@ -223,7 +223,7 @@ def even(losses):
     return dict.fromkeys(losses, 1e-6)
 
 
-def test_the_next_lane_is_a_neighbour_that_the_best_one_lacks():
+def test_the_next_lane_is_a_neighbor_that_the_best_one_lacks():
     def wanted(losses, reach, start=3.0):
         return _next(losses, even(losses), reach, start)
 
@@ -284,7 +284,7 @@ def test_lanes_differ_by_their_rate_only(digits):
         assert found.losses == (pytest.approx(report.metrics["loss"], rel=1e-6),)
 
 
-def test_looks_change_nothing_but_the_judgement(digits):
+def test_looks_change_nothing_but_the_judgment(digits):
     """Dropout and running means go on as if nobody had looked."""
     trainer = trainer_of(digits)
     job = tn.Job(tn.Model(normed), {"optimizer": {"lr": 0.05}}, tn.Runtime("cpu", threads=1))

@@ -177,7 +177,7 @@ def test_patience_watches_the_metric_it_is_told():
 
 
 @pytest.mark.parametrize("loss", ["plain", "weighted", "summed", "ignoring"])
-def test_micro_batches_are_the_same_optimisation(loss):
+def test_micro_batches_are_the_same_optimization(loss):
     made = {
         "plain": nn.CrossEntropyLoss(),
         "weighted": nn.CrossEntropyLoss(weight=torch.arange(1.0, 11.0)),

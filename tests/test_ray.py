@@ -44,11 +44,11 @@ from tests.test_workers import (  # noqa: E402
 from tests.untouched import generators_untouched  # noqa: E402
 from tuneflow.errors import StudyError  # noqa: E402
 from tuneflow.execute.inline import Inline  # noqa: E402
-from tuneflow.execute.ray import pickling as cloud
+from tuneflow.execute.ray import pickling as cloud  # noqa: E402
 from tuneflow.execute.ray.cluster import _fit  # noqa: E402
 from tuneflow.execute.ray.executor import Actors  # noqa: E402
 from tuneflow.history.trial import Slice  # noqa: E402
-from tuneflow.runtime import ray_runtime as rayruntime
+from tuneflow.runtime import ray_runtime as rayruntime  # noqa: E402
 from tuneflow.testing import check_executor  # noqa: E402
 from tuneflow.train.function_trainer import Function  # noqa: E402
 
@@ -125,7 +125,7 @@ def test_a_cluster_trains_the_trials_that_inline_trains_to_the_last_bit(shared, 
     assert all(torch.equal(one[key], other[key]) for key in other)
 
 
-def test_a_plain_function_is_minimised_as_inline(shared):
+def test_a_plain_function_is_minimized_as_inline(shared):
     space = tn.SearchSpace(x=tn.Float(-5, 5), y=tn.Float(-5, 5))
     found = [tn.minimize(bowl, space, trials=10, runtime=runtime) for runtime in (shared, ONE)]
     assert found[0].number == found[1].number

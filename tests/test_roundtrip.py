@@ -75,7 +75,7 @@ LOST = {
         ['parameter "1.weight" differs', "The trainer does not take up all of the state"],
     ),
     "randomness": (
-        lambda: check(Drifting, normalise=False),
+        lambda: check(Drifting, normalize=False),
         ["Two runs without a stop differ too", "np.random.default_rng()"],
     ),
 }

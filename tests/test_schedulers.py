@@ -220,7 +220,7 @@ def promoted(history):
     return numbers
 
 
-def test_the_front_goes_on_first_its_ends_and_what_is_far_from_its_neighbours():
+def test_the_front_goes_on_first_its_ends_and_what_is_far_from_its_neighbors():
     costs = [(0.0, 9.0), (9.0, 0.0), (4.0, 4.0), (4.1, 3.9), (5.0, 5.0), (1.0, 8.0), (9.0, 9.0), (9.5, 9.5), (8.0, 9.0)]
     assert promoted(paused_at(costs, ("f", "g"))) == [0, 1, 3]
 

@@ -21,8 +21,8 @@ class Climb(tn.Searcher):  # as in the design: a strategy of one's own in seven 
     def suggest(self, space, history, rng):
         if len(history.finished) < 5:
             return space.sample(rng)
-        centre = space.to_unit(history.best.config)
-        return space.from_unit((centre + 0.1 * rng.standard_normal(len(centre))).clip(0, 1))
+        center = space.to_unit(history.best.config)
+        return space.from_unit((center + 0.1 * rng.standard_normal(len(center))).clip(0, 1))
 
 
 SEARCHERS = {

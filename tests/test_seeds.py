@@ -74,7 +74,7 @@ def test_draws_are_those_of_the_first_release():
     assert torch.randint(1000, (4,), generator=torch_stream(0, "order", 1)).tolist() == [893, 325, 377, 833]
 
 
-def test_neighbouring_keys_are_not_related():
+def test_neighboring_keys_are_not_related():
     draws = np.array([stream(0, "search", number).random() for number in range(4000)])
     lag = np.corrcoef(draws[:-1], draws[1:])[0, 1]
     assert abs(lag) < 3.3 / np.sqrt(4000)  # a false alarm once in 1,000

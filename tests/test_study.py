@@ -97,8 +97,8 @@ def test_a_custom_searcher_climbs():
         def suggest(self, space, history, rng):
             if len(history.finished) < 5:
                 return space.sample(rng)
-            centre = space.to_unit(history.best.config)
-            return space.from_unit((centre + 0.1 * rng.standard_normal(len(centre))).clip(0, 1))
+            center = space.to_unit(history.best.config)
+            return space.from_unit((center + 0.1 * rng.standard_normal(len(center))).clip(0, 1))
 
     study = make(searcher=Climb())
     study.run(trials=8)
@@ -333,7 +333,7 @@ BAD = {
     "both ways": (lambda: make(minimize="accuracy"), ValueError, '"accuracy" is given twice'),
     "best of several": (lambda: make(minimize="loss", at="best"), ValueError, "needs one objective"),
     "at": (lambda: make(at="first"), ValueError, '"best" or "last", got \'first\''),
-    "section": (lambda: make({"optimiser": {"lr": 0.1}}), ValueError, '"optimiser". Did you mean "optimizer"'),
+    "section": (lambda: make({"optimizer": {"lr": 0.1}}), ValueError, '"optimizer". Did you mean "optimizer"'),
     "argument": (
         lambda: make({"model": {"widht": tn.Int(1, 2)}}),
         TypeError,

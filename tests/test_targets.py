@@ -1,4 +1,4 @@
-"""Standardised targets: units change nothing that is learnt; everything that is reported is in the targets' units."""
+"""Standardized targets: units change nothing that is learned; everything that is reported is in the targets' units."""
 
 import copy
 from functools import partial
@@ -95,8 +95,8 @@ LOSSES = {
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize(("unit", "shift"), [(1000.0, 5000.0), (1e-3, -0.02), (1.0, 30.0)])
-def test_targets_in_other_units_are_learnt_as_standardised_ones_are(name, unit, shift):
-    """The standardised ones are left alone, so this is also the plain loop's training."""
+def test_targets_in_other_units_are_learnt_as_standardized_ones_are(name, unit, shift):
+    """The standardized ones are left alone, so this is also the plain loop's training."""
     loss, power = LOSSES[name]
     rate = {"optimizer": {"lr": 1e-3 if name == "sum" else 0.03}}
     plain, scaled = trainer(STANDARD, loss(1.0)), trainer(STANDARD * unit + shift, loss(unit))
@@ -137,13 +137,13 @@ def test_columns_in_one_other_unit_change_nothing():
     assert_same_training(run(plain, this)[:2], run(scaled, this), 2, 1000)
 
 
-def test_standardised_targets_are_the_plain_loop_to_the_bit():
-    ours, this = trainer(STANDARD, nn.MSELoss()), job(lambda: nn.Linear(5, 1), normalise=True)
+def test_standardized_targets_are_the_plain_loop_to_the_bit():
+    ours, this = trainer(STANDARD, nn.MSELoss()), job(lambda: nn.Linear(5, 1), normalize=True)
     start = ours.init(this)
     state, (report,) = run(ours, this, 1, start)
     module = nn.Linear(5, 1)
     module.load_state_dict(start.values["module"])
-    inputs = Session(ours.configured(this.config), this).normaliser(INPUTS)
+    inputs = Session(ours.configured(this.config), this).normalizer(INPUTS)
     optimizer = torch.optim.SGD(module.parameters(), **CONFIG["optimizer"])
     for rows in this.order(1, 160).split(32):
         optimizer.zero_grad()
@@ -154,10 +154,10 @@ def test_standardised_targets_are_the_plain_loop_to_the_bit():
         assert report.metrics["loss"] == functional.mse_loss(module(inputs[VALID]), STANDARD[VALID]).item()
 
 
-# What is minimised, and what is reported.
+# What is minimized, and what is reported.
 
 
-def test_what_is_minimised_is_the_given_loss_over_one_number():
+def test_what_is_minimized_is_the_given_loss_over_one_number():
     _, base = made(3)
     targets = base * torch.tensor([1.0, 30.0, 400.0]) + torch.tensor([0.0, -90.0, 1000.0])
     this = job(partial(mlp, 3))
@@ -169,7 +169,7 @@ def test_what_is_minimised_is_the_given_loss_over_one_number():
     assert live.unit == pytest.approx(targets[TRAIN].var(0, correction=0).mean().item(), rel=1e-5)
 
 
-def test_metrics_are_in_the_targets_units_and_every_column_is_learnt():
+def test_metrics_are_in_the_targets_units_and_every_column_is_learned():
     _, base = made(2)
     targets = base * torch.tensor([100.0, 1000.0]) + torch.tensor([-7.0, 30_000.0])
     config = {"optimizer": {"lr": 0.01}}
@@ -262,7 +262,7 @@ def test_training_in_pieces_equals_training_at_once():
     assert all(torch.equal(t, state.values["module"][name]) for name, t in whole.values["module"].items())
 
 
-def test_a_fork_goes_on_with_another_rate_from_what_was_learnt():
+def test_a_fork_goes_on_with_another_rate_from_what_was_learned():
     ours = trainer(STANDARD * 1000 + 5000, nn.MSELoss())
     state, before = run(ours, job(), 2)
     still = job(config={"optimizer": {"lr": 0.0, "momentum": 0.0}})
@@ -303,10 +303,10 @@ class Weighted(nn.MSELoss):
 RAW = STANDARD * 1000 + 5000
 YES = (STANDARD > 0).float()
 ALONE = {
-    "standardised": lambda: (trainer(STANDARD, nn.MSELoss()), job()),
-    "nearly standardised": lambda: (trainer(STANDARD * 1.04 - 0.04, nn.MSELoss()), job()),
+    "standardized": lambda: (trainer(STANDARD, nn.MSELoss()), job()),
+    "nearly standardized": lambda: (trainer(STANDARD * 1.04 - 0.04, nn.MSELoss()), job()),
     "constant": lambda: (trainer(torch.full_like(STANDARD, 7.0), nn.MSELoss()), job()),
-    "told so": lambda: (trainer(RAW, nn.MSELoss()), job(normalise=False)),
+    "told so": lambda: (trainer(RAW, nn.MSELoss()), job(normalize=False)),
     "classes": lambda: (
         trainer(YES[:, 0].long(), nn.CrossEntropyLoss(), metrics={}),
         job(partial(mlp, 2)),
@@ -334,9 +334,9 @@ def test_left_alone(name):
 
 
 def test_nothing_is_scaled_when_told_so():
-    """A rate that suits standardised targets does not suit raw ones: what normalise=False leaves is the plain loop."""
+    """A rate that suits standardized targets does not suit raw ones: what normalize=False leaves is the plain loop."""
     config = {"optimizer": {"lr": 0.0}}
-    _, (report,) = run(trainer(RAW, nn.MSELoss()), job(config=config, normalise=False), 1)
+    _, (report,) = run(trainer(RAW, nn.MSELoss()), job(config=config, normalize=False), 1)
     _, (scaled,) = run(trainer(RAW, nn.MSELoss()), job(config=config), 1)
     assert report.metrics["loss"] > 25e6  # what an output of about 0 costs at targets of about 5000
     assert scaled.metrics["loss"] < 3e6
@@ -458,10 +458,10 @@ def test_ends_of_other_modules(name):
     assert reaches_any_number(make(), INPUTS[:2]) is wanted
 
 
-# Initialisation, probe and race.
+# Initialization, probe and race.
 
 
-def test_an_initialisation_from_data_starts_at_the_mean_once():
+def test_an_initialization_from_data_starts_at_the_mean_once():
     live = Session(trainer(RAW, nn.MSELoss()).configured(CONFIG), job(init="lecun"))
     record = live.begin()
     inputs, targets = next(iter(live.train.batches(160)))

@@ -151,9 +151,9 @@ def test_keeps_away_from_where_trials_run():
         space, history = cube(2), searched(tn.TPE(), cube(2), bowl, 30)
         for number in range(30, 30 + running):
             history.record(tn.Trial(number, history.best.config))
-        centre = np.array(list(history.best.config.values()))
+        center = np.array(list(history.best.config.values()))
         drawn = [list(tn.TPE().suggest(space, history, stream(i)).values()) for i in range(60)]
-        return sum(np.linalg.norm(np.array(drawn) - centre, axis=1) < 0.1)
+        return sum(np.linalg.norm(np.array(drawn) - center, axis=1) < 0.1)
 
     assert near(running=8) < 0.6 * near(running=0)
 

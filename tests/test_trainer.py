@@ -264,23 +264,23 @@ def test_the_module_that_comes_back_takes_raw_inputs():
     assert right == pytest.approx(reports[-1].metrics["accuracy"])
 
 
-def test_no_normaliser_where_the_module_starts_with_one():
+def test_no_normalizer_where_the_module_starts_with_one():
     ours, this = trainer(), job(builder=lambda: nn.Sequential(nn.BatchNorm2d(1), net()))
     assert not isinstance(ours.module(this, ours.init(this)), NormalizedModule)
 
 
-def test_no_normaliser_when_told_so():
-    this = tn.Job(tn.Model(net, normalise=False), {}, tn.Runtime("cpu"))
+def test_no_normalizer_when_told_so():
+    this = tn.Job(tn.Model(net, normalize=False), {}, tn.Runtime("cpu"))
     assert not isinstance(trainer().module(this, trainer().init(this)), NormalizedModule)
 
 
 def test_a_subclass_needs_only_its_loss():
-    class Penalised(tn.Trainer):
+    class Penalized(tn.Trainer):
         def loss_of(self, module, batch):
             return super().loss_of(module, batch) + 1.0
 
     plain = trainer()
-    ours = Penalised(TRAIN, VALID, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=4)
+    ours = Penalized(TRAIN, VALID, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=4)
     (_, (base,)), (_, (more,)) = run(plain, job(), 1), run(ours, job(), 1)
     assert more.metrics["train_loss"] == pytest.approx(base.metrics["train_loss"] + 1, rel=1e-5)
     assert more.metrics["loss"] == pytest.approx(base.metrics["loss"] + 1, rel=1e-5)

@@ -182,7 +182,7 @@ def train(executor, number, until=3, rate=0.1):
 DIGITS = trainer()
 
 
-def test_a_stopped_slice_is_heard_of_no_more_and_its_neighbours_lose_nothing(pool):
+def test_a_stopped_slice_is_heard_of_no_more_and_its_neighbors_lose_nothing(pool):
     for number in range(8):
         train(pool, number, until=40)
     seen = [event for _ in range(2) for event in pool.wait()]
@@ -237,7 +237,7 @@ class Numbered(tn.Searcher):
         return {"model": given[0], "optimizer": given[1], "augment": {"kills": history.number == 2}}
 
 
-def test_a_trial_that_kills_its_worker_fails_and_no_innocent_neighbour(shared):
+def test_a_trial_that_kills_its_worker_fails_and_no_innocent_neighbor(shared):
     space = {**SPACE, "augment": {"kills": tn.Choice([False, True])}}
     made, theirs = (study(r, trainer(augment=kill), 9, space, searcher=Numbered()) for r in (shared, ONE))
     guilty = made.trials[2]

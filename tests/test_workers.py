@@ -191,7 +191,7 @@ def test_under_halving_a_trial_is_the_same_as_far_as_it_goes(shared):
         assert reports[:shorter] == expected[:shorter]
 
 
-def test_a_plain_function_is_minimised_as_inline(shared):
+def test_a_plain_function_is_minimized_as_inline(shared):
     space = tn.SearchSpace(x=tn.Float(-5, 5), y=tn.Float(-5, 5))
     found = [tn.minimize(bowl, space, trials=20, runtime=runtime) for runtime in (shared, ONE)]
     assert found[0].number == found[1].number
@@ -497,7 +497,7 @@ def test_a_script_without_a_main_guard_gets_one_clear_error(tmp_path):
     ("at_start", "said"),
     [
         ("os.kill(os.getpid(), signal.SIGKILL)", "3 worker processes in a row ended at their start; .* SIGKILL"),
-        ("sys.exit('no licence')", "a worker process exited with status 1 before it was ready"),
+        ("sys.exit('no license')", "a worker process exited with status 1 before it was ready"),
     ],
 )
 def test_workers_that_all_die_at_their_start_end_the_run(tmp_path, at_start, said):

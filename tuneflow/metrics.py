@@ -270,6 +270,6 @@ def estimate(measured: Measured) -> Estimate:
     p, error, n, binary = measured
     if not binary:
         return Estimate(p, p - Z * error, p + Z * error, n)
-    centre = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    center = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z / (1 + Z * Z / n) * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
-    return Estimate(p, max(0.0, centre - half), min(1.0, centre + half), n)
+    return Estimate(p, max(0.0, center - half), min(1.0, center + half), n)

@@ -16,9 +16,9 @@ class Model:
     Args:
         builder: a function or class that returns a new `nn.Module`; its keyword arguments are what the
             space's section `model` may tune. Fix others with `functools.partial`.
-        normalise: standardise inputs with the training set's mean and standard deviation: on for
+        normalize: standardize inputs with the training set's mean and standard deviation: on for
             floating-point inputs and bytes, never for integer tokens, and not where the data or the module's first
-            layer do it already. With MSE, L1, smooth L1 and Huber loss the module learns standardised targets too,
+            layer do it already. With MSE, L1, smooth L1 and Huber loss the module learns standardized targets too,
             where it ends in a linear map; losses, metrics and the trained model stay in the targets' units.
         init: how weights are drawn: "default", as the builder does; "lecun", "kaiming", "xavier" or "orthogonal", for
             the activations that follow, see `tuneflow.heuristics.initialize`. Keep "default" for pretrained weights.
@@ -36,7 +36,7 @@ class Model:
         self,
         builder: Callable[..., nn.Module],
         *,
-        normalise: bool = True,
+        normalize: bool = True,
         init: str = "default",
         data_driven: bool | None = None,
     ) -> None:
@@ -47,20 +47,20 @@ class Model:
             )
         if not callable(builder):
             raise TypeError(f"Model needs a function or class that makes a module, got {builder!r}.")
-        self.builder, self.normalise = builder, normalise
+        self.builder, self.normalize = builder, normalize
         self.init, self.data_driven = init, data_driven
-        self.initialisation({})
+        self.initialization({})
 
     def __repr__(self) -> str:
         words = [
             name_of(self.builder),
-            *([] if self.normalise else ["normalise=False"]),
+            *([] if self.normalize else ["normalize=False"]),
             *([] if self.init == "default" else [f"init={self.init!r}"]),
             *([] if self.data_driven is None else [f"data_driven={self.data_driven}"]),
         ]
         return f"Model({', '.join(words)})"
 
-    def initialisation(self, config: Config) -> tuple[str, bool]:
+    def initialization(self, config: Config) -> tuple[str, bool]:
         """(scheme, whether the data-driven pass runs) for a resolved configuration.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Classic functions to minimise, of a vector each; what is known of them stands where they are used."""
+"""Classic functions to minimize, of a vector each; what is known of them stands where they are used."""
 
 import math
 

@@ -269,7 +269,7 @@ def breast_cancer():
 
 @cache
 def diabetes():
-    """442 rows of 10 features and a noisy number, standardised; None without scikit-learn."""
+    """442 rows of 10 features and a noisy number, standardized; None without scikit-learn."""
     return _table("load_diabetes", 310)
 
 
@@ -505,7 +505,7 @@ def _print(problem, optimizer, init, truth, seconds):
     print(
         f"{problem.family:<8}{problem.name:<18}{optimizer:<6}{problem.steps:>5} steps  best lr {rate:<9.3g} loss"
         f" {best:.4f}  (smoothed {smooth:<9.3g} {low:.4f}; constant {problem.constant()[0]:.4f})  {seconds:.0f} s"
-        f"{'' if truth.learnable(problem, optimizer, init) else '  NOT LEARNT'}",
+        f"{'' if truth.learnable(problem, optimizer, init) else '  NOT LEARNED'}",
         flush=True,
     )
 

@@ -70,7 +70,7 @@ def speed(rounds):
 
 
 def images(rows, held, seed=0):
-    """Digits drawn out to 3x32x32, standardised by hand."""
+    """Digits drawn out to 3x32x32, standardized by hand."""
     parts = tn.data.digits()[:2]
     return [
         tn.Data(functional.interpolate(part.inputs / 8 - 1, 32).repeat(1, 3, 1, 1)[:most], part.targets[:most])

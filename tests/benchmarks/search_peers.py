@@ -89,7 +89,7 @@ class Hebo:
 
 
 class Ax:
-    """Ax's Client and its default strategy: the centre, Sobol, then BoTorch; conditional spaces are refused."""
+    """Ax's Client and its default strategy: the center, Sobol, then BoTorch; conditional spaces are refused."""
 
     def __init__(self, problem: Problem, seed: int):
         logging.disable(logging.WARNING)  # it tells of each step

@@ -17,7 +17,7 @@ DRAWN = 4_000  # random searches that say what regret 1 is
 
 @dataclass
 class Problem:
-    """What is minimised. Regret is 0 at the best there is, and 1 at the median of random searches of 50 trials.
+    """What is minimized. Regret is 0 at the best there is, and 1 at the median of random searches of 50 trials.
 
     Attributes:
         of: configuration to cost, free of noise.

@@ -35,7 +35,7 @@ from tuneflow.seeds import stream
 
 @dataclass(frozen=True)
 class Problem:
-    """A space, a function of a configuration to minimise (or several), and the least value there is."""
+    """A space, a function of a configuration to minimize (or several), and the least value there is."""
 
     space: tn.SearchSpace
     cost: Callable[[dict], float | tuple[float, ...]]
@@ -58,11 +58,11 @@ def shifted(function: Callable[[np.ndarray], float], d: int) -> Callable[[np.nda
 
 def mixed(config):
     """Numbers whose best place depends on a label, whole numbers, and an ordered choice."""
-    centre = {"a": -2.0, "b": 1.0, "c": 3.0}[config["kind"]]
+    center = {"a": -2.0, "b": 1.0, "c": 3.0}[config["kind"]]
     height = {"a": 0.0, "b": 1.0, "c": 2.0}[config["kind"]]
     rate = math.log10(config["lr"]) + 2.5
     whole = (config["width"] - 37) ** 2 / 400 + (config["depth"] - 4) ** 2 / 4
-    return height + (config["x"] - centre) ** 2 + rate**2 + whole + abs(math.log2(config["batch"] / 64)) / 2
+    return height + (config["x"] - center) ** 2 + rate**2 + whole + abs(math.log2(config["batch"] / 64)) / 2
 
 
 MIXED = {

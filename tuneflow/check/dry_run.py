@@ -191,7 +191,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
 
 def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) -> None:
     """Raise TypeError unless the resolved sections fit the signatures of what they are for."""
-    model.initialisation(dict(resolved))
+    model.initialization(dict(resolved))
     for name, target, given in (
         ("model", model.builder, 0),
         ("optimizer", trainer.optimizer, 1),

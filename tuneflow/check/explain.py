@@ -129,12 +129,12 @@ def _about_dtype(module: nn.Module, watch: Watch, layer: Layer) -> str:
         return ""
     if isinstance(layer.module, nn.Embedding | nn.EmbeddingBag):
         whole = given.dtype in (torch.int32, torch.int64)
-        way = "; give them as int64, with Model(normalise=False) where they were floats."
+        way = "; give them as int64, with Model(normalize=False) where they were floats."
         return "" if whole else f"{layer} takes row numbers, int64, got {_kind(given)}{way}"
     if given.dtype == own.dtype:
         return ""
     if given.dtype == torch.uint8:
-        way = "leave out normalise=False, or take x.float() / 255 at the start of the model"
+        way = "leave out normalize=False, or take x.float() / 255 at the start of the model"
     else:
         way = f"give the inputs as {_kind(own)}"
     return f"{layer} takes {_kind(own)}, got {_kind(given)}; {way}."

@@ -115,7 +115,7 @@ class LossRules:
                     layer = watch.at[-1] if watch.at else "the loss"
                     raise ValueError(  # torch turns a TypeError here into one of its own
                         f"{layer} computes with uint8 inputs, which wrap around at 255 in {function.__name__}; leave"
-                        " out normalise=False, or take x.float() first."
+                        " out normalize=False, or take x.float() first."
                     )
 
     def _within(

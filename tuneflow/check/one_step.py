@@ -49,16 +49,16 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Pa
 
 
 def _batch(trainer: Trainer, job: Job) -> Batch:
-    """The first batch as the module is given it: placed, augmented, normalised."""
+    """The first batch as the module is given it: placed, augmented, normalized."""
     runtime, size = job.runtime, min(trainer.batch_size, len(trainer.train))
     inputs, targets = runtime.place(next(iter(trainer.train.batches(size))))
-    if job.model is not None and job.model.normalise:
-        normaliser = fit(inputs for inputs, _ in trainer.train.batches(size))
+    if job.model is not None and job.model.normalize:
+        normalizer = fit(inputs for inputs, _ in trainer.train.batches(size))
     else:
-        normaliser = None
+        normalizer = None
     if trainer.augment is not None:
         inputs = trainer.augment(inputs)
-    return (inputs if normaliser is None else normaliser.to(runtime.device)(inputs)), targets
+    return (inputs if normalizer is None else normalizer.to(runtime.device)(inputs)), targets
 
 
 def _check_untouched(before: dict[str, Tensor], after: dict[str, Tensor]) -> None:

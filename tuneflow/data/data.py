@@ -186,7 +186,7 @@ def fashion_mnist(folder: str | Path = FASHION_FOLDER, valid: int = 10_000) -> t
     Raises:
         FileNotFoundError: the folder does not hold the files; the message says where to get them.
 
-    Source: Xiao, Rasul, Vollgraf, arXiv:1708.07747, 2017, MIT licence.
+    Source: Xiao, Rasul, Vollgraf, arXiv:1708.07747, 2017, MIT license.
     """
     folder = Path(folder)
     names = [f"{part}-{kind}.gz" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]

@@ -1,4 +1,4 @@
-"""The best constant outputs: what a module should say before it has learnt anything of its inputs."""
+"""The best constant outputs: what a module should say before it has learned anything of its inputs."""
 
 import functools
 import math
@@ -40,7 +40,7 @@ def best_constant(loss: Any, outputs: Tensor, targets: Any, units: int, balanced
     """The constant outputs of least loss, or a sentence that says why there are none.
 
     Classes: the log of their shares, counted with half an example more each, weighted and smoothed as the loss does
-    it. Binary targets: the logit of their share, likewise. Numbers: their mean, or 0 where they are standardised.
+    it. Binary targets: the logit of their share, likewise. Numbers: their mean, or 0 where they are standardized.
 
     Args:
         outputs: (rows, units, ...), (rows, ..., units), or (rows,) for one unit.
@@ -107,7 +107,7 @@ def _logits(targets: Tensor, settings: Callable[[str], Any], balanced: bool) -> 
 
 
 def _means(targets: Tensor) -> Tensor:
-    """targets: shape (units, values). Means that a sample of standardised targets may have count as 0."""
+    """targets: shape (units, values). Means that a sample of standardized targets may have count as 0."""
     mean, std = targets.mean(1), targets.std(1, correction=0)
     chance = max(CLOSE, 3 / math.sqrt(targets.shape[1]))
     standard = bool((mean.abs() <= chance).all()) and bool(((std - 1).abs() <= chance).all())

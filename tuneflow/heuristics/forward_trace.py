@@ -65,7 +65,7 @@ class Trace:
     """One forward pass, watched. Nothing is changed, but for what `adjust` does.
 
     Args:
-        layers: those to recognise by their weights.
+        layers: those to recognize by their weights.
         adjust: given a layer, its result and a way to compute that again, returns the result to go on with.
     """
 
@@ -93,7 +93,7 @@ class Trace:
         return next((number for number, call in enumerate(self.calls) if call.layer is layer), None)
 
     def activation_after(self, number: int) -> Call | None:
-        """The activation that a call's result goes to, through whatever only reshapes, normalises or sums."""
+        """The activation that a call's result goes to, through whatever only reshapes, normalizes or sums."""
         waiting, seen = [number], {number}
         while waiting:
             for later in self._taken.get(waiting.pop(), ()):
@@ -243,8 +243,8 @@ def spread(result: Tensor, layer: Layer) -> tuple[Tensor, float]:
     values = result.detach().float()
     over = [d for d in range(values.ndim) if d != values.ndim + layer.unit]
     mean = values.mean(over, keepdim=True)
-    centred = values - mean if layer.bias is not None else values - values.mean()
-    return mean.flatten(), float(centred.square().mean().sqrt())
+    centered = values - mean if layer.bias is not None else values - values.mean()
+    return mean.flatten(), float(centered.square().mean().sqrt())
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""What an initialisation did, layer by layer."""
+"""What an initialization did, layer by layer."""
 
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Initialized:
-    """What `initialise` did: numbers and sentences only, so `dataclasses.asdict` of it is JSON.
+    """What `initialize` did: numbers and sentences only, so `dataclasses.asdict` of it is JSON.
 
     Args:
         left_alone: name of a layer or parameter -> why nothing was drawn there.

@@ -26,7 +26,7 @@ NEAR = 0.02  # how far the initial loss may be from that of the best constant ou
 FEW = 8  # values per unit; fewer say nothing about its mean
 
 
-def initialise(
+def initialize(
     module: nn.Module,
     inputs: Any,
     *,
@@ -48,7 +48,7 @@ def initialise(
     gradients, in evaluation mode but for norm layers, and with dropout off. Buffers and modes are put back.
 
     Args:
-        inputs: one batch as `module` takes it, already normalised; some 256 rows. Not modified.
+        inputs: one batch as `module` takes it, already normalized; some 256 rows. Not modified.
         scheme: "default" (as the builder drew), "lecun", "kaiming", "xavier" or "orthogonal".
         loss: as the trainer calls it, `loss(outputs, targets)`; sets the output bias. Left out: 0.
         targets: of these rows.
@@ -63,14 +63,14 @@ def initialise(
 
     Example:
         >>> module = nn.Sequential(nn.Linear(9, 64), nn.Tanh(), nn.Linear(64, 3))
-        >>> made = initialise(module, torch.randn(256, 9), scheme="lecun")
+        >>> made = initialize(module, torch.randn(256, 9), scheme="lecun")
         >>> made.layers["0"].follows, round(made.layers["0"].after, 2), round(made.layers["2"].after, 2)
         ('tanh', 1.0, 0.1)
 
     Source: LeCun et al., Efficient BackProp, 1998; Mishkin and Matas, All you need is a good init, ICLR 2016.
     """
     if scheme not in SCHEMES:
-        raise ValueError(f"initialise: scheme needs to be one of {', '.join(SCHEMES)}, got {scheme!r}.")
+        raise ValueError(f"initialize: scheme needs to be one of {', '.join(SCHEMES)}, got {scheme!r}.")
     if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
         return Initialized(scheme, data_driven, failed="the module is lazy: it has no shapes before its first batch")
     with _kept(module) as weights, torch.no_grad():
@@ -83,7 +83,7 @@ def initialise(
 
 
 class _Attempt:
-    """One initialisation of one module; its fields are what becomes the record."""
+    """One initialization of one module; its fields are what becomes the record."""
 
     def __init__(
         self, module: nn.Module, inputs: Any, scheme: str, loss: Any, targets: Any, data_driven: bool, balanced: bool
@@ -120,7 +120,7 @@ class _Attempt:
 
     def trace(self, adjust: Adjust | None = None) -> Trace:
         device = next((t.device for t in self.module.parameters()), None)
-        with seeded_globals("initialise", device=device):
+        with seeded_globals("initialize", device=device):
             return Trace(self.module, mapped(Tensor.clone, self.inputs), self.layers, adjust)
 
     def active(self, first: Trace) -> list[Layer]:
@@ -210,7 +210,7 @@ class _Attempt:
         values = next(tensors_in(result))
         mean, std = spread(values, layer)
         if values.numel() < FEW * len(mean) or not std > 1e-5 * float(values.float().square().mean().sqrt()):
-            self.notes.append(f"{layer.name} hardly varies over the batch: not centred or scaled.")
+            self.notes.append(f"{layer.name} hardly varies over the batch: not centered or scaled.")
             return result
         factor = self.want[layer] / std
         if layer in self.ends:  # never more: an attention that averages would be blown up

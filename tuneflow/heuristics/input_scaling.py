@@ -1,4 +1,4 @@
-"""Input normalisation: mean 0 and standard deviation 1 over the training examples."""
+"""Input normalization: mean 0 and standard deviation 1 over the training examples."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-CLOSE = 0.05  # within this of mean 0 and std 1, data count as standardised already
+CLOSE = 0.05  # within this of mean 0 and std 1, data count as standardized already
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -30,7 +30,7 @@ class Normalizer:
 
 
 class NormalizedModule(nn.Module):
-    """A trained module with its input normaliser in front: it takes raw inputs.
+    """A trained module with its input normalizer in front: it takes raw inputs.
 
     `module` is the module as its builder made it, its state_dict keys unchanged.
     """
@@ -38,11 +38,11 @@ class NormalizedModule(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, module: nn.Module, normaliser: Normalizer) -> None:
+    def __init__(self, module: nn.Module, normalizer: Normalizer) -> None:
         super().__init__()
         self.module = module
-        self.register_buffer("mean", normaliser.mean)
-        self.register_buffer("std", normaliser.std)
+        self.register_buffer("mean", normalizer.mean)
+        self.register_buffer("std", normalizer.std)
 
     def forward(self, inputs: Tensor) -> Any:
         return self.module((inputs.to(self.mean.dtype) - self.mean) / self.std)
@@ -88,7 +88,7 @@ class Moments:
 
 
 def fit(batches: Iterable[Any]) -> Normalizer | None:
-    """The normaliser of these inputs, or None where they are to be left alone.
+    """The normalizer of these inputs, or None where they are to be left alone.
 
     Images (4 dimensions or more) get one mean and standard deviation per channel; vectors one pair per
     feature, or one for all when the features' ranges are alike (90 % over 10 % quantile of their standard
@@ -105,10 +105,10 @@ def fit(batches: Iterable[Any]) -> Normalizer | None:
         moments.add(inputs)
         if not moments.usable:
             break
-    return normaliser_of(moments)
+    return normalizer_of(moments)
 
 
-def normaliser_of(moments: Moments) -> Normalizer | None:
+def normalizer_of(moments: Moments) -> Normalizer | None:
     """As `fit`, of inputs that are counted already."""
     if not moments.usable or moments.count == 0:
         return None
@@ -131,10 +131,10 @@ def cast_only(inputs: Tensor) -> Normalizer | None:
     return Normalizer(torch.zeros(()), torch.ones(()))
 
 
-def starts_normalised(module: nn.Module, inputs: Any) -> bool:
-    """Whether the first layer that `module` runs is a normalisation of its own.
+def starts_normalized(module: nn.Module, inputs: Any) -> bool:
+    """Whether the first layer that `module` runs is a normalization of its own.
 
-    That is one of torch's norm layers, or a module whose class is called Normalize or Normalise. Runs one forward
+    That is one of torch's norm layers, or a module whose class is called Normalize or Normalize. Runs one forward
     pass without gradients in evaluation mode; the module is left as it was.
     """
     first: list[nn.Module] = []
@@ -151,7 +151,7 @@ def starts_normalised(module: nn.Module, inputs: Any) -> bool:
         for hook in hooks:
             hook.remove()
     return bool(first) and (
-        isinstance(first[0], NORMS) or type(first[0]).__name__.lower() in ("normalize", "normalise")
+        isinstance(first[0], NORMS) or type(first[0]).__name__.lower() in ("normalize", "normalize")
     )
 
 

@@ -1,4 +1,4 @@
-"""The layers of a module that an initialisation may draw, and why others are left alone."""
+"""The layers of a module that an initialization may draw, and why others are left alone."""
 
 import math
 from dataclasses import dataclass, replace
@@ -49,11 +49,11 @@ def find(module: nn.Module) -> tuple[list[Layer], dict[str, str]]:
         if isinstance(part, ParametrizationList):
             continue
         if ".quantized" in type(part).__module__:
-            left[name] = "quantised"
+            left[name] = "quantized"
         elif is_parametrized(part) or any(key in own for key in ("weight_g", "weight_v", "weight_orig")):
-            left[name] = "reparametrised (weight norm, spectral norm, pruning or the like)"
+            left[name] = "reparametrized (weight norm, spectral norm, pruning or the like)"
         elif isinstance(part, nn.RNNBase | nn.RNNCellBase):
-            left[name] = "recurrent: keeps torch's own initialisation"
+            left[name] = "recurrent: keeps torch's own initialization"
         elif own and not any(p.requires_grad for p in own.values()):
             left[name] = "frozen"
         elif found := _layers_of(part, path, name):

@@ -81,7 +81,7 @@ def suggestions(rates: Sequence[float], *curves: Sequence[float], beta: float = 
 
     - steepest: the lowest slope of the loss over the logarithm of the rate;
     - minimum: the rate of the lowest loss, divided by 10;
-    - valley: of the longest subsequence of falling losses, taken for as many neighbours that end where it ends, the
+    - valley: of the longest subsequence of falling losses, taken for as many neighbors that end where it ends, the
       point half way.
 
     As published, none of them sees the first tenth of the curve or its last 5 points.

@@ -1,4 +1,4 @@
-"""Target standardisation: a module learns numbers of mean 0 and standard deviation 1, whatever units they come in."""
+"""Target standardization: a module learns numbers of mean 0 and standard deviation 1, whatever units they come in."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.parameter import is_lazy
 
 from tuneflow.heuristics.forward_trace import ADDS, LOOKUPS, PRODUCTS, Trace
-from tuneflow.heuristics.input_scaling import CLOSE, Moments, Normalizer, looked_at, normaliser_of
+from tuneflow.heuristics.input_scaling import CLOSE, Moments, Normalizer, looked_at, normalizer_of
 
 SQUARES = (nn.MSELoss, nn.HuberLoss, functional.mse_loss, functional.huber_loss)
 DISTANCES = (nn.L1Loss, nn.SmoothL1Loss, functional.l1_loss, functional.smooth_l1_loss)
@@ -37,19 +37,19 @@ class Scale:
         self.mean, self.std, self.size = mean, std, size
 
     def __call__(self, targets: Tensor) -> Tensor:
-        """These targets, standardised."""
+        """These targets, standardized."""
         return (targets - self.mean) / self.std
 
     def to(self, device: torch.device) -> "Scale":
         return Scale(self.mean.to(device), self.std.to(device), self.size)
 
     def unit_of(self, loss: Any) -> float:
-        """What `loss` is in the targets' units where it is 1 between standardised numbers, its threshold apart."""
+        """What `loss` is in the targets' units where it is 1 between standardized numbers, its threshold apart."""
         return float(self.size ** (_power(loss) or 0))
 
 
 class Restored(nn.Module):
-    """A module that learnt standardised targets, with their units behind it: it gives what the targets were.
+    """A module that learned standardized targets, with their units behind it: it gives what the targets were.
 
     `module` is the module as it was, its state_dict keys unchanged.
     """
@@ -100,14 +100,14 @@ def scale_of(moments: Moments) -> Scale | None:
 
 
 def fit_both(batches: Iterable[tuple[Any, Any]]) -> tuple[Normalizer | None, Scale | None]:
-    """The normaliser of the inputs and the scale of the targets, in one pass."""
+    """The normalizer of the inputs and the scale of the targets, in one pass."""
     inputs, targets = Moments(), Moments()
     for batch in batches:
         inputs.add(batch[0])
         targets.add(batch[1])
         if not (inputs.usable or targets.usable):
             break
-    return normaliser_of(inputs), scale_of(targets)
+    return normalizer_of(inputs), scale_of(targets)
 
 
 def scales_with_targets(loss: Any) -> bool:

@@ -71,7 +71,7 @@ def fronts(costs: Array) -> Iterator[Places]:
 
 
 def crowding(costs: Array) -> Array:
-    """How far a front's points are from their neighbours, summed over the objectives; `inf` at its ends.
+    """How far a front's points are from their neighbors, summed over the objectives; `inf` at its ends.
 
     Source: Deb, Pratap, Agarwal, Meyarivan, A fast and elitist multiobjective genetic algorithm: NSGA-II, 2002.
     """

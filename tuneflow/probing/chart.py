@@ -6,7 +6,7 @@ from html import escape
 
 WIDTH, HEIGHT = 600, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 136, 16, 44  # the legend stands to the right of the axes
-COLOURS = ("#0b6e99", "#c2571a", "#3d7a3d", "#7a4b94", "#666666", "#b8336a", "#8a6d00", "#222222")
+COLORS = ("#0b6e99", "#c2571a", "#3d7a3d", "#7a4b94", "#666666", "#b8336a", "#8a6d00", "#222222")
 
 Line = Sequence[tuple[float, float]]
 
@@ -45,15 +45,15 @@ def chart(lines: Mapping[str, Line], marks: Mapping[str, float], across: str, up
     parts = [_axes(low, high, bottom, top, (min(ys), (min(ys) + max(ys)) / 2, max(ys))), _titles(across, up)]
     names = list(points) + list(marks)
     for name, line in points.items():
-        colour = COLOURS[names.index(name) % len(COLOURS)]
+        color = COLORS[names.index(name) % len(COLORS)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in sorted(line)))
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in (at(*p) for p in line)]
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.5"/>')
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}"/>' for x, y in (at(*p) for p in line)]
     for name, x in marks.items():
-        colour = COLOURS[names.index(name) % len(COLOURS)]
+        color = COLORS[names.index(name) % len(COLORS)]
         place = at(x, top)[0]
         parts.append(
-            f'<line x1="{place:.1f}" y1="{TOP}" x2="{place:.1f}" y2="{HEIGHT - BOTTOM}" stroke="{colour}"'
+            f'<line x1="{place:.1f}" y1="{TOP}" x2="{place:.1f}" y2="{HEIGHT - BOTTOM}" stroke="{color}"'
             ' stroke-dasharray="4 3"/>'
         )
     parts += _legend(names)
@@ -87,7 +87,7 @@ def _titles(across: str, up: str) -> str:
 def _legend(names: list[str]) -> list[str]:
     parts = []
     for row, name in enumerate(names):
-        y, colour = TOP + 12 + 15 * row, COLOURS[row % len(COLOURS)]
-        parts.append(f'<rect x="{WIDTH - RIGHT + 12}" y="{y - 8}" width="10" height="10" fill="{colour}"/>')
+        y, color = TOP + 12 + 15 * row, COLORS[row % len(COLORS)]
+        parts.append(f'<rect x="{WIDTH - RIGHT + 12}" y="{y - 8}" width="10" height="10" fill="{color}"/>')
         parts.append(f'<text x="{WIDTH - RIGHT + 27}" y="{y + 1}">{escape(name)}</text>')
     return parts

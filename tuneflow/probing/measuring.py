@@ -31,7 +31,7 @@ SHORT, LEAST = 3_000, 420  # a run of fewer steps than SHORT may spend LEAST gra
 SCALED, CURVED, ROUNDS = 8, 3, 5  # mini-batches for Adam's scale and for the curvature, and products for each
 LANES = 4.75  # what a race takes, or fewer: four, and one that diverges late
 FEW = 15  # steps: a shorter race says nothing
-LEARNT = 0.98  # a lane that ends above this share of a constant's loss has learnt nothing
+LEARNED = 0.98  # a lane that ends above this share of a constant's loss has learned nothing
 HORIZON = 0.3  # the best rate falls as the number of steps to this power; measured, see docs/lecun.md
 
 
@@ -197,7 +197,7 @@ class _Measuring:
         self.run.begin()
         self.unsure = False  # the race found no optimum
         self.swept: float | None = None  # the rate of a range test, where there is no rule
-        self.gradients, self.naive = 0.0, math.inf  # naive: the loss of a model that has learnt nothing
+        self.gradients, self.naive = 0.0, math.inf  # naive: the loss of a model that has learned nothing
         self.notes: list[str] = []
         self.kind = type(self.run.optimizer).__name__
         first = self.run.settings[0]
@@ -248,7 +248,7 @@ class _Measuring:
         return self.swept or float(self.run.settings[0].get("lr", 1e-3)) or 1e-3
 
     def _loss_of(self, batch: Batch) -> Tensor:
-        """What is minimised: the loss, of standardised targets where the run has such."""
+        """What is minimized: the loss, of standardized targets where the run has such."""
         return self.run.loss_of(self.run.whole, batch)
 
     def _loss(self, batches: list[Batch]) -> float:
@@ -299,7 +299,7 @@ class _Measuring:
         return found.scale if math.isfinite(found.scale) and not found.reason else None
 
     def _prior(self) -> float | None:
-        """The loss of the best constant outputs, over as many rows as an initialisation looks at."""
+        """The loss of the best constant outputs, over as many rows as an initialization looks at."""
         if self.trainer.own_loss:
             return None
         inputs, targets = self.run.first_rows()
@@ -312,22 +312,22 @@ class _Measuring:
                 return None
             return float(self.trainer.loss(constant.outputs.expand_as(outputs), targets))
 
-    def _race(self, centre: float, share: float, deadline: float) -> Race | None:
+    def _race(self, center: float, share: float, deadline: float) -> Race | None:
         budget = share * self.steps if self.steps >= SHORT else LEAST
         left = budget - self.gradients
         steps = min(affordable(self.trainer, len(self.run.valid), left / LANES), self.steps)
         if steps < FEW or time.perf_counter() > deadline:
             self.notes.append(f"no race: {max(0, left):.0f} of {budget:.0f} gradients were left for it.")
             return None
-        found = race(self.trainer, self.job, centre, steps, deadline=deadline, budget=left)
+        found = race(self.trainer, self.job, center, steps, deadline=deadline, budget=left)
         self.gradients += found.gradients
         best = min(found.losses)
         if math.isfinite(best) and found.edge:
             self.unsure = True
             self.notes.append("the best lane of the race stands at its edge; the best rate may lie beyond.")
-        if best > LEARNT * self.naive:
+        if best > LEARNED * self.naive:
             self.unsure = True
-            self.notes.append("no lane of the race has learnt anything; its rate is a guess.")
+            self.notes.append("no lane of the race has learned anything; its rate is a guess.")
         return found
 
     def _doubt(self, lanes: Race | None) -> float:

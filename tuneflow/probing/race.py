@@ -1,7 +1,7 @@
 """The race: short trainings at several learning rates, under the run's own schedule shortened to their length.
 
 Every lane starts from the same weights and sees the same batches, so they differ by their rate only. Lanes are added
-where the best one stands at the edge, and the optimum is read off a parabola through the best and its neighbours; where
+where the best one stands at the edge, and the optimum is read off a parabola through the best and its neighbors; where
 lower lanes are as good but for one standard error, off the lower side of that valley.
 """
 
@@ -24,7 +24,7 @@ from tuneflow.train.rates import set_rate
 from tuneflow.train.session import Session
 from tuneflow.train.trainer import Trainer
 
-FACTOR = 10**0.5  # between neighbouring lanes
+FACTOR = 10**0.5  # between neighboring lanes
 LOOKS = (0.75, 0.875, 1.0)  # when a lane is judged, as shares of its steps
 JUDGED, PARTS = 512, 16  # rows at most at each look, and the parts whose spread gives the standard error
 CLEAR = 3.0  # standard errors by which a lane is clearly worse; they are those of the rows, and training is noisy too
@@ -56,14 +56,14 @@ class Race:
 
     @property
     def edge(self) -> bool:
-        """Whether the lane that `best` stands at has no neighbour on one side, so that better rates may lie beyond."""
+        """Whether the lane that `best` stands at has no neighbor on one side, so that better rates may lie beyond."""
         return _leader(dict(enumerate(self.losses)), dict(enumerate(self.errors))) in (0, len(self.losses) - 1)
 
 
 def race(
     trainer: Trainer,
     job: Job,
-    centre: float,
+    center: float,
     steps: int,
     lanes: int = 8,
     reach: float = 100.0,
@@ -71,14 +71,14 @@ def race(
     budget: float = math.inf,
     looks: tuple[float, ...] = LOOKS,
 ) -> Race:
-    """Train lanes around the rate `centre` until the best has a worse neighbour on either side.
+    """Train lanes around the rate `center` until the best has a worse neighbor on either side.
 
     Args:
         trainer: configured for the job.
-        centre: the rate to start from; the first lanes stand at about 1/3, 1 and 3 times it.
+        center: the rate to start from; the first lanes stand at about 1/3, 1 and 3 times it.
         steps: optimizer steps of each lane.
         lanes: the most lanes to train.
-        reach: how far above the centre a lane may be, as a factor; below it, the root of that.
+        reach: how far above the center a lane may be, as a factor; below it, the root of that.
         deadline: on `time.perf_counter`; no lane is begun later.
         budget: gradients; no lane is begun that would exceed it.
         looks: when a lane is judged, as shares of its steps.
@@ -89,11 +89,11 @@ def race(
     while wanted is not None and len(found) < lanes:
         if found and (time.perf_counter() > deadline or track.gradients + track.cost > budget):
             break
-        found[wanted] = track.run(centre * math.pow(FACTOR, wanted))
+        found[wanted] = track.run(center * math.pow(FACTOR, wanted))
         wanted = _next(*_compared(found), round(math.log(reach, FACTOR)), track.start)
     losses, errors = _compared(found)
-    rates = tuple(centre * math.pow(FACTOR, place) for place in losses)
-    best = centre * math.pow(FACTOR, _lowest(losses, errors))
+    rates = tuple(center * math.pow(FACTOR, place) for place in losses)
+    best = center * math.pow(FACTOR, _lowest(losses, errors))
     return Race(rates, tuple(losses.values()), best, steps, track.gradients, tuple(errors.values()))
 
 
@@ -103,7 +103,7 @@ def affordable(trainer: Trainer, rows: int, cost: float) -> int:
     return int(max(cost - full, cost / (1 + JUDGING)))
 
 
-Lanes = Mapping[float, float]  # place, in factors of FACTOR from the centre, ascending: to a loss or a standard error
+Lanes = Mapping[float, float]  # place, in factors of FACTOR from the center, ascending: to a loss or a standard error
 
 
 def _compared(found: Mapping[float, Judged]) -> tuple[dict[float, float], dict[float, float]]:
@@ -138,9 +138,9 @@ def _leader(losses: Lanes, errors: Lanes, within: float = 1.0) -> float:
 
 
 def _next(losses: Lanes, errors: Lanes, reach: int, start: float) -> float | None:
-    """The lane to train next: a neighbour that the leader lacks, the upper one first; None where it has both.
+    """The lane to train next: a neighbor that the leader lacks, the upper one first; None where it has both.
 
-    Below, one that is not clearly worse needs a neighbour too. Where the upper one ended above `start`, the loss before
+    Below, one that is not clearly worse needs a neighbor too. Where the upper one ended above `start`, the loss before
     training, the optimum is next to a cliff, and no parabola can tell where: one more lane stands in between.
     """
     best, leader = _best(losses), _leader(losses, errors)
@@ -156,7 +156,7 @@ def _next(losses: Lanes, errors: Lanes, reach: int, start: float) -> float | Non
 
 
 def _lowest(losses: Lanes, errors: Lanes) -> float:
-    """The place where a parabola through the best lane and its neighbours is lowest.
+    """The place where a parabola through the best lane and its neighbors is lowest.
 
     Where lower lanes are as good, that below the lowest of them where the loss is one error higher, in between lanes.
     """

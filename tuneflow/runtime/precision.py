@@ -36,7 +36,7 @@ def check_layout(channels_last: Any) -> None:
 
 
 def label(precision: str, channels_last: bool) -> str:
-    """What scores are labelled with: `bf16 with channels_last`; empty for the default."""
+    """What scores are labeled with: `bf16 with channels_last`; empty for the default."""
     words = [*([] if precision == "fp32" else [precision]), *(["channels_last"] if channels_last else [])]
     return " with ".join(words)
 

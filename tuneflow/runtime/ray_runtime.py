@@ -23,7 +23,7 @@ class RayRuntime(Runtime):
     Args:
         address: of a running cluster: "auto" for the one that this machine belongs to, "host:port", or
             "ray://host:port" through Ray's client. None for a cluster of this machine alone, started by a run and
-            ended with it. Where Ray is initialised in this process already, that is what is used, and left as it is.
+            ended with it. Where Ray is initialized in this process already, that is what is used, and left as it is.
         device: what a worker trains on: "auto" for a GPU where `gpus` gives it one, else the CPU; or "cpu", "cuda".
         cpus: CPUs that Ray sets aside for each worker, a fraction too.
         gpus: GPUs for each worker, a fraction too: with 0.25 four trials share one.

@@ -118,7 +118,7 @@ class Runtime:
 
     @property
     def label(self) -> str:
-        """What scores are labelled with: `bf16 with channels_last`; empty for what they are by default."""
+        """What scores are labeled with: `bf16 with channels_last`; empty for what they are by default."""
         return label(self.precision, self.channels_last)
 
     def place(self, thing: T) -> T:

@@ -15,7 +15,7 @@ from tuneflow.space.parameters import Float, Int, Parameter, Value
 from tuneflow.space.search_space import Config, SearchSpace
 
 MOST = 500  # trials that are kept, spread evenly over the ranks
-NEAR = 5  # the rank of a point is the mean of so many neighbours'
+NEAR = 5  # the rank of a point is the mean of so many neighbors'
 TOP = 0.2  # the share of trials that are worth trying again
 APART = 0.2  # how far two of those differ in one number at least, in sides of the cube
 

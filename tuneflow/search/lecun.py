@@ -219,11 +219,11 @@ class _Informed:
 
     def _nearest_probe(self, units: Sequence[float]) -> Any:
         """The probe whose structure has most labels in common with that of a point, the optimizer's above all."""
-        labelled = [(p, c) for p, c in enumerate(self.plain.coordinates) if isinstance(c.parameter, Choice)]
+        labeled = [(p, c) for p, c in enumerate(self.plain.coordinates) if isinstance(c.parameter, Choice)]
 
         def alike(number: int) -> float:
             own = self.plain.to_unit(self.middles[number])
-            same = [(c, _same(c.parameter, own[p], units[p])) for p, c in labelled]
+            same = [(c, _same(c.parameter, own[p], units[p])) for p, c in labeled]
             return sum(10.0 * yes if axis.path[0] == "optimizer" else yes for axis, yes in same)
 
         return self.probes[max(range(len(self.probes)), key=lambda number: (alike(number), -number))]

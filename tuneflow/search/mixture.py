@@ -71,18 +71,18 @@ class Mixture:
             abs(units[parent] - self._labels[parent, label]) < 0.5 / self._cells[parent] for parent, label in needs
         )
 
-    def _table(self, centres: Array, place: int, width: float) -> NDArray[np.float64]:
+    def _table(self, centers: Array, place: int, width: float) -> NDArray[np.float64]:
         """Mass of each kernel in each cell of a coordinate, shape (n + 1, cells); the last kernel is the even one."""
         count = self._cells[place]
-        table = np.full((len(centres) + 1, count), 1 / count)
-        for row, centre in enumerate(centres):
-            if centre != centre or count == 1:
+        table = np.full((len(centers) + 1, count), 1 / count)
+        for row, center in enumerate(centers):
+            if center != center or count == 1:
                 continue
             if self._axes.labels[place]:
                 table[row] = (1 - KEPT) / count
-                table[row, min(int(centre * count), count - 1)] += KEPT
+                table[row, min(int(center * count), count - 1)] += KEPT
                 continue
-            edges = ndtr((np.linspace(0, 1, count + 1) - centre) / max(width, 1 / self._axes.levels[place]))
+            edges = ndtr((np.linspace(0, 1, count + 1) - center) / max(width, 1 / self._axes.levels[place]))
             table[row] = np.diff(edges) / (edges[-1] - edges[0])
         return table
 

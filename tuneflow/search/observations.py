@@ -113,7 +113,7 @@ def _extend(costs: Array, early: Array, here: Mask, further: Mask) -> None:
 def _rising(x: Array, y: Array) -> tuple[Array, Array]:
     """The values of x in their order, and for each the rising function that is nearest to y by least squares.
 
-    Neighbours in the wrong order are pooled. Source: Barlow et al., Statistical Inference under Order Restrictions,
+    Neighbors in the wrong order are pooled. Source: Barlow et al., Statistical Inference under Order Restrictions,
     1972.
     """
     values, which, counts = np.unique(x, return_inverse=True, return_counts=True)

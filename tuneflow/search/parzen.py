@@ -57,12 +57,12 @@ class Parzen:
 
     def _log_numbers(self, at: Array) -> Array:
         """Shape (m, n): the squares are multiplied out, so that all is a product of matrices."""
-        widths, centres = self._widths[~self._axes.labels], self._points[:, ~self._axes.labels]
-        log_mass = np.log(ndtr((1 - centres) / widths) - ndtr(-centres / widths)) + np.log(
+        widths, centers = self._widths[~self._axes.labels], self._points[:, ~self._axes.labels]
+        log_mass = np.log(ndtr((1 - centers) / widths) - ndtr(-centers / widths)) + np.log(
             widths * math.sqrt(2 * math.pi)
         )
-        here, there = ~np.isnan(at), ~np.isnan(centres)
-        x, mu = np.where(here, (at - 0.5) / widths, 0.0), np.where(there, (centres - 0.5) / widths, 0.0)
+        here, there = ~np.isnan(at), ~np.isnan(centers)
+        x, mu = np.where(here, (at - 0.5) / widths, 0.0), np.where(there, (centers - 0.5) / widths, 0.0)
         own = np.where(there, mu**2 / 2 + log_mass, 0.0)
         logs: Array = x @ mu.T - (x**2 / 2) @ there.T - here @ own.T
         return logs

@@ -45,12 +45,12 @@ class Archive:
             objective = Objective(goals, facts["objective"]["at"], limits)
             self.history = History(self.space, objective, facts["seed"], facts["epochs"])
             for trial in store.changes():
-                self.history.record(self._summarised(trial))
+                self.history.record(self._summarized(trial))
             self.confirmed = kept(store, self.history)
         finally:
             store.close()
 
-    def _summarised(self, trial: Trial) -> Trial:
+    def _summarized(self, trial: Trial) -> Trial:
         if trial.ended or not trial.reports:
             return trial
         return with_reports(trial, trial.reports, self.history.objective)

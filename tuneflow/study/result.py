@@ -144,9 +144,9 @@ class Result(Trial):
     def model(self) -> nn.Module:
         """The trained module of the epoch that speaks for the trial, in evaluation mode.
 
-        Its input normaliser is inside, and where it learnt standardised targets so are their units: it takes raw inputs
-        and gives outputs in the targets' units. Every call makes a new one. Its weights are float32, and it computes in
-        it, whatever precision it was trained in, unless it is called under torch.autocast.
+        Its input normalizer is inside, and where it learned standardized targets so are their units: it takes raw
+        inputs and gives outputs in the targets' units. Every call makes a new one. Its weights are float32, and it
+        computes in it, whatever precision it was trained in, unless it is called under torch.autocast.
 
         Raises:
             StudyError: the trial diverged or failed.
@@ -169,7 +169,7 @@ class Result(Trial):
         """Metrics of this trial's model on other data, each with its 95 % interval, in the runtime's precision.
 
         Args:
-            data: as a Trainer's `valid`, not normalised: the model does that itself.
+            data: as a Trainer's `valid`, not normalized: the model does that itself.
         """
         origin = self._from
         trainer = origin.trainer.trainer if isinstance(origin.trainer, Replicated) else origin.trainer
@@ -182,7 +182,7 @@ class Result(Trial):
         return Scores({name: estimate(value) for name, value in measured.items()})
 
     def save(self, path: str | Path) -> None:
-        """Write weights, configuration, normaliser, the targets' scale, versions and the precision to a file that
+        """Write weights, configuration, normalizer, the targets' scale, versions and the precision to a file that
         `tn.load` reads.
 
         It is a torch file of tensors and plain values, so `torch.load(path)["weights"]` works without tuneflow.
@@ -205,7 +205,7 @@ class Result(Trial):
             "metrics": dict(self.metrics),
             "labels": _labels("model", self.config.get("model", {}), self._from.job.config.get("model", {})),
             "weights": weights,
-            "normaliser": front,
+            "normalizer": front,
             "scale": back,
         }
         content["sha256"] = _digest(content)
@@ -254,7 +254,7 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
             f"{path}: holds a module that was made with {made}, which the builder does not take: {error}."
         ) from None
     _fill(module, content["weights"], str(path))
-    front, back = content["normaliser"], content.get("scale")
+    front, back = content["normalizer"], content.get("scale")
     module = module if front is None else NormalizedModule(module, Normalizer(front["mean"], front["std"]))
     return (module if back is None else Restored(module, back["mean"], back["std"])).eval()
 
@@ -288,11 +288,11 @@ def _fill(module: nn.Module, weights: Mapping[str, Tensor], path: str) -> None:
 
 def _digest(content: Mapping[str, Any]) -> str:
     """SHA-256 of all that a saved file says, but for this itself."""
-    tensors = ("weights", "normaliser", "scale")
+    tensors = ("weights", "normalizer", "scale")
     plain = {name: value for name, value in content.items() if name not in (*tensors, "sha256")}
     sha = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     scale = {f"scale.{name}": tensor for name, tensor in (content.get("scale") or {}).items()}
-    for name, tensor in [*content["weights"].items(), *(content["normaliser"] or {}).items(), *scale.items()]:
+    for name, tensor in [*content["weights"].items(), *(content["normalizer"] or {}).items(), *scale.items()]:
         sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         sha.update(np.ascontiguousarray(tensor.detach().reshape(-1).view(torch.uint8).numpy()).data)
     return sha.hexdigest()

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 GRID = 200  # values that a true score may have
-ROUNDS = 200  # of expectation and maximisation
+ROUNDS = 200  # of expectation and maximization
 MOST = 1_000  # of the best scores, so many are looked at
 
 

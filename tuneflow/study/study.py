@@ -73,7 +73,7 @@ class Study:
         folder: where the study is kept; a study that is there already goes on, and several processes may work on it
             at once. None keeps it in memory.
         seed: any whole number; with it everything random is settled.
-        paired: trials share initialisation seeds and data order, so that they differ by their configuration
+        paired: trials share initialization seeds and data order, so that they differ by their configuration
             only; False adds the trial's number to the seed.
         lag: have `lag` trials under way, and decide as if each of their epochs took equally long. Then the same trials
             come for any number of workers up to `lag`, however fast, and after any kill, also where searcher or

@@ -18,19 +18,19 @@ CHUNK = 3 * 2**18  # bytes of inputs evaluated at once, within 32 to 1,024 rows:
 
 
 class DeviceData:
-    """A source whose batches come on the device and normalised: once where it is small, else batch by batch.
+    """A source whose batches come on the device and normalized: once where it is small, else batch by batch.
 
     Attributes:
         runtime: which places them.
     """
 
-    def __init__(self, source: Source, runtime: Runtime, normaliser: Normalizer | None) -> None:
+    def __init__(self, source: Source, runtime: Runtime, normalizer: Normalizer | None) -> None:
         self.source, self.runtime = source, runtime
-        self._normaliser = normaliser
+        self._normalizer = normalizer
         self._resident = isinstance(source, Data) and source.nbytes <= RESIDENT
         if isinstance(source, Data) and self._resident:
             inputs = runtime.place(source.inputs)
-            self.source = Data(inputs if normaliser is None else normaliser(inputs), runtime.place(source.targets))
+            self.source = Data(inputs if normalizer is None else normalizer(inputs), runtime.place(source.targets))
 
     def under(self, runtime: Runtime) -> "DeviceData":
         """The same tensors for a runtime of the same device and layout."""
@@ -56,7 +56,7 @@ class DeviceData:
     def _placed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
             inputs, targets = self.runtime.place(batch)
-            yield (inputs if self._normaliser is None else self._normaliser(inputs)), targets
+            yield (inputs if self._normalizer is None else self._normalizer(inputs)), targets
 
 
 def outputs_of(module: nn.Module, data: DeviceData | Source) -> tuple[Any, Any]:

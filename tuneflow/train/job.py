@@ -20,7 +20,7 @@ class Job:
         model: how the module is made; None for a loop or function of one's own.
         config: the resolved configuration: labels already replaced by their objects.
         runtime: where.
-        seed, replica: the only source of its randomness. Jobs of the same pair share initialisation
+        seed, replica: the only source of its randomness. Jobs of the same pair share initialization
             seeds and data order, so that their difference is not one of luck.
         trial: added to the seed when a study is not paired, else None.
     """

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from tuneflow.data.data import Batch
 from tuneflow.errors import Diverged
 from tuneflow.heuristics.initialization_record import Initialized
-from tuneflow.heuristics.initialize import initialise
+from tuneflow.heuristics.initialize import initialize
 from tuneflow.heuristics.target_scaling import Restored
 from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured
@@ -23,7 +23,7 @@ from tuneflow.train.gradients import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState, copied
 from tuneflow.train.patience import Waiting
 
-INIT_ROWS = 256  # of the training part, that an initialisation is corrected on
+INIT_ROWS = 256  # of the training part, that an initialization is corrected on
 
 if TYPE_CHECKING:
     from tuneflow.train.trainer import Trainer
@@ -33,17 +33,17 @@ class Session:
     """Module, optimizer, schedule and data of one job. Everything is constructed first and loaded after.
 
     Attributes:
-        module: as its builder made it; it may learn standardised targets.
+        module: as its builder made it; it may learn standardized targets.
         whole: it gives outputs in the targets' units: the module itself, or with these behind it.
-        unit: what is minimised is the trainer's loss divided by this.
+        unit: what is minimized is the trainer's loss divided by this.
     """
 
     def __init__(self, trainer: Trainer, job: Job) -> None:
         self.trainer, self.job = trainer, job
         with job.at_work("init", 0):
             self.module = job.runtime.place(_model(job).build(job.config))
-            self.normaliser = trainer.normaliser(job, self.module)
-            self.scale = trainer.scale(job, self.module, self.normaliser)
+            self.normalizer = trainer.normalizer(job, self.module)
+            self.scale = trainer.scale(job, self.module, self.normalizer)
         self.whole, self.unit = self.module, 1.0
         if self.scale is not None:
             self.whole = Restored(self.module, self.scale.mean, self.scale.std)
@@ -53,9 +53,9 @@ class Session:
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.optimizer = trainer.optimizer(self.parameters)
         self.settings = [_settings(group) for group in self.optimizer.param_groups]
-        self.late = self.normaliser if trainer.augment else None  # augmentations see raw inputs
-        self.train = trainer.prepared(trainer.train, job.runtime, None if trainer.augment else self.normaliser)
-        self.valid = trainer.prepared(trainer.valid, job.runtime, self.normaliser)
+        self.late = self.normalizer if trainer.augment else None  # augmentations see raw inputs
+        self.train = trainer.prepared(trainer.train, job.runtime, None if trainer.augment else self.normalizer)
+        self.valid = trainer.prepared(trainer.valid, job.runtime, self.normalizer)
         self.steps = math.ceil(len(self.train) / trainer.batch_size)
         self.rate = trainer.schedule.attach(self.optimizer, self.settings, self.steps, trainer.epochs)
         self.waiting = Waiting(trainer.patience)
@@ -64,14 +64,14 @@ class Session:
 
     def begin(self) -> Initialized | None:
         """Draw the weights as the model says, where it does not leave them to its builder; what was done."""
-        scheme, data_driven = _model(self.job).initialisation(self.job.config)
+        scheme, data_driven = _model(self.job).initialization(self.job.config)
         if scheme == "default" and not data_driven:
             return None
         inputs, targets = self.first_rows()
         targets = targets if self.scale is None else self.scale(targets)
         own = self.trainer.own_loss
         with self.job.at_work("init", 1):
-            return initialise(
+            return initialize(
                 self.module,
                 inputs,
                 scheme=scheme,
@@ -166,13 +166,13 @@ class Session:
             yield (changed if self.late is None else self.late(changed)), targets
 
     def loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
-        """What is minimised on a batch: the trainer's loss, divided by `unit`; `module` is `whole`."""
+        """What is minimized on a batch: the trainer's loss, divided by `unit`; `module` is `whole`."""
         with self.job.runtime.autocast():
             loss = self.trainer.loss_of(module, batch)
         return loss if self.scale is None else loss / self.unit
 
     def backward(self, batch: Batch) -> float:
-        """Set the gradients, which the scaler has multiplied where there is one; returns what is minimised."""
+        """Set the gradients, which the scaler has multiplied where there is one; returns what is minimized."""
         trainer, given = self.trainer, (self.loss_of, self.whole, batch, self.optimizer)
         if trainer.micro_batch is None:
             return backward(*given, self.scaler)

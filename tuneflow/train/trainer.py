@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tuneflow.data.data import Batch, Source, as_source
 from tuneflow.errors import did_you_mean, listed
-from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer, cast_only, starts_normalised
+from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer, cast_only, starts_normalized
 from tuneflow.heuristics.target_scaling import Restored, Scale, fit_both, reaches_any_number, scales_with_targets
 from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured, Metric, as_metric, measure, measure_loss
@@ -52,8 +52,8 @@ class Trainer:
         clip: the largest norm that the gradient of a step may have; larger ones are scaled down to it.
         patience: end a trial when the validation loss has not improved for so many epochs in a row; a
             `tn.Patience` watches another metric.
-        micro_batch: compute gradients on so many rows at a time: the same optimisation with less memory.
-        augment: called with each training batch's inputs, on the device and before normalisation; a function, or a
+        micro_batch: compute gradients on so many rows at a time: the same optimization with less memory.
+        augment: called with each training batch's inputs, on the device and before normalization; a function, or a
             class whose arguments are tuned in the section `augment`.
 
     The settings from `batch_size` on, but for metrics and augment, can be tuned in the space's section `trainer`.
@@ -208,7 +208,7 @@ class Trainer:
         """The module of `state`, in evaluation mode: it takes raw inputs and gives outputs in the targets' units."""
         run = Session(self.configured(job.config), job)
         run.restore(state)
-        module = run.module if run.normaliser is None else NormalizedModule(run.module, run.normaliser)
+        module = run.module if run.normalizer is None else NormalizedModule(run.module, run.normalizer)
         return (module if run.scale is None else Restored(module, run.scale.mean, run.scale.std)).eval()
 
     # What a configuration changes.
@@ -254,43 +254,43 @@ class Trainer:
         if self.patience is not None and not isinstance(self.patience, Patience):
             self.patience = Patience(whole("Trainer", "patience", self.patience))
 
-    def prepared(self, source: Source, runtime: Runtime, normaliser: Normalizer | None) -> DeviceData:
-        """`source` on the device and normalised: once where it is small, batch by batch where it is not."""
-        key = (id(source), runtime.device, runtime.channels_last, id(normaliser))
+    def prepared(self, source: Source, runtime: Runtime, normalizer: Normalizer | None) -> DeviceData:
+        """`source` on the device and normalized: once where it is small, batch by batch where it is not."""
+        key = (id(source), runtime.device, runtime.channels_last, id(normalizer))
         if key not in self._prepared:
-            self._prepared[key] = DeviceData(source, runtime, normaliser)
+            self._prepared[key] = DeviceData(source, runtime, normalizer)
         ready: DeviceData = self._prepared[key]
         return ready.under(runtime)
 
-    def normaliser(self, job: Job, module: nn.Module) -> Normalizer | None:
+    def normalizer(self, job: Job, module: nn.Module) -> Normalizer | None:
         """What stands in front of `module` for this job, fitted on the training part only."""
-        if job.model is None or not job.model.normalise:
+        if job.model is None or not job.model.normalize:
             return None
         inputs, fitted, plain, _ = self._fitted(job)
         chosen: Normalizer | None = (
-            plain if fitted is not None and starts_normalised(module, fitted(inputs)) else fitted
+            plain if fitted is not None and starts_normalized(module, fitted(inputs)) else fitted
         )
         return chosen
 
-    def scale(self, job: Job, module: nn.Module, normaliser: Normalizer | None) -> Scale | None:
-        """The targets' units, where `module` is to learn standardised ones: the training part's mean and deviation.
+    def scale(self, job: Job, module: nn.Module, normalizer: Normalizer | None) -> Scale | None:
+        """The targets' units, where `module` is to learn standardized ones: the training part's mean and deviation.
 
-        None where the model says normalise=False, where the loss is not one that scales with its targets, where a
+        None where the model says normalize=False, where the loss is not one that scales with its targets, where a
         subclass computes loss or metrics by itself, and where the module's outputs are bound to the units.
         """
         own = self.own_loss or type(self).evaluate is not Trainer.evaluate
-        if job.model is None or not job.model.normalise or own or not scales_with_targets(self.loss):
+        if job.model is None or not job.model.normalize or own or not scales_with_targets(self.loss):
             return None
         inputs, _, _, scale = self._fitted(job)
-        if scale is None or not reaches_any_number(module, inputs if normaliser is None else normaliser(inputs)):
+        if scale is None or not reaches_any_number(module, inputs if normalizer is None else normalizer(inputs)):
             return None
         return scale
 
     def _fitted(self, job: Job) -> tuple[Any, Normalizer | None, Normalizer | None, Scale | None]:
-        """Two rows of inputs; their normaliser, the one that only casts, and the scale of the targets; in one pass."""
+        """Two rows of inputs; their normalizer, the one that only casts, and the scale of the targets; in one pass."""
         device = job.runtime.device
         if (key := ("fitted", device)) not in self._prepared:
-            with seeded_globals(0, "normaliser"):  # a dataset may draw
+            with seeded_globals(0, "normalizer"):  # a dataset may draw
                 fitted, scale = fit_both(self.train.batches(4096))
             rows = job.runtime.place(next(iter(self.train.batches(2)))[0])
             plain = None if fitted is None else cast_only(rows)

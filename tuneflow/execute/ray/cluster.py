@@ -26,7 +26,7 @@ class Cluster:
     """Ray as this process is connected to it.
 
     Args:
-        address: as RayRuntime's. Where Ray is initialised already, it is used as it is, and left so.
+        address: as RayRuntime's. Where Ray is initialized already, it is used as it is, and left so.
 
     Raises:
         StudyError: there is no cluster at the address, or Ray cannot be started.

@@ -88,7 +88,7 @@ class Actor(WorkerProxy):
         return self.reached([event for event in told.events if self._since[event.trial] <= answered])
 
     def stop(self, trial: int | None = None) -> None:
-        """Drop a slice, or all. What it was asked it does: an actor out of which a call was cancelled can hang."""
+        """Drop a slice, or all. What it was asked it does: an actor out of which a call was canceled can hang."""
         for number in list(self.work) if trial is None else [trial]:
             self.drop(number)
 

@@ -30,8 +30,8 @@ class CMAES(Searcher):
     the trials for a generation. With several objectives a generation is ranked by fronts.
 
     Whole numbers, steps and ordered choices are cells of a continuous axis, and the distribution keeps a margin: the
-    neighbours of its mean stay within reach. A Choice without an order is beyond it: each has probabilities of its
-    own, which move towards the labels of the better trials.
+    neighbors of its mean stay within reach. A Choice without an order is beyond it: each has probabilities of its
+    own, which move toward the labels of the better trials.
 
     Args:
         sigma: standard deviation at the beginning, as a share of each range.
@@ -153,9 +153,9 @@ class _Evolving:
                 shares = stream(self._seed, "cmaes", int(numbers[row])).random(len(self._numbers))
                 for j in np.flatnonzero(loose[row]):
                     away = points[row] - self.state.mean
-                    centre = points[row, j] - precision[j] @ away / precision[j, j]
+                    center = points[row, j] - precision[j] @ away / precision[j, j]
                     ends = low[row, j], high[row, j]
-                    points[row, j] = _within(*ends, centre, precision[j, j] ** -0.5, shares[j])
+                    points[row, j] = _within(*ends, center, precision[j, j] ** -0.5, shares[j])
         return points
 
     def _converged(self) -> bool:
@@ -164,7 +164,7 @@ class _Evolving:
         return bool((len(narrow) and narrow.max() < SMALL) or self.state.sigma < 1e-14 or D.max() > 1e7 * D.min())
 
     def _keep_margin(self) -> None:
-        """Move the mean and widen whole numbers until a neighbour's value is drawn with a probability of alpha."""
+        """Move the mean and widen whole numbers until a neighbor's value is drawn with a probability of alpha."""
         state, alpha = self.state, 1 / (self.state.size * len(self._numbers))
         low, high = (ends[0, self._numbers] for ends in self.axes.cells(self._everywhere(state.mean)))
         for j in np.flatnonzero(self._whole):
@@ -189,12 +189,12 @@ class _Evolving:
         return unit
 
 
-def _within(low: float, high: float, centre: float, width: float, share: float) -> float:
+def _within(low: float, high: float, center: float, width: float, share: float) -> float:
     """A normal variable between `low` and `high`: the `share` of it that lies below; the nearer end far outside."""
-    ends = (low - centre) / width, (high - centre) / width
+    ends = (low - center) / width, (high - center) / width
     sign = -1.0 if ends[0] > 0 else 1.0  # the lower tail is the precise one
     left, right = sorted((sign * ends[0], sign * ends[1]))
     below, above = float(ndtr(left)), float(ndtr(right))
     if above - below < 1e-300:
-        return min(max(centre, low), high)
-    return centre + sign * width * float(ndtri(below + share * (above - below)))
+        return min(max(center, low), high)
+    return center + sign * width * float(ndtri(below + share * (above - below)))

@@ -15,7 +15,7 @@ class NSGA2(Searcher):
     """Mixes and changes the trials of the best fronts, so that the whole front of a trade-off comes forward.
 
     Parents are the best `population` of all trials so far: by the front that they are on, and within a front those that
-    are far from their neighbours. A child takes after two of them, each the better of two drawn, and changes about one
+    are far from their neighbors. A child takes after two of them, each the better of two drawn, and changes about one
     parameter. The parents are chosen anew whenever a trial has ended, so nobody waits for the rest of a generation.
     The first trials are a Sobol sequence. It needs some hundred trials; with one objective it is a genetic algorithm.
 

@@ -1,4 +1,4 @@
-"""Regularised evolution: a child of a good one among the youngest."""
+"""Regularized evolution: a child of a good one among the youngest."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from tuneflow.space.search_space import Config, SearchSpace
 class Evolution(Searcher):
     """Changes one parameter of the best of a few trials, drawn from the last ones that ended.
 
-    For spaces of labels and whole numbers, as of architectures, where neighbours are alike and many workers ask at
+    For spaces of labels and whole numbers, as of architectures, where neighbors are alike and many workers ask at
     once. Trials die of age, not of a bad score: what was good by luck only has to be good again in its children. The
     first trials are a Sobol sequence. A number moves by a step of random size, a label becomes any other, and what
     a label makes active is drawn from the prior. A configuration is not proposed twice while there are others near.

@@ -43,18 +43,18 @@ def measured(breaches: Array, errors: Array) -> Targets:
         breaches: shape (n,), 0 or less within; inf for failures, which come beyond the worst.
         errors: not used.
     """
-    values, centre, scale = _bent(breaches)
-    return Targets((values - centre) / scale, np.zeros(len(values)), error=0.0)
+    values, center, scale = _bent(breaches)
+    return Targets((values - center) / scale, np.zeros(len(values)), error=0.0)
 
 
 def bound(breaches: Array) -> float:
     """Where the bound itself lies among the targets that `measured` makes."""
-    _, centre, scale = _bent(breaches)
-    return -centre / scale
+    _, center, scale = _bent(breaches)
+    return -center / scale
 
 
 def _bent(breaches: Array) -> tuple[Array, float, float]:
-    """A curve through 0 that keeps the distances around the bound, and draws near what is far; its centre and scale."""
+    """A curve through 0 that keeps the distances around the bound, and draws near what is far; its center and scale."""
     finite = np.isfinite(breaches)
     away = np.sort(np.abs(breaches[finite]))
     unit = np.median(away[: (len(away) + 1) // 2]) if len(away) else 1.0

@@ -35,7 +35,7 @@ WHOLE = 2_048  # of a space with at most so many configurations, all are candida
 
 
 class GP(Searcher):
-    """Bayesian optimisation with a Gaussian process: the fewest trials, for a few hundredths of a second each.
+    """Bayesian optimization with a Gaussian process: the fewest trials, for a few hundredths of a second each.
 
     The first min(10, max(5, d + 1)) of d parameters: the middle of the space, or of its priors, then a scrambled Sobol
     sequence. After that each trial is where the improvement on the best score that a Gaussian process expects is

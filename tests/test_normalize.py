@@ -1,4 +1,4 @@
-"""Input normalisation: what it does to every kind of input, and what it leaves alone."""
+"""Input normalization: what it does to every kind of input, and what it leaves alone."""
 
 import copy
 from itertools import pairwise
@@ -12,7 +12,7 @@ from torch import nn
 import tuneflow as tn
 from tests.strategies import laws
 from tests.untouched import generators_untouched
-from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer, cast_only, fit, starts_normalised
+from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer, cast_only, fit, starts_normalized
 
 SHAPES = {"numbers": (), "vectors": (4,), "sequences": (5, 4), "images": (3, 6, 5), "volumes": (2, 3, 4, 5)}
 shapes = st.sampled_from(list(SHAPES.values()))
@@ -33,7 +33,7 @@ def over(shape):
 
 @laws
 @given(shapes, st.integers(0, 1000), st.floats(-50, 50).filter(lambda shift: abs(shift) > 0.1), st.floats(0.01, 100))
-def test_normalised_inputs_have_mean_0_and_deviation_1(shape, seed, shift, scale):
+def test_normalized_inputs_have_mean_0_and_deviation_1(shape, seed, shift, scale):
     inputs = normal(200, *shape, seed=seed) * scale + shift * scale
     made = fit([inputs])(inputs)
     dimensions = over(shape) if len(shape) != 1 else (0, 1)
@@ -53,7 +53,7 @@ def test_moments_in_pieces_equal_those_at_once(shape, n, cuts, seed):
 
 @laws
 @given(shapes, st.integers(0, 1000), st.floats(-100, 100))
-def test_bytes_or_fractions_give_the_same_normalised_values(shape, seed, shift):
+def test_bytes_or_fractions_give_the_same_normalized_values(shape, seed, shift):
     inputs = normal(50, *shape, seed=seed) + 1
     scaled = inputs * 255 + shift
     torch.testing.assert_close(fit([scaled])(scaled), fit([inputs])(inputs), rtol=1e-3, atol=1e-3)
@@ -86,7 +86,7 @@ def test_fitting_reads_its_batches_and_changes_nothing(shape):
 
 
 @every_shape
-def test_inputs_that_are_standardised_are_left_alone(shape):
+def test_inputs_that_are_standardized_are_left_alone(shape):
     inputs = normal(400, *shape)
     dimensions = over(shape)
     inputs = (inputs - inputs.mean(dimensions, keepdim=True)) / inputs.std(dimensions, correction=0, keepdim=True)
@@ -164,7 +164,7 @@ def test_byte_images_become_floats_of_mean_0_and_deviation_1(shape):
     assert made.std(correction=0).item() == pytest.approx(1, abs=1e-3)
 
 
-def test_bytes_that_are_standardised_already_are_still_cast():
+def test_bytes_that_are_standardized_already_are_still_cast():
     inputs = torch.zeros(21, 21, dtype=torch.uint8)
     inputs[0, 0] = 21  # mean 0.048, standard deviation 0.999
     assert fit([inputs.float()]) is None
@@ -184,18 +184,18 @@ def test_what_is_not_one_tensor_of_numbers_is_left_alone(inputs):
     assert fit([inputs]) is None
 
 
-def test_no_batches_give_no_normaliser():
+def test_no_batches_give_no_normalizer():
     assert fit([]) is None
 
 
-def test_digits_are_normalised_by_one_pair():
+def test_digits_are_normalized_by_one_pair():
     train, _, _ = tn.data.digits()
     made = fit(inputs for inputs, _ in train.batches(100))
     assert made.mean.item() == pytest.approx(train.inputs.mean().item(), rel=1e-5)
     assert made.std.item() == pytest.approx(train.inputs.std(correction=0).item(), rel=1e-5)
 
 
-def test_normaliser_moves_to_a_device():
+def test_normalizer_moves_to_a_device():
     there = Normalizer(torch.ones(1), torch.ones(1)).to(torch.device("meta"))
     assert there.mean.device.type == there.std.device.type == "meta"
 
@@ -206,7 +206,7 @@ def test_cast_makes_bytes_floats_and_leaves_others():
     assert cast_only(torch.ones(2)) is None
 
 
-def test_normalised_module_takes_raw_inputs_and_keeps_the_names_of_its_weights():
+def test_normalized_module_takes_raw_inputs_and_keeps_the_names_of_its_weights():
     inputs, inner = normal(8, 3) * 5 + 9, nn.Linear(3, 2)
     front = fit([inputs])
     whole = NormalizedModule(inner, front)
@@ -216,7 +216,7 @@ def test_normalised_module_takes_raw_inputs_and_keeps_the_names_of_its_weights()
     assert whole(inputs.double()).dtype == torch.float32
 
 
-# Modules that normalise by themselves.
+# Modules that normalize by themselves.
 
 
 class Normalize(nn.Module):
@@ -272,7 +272,7 @@ def tensors(module):
 
 @pytest.mark.parametrize(("make", "wanted"), STARTS.values(), ids=STARTS.keys())
 def test_first_layer_that_runs_decides(make, wanted):
-    assert starts_normalised(make(), normal(4, 2, 3, 3)) is wanted
+    assert starts_normalized(make(), normal(4, 2, 3, 3)) is wanted
 
 
 @every_module
@@ -286,7 +286,7 @@ def test_looking_at_a_module_leaves_it_bit_for_bit_as_it_was(make):
     modes = [part.training for part in module.modules()]
     hooks = [copy.copy(part._forward_pre_hooks) for part in module.modules()]
     with generators_untouched():
-        starts_normalised(module, normal(4, 2, 3, 3))
+        starts_normalized(module, normal(4, 2, 3, 3))
     assert [part.training for part in module.modules()] == modes
     assert [part._forward_pre_hooks for part in module.modules()] == hooks
     assert all(len(part._forward_hooks) == 1 for part in module.modules())
@@ -299,5 +299,5 @@ def test_looking_at_a_module_leaves_it_bit_for_bit_as_it_was(make):
 def test_module_that_raises_is_left_as_it_was():
     module = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(99, 2, 1))
     with pytest.raises(RuntimeError, match="channels"):
-        starts_normalised(module, normal(4, 2, 3, 3))
+        starts_normalized(module, normal(4, 2, 3, 3))
     assert all(part.training and not part._forward_pre_hooks for part in module.modules())

@@ -1,7 +1,7 @@
 """Initial weights of deep networks: what the loss starts from, and where training gets from there.
 
-    python examples/04_initialisation.py             # about half a minute on two cores
-    python examples/04_initialisation.py --seeds 5
+    python examples/04_initialization.py             # about half a minute on two cores
+    python examples/04_initialization.py --seeds 5
 
 Two multilayer perceptrons on handwritten digits, one with sigmoids and one with rectifiers, under five ways to draw
 the weights, as drawn and after the data-driven pass. Each is trained at the learning rate that a probe finds for it,
@@ -24,7 +24,7 @@ import tuneflow as tn
 SCHEMES = ("default", "xavier", "kaiming", "orthogonal", "lecun")
 NETS = {"6 sigmoid layers": (nn.Sigmoid, 6), "10 ReLU layers": (nn.ReLU, 10)}
 MOMENTUM = 0.9
-COLOURS = ("#666666", "#7a4b94", "#0b6e99", "#3d7a3d", "#c2571a")
+COLORS = ("#666666", "#7a4b94", "#0b6e99", "#3d7a3d", "#c2571a")
 
 
 def mlp(activation: type[nn.Module], depth: int, width: int = 48) -> nn.Module:
@@ -84,7 +84,7 @@ def main() -> None:
             print(row, flush=True)
     folder = Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "initialisation.svg"
+    path = folder / "initialization.svg"
     path.write_text(picture(panels))
     print(f"\nThe losses epoch by epoch: {path}")
 
@@ -99,17 +99,17 @@ def picture(panels: dict[str, dict[str, list[float]]]) -> str:
         parts.append(f'<path d="M{left},{above} v{height} h{width}" fill="none" stroke="#888"/>')
         for loss in range(4):
             parts.append(f'<text x="{left - 8}" y="{above + 4 + height * (1 - loss / top)}">{loss}</text>')
-        for line, colour in zip(lines.values(), COLOURS, strict=True):
+        for line, color in zip(lines.values(), COLORS, strict=True):
             points = [
                 f"{left + width * epoch / (len(line) - 1):.1f},{above + height * (1 - min(loss, top) / top):.1f}"
                 for epoch, loss in enumerate(line)
                 if math.isfinite(loss)
             ]
-            parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2"/>')
+            parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{color}" stroke-width="2"/>')
         across = f"loss over epochs 0 to {len(line) - 1}"
         parts.append(f'<text x="{left + width / 2}" y="{above + height + 18}" text-anchor="middle">{across}</text>')
-    for row, (scheme, colour) in enumerate(zip(SCHEMES, COLOURS, strict=True)):
-        parts.append(f'<rect x="740" y="{40 + 20 * row}" width="12" height="12" fill="{colour}"/>')
+    for row, (scheme, color) in enumerate(zip(SCHEMES, COLORS, strict=True)):
+        parts.append(f'<rect x="740" y="{40 + 20 * row}" width="12" height="12" fill="{color}"/>')
         parts.append(f'<text x="758" y="{50 + 20 * row}">{scheme}</text>')
     style = 'font-family="sans-serif" font-size="11" fill="#222"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 840 480" {style}>{"".join(parts)}</svg>'
@@ -120,7 +120,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=10, help="of each training; default %(default)s")
     parser.add_argument("--seeds", type=int, default=2, help="of each mean; default %(default)s")
     parser.add_argument("--rows", type=int, help="to train on; all 1,077 by default")
-    parser.add_argument("--folder", default="runs/initialisation", help="for the picture; default %(default)s")
+    parser.add_argument("--folder", default="runs/initialization", help="for the picture; default %(default)s")
     return parser.parse_args()
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from tests.untouched import drawn_next, generators_untouched
-from tuneflow.heuristics.initialize import initialise
+from tuneflow.heuristics.initialize import initialize
 from tuneflow.heuristics.schemes import MEASURED, RECTIFIERS, gain
 from tuneflow.nn import ScaledTanh
 
@@ -48,7 +48,7 @@ def cnn(act=nn.ReLU, depth=6, width=12, out=5):
 
 def seeded(module, inputs, seed=99, scheme="lecun", **settings):
     torch.manual_seed(seed)
-    return initialise(module, inputs, scheme=scheme, **settings)
+    return initialize(module, inputs, scheme=scheme, **settings)
 
 
 def results_of(module, inputs, kinds=(nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)):
@@ -254,7 +254,7 @@ def test_default_without_the_pass_changes_nothing_and_draws_nothing():
     module, inputs, targets = mlp(), normal(*INPUTS["vectors"]), classes([0.9, 0.1])
     before = tensors(module)
     with generators_untouched():
-        made = initialise(
+        made = initialize(
             module, inputs, scheme="default", data_driven=False, loss=nn.CrossEntropyLoss(), targets=targets
         )
     assert same(before, tensors(module))
@@ -387,7 +387,7 @@ def test_balanced_sampler_leaves_the_bias_without_a_prior():
     assert module(inputs).mean(0).abs().max() < 0.01
 
 
-def test_regression_starts_at_the_mean_but_for_standardised_targets():
+def test_regression_starts_at_the_mean_but_for_standardized_targets():
     module, inputs = mlp(out=2), normal(256, 20)
     raw = normal(256, 2, seed=3) * 4 + torch.tensor([30.0, -5.0])
     made = seeded(module, inputs, loss=nn.MSELoss(), targets=raw)
@@ -509,7 +509,7 @@ def test_residual_stream_does_not_grow_with_depth(make, shape, branches, data_dr
     made = seeded(module, inputs, data_driven=data_driven)
     wanted = f"{branches} residual branches: the last layer of each ({branches} found)"
     assert any(note.startswith(wanted) for note in made.notes)
-    for part in module.modules():  # so that no branch is cut by dropout, and batch norms normalise
+    for part in module.modules():  # so that no branch is cut by dropout, and batch norms normalize
         part.training = isinstance(part, nn.BatchNorm2d)
     with torch.no_grad():
         assert 0.9 < module(inputs).std() < 2
@@ -615,9 +615,9 @@ def test_what_is_left_alone_is_named_and_unchanged():
         "shared": "runs 2 times in a forward pass",
         "twin": "shares its weight: twin, other",
         "other": "shares its weight: twin, other",
-        "normed": "reparametrised (weight norm, spectral norm, pruning or the like)",
+        "normed": "reparametrized (weight norm, spectral norm, pruning or the like)",
         "unused": "does not run in a forward pass",
-        "gru": "recurrent: keeps torch's own initialisation",
+        "gru": "recurrent: keeps torch's own initialization",
         "scale": "a parameter of Mixed itself, which this does not know",
     }
     assert list(made.layers) == ["out"]
@@ -626,11 +626,11 @@ def test_what_is_left_alone_is_named_and_unchanged():
 
 
 def test_subclass_that_runs_in_a_way_of_its_own_is_left_alone():
-    class Standardised(nn.Linear):
+    class Standardized(nn.Linear):
         def forward(self, x):
             return F.linear(x, self.weight - self.weight.mean(1, keepdim=True), self.bias)
 
-    made = seeded(nn.Sequential(Standardised(8, 8), nn.ReLU(), nn.Linear(8, 2)), normal(64, 8))
+    made = seeded(nn.Sequential(Standardized(8, 8), nn.ReLU(), nn.Linear(8, 2)), normal(64, 8))
     assert set(made.left_alone) == {"0.weight", "0.bias"}
 
 
@@ -660,7 +660,7 @@ def test_only_weights_are_changed_and_only_the_draws_are_drawn():
     torch.randn(8, 8), torch.randn(3, 8)
     wanted = drawn_next()
     torch.manual_seed(0)
-    made = initialise(module, inputs, scheme="lecun")
+    made = initialize(module, inputs, scheme="lecun")
     assert drawn_next() == wanted
     assert made.failed is None
     assert [part.training for part in module.modules()] == modes
@@ -729,7 +729,7 @@ def test_lazy_module_is_refused_in_the_record():
 
 def test_unknown_scheme_is_refused():
     with pytest.raises(ValueError, match=r"needs to be one of default, lecun, .*, got 'he'"):
-        initialise(mlp(), normal(64, 20), scheme="he")
+        initialize(mlp(), normal(64, 20), scheme="he")
 
 
 # Inputs, outputs, record.

@@ -12,7 +12,7 @@ torch.set_num_threads(1)
 
 collect_ignore = [] if find_spec("ray") else ["tuneflow/execute/ray"]  # Ray is an extra
 
-STARTS_RAY = {"test_everywhere", "test_ray", "test_worker_lanes"}  # one after the other: a cluster is the machine's
+STARTS_RAY = {"test_every_executor", "test_ray", "test_worker_lanes"}  # one after the other: a cluster is the machine's
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import tuneflow as tn
-from tests.strategies import laws
+from tests.helpers.space_strategies import laws
 from tuneflow.metrics import Measured, accuracy, estimate, mae, measure, measure_loss
 
 NAN, INF = math.nan, math.inf

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import strategies as some
-from tests.strategies import laws
-from tests.untouched import drawn_next, generators_untouched
+from tests.helpers import space_strategies as some
+from tests.helpers.global_generators import drawn_next, generators_untouched
+from tests.helpers.space_strategies import laws
 from tuneflow.seeds import digest, seeded_globals, stream, torch_stream
 
 words = st.text("abcdefgh", min_size=1, max_size=6)

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[2]))
 
 import tuneflow as tn
-from tests.clockwork import Clocked, Curve, uneven
+from tests.helpers.simulated_clock import Clocked, Curve, uneven
 
 WORKERS, TRIALS, EPOCHS = 4, 81, 27
 LAGS = (None, 4, 8, 16)

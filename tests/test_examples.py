@@ -16,7 +16,7 @@ import torch
 import tuneflow as tn
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-ARTICLE = EXAMPLES / "article_cnn.py"
+ARTICLE = EXAMPLES / "01_article_cnn.py"
 TINY = ["--images", "96", "--epochs", "1", "--trials", "2"]
 INSTALLED = Path(tn.data.FASHION_FOLDER).is_dir()
 
@@ -166,7 +166,7 @@ def test_initializations_are_compared_with_and_without_the_pass(tmp_path):
 
 def test_a_study_that_was_stopped_and_killed_ends_with_the_same_digits(tmp_path):
     flags = ["--trials", "4", "--epochs", "3", "--rows", "256", "--folder", "kept"]
-    text = run_example(EXAMPLES / "06_stop_and_resume.py", tmp_path, *flags)
+    text = run_example(EXAMPLES / "05_stop_and_resume.py", tmp_path, *flags)
     assert re.search(r"^  Ctrl-C: the process ended with 130; \d+ epochs are kept; trial 1 PAUSED$", text, re.M)
     assert re.search(r"^  SIGKILL: the process ended with -9; \d+ epochs are kept; trial 2 RUNNING$", text, re.M)
     rows = re.findall(r"^(\d) +[\d.]+ +(\S+) +(\S+) +yes$", text, re.M)
@@ -180,7 +180,7 @@ def test_a_study_that_was_stopped_and_killed_ends_with_the_same_digits(tmp_path)
 
 def test_searchers_of_ones_own_are_checked_and_compared(tmp_path):
     flags = ["--seeds", "2", "--trials", "6", "--epochs", "1", "--rows", "256"]
-    text = run_example(EXAMPLES / "07_custom_searcher.py", tmp_path, *flags)
+    text = run_example(EXAMPLES / "06_custom_searcher.py", tmp_path, *flags)
     assert text.count(" keeps what is asked of a searcher") == 3
     assert "Turns(searchers=(Climb(start=4, width=0.1), TPE(start=4, candidates=24)))" in text
     rows = re.findall(r"^(\w+) +(\S+) \[\S+, \S+\] +(\S+) \[\S+, \S+\] +\d\.\d{3}$", text, re.M)

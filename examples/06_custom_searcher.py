@@ -1,7 +1,7 @@
 """A searcher of one's own, one that wraps others, both checked, and compared with random search on the digits.
 
-    python examples/07_custom_searcher.py              # three seeds: about a minute on two cores
-    python examples/07_custom_searcher.py --seeds 10   # narrower intervals
+    python examples/06_custom_searcher.py              # three seeds: about a minute on two cores
+    python examples/06_custom_searcher.py --seeds 10   # narrower intervals
 
 A searcher is one method: from the space, the trials so far and a random generator to the next configuration.
 """

@@ -1,7 +1,7 @@
 """A study that is stopped with Ctrl-C, killed, and goes on, ends with the digits of one that was left alone.
 
-    python examples/06_stop_and_resume.py              # less than a minute on two cores
-    python examples/06_stop_and_resume.py --trials 20  # more to interrupt
+    python examples/05_stop_and_resume.py              # less than a minute on two cores
+    python examples/05_stop_and_resume.py --trials 20  # more to interrupt
 
 A study with a folder is written down while it runs. The script trains one without a break. Another it starts in a
 process of its own, presses Ctrl-C there after a third of the epochs, starts it again, kills it (SIGKILL: nothing is

@@ -1,8 +1,8 @@
 """A small convolutional network on images of 32 x 32: trained with fixed settings, tested, then tuned.
 
-    python examples/article_cnn.py                     # a small budget: about two minutes on two cores
-    python examples/article_cnn.py --full --trials 16  # 10 epochs on all images: hours on a CPU
-    python examples/article_cnn.py --folder runs/cnn   # keeps the study: run again, it goes on where it was
+    python examples/01_article_cnn.py                     # a small budget: about two minutes on two cores
+    python examples/01_article_cnn.py --full --trials 16  # 10 epochs on all images: hours on a CPU
+    python examples/01_article_cnn.py --folder runs/cnn   # keeps the study: run again, it goes on where it was
 
 The images are Fashion-MNIST where it is installed, else the digits that come with tuneflow.
 """

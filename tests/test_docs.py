@@ -15,7 +15,7 @@ import torch
 import tuneflow as tn
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
     r"^(?:<!-- not (?P<excepted>run|compared): [^\n]+ -->\n)?```(?P<kind>python|text)\n(?P<body>.*?)^```$", re.M | re.S
 )
@@ -26,8 +26,13 @@ COMMANDS = [
 ]
 
 
+def name(page):
+    """The path of a page from the root, as the id of its tests."""
+    return str(page.relative_to(ROOT))
+
+
 def run(page, block, namespace):
-    """What the python `block` of `page` prints; its tracebacks show the lines of the page."""
+    """Return the text that the python `block` of `page` prints; its tracebacks show the lines of the page."""
     code = block["body"]
     for long, short in SHORTER.items():
         code = code.replace(long, short)
@@ -48,7 +53,7 @@ def one_thread():
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("page", [p for p in PAGES if "```python" in p.read_text()], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [p for p in PAGES if "```python" in p.read_text()], ids=name)
 def test_code_of_a_page_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace, printed = {"__name__": "__main__"}, ""
@@ -68,10 +73,10 @@ def test_readme_sets_up_within_30_lines_and_ends_within_150():
 
 
 def test_every_public_name_is_in_the_reference():
-    reference = (ROOT / "docs" / "reference.md").read_text()
+    reference = (ROOT / "docs" / "reference" / "index.md").read_text()
     assert [name for name in tn.__all__ if f"tuneflow.{name}" not in reference] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_no_page_gives_tuneflow_the_name_of_another_library(page):
     assert "import tuneflow as tf" not in page.read_text()

@@ -32,7 +32,7 @@ SCALED, CURVED, ROUNDS = 8, 3, 5  # mini-batches for Adam's scale and for the cu
 LANES = 4.75  # what a race takes, or fewer: four, and one that diverges late
 FEW = 15  # steps: a shorter race says nothing
 LEARNED = 0.98  # a lane that ends above this share of a constant's loss has learned nothing
-HORIZON = 0.3  # the best rate falls as the number of steps to this power; measured, see docs/lecun.md
+HORIZON = 0.3  # the best rate falls as the number of steps to this power; measured, see docs/explanation/lecun.md
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class Study:
             only; False adds the trial's number to the seed.
         lag: have `lag` trials under way, and decide as if each of their epochs took equally long. Then the same trials
             come for any number of workers up to `lag`, however fast, and after any kill, also where searcher or
-            scheduler look at scores; docs/determinism.md says at what price. None decides on all that is known.
+            scheduler look at scores; determinism.md in the docs says at what price. None decides on all that is known.
         replicas: train each configuration under so many seeds; its score is their mean.
         keep: of how many of the best trials the trained state is kept.
         checkpoint: seconds between writes of unfinished trials' states to the folder; what was trained since

@@ -48,7 +48,7 @@ class GP(Searcher):
 
     Where the scores are exact, no configuration is tried twice before all have been.
 
-    Source: Snoek, Larochelle, Adams, Practical Bayesian optimization, NIPS 2012; and what docs/searchers.md names.
+    Source: Snoek, Larochelle, Adams, Practical Bayesian optimization, NIPS 2012; and those of docs/howto/searchers.md.
     """
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneflow.check.layer_watch import Layer, Shape, View, Watch
-from tuneflow.runtime.runtime import mapped
+from tuneflow.nested import mapped
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRIED = 2  # rows that a change is tried on

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from tuneflow.runtime.runtime import mapped
+from tuneflow.nested import leaves
 
 TORCH = str(Path(torch.__file__).parent)
 
@@ -169,9 +169,7 @@ class Watch(TorchFunctionMode):
 
 def first_tensor(values: Any) -> Tensor | None:
     """The first tensor in nested tuples, lists and dicts."""
-    found: list[Tensor] = []
-    mapped(found.append, values)
-    return found[0] if found else None
+    return next(iter(leaves(values)), None)
 
 
 def _caller() -> str:

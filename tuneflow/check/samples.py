@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tuneflow.data.data import Data, Source
-from tuneflow.runtime.runtime import mapped
+from tuneflow.nested import mapped
 
 SAMPLE = 64  # rows looked at where each has to be fetched from a Dataset
 

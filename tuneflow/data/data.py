@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from tuneflow.data.sources import Batch as Batch
 from tuneflow.data.sources import Items, Loaded, warn_of_settings
 from tuneflow.errors import listed
-from tuneflow.runtime.runtime import mapped
+from tuneflow.nested import leaves, mapped
 from tuneflow.seeds import torch_stream
 
 BLOCK = 64 * 2**20  # bytes gathered at once when the order is shuffled
@@ -46,7 +46,7 @@ class Data:
     def __init__(self, inputs: Any, targets: Any) -> None:
         self.inputs = _tensors(inputs, "inputs")
         self.targets = mapped(lambda t: t.long() if t.dtype in _INTEGERS else t, _tensors(targets, "targets"))
-        rows = {len(t) for t in _leaves((self.inputs, self.targets))}
+        rows = {len(t) for t in leaves((self.inputs, self.targets))}
         if len(rows) != 1:
             raise ValueError(
                 "Data: inputs and targets need the same number of rows,"
@@ -56,7 +56,7 @@ class Data:
             raise ValueError("Data: needs at least one row, got 0.")
 
     def __len__(self) -> int:
-        return len(_leaves(self.targets)[0])
+        return len(leaves(self.targets)[0])
 
     def __repr__(self) -> str:
         return f"Data({_shape(self.inputs)} -> {_shape(self.targets)})"
@@ -93,7 +93,7 @@ class Data:
         if order is None:
             yield from sliced((self.inputs, self.targets), size)
             return
-        order = order.to(_leaves(self.targets)[0].device)
+        order = order.to(leaves(self.targets)[0].device)
         block = max(1, BLOCK // max(1, self.nbytes // len(self)) // size) * size
         for rows in torch.split(order, block):
             gathered = mapped(partial(_taken, rows=rows), (self.inputs, self.targets))
@@ -101,12 +101,12 @@ class Data:
 
     @property
     def nbytes(self) -> int:
-        return sum(t.nbytes for t in _leaves((self.inputs, self.targets)))
+        return sum(t.nbytes for t in leaves((self.inputs, self.targets)))
 
     def digest(self) -> str:
         """A short hash of every value, dtype and shape."""
         sha = hashlib.sha256()
-        for tensor in _leaves((self.inputs, self.targets)):
+        for tensor in leaves((self.inputs, self.targets)):
             sha.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
             sha.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
         return sha.hexdigest()[:16]
@@ -250,24 +250,18 @@ def _from_array(values: Any, what: str) -> Tensor:
         ) from None
 
 
-def _leaves(batch: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    mapped(found.append, batch)
-    return found
-
-
 def sliced(batch: Batch, size: int) -> Iterator[Batch]:
     """`batch` in parts of `size` rows, the last one shorter where it does not divide; views, not copies."""
     inputs, targets = batch
     if isinstance(inputs, Tensor) and isinstance(targets, Tensor):
         yield from zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
         return
-    for start in range(0, len(_leaves(targets)[0]), size):
+    for start in range(0, len(leaves(targets)[0]), size):
         yield mapped(itemgetter(slice(start, start + size)), batch)
 
 
 def _rows(batch: Any) -> str:
-    return listed(str(len(t)) for t in _leaves(batch))
+    return listed(str(len(t)) for t in leaves(batch))
 
 
 def _shape(batch: Any) -> str:

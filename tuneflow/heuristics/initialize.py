@@ -15,7 +15,7 @@ from tuneflow.heuristics.initialization_record import Drawn, Initialized
 from tuneflow.heuristics.input_scaling import NORMS
 from tuneflow.heuristics.layers import Layer, find
 from tuneflow.heuristics.schemes import SCHEMES, draw, draw_embedding, gain
-from tuneflow.runtime.runtime import mapped
+from tuneflow.nested import mapped
 from tuneflow.seeds import seeded_globals
 
 ROUNDS, TOLERANCE = 3, 0.05  # of the data-driven pass

@@ -5,15 +5,14 @@ from __future__ import annotations
 import copy
 import os
 import struct
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch import nn
 
 from tuneflow.errors import did_you_mean, listed
+from tuneflow.nested import mapped
 from tuneflow.runtime.precision import autocast, check_layout, check_precision, in_channels_last, label
 
 if TYPE_CHECKING:
@@ -124,11 +123,11 @@ class Runtime:
     def place(self, thing: T) -> T:
         """`thing` on this runtime's device and in its layout: a module (changed), a tensor, or tuples, lists and dicts
         of them."""
-        placed: T = moved(thing, self.device)
-        if not self.channels_last:
-            return placed
-        laid: T = in_channels_last(placed) if isinstance(placed, nn.Module) else mapped(in_channels_last, placed)
-        return laid
+        if isinstance(thing, nn.Module):
+            module = thing.to(self.device)
+            return in_channels_last(module) if self.channels_last else module
+        placed: T = mapped(lambda tensor: tensor.to(self.device, non_blocking=True), thing)
+        return mapped(in_channels_last, placed) if self.channels_last else placed
 
     def active(self) -> Threads:
         """A block within which torch uses this runtime's number of threads; see `Threads`."""
@@ -221,28 +220,6 @@ class Threads:
 def flushes() -> bool:
     """Whether denormal numbers count as 0 in this thread."""
     return bool(SMALLEST * 1.0 == 0.0)
-
-
-def moved(thing: Any, device: torch.device) -> Any:
-    """`thing` with every tensor in it on `device`; a module is moved in place."""
-    if isinstance(thing, nn.Module):
-        return thing.to(device)
-    return mapped(lambda tensor: tensor.to(device, non_blocking=True), thing)
-
-
-def mapped(function: Callable[[Tensor], Any], batch: Any) -> Any:
-    """`batch` (a tensor, or tuples, lists and dicts of them) with `function` applied to every tensor."""
-    if isinstance(batch, Tensor):
-        return function(batch)
-    if isinstance(batch, Mapping):
-        return {key: mapped(function, value) for key, value in batch.items()}
-    if isinstance(batch, PackedSequence):
-        return batch._replace(data=function(batch.data))
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(mapped(function, value) for value in batch))
-    if isinstance(batch, tuple | list):
-        return type(batch)(mapped(function, value) for value in batch)
-    return batch
 
 
 def check_count(what: str, value: Any, otherwise: str) -> None:

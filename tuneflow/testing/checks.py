@@ -19,6 +19,7 @@ from tuneflow.errors import Diverged, NothingFinished, StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported, Trains
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import CUT, History, Report, Slice, Status, Trial, with_reports, with_status
+from tuneflow.nested import copied
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Continue, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.search.searcher import Searcher, proposed
@@ -27,7 +28,7 @@ from tuneflow.space.parameters import Choice, Float, Int
 from tuneflow.space.priors import Normal
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.store import Store
-from tuneflow.train.job import Job, TrainState, copied
+from tuneflow.train.job import Job, TrainState
 
 SPACES: dict[str, Callable[[], SearchSpace]] = {
     "one dimension": lambda: SearchSpace(x=Float(-1.0, 1.0)),

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from tuneflow.data.data import Batch, Data, Source
 from tuneflow.heuristics.input_scaling import Normalizer
+from tuneflow.nested import mapped
 from tuneflow.runtime.precision import LOWERED
-from tuneflow.runtime.runtime import Runtime, mapped
+from tuneflow.runtime.runtime import Runtime
 
 RESIDENT = 2**28  # bytes as stored: sets up to this size live on the device, prepared once
 CHUNK = 3 * 2**18  # bytes of inputs evaluated at once, within 32 to 1,024 rows: more falls out of the cache

@@ -9,8 +9,9 @@ from torch import nn
 
 from tuneflow.errors import StudyError
 from tuneflow.history.trial import Report
+from tuneflow.nested import copied
 from tuneflow.signature import name_of
-from tuneflow.train.job import Job, TrainState, copied
+from tuneflow.train.job import Job, TrainState
 from tuneflow.train.reported_metrics import described, number_of, numbers_of
 
 

@@ -91,16 +91,3 @@ def _size(value: Any) -> int:
         return value.nbytes
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return sum(map(_size, parts))
-
-
-def copied(value: Any) -> Any:
-    """A deep copy of nested tensors and plain values: tensors detached and cloned."""
-    if type(value) in (float, int, str, bool):
-        return value
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        return {key: copied(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(copied(inner) for inner in value)
-    return value

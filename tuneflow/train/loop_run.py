@@ -13,8 +13,9 @@ import torch
 
 from tuneflow.errors import Diverged, listed
 from tuneflow.history.trial import Report
+from tuneflow.nested import copied
 from tuneflow.seeds import digest, torch_stream
-from tuneflow.train.job import Job, TrainState, copied
+from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop_state import LoopState
 from tuneflow.train.reported_metrics import described, numbers_of
 

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from tuneflow.errors import listed
 from tuneflow.model import tensors_of
-from tuneflow.train.job import copied
+from tuneflow.nested import copied
 
 PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)  # what torch.load(weights_only=True) reads
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState)

@@ -8,7 +8,8 @@ import numpy as np
 from torch import nn
 
 from tuneflow.history.trial import Report
-from tuneflow.train.job import Job, TrainState, copied
+from tuneflow.nested import copied
+from tuneflow.train.job import Job, TrainState
 from tuneflow.train.trainer import whole
 
 Training = Generator[tuple[TrainState, Report], None, str | None]

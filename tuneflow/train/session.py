@@ -19,8 +19,9 @@ from tuneflow.heuristics.target_scaling import Restored
 from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured
 from tuneflow.model import Model, tensors_of
+from tuneflow.nested import copied
 from tuneflow.train.gradients import backward, backward_in_parts
-from tuneflow.train.job import Job, TrainState, copied
+from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Waiting
 
 INIT_ROWS = 256  # of the training part, that an initialization is corrected on

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from tuneflow.validate import check_whole
+
 Metric = Callable[[Any, Any], Any]
 
 
@@ -63,9 +65,7 @@ def top_k(k: int) -> Metric:
         >>> top_k(2)(torch.tensor([[0.1, 0.7, 0.2]] * 3), torch.tensor([0, 1, 2]))
         tensor([0., 1., 1.])
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ValueError(f"top_k: k needs to be a whole number >= 1, got {k!r}.")
-    return partial(_among_largest, k)
+    return partial(_among_largest, check_whole("top_k: k", k))
 
 
 def _among_largest(k: int, outputs: Tensor, targets: Tensor) -> Tensor:

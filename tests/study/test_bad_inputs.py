@@ -96,7 +96,7 @@ LOOP = "a tn.Trainer, or a function under @tn.loop"
 
 TYPES = {
     "direction typo, minimise": (lambda: make(minimise="a"), ['"minimise"', 'Did you mean "minimize"?']),
-    "direction typo, maximize": (lambda: make(maximize="a"), ['"maximize"', 'Did you mean "maximize"?']),
+    "direction typo, maximise": (lambda: make(maximise="a"), ['"maximise"', 'Did you mean "maximize"?']),
     "typo of trials": (lambda: tn.minimize(half, SPACE, trails=3), ['"trails"', 'Did you mean "trials"?']),
     "metric True": (lambda: make(minimize=True), ["minimize", "name of a metric", "True"]),
     "no metric": (lambda: make(minimize=[]), ["minimize", "name of a metric", "[]"]),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from tuneflow.runtime.runtime import Runtime, check_count, check_lanes, check_timeout, is_amount
+from tuneflow.runtime.runtime import Runtime, check_lanes, check_timeout
+from tuneflow.validate import check_positive, check_whole
 
 if TYPE_CHECKING:
     from tuneflow.execute.executor import Executor
@@ -58,9 +59,9 @@ class RayRuntime(Runtime):
         if gpus != 0:
             _check_share("gpus", gpus)
         if workers is not None:
-            check_count("RayRuntime: workers", workers, "for as many as the cluster carries")
+            check_whole("RayRuntime: workers", workers, otherwise="for as many as the cluster carries")
         if threads is not None:
-            check_count("RayRuntime: threads", threads, "for one for each cpu")
+            check_whole("RayRuntime: threads", threads, otherwise="for one for each cpu")
         check_timeout("RayRuntime: timeout", timeout)
         self.there = _device_there(str(device), gpus)
         threads = threads or max(1, int(cpus))
@@ -105,8 +106,7 @@ def _check_address(address: Any) -> None:
 
 
 def _check_share(what: str, value: Any) -> None:
-    if not is_amount(value):
-        raise ValueError(f"RayRuntime: {what} needs to be a number > 0, got {value!r}; leave it out for the default.")
+    check_positive(f"RayRuntime: {what}", value, "for the default")
     if value > 1 and value != int(value):
         raise ValueError(f"RayRuntime: {what} above 1 needs to be whole, got {value!r}; try {what}={round(value)}.")
 

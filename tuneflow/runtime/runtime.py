@@ -14,6 +14,7 @@ from torch import nn
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.nested import mapped
 from tuneflow.runtime.precision import autocast, check_layout, check_precision, in_channels_last, label
+from tuneflow.validate import check_positive, check_whole
 
 if TYPE_CHECKING:
     from tuneflow.execute.executor import Executor
@@ -74,8 +75,8 @@ class Runtime:
         channels_last: bool | Literal["auto"] = False,
     ) -> None:
         if threads is not None:
-            check_count("Runtime: threads", threads, "for torch's own")
-        check_count("Runtime: workers", workers, "to train in this process")
+            check_whole("Runtime: threads", threads, otherwise="for torch's own")
+        check_whole("Runtime: workers", workers, otherwise="to train in this process")
         check_timeout("Runtime: timeout", timeout)
         if timeout is not None and workers == 1:
             raise ValueError(
@@ -222,27 +223,16 @@ def flushes() -> bool:
     return bool(SMALLEST * 1.0 == 0.0)
 
 
-def check_count(what: str, value: Any, otherwise: str) -> None:
-    """Raise ValueError unless `value` is a whole number >= 1; `otherwise` says what to leave it out for."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{what} needs to be a whole number >= 1, got {value!r}; leave it out {otherwise}.")
-
-
 def check_lanes(what: str, value: Any) -> None:
     """Raise ValueError unless `value` is a whole number >= 1, or "auto"."""
     if value != "auto":
-        check_count(what, value, 'to train each trial by itself, or give "auto"')
+        check_whole(what, value, otherwise='to train each trial by itself, or give "auto"')
 
 
 def check_timeout(what: str, value: Any) -> None:
     """Raise ValueError unless `value` is None or a number of seconds > 0."""
-    if value is not None and not is_amount(value):
-        raise ValueError(f"{what} needs to be a number of seconds > 0, got {value!r}; leave it out for none.")
-
-
-def is_amount(value: Any) -> bool:
-    """Whether it is a finite number > 0."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    if value is not None:
+        check_positive(what, value, "for none", "a number of seconds")
 
 
 def cores() -> int:

@@ -10,6 +10,7 @@ from tuneflow.history.pareto import ranking
 from tuneflow.history.trial import History, Trial
 from tuneflow.schedule.scheduler import Continue, Decision, Scheduler, Start, Stop, Wait
 from tuneflow.space.search_space import SearchSpace
+from tuneflow.validate import check_whole
 
 
 class Halving(Scheduler):
@@ -30,11 +31,7 @@ class Halving(Scheduler):
 
     def __init__(self, factor: int = 3, first: int = 1) -> None:
         who = type(self).__name__
-        if isinstance(factor, bool) or not isinstance(factor, int) or factor < 2:
-            raise ValueError(f"{who}: factor needs to be a whole number >= 2, got {factor!r}.")
-        if isinstance(first, bool) or not isinstance(first, int) or first < 1:
-            raise ValueError(f"{who}: first needs to be a whole number >= 1, got {first!r}.")
-        self.factor, self.first = factor, first
+        self.factor, self.first = check_whole(f"{who}: factor", factor, 2), check_whole(f"{who}: first", first)
 
     def check(self, history: History) -> None:
         if len(self.brackets(history.epochs)[0]) < 2:

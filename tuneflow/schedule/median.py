@@ -5,6 +5,7 @@ import numpy as np
 from tuneflow.history.trial import History, Trial
 from tuneflow.schedule.scheduler import Continue, Decision, Scheduler, Start, Stop
 from tuneflow.space.search_space import SearchSpace
+from tuneflow.validate import check_whole
 
 
 class Median(Scheduler):
@@ -21,10 +22,7 @@ class Median(Scheduler):
     """
 
     def __init__(self, trials: int = 5, epochs: int = 1) -> None:
-        for name, value in (("trials", trials), ("epochs", epochs)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"Median: {name} needs to be a whole number >= 1, got {value!r}.")
-        self.trials, self.epochs = trials, epochs
+        self.trials, self.epochs = check_whole("Median: trials", trials), check_whole("Median: epochs", epochs)
 
     def check(self, history: History) -> None:
         if history.objective.several:

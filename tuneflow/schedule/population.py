@@ -6,6 +6,7 @@ from tuneflow.history.trial import History, Trial
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.space.parameters import Float
 from tuneflow.space.search_space import Config, SearchSpace
+from tuneflow.validate import check_whole
 
 TRIES = 20  # changes that are drawn until one is allowed
 
@@ -28,14 +29,15 @@ class Population(Scheduler):
     """
 
     def __init__(self, members: int = 12, every: int = 1, share: float = 0.25, step: float = 0.1) -> None:
-        for name, value, least in (("members", members, 4), ("every", every, 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"Population: {name} needs to be a whole number >= {least}, got {value!r}.")
+        self.members, self.every = (
+            check_whole("Population: members", members, 4),
+            check_whole("Population: every", every),
+        )
         if not 0 < share <= 0.5:
             raise ValueError(f"Population: share needs to be above 0 and at most 0.5, got {share!r}.")
         if not step > 0:
             raise ValueError(f"Population: step needs to be above 0, got {step!r}.")
-        self.members, self.every, self.share, self.step = members, every, share, step
+        self.share, self.step = share, step
 
     def check(self, history: History) -> None:
         if history.objective.several:

@@ -12,6 +12,7 @@ from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.space.coordinates import Array, Coordinates
 from tuneflow.space.search_space import Config, SearchSpace
+from tuneflow.validate import check_whole
 
 GOOD, MOST = 0.1, 25  # the share of trials that are good, and how many they are at most
 KERNELS = 500  # of the other trials so many are looked at, spread evenly over the ranks
@@ -43,10 +44,7 @@ class TPE(Searcher):
     """
 
     def __init__(self, start: int = 10, candidates: int = 24) -> None:
-        for word, value in (("start", start), ("candidates", candidates)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"TPE: {word} needs to be a whole number >= 1, got {value!r}.")
-        self.start, self.candidates = start, candidates
+        self.start, self.candidates = check_whole("TPE: start", start), check_whole("TPE: candidates", candidates)
         self._start = Sobol()
         self._axes: Coordinates | None = None
 

@@ -1,12 +1,13 @@
 """Priors: where good values are expected, as densities over a parameter's unit interval."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from statistics import NormalDist
 from typing import Any
+
+from tuneflow.validate import is_number
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Normal:
     def check(self, what: str, low: float, high: float) -> None:
         """Raise ValueError or TypeError, opening with `what`, unless this suits a parameter from `low` to `high`."""
         for word, value in (("mean", self.mean), ("sd", self.sd), ("uniform", self.uniform)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if not is_number(value):
                 raise TypeError(f"{what}: the prior's {word} needs to be a finite number, got {value!r}.")
         if not low <= self.mean <= high:
             raise ValueError(f"{what}: the prior's mean needs to lie in the range, got {self.mean}; widen the range.")

@@ -12,6 +12,7 @@ from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.train.function_trainer import Function
+from tuneflow.validate import check_whole
 
 Callback = Callable[[Any, Trial], None]  # (study, trial)
 
@@ -40,21 +41,11 @@ def path_of(folder: Any) -> Path:
     return Path(folder)
 
 
-def seconds_of(what: str, value: Any) -> float:
-    """`value` as a number of seconds, or an error that opens with `what`."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{what} needs to be a number of seconds, got {value!r}.")
-    if value != value:
-        raise ValueError(f"{what} needs to be a number of seconds, got {value!r}.")
-    return value
-
-
 def lag_of(lag: Any, places: int, trainer: Any) -> int | None:
     """`lag` as a Study can keep it, or a ValueError."""
     if lag is None:
         return None
-    if isinstance(lag, bool) or not isinstance(lag, int) or lag < 1:
-        raise ValueError(f"Study: lag needs to be a whole number >= 1, got {lag!r}; leave it out for none.")
+    check_whole("Study: lag", lag, otherwise="for none")
     if trainer is None:
         raise ValueError("Study: lag orders what run trains, and without a trainer there is no run; leave it out.")
     if lag < places:
@@ -62,7 +53,7 @@ def lag_of(lag: Any, places: int, trainer: Any) -> int | None:
             f"Study: lag={lag} leaves {places - lag} of {places} workers or lanes idle, as at most {lag} are under way;"
             f" use lag={places} or more, or fewer of them."
         )
-    return lag
+    return int(lag)
 
 
 def callbacks_of(callbacks: Any) -> list[Callback]:

@@ -7,8 +7,7 @@ from typing import Any
 
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import History
-from tuneflow.study.arguments import seconds_of
-from tuneflow.train.trainer import whole
+from tuneflow.validate import check_seconds, check_whole
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Budget:
         """What `Study.run` was given, checked."""
         for name, value in (("trials", trials), ("epochs", epochs), ("plateau", plateau)):
             if value is not None:
-                whole("run", name, value)
+                check_whole(f"run: {name}", value)
         if target is not None and (isinstance(target, bool) or not isinstance(target, int | float) or target != target):
             raise TypeError(f"run: target needs to be a score of {objective.metric}, got {target!r}.")
         for name, value in (("target", target), ("plateau", plateau)):
@@ -46,7 +45,7 @@ class Budget:
         return cls(
             math.inf if trials is None else trials,
             math.inf if epochs is None else epochs,
-            math.inf if seconds is None else time.monotonic() + seconds_of("run: seconds", seconds),
+            math.inf if seconds is None else time.monotonic() + check_seconds("run: seconds", seconds),
             target,
             plateau,
         )

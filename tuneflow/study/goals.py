@@ -1,11 +1,11 @@
 """Goals: what a user says of objectives and scores, checked and in the library's own terms."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.history.objective import Limit, Objective
+from tuneflow.validate import is_number
 
 
 def objective_of(maximize: Any, minimize: Any, at: Any, limits: Any, trainer: Any) -> Objective:
@@ -76,7 +76,7 @@ def _ends(name: str, value: Any) -> tuple[float | None, float | None]:
     if (
         len(ends) != 2
         or not numbers
-        or any(isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end) for end in numbers)
+        or not all(map(is_number, numbers))
         or (len(numbers) == 2 and numbers[0] > numbers[1])
     ):
         raise ValueError(

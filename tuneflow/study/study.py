@@ -37,7 +37,6 @@ from tuneflow.study.arguments import (
     check_trainer,
     lag_of,
     path_of,
-    seconds_of,
 )
 from tuneflow.study.budget import Budget
 from tuneflow.study.confirm import Confirmed, Looks, choose, keep, kept, trained
@@ -50,7 +49,8 @@ from tuneflow.study.result import Provenance, Result, Scores
 from tuneflow.train.job import Job
 from tuneflow.train.loop import Loop
 from tuneflow.train.replicated import Replicated
-from tuneflow.train.trainer import Trainer, whole
+from tuneflow.train.trainer import Trainer
+from tuneflow.validate import check_seconds, check_whole
 
 
 class Study:
@@ -130,8 +130,8 @@ class Study:
         check_trainer(trainer)
         check_precision_used(trainer, self.runtime)
         check_durable(durable)
-        checkpoint = seconds_of("Study: checkpoint", checkpoint)
-        self.replicas = replicas = whole("Study", "replicas", replicas)
+        checkpoint = check_seconds("Study: checkpoint", checkpoint)
+        self.replicas = replicas = check_whole("Study: replicas", replicas)
         self.lag = lag_of(lag, (self.runtime.workers or 1) * self.runtime.seats, trainer)
         self.trainer: Any = trainer if replicas == 1 or trainer is None else Replicated(trainer, replicas)
         self.objective = objective_of(maximize, minimize, at, limits, self.trainer)
@@ -144,7 +144,7 @@ class Study:
             new = self.folder is None or not os.path.exists(self.folder / "study.sqlite")
             with guarded():
                 check_space(space, model, trainer, self.runtime, dry=new)
-        store, states = opened(self.folder, durable, whole("Study", "memory", memory))
+        store, states = opened(self.folder, durable, check_whole("Study: memory", memory))
         facts = facts_of(self)
         before = store.describe(facts)
         if before is not facts:
@@ -156,7 +156,7 @@ class Study:
                 store, space, model, trainer, self.runtime, seed, self._progress.say
             )
         self.scheduler.check(self.history)
-        self._ledger = Ledger(store, states, self.history, whole("Study", "keep", keep), checkpoint)
+        self._ledger = Ledger(store, states, self.history, check_whole("Study: keep", keep), checkpoint)
         self._ledger.sync()
         self._ledger.want(self.scheduler.keep(self.history))
         self._ledger.recover()
@@ -220,7 +220,7 @@ class Study:
             raise StudyError("confirm: this study has no trainer to train under fresh seeds; use ask and tell.")
         if self.objective.several:
             raise StudyError("confirm compares trials by one objective, and this study has several; see front.")
-        top, seeds = whole("confirm", "top", top), whole("confirm", "seeds", seeds)
+        top, seeds = check_whole("confirm: top", top), check_whole("confirm: seeds", seeds)
         self._ledger.sync()
         single = getattr(self.trainer, "trainer", self.trainer)  # inside Replicated
         executor = partial(self._executor, lambda: top * seeds)

@@ -14,7 +14,7 @@ from tuneflow.signature import name_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop_run import Built, Passes
 from tuneflow.train.loop_state import LoopState
-from tuneflow.train.trainer import whole
+from tuneflow.validate import check_whole
 
 Function = Callable[[Any, Any], Iterator[Mapping[str, Any]]]
 
@@ -54,7 +54,7 @@ def loop(epochs: int) -> Callable[[Function], "Loop"]:
     """
     if callable(epochs):
         raise TypeError(f"loop needs the number of epochs: write @tn.loop(epochs=10) above {name_of(epochs)}.")
-    whole("loop", "epochs", epochs)
+    check_whole("loop: epochs", epochs)
 
     def decorate(function: Function) -> Loop:
         return Loop(function, epochs)

@@ -10,7 +10,7 @@ from torch import nn
 from tuneflow.history.trial import Report
 from tuneflow.nested import copied
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.trainer import whole
+from tuneflow.validate import check_whole
 
 Training = Generator[tuple[TrainState, Report], None, str | None]
 
@@ -31,7 +31,7 @@ class Replicated:
     """
 
     def __init__(self, trainer: Any, replicas: int) -> None:
-        self.trainer, self.replicas = trainer, whole("Replicated", "replicas", replicas)
+        self.trainer, self.replicas = trainer, check_whole("Replicated: replicas", replicas)
 
     def __repr__(self) -> str:
         return f"Replicated({self.trainer!r}, {self.replicas})"

@@ -26,6 +26,7 @@ from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Patience
 from tuneflow.train.rates import Constant, Schedule
 from tuneflow.train.session import Session
+from tuneflow.validate import check_positive, check_whole
 
 Epochs = Generator[tuple[TrainState, Report], None, str]
 
@@ -92,7 +93,7 @@ class Trainer:
             )
         self.metrics = {name: _metric(name, metric) for name, metric in (metrics or {}).items()}
         self.loss, self.optimizer = loss, optimizer
-        self.epochs = whole("Trainer", "epochs", epochs)
+        self.epochs = check_whole("Trainer: epochs", epochs)
         self.batch_size, self.clip, self.micro_batch = batch_size, clip, micro_batch
         self.schedule: Any = schedule
         self.patience: Any = patience
@@ -238,11 +239,11 @@ class Trainer:
         return made
 
     def _check_settings(self) -> None:
-        self.batch_size = whole("Trainer", "batch_size", self.batch_size)
+        self.batch_size = check_whole("Trainer: batch_size", self.batch_size)
         if self.micro_batch is not None:
-            whole("Trainer", "micro_batch", self.micro_batch)
-        if self.clip is not None and not (isinstance(self.clip, int | float) and self.clip > 0):
-            raise ValueError(f"Trainer: clip needs to be a number > 0, got {self.clip!r}; leave it out for none.")
+            check_whole("Trainer: micro_batch", self.micro_batch)
+        if self.clip not in (None, float("inf")):
+            check_positive("Trainer: clip", self.clip, "for none")
         if self.schedule is None:
             self.schedule = Constant()
         if not isinstance(self.schedule, Schedule) and callable(self.schedule):
@@ -252,7 +253,7 @@ class Trainer:
                 f"Trainer: schedule needs one of tn.rates, got {self.schedule!r}; tn.rates.Torch wraps torch's."
             )
         if self.patience is not None and not isinstance(self.patience, Patience):
-            self.patience = Patience(whole("Trainer", "patience", self.patience))
+            self.patience = Patience(check_whole("Trainer: patience", self.patience))
 
     def prepared(self, source: Source, runtime: Runtime, normalizer: Normalizer | None) -> DeviceData:
         """`source` on the device and normalized: once where it is small, batch by batch where it is not."""
@@ -307,10 +308,3 @@ def _metric(name: str, metric: Any) -> Metric:
         return as_metric(metric)
     except TypeError as error:
         raise TypeError(f'Trainer: metric "{name}" {error}') from None
-
-
-def whole(what: str, name: str, value: Any) -> int:
-    """`value` as a whole number of at least 1, or an error that names it."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{what}: {name} needs to be a whole number >= 1, got {value!r}.")
-    return value

@@ -13,6 +13,7 @@ from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Array, Coordinates
 from tuneflow.space.search_space import Config, SearchSpace
+from tuneflow.validate import is_number
 
 DRAWS = 100  # of which the first inside the cube is taken
 RATE = 0.2  # at which the probabilities of labels move
@@ -44,7 +45,7 @@ class CMAES(Searcher):
     """
 
     def __init__(self, sigma: float = 0.2) -> None:
-        if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 < sigma <= 1:
+        if not is_number(sigma) or not 0 < sigma <= 1:
             raise ValueError(f"CMAES: sigma needs to be a share of the range, above 0 and at most 1, got {sigma!r}.")
         self.sigma = sigma
         self._made: _Evolving | None = None

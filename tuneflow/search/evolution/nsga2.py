@@ -9,6 +9,7 @@ from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.space.coordinates import Array, Coordinates, Places
 from tuneflow.space.search_space import Config, SearchSpace
+from tuneflow.validate import check_whole
 
 
 class NSGA2(Searcher):
@@ -30,9 +31,7 @@ class NSGA2(Searcher):
     """
 
     def __init__(self, population: int = 30) -> None:
-        if isinstance(population, bool) or not isinstance(population, int) or population < 2:
-            raise ValueError(f"NSGA2: population needs to be a whole number >= 2, got {population!r}.")
-        self.population = population
+        self.population = check_whole("NSGA2: population", population, 2)
         self._start = Sobol()
         self._made: _Parents | None = None
 

@@ -9,6 +9,7 @@ from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.space.coordinates import Coordinates
 from tuneflow.space.search_space import Config, SearchSpace
+from tuneflow.validate import check_whole, is_whole
 
 
 class Evolution(Searcher):
@@ -31,9 +32,8 @@ class Evolution(Searcher):
     """
 
     def __init__(self, population: int = 30, sample: int = 10) -> None:
-        if isinstance(population, bool) or not isinstance(population, int) or population < 2:
-            raise ValueError(f"Evolution: population needs to be a whole number >= 2, got {population!r}.")
-        if isinstance(sample, bool) or not isinstance(sample, int) or not 1 <= sample <= population:
+        check_whole("Evolution: population", population, 2)
+        if not is_whole(sample) or sample > population:
             raise ValueError(f"Evolution: sample needs to be from 1 to population={population}, got {sample!r}.")
         self.population, self.sample = population, sample
         self._start = Sobol()

@@ -12,12 +12,10 @@ torch.set_num_threads(1)
 
 collect_ignore = [] if find_spec("ray") else ["tuneflow/execute/ray"]  # Ray is an extra
 
-STARTS_RAY = {"test_every_executor", "test_ray", "test_worker_lanes"}  # one after the other: a cluster is the machine's
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """With pytest-xdist, the tests of a file run in one process, as they share what is slow to start."""
     for item in items:
-        name = item.path.stem
-        item.add_marker(pytest.mark.xdist_group("ray" if name in STARTS_RAY else name))
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import tuneflow as tn
-from tests.train.test_trainer import VALID, job, run
+from tests.helpers.digits_training import VALID, job, run
 from tuneflow.metrics import (
     Accumulated,
     accuracy,

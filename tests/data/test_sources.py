@@ -19,8 +19,8 @@ from torch.utils.data import (
 )
 
 import tuneflow as tn
+from tests.helpers.digits_training import facts, flat, job, run
 from tests.helpers.global_generators import generators_untouched
-from tests.train.test_trainer import facts, flat, job, run
 from tuneflow.data.data import Data, Items, as_source
 from tuneflow.data.sources import Loaded
 

@@ -11,8 +11,10 @@ import tuneflow as tn
 from tuneflow.execute.lanes import structure_group as group
 from tuneflow.execute.lanes.engine_cache import EngineTiming
 
-# Ray leaves files of its own to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.xdist_group("ray"),  # files that start a cluster run one after the other: it takes the whole machine
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # Ray leaves files to the collector
+]
 
 WAYS = {
     "inline": lambda: tn.Runtime("cpu", threads=1),

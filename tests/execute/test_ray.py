@@ -52,8 +52,10 @@ from tuneflow.runtime import ray_runtime as rayruntime  # noqa: E402
 from tuneflow.testing import check_executor  # noqa: E402
 from tuneflow.train.function_trainer import Function  # noqa: E402
 
-# Ray leaves files of its own to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.xdist_group("ray"),  # files that start a cluster run one after the other: it takes the whole machine
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # Ray leaves files to the collector
+]
 
 PATH = os.pathsep.join([str(Path(tn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import tuneflow as tn
-from tests.schedule.test_schedulers import table, with_epochs
-from tests.study.test_study import make, trainer
+from tests.helpers.small_studies import constant_losses, make, scripted_for, trainer
 from tuneflow.testing import check_scheduler
 
 
@@ -34,7 +33,7 @@ def test_every_bracket_gets_about_the_same_number_of_epochs():
 
 def test_trials_compete_within_their_bracket_and_go_on_from_where_they_stand():
     scheduler = tn.Hyperband(3)
-    study = with_epochs(table(17, 9), 9, scheduler=scheduler)
+    study = scripted_for(9, constant_losses(17, 9), scheduler=scheduler)
     study.run(trials=17)
     by_bracket = {place: [] for place in range(3)}
     for trial in study.trials:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tuneflow as tn
-from tests.study.test_study import make, net, scripted, trainer
+from tests.helpers.small_studies import constant_losses, make, net, scripted, scripted_for, trainer
 from tuneflow.history.trial import Objective, with_reports, with_status
 from tuneflow.schedule.halving import Halving
 
@@ -21,19 +21,8 @@ def test_rungs_grow_by_the_factor_and_end_with_the_full_length():
     assert Halving(3).rungs(27) == [1, 3, 9, 27]
 
 
-def table(trials, epochs):
-    """Losses of `trials` trials: trial i has the constant loss i."""
-    return [[float(i)] * epochs for i in range(trials)]
-
-
-def with_epochs(study_table, epochs, **settings):
-    study = scripted(study_table, **settings)
-    study.trainer.epochs = study.history.epochs = epochs
-    return study
-
-
 def test_halving_promotes_the_best_third_and_resumes_them():
-    study = with_epochs(table(9, 9), 9, scheduler=tn.Halving(3))
+    study = scripted_for(9, constant_losses(9, 9), scheduler=tn.Halving(3))
     starts, real = [], study.trainer.advance
 
     def advance(job, state, until):

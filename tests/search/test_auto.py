@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import tuneflow as tn
-from tests.study.test_study import TRAIN, VALID
+from tests.helpers.small_studies import TRAIN, VALID
 from tuneflow.history.trial import Objective
 from tuneflow.search import auto
 from tuneflow.search.exhaustive import Exhaustive

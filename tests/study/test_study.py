@@ -8,63 +8,8 @@ import torch
 from torch import nn
 
 import tuneflow as tn
+from tests.helpers.small_studies import TEST, TRAIN, VALID, linear, make, net, scripted, trainer
 from tuneflow.heuristics.input_scaling import NormalizedModule
-
-TRAIN, VALID, TEST = tn.data.digits()
-
-
-def net(width=8, act=nn.ReLU):
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), act(), nn.Linear(width, 10))
-
-
-def linear():
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-
-
-def trainer(**settings):
-    settings = {
-        "loss": nn.CrossEntropyLoss(),
-        "optimizer": torch.optim.SGD,
-        "epochs": 3,
-        "metrics": {"accuracy": tn.metrics.accuracy},
-    } | settings
-    return tn.Trainer(TRAIN[:320], VALID, **settings)
-
-
-SPACE = {"model": {"width": tn.Int(4, 16)}, "optimizer": {"lr": tn.Float(1e-3, 0.5, log=True)}}
-
-
-def make(space=None, **settings):
-    settings = {"model": tn.Model(net), "trainer": trainer(), "maximize": "accuracy", "progress": False} | settings
-    space = SPACE if space is None else space
-    return tn.Study(space=space if isinstance(space, tn.SearchSpace) else tn.SearchSpace(**space), **settings)
-
-
-class Scripted(tn.Trainer):
-    """Reports the losses that the configuration's `width` picks from a table; trains nothing."""
-
-    table = ([3.0, 1.0, 2.0], [2.0, 2.0, 1.5], [4.0, 3.0, 2.5])
-
-    def __init__(self):
-        super().__init__(TRAIN[:4], VALID[:4], loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=3)
-
-    def init(self, job):
-        return tn.TrainState(0, {"width": job.config["model"]["width"]})
-
-    def advance(self, job, state, until):
-        for epoch in range(state.epoch + 1, until + 1):
-            loss = self.table[state.values["width"]][epoch - 1]
-            if isinstance(loss, Exception):
-                raise loss
-            yield tn.TrainState(epoch, state.values), tn.Report(epoch, {"loss": loss}, {}, 1.0)
-
-
-def scripted(table=Scripted.table, **settings):
-    made = Scripted()
-    made.table = table
-    space = tn.SearchSpace(model={"width": tn.Int(0, len(table) - 1)})
-    settings = {"searcher": tn.Grid(len(table)), "minimize": "loss", "maximize": None} | settings
-    return make(space, trainer=made, **settings)
 
 
 def test_the_best_epoch_or_the_last_speaks_for_a_trial():
@@ -333,7 +278,7 @@ BAD = {
     "both ways": (lambda: make(minimize="accuracy"), ValueError, '"accuracy" is given twice'),
     "best of several": (lambda: make(minimize="loss", at="best"), ValueError, "needs one objective"),
     "at": (lambda: make(at="first"), ValueError, '"best" or "last", got \'first\''),
-    "section": (lambda: make({"optimizer": {"lr": 0.1}}), ValueError, '"optimizer". Did you mean "optimizer"'),
+    "section": (lambda: make({"optimiser": {"lr": 0.1}}), ValueError, '"optimiser". Did you mean "optimizer"'),
     "argument": (
         lambda: make({"model": {"widht": tn.Int(1, 2)}}),
         TypeError,

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 import tuneflow as tn
-from tests.train.test_trainer import flat, job, linear, run, trainer
+from tests.helpers.digits_training import flat, job, linear, run, trainer
 
 STEPS = 34  # optimizer steps of an epoch on the digits
 

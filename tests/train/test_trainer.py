@@ -9,51 +9,8 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 import tuneflow as tn
+from tests.helpers.digits_training import TRAIN, VALID, facts, flat, job, linear, net, run, trainer
 from tuneflow.heuristics.input_scaling import NormalizedModule
-
-TRAIN, VALID, TEST = tn.data.digits()
-
-
-def net(width=16, dropout=0.2):
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(64, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 10)
-    )
-
-
-def trainer(train=TRAIN, valid=VALID, **settings):
-    settings = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.SGD, "epochs": 4} | settings
-    return tn.Trainer(train, valid, metrics={"accuracy": tn.metrics.accuracy}, **settings)
-
-
-def job(config=None, builder=net, **settings):
-    config = {"optimizer": {"lr": 0.05, "momentum": 0.9}} if config is None else config
-    return tn.Job(tn.Model(builder), config, tn.Runtime("cpu"), **settings)
-
-
-def run(trainer, job, until, state=None):
-    """(last state, reports) of training on to `until`."""
-    reports = []
-    for reached, report in trainer.advance(job, trainer.init(job) if state is None else state, until):
-        state = reached
-        reports.append(report)
-    return state, reports
-
-
-def linear():
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-
-
-def flat(value):
-    if isinstance(value, dict):
-        return [leaf for key in value for leaf in [key, *flat(value[key])]]
-    if isinstance(value, list | tuple):
-        return [leaf for inner in value for leaf in flat(inner)]
-    return [value.tolist() if isinstance(value, torch.Tensor) else value]
-
-
-def facts(reports):
-    return [(r.epoch, r.metrics, r.errors) for r in reports]
-
 
 OPTIMIZERS = {
     "sgd": {"lr": 0.05, "momentum": 0.9, "nesterov": True},

@@ -30,6 +30,7 @@ from tuneflow.search.warm import Warm
 from tuneflow.space.parameters import Choice, Constant, Float, Int
 from tuneflow.space.priors import Normal
 from tuneflow.space.search_space import SearchSpace, call
+from tuneflow.store.folder import Folder
 from tuneflow.study.archive import Archive
 from tuneflow.study.archive import Archive as open
 from tuneflow.study.minimize import maximize, minimize
@@ -54,6 +55,7 @@ __all__ = [
     "Data",
     "Evolution",
     "Float",
+    "Folder",
     "Fork",
     "Full",
     "GP",

@@ -32,9 +32,8 @@ SPACE = tn.SearchSpace(x=tn.Float(-5, 5), y=tn.Float(-5, 5))
 
 
 def ours(folder, trials, durable="end"):
-    with tn.Study(
-        space=SPACE, trainer=Function(bowl), minimize="value", progress=False, folder=folder, durable=durable
-    ) as study:
+    where = tn.Folder(folder, durable=durable)
+    with tn.Study(space=SPACE, trainer=Function(bowl), minimize="value", progress=False, folder=where) as study:
         study.run(trials=trials)
 
 

@@ -269,7 +269,7 @@ def test_two_workers_decide_as_this_process_does():
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_study_that_pauses_now_and_then_is_one_that_does_not(tmp_path, searcher, scheduler, kept):
     expected = ran(searcher, scheduler)
-    study = make(searcher, scheduler, folder=tmp_path, checkpoint=1e9) if kept else make(searcher, scheduler)
+    study = make(searcher, scheduler, folder=tn.Folder(tmp_path if kept else None, checkpoint=1e9))
     for total in count(1, 7):
         study.run(trials=TRIALS, epochs=total)
         if kept and total % 2:
@@ -346,7 +346,7 @@ def die_at(place):
 def life(folder, place, kind, checkpoint, slots):
     die_at(place)
     runtime = Clocked(slots, uneven(place)) if slots else None
-    make(*kind, folder=folder, checkpoint=checkpoint, runtime=runtime, trainer=Curve(4)).run(trials=10)
+    make(*kind, folder=tn.Folder(folder, checkpoint=checkpoint), runtime=runtime, trainer=Curve(4)).run(trials=10)
 
 
 def dies(folder, place, kind, checkpoint=1e9, slots=0):
@@ -419,8 +419,14 @@ def test_the_state_that_a_fork_starts_from_outlives_a_kill(tmp_path, second, par
             os.kill(os.getpid(), signal.SIGKILL)
 
     def live(folder=tmp_path, callbacks=(die,)):
-        settings = {"lag": 2, "trainer": Curve(6), "checkpoint": 1e9}
-        study = make("random", ForkOnce(second, parent), folder=folder, callbacks=callbacks, **settings)
+        settings = {"lag": 2, "trainer": Curve(6)}
+        study = make(
+            "random",
+            ForkOnce(second, parent),
+            folder=tn.Folder(folder, checkpoint=1e9),
+            callbacks=callbacks,
+            **settings,
+        )
         for x in (0.3, 0.8):  # the second one is worse: its states are not kept for its own sake
             if len(study.trials) == 0:
                 study.enqueue({"x": x})
@@ -453,7 +459,7 @@ def test_only_the_trial_whose_turn_it_was_can_have_killed_its_process(tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def live():
-        make("random", "full", folder=tmp_path, checkpoint=0.0, callbacks=[trial_3_kills]).run(trials=6)
+        make("random", "full", folder=tn.Folder(tmp_path, checkpoint=0.0), callbacks=[trial_3_kills]).run(trials=6)
 
     for _ in range(4):
         process = FORK.Process(target=live, daemon=True)

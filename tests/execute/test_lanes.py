@@ -278,7 +278,7 @@ class Exactly(tn.Searcher):
 
 
 def test_states_are_no_views_of_the_stack(stacked):
-    study = run(LANES, keep=6)
+    study = run(LANES, folder=tn.Folder(None, keep=6))
     models = [trial.model() for trial in map(study.result, range(6))] if hasattr(study, "result") else []
     storages = {p.untyped_storage().data_ptr() for model in models for p in model.parameters()}
     assert len(storages) == sum(len(list(model.parameters())) for model in models)

@@ -55,7 +55,9 @@ def test_hyperband_interrupted_anywhere_takes_the_same_decisions(tmp_path):
     whole = make(trainer=trainer(epochs=4), scheduler=tn.Hyperband(2))
     whole.run(trials=7)
     for total in range(1, 26, 3):
-        with make(trainer=trainer(epochs=4), scheduler=tn.Hyperband(2), folder=tmp_path, checkpoint=0.0) as study:
+        with make(
+            trainer=trainer(epochs=4), scheduler=tn.Hyperband(2), folder=tn.Folder(tmp_path, checkpoint=0.0)
+        ) as study:
             study.run(trials=7, epochs=total)
     again = make(trainer=trainer(epochs=4), scheduler=tn.Hyperband(2), folder=tmp_path)
     again.run(trials=7)
@@ -105,7 +107,7 @@ def test_without_a_trial_left_nobody_is_replaced():
 def test_a_population_interrupted_anywhere_takes_the_same_decisions(tmp_path):
     def again():
         scheduler = tn.Population(members=4, every=1)
-        return make(trainer=trainer(epochs=4), scheduler=scheduler, folder=tmp_path, checkpoint=0.0)
+        return make(trainer=trainer(epochs=4), scheduler=scheduler, folder=tn.Folder(tmp_path, checkpoint=0.0))
 
     whole = population()
     whole.run(trials=8)

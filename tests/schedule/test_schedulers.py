@@ -44,7 +44,9 @@ def test_halving_interrupted_anywhere_takes_the_same_decisions(tmp_path):
     whole = make(trainer=trainer(epochs=4), scheduler=tn.Halving(2))
     whole.run(trials=6)
     for total in range(1, 18):
-        with make(trainer=trainer(epochs=4), scheduler=tn.Halving(2), folder=tmp_path, checkpoint=0.0) as study:
+        with make(
+            trainer=trainer(epochs=4), scheduler=tn.Halving(2), folder=tn.Folder(tmp_path, checkpoint=0.0)
+        ) as study:
             study.run(trials=6, epochs=total)
     again = make(trainer=trainer(epochs=4), scheduler=tn.Halving(2), folder=tmp_path)
     again.run(trials=6)
@@ -229,8 +231,8 @@ def test_replicas_compete_at_the_rungs_by_their_mean(tmp_path):
     """A promoted configuration goes on under all of its seeds, also in pieces."""
 
     def study(folder=None):
-        scheduler = tn.Halving(2)
-        return make(trainer=trainer(epochs=4), scheduler=scheduler, replicas=3, folder=folder, checkpoint=0.0)
+        where = tn.Folder(folder, checkpoint=0.0)
+        return make(trainer=trainer(epochs=4), scheduler=tn.Halving(2), replicas=3, folder=where)
 
     whole = study()
     whole.run(trials=6)
@@ -251,9 +253,15 @@ def test_replicas_compete_at_the_rungs_by_their_mean(tmp_path):
 @pytest.mark.parametrize("searcher", [lambda: tn.TPE(start=3), tn.GP], ids=["tpe", "gp"])
 def test_a_study_that_learns_from_its_rungs_is_the_same_in_pieces(tmp_path, searcher):
     def study(folder=None):
-        settings = {"trainer": falling, "minimize": "loss", "progress": False, "folder": folder, "checkpoint": 0.0}
+        settings = {"trainer": falling, "minimize": "loss", "progress": False}
         space = tn.SearchSpace(x=tn.Float(0.0, 1.0), y=tn.Float(0.0, 1.0))
-        return tn.Study(space=space, searcher=searcher(), scheduler=tn.Halving(2), **settings)
+        return tn.Study(
+            space=space,
+            searcher=searcher(),
+            scheduler=tn.Halving(2),
+            folder=tn.Folder(folder, checkpoint=0.0),
+            **settings,
+        )
 
     whole = study()
     whole.run(trials=14)

@@ -70,5 +70,5 @@ def test_a_study_with_hardly_any_memory_gives_the_same_trials_and_models(tmp_pat
 
 
 def test_memory_needs_to_be_a_positive_whole_number():
-    with pytest.raises(ValueError, match=r"Study: memory .* got 0"):
+    with pytest.raises(ValueError, match=r"Folder: memory .* got 0"):
         make(None, "sgd", memory=0)

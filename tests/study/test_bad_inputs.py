@@ -110,7 +110,7 @@ TYPES = {
     "trainer a function": (lambda: make(trainer=half), ["trainer", "got <function half", "tn.minimize"]),
     "trainer a bare loop": (lambda: make(trainer=yields), ["trainer", "got <function yields", LOOP]),
     "seconds '3'": (lambda: make().run(seconds="3"), ["run: seconds", "number", "got '3'"]),
-    "checkpoint 'x'": (lambda: make(checkpoint="x"), ["checkpoint", "number", "got 'x'"]),
+    "checkpoint 'x'": (lambda: make(folder=tn.Folder(None, checkpoint="x")), ["checkpoint", "number", "got 'x'"]),
     "callbacks not a list": (lambda: make(callbacks=half), ["callbacks", "a list", "half"]),
     "callback not callable": (lambda: make(callbacks=[3]), ["callbacks", "callable", "got 3"]),
     "folder 3": (lambda: make(folder=3), ["folder", "a path", "got 3"]),
@@ -126,8 +126,8 @@ VALUES = {
     "device cpu:7": (lambda: tn.Runtime("cpu:7"), ['"cpu:7" is not there', "Here: cpu"]),
     "trials '3'": (lambda: make().run(trials="3"), ["run: trials", ">= 1", "got '3'"]),
     "seconds NaN": (lambda: make().run(seconds=NAN), ["run: seconds", "number", "got nan"]),
-    "checkpoint NaN": (lambda: make(checkpoint=NAN), ["checkpoint", "number", "got nan"]),
-    "durable": (lambda: make(durable="allways"), ["durable", '"always"', "got 'allways'"]),
+    "checkpoint NaN": (lambda: make(folder=tn.Folder(None, checkpoint=NAN)), ["checkpoint", "number", "got nan"]),
+    "durable": (lambda: make(folder=tn.Folder(None, durable="allways")), ["durable", '"always"', "got 'allways'"]),
     "folder with NUL": (lambda: make(folder="a\0b"), ["folder", "a path", r"got 'a\x00b'"]),
     "url typo sqllite:///": (lambda: make(folder="sqllite:///a"), ["folder", "a path", "'sqllite:///a'"]),
     "enqueue out of range": (lambda: make().enqueue({"x": 7}), ['"x"', "from 0.0 to 1.0", "got 7"]),
@@ -634,11 +634,11 @@ DAMAGES = {"flipped byte": lambda c: c[:-1] + bytes([c[-1] ^ 1]), "torn": lambda
 
 @pytest.mark.parametrize("change", DAMAGES.values(), ids=DAMAGES)
 def test_damaged_state_of_a_paused_trial_is_named_and_can_be_removed(change, tmp_path):
-    with trained(folder=tmp_path, keep=2) as study:
+    with trained(folder=tn.Folder(tmp_path, keep=2)) as study:
         study.run(epochs=3, trials=2)
     (path,) = (tmp_path / "states").glob("000001-*")
     path.write_bytes(change(path.read_bytes()))
-    with trained(folder=tmp_path, keep=2) as study:
+    with trained(folder=tn.Folder(tmp_path, keep=2)) as study:
         says = [str(path), "SHA-256 differs", "damaged", "Remove it"]
         refused(tn.errors.CheckpointError, lambda: study.run(trials=2), *says)
     path.unlink()

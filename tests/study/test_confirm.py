@@ -129,7 +129,7 @@ def digits(**more):
 
 
 def test_the_model_is_that_of_the_trial_though_its_state_was_gone(tmp_path):
-    made, every = digits(folder=tmp_path), digits(keep=6)
+    made, every = digits(folder=tmp_path), digits(folder=tn.Folder(None, keep=6))
     for each in (made, every):
         each.run(trials=6)
     last = made.history.trials[made.searcher.ranked(made.space, made.history)[-1]]

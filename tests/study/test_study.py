@@ -75,7 +75,7 @@ def test_the_best_model_is_the_one_that_was_scored(tmp_path):
 
 
 def test_only_the_best_states_are_kept(tmp_path):
-    study = make(folder=tmp_path, keep=2)
+    study = make(folder=tn.Folder(tmp_path, keep=2))
     study.run(trials=6)
     ranked = sorted(study.trials, key=lambda t: (-t.metrics["accuracy"], t.number))
     kept = {int(file.stem.split("-")[0]) for file in (tmp_path / "states").glob("*.state")}
@@ -83,7 +83,7 @@ def test_only_the_best_states_are_kept(tmp_path):
     study.result(ranked[1].number).model()
     with pytest.raises(tn.errors.CheckpointError, match=r"keep=\.\.\."):
         study.result(ranked[-1].number).model()
-    again = make(folder=tmp_path, keep=2)
+    again = make(folder=tn.Folder(tmp_path, keep=2))
     assert again.best.number == ranked[0].number
     assert torch.equal(again.best.model()(TEST.inputs), study.best.model()(TEST.inputs))
 
@@ -308,7 +308,11 @@ BAD = {
     ),
     "searcher class": (lambda: make(searcher=tn.Random), TypeError, "searcher needs .* add parentheses"),
     "seed": (lambda: make(seed=1.5), TypeError, "seed needs to be a whole number, got 1.5"),
-    "keep": (lambda: make(keep=0), ValueError, "keep needs to be a whole number >= 1, got 0"),
+    "keep": (
+        lambda: make(folder=tn.Folder(None, keep=0)),
+        ValueError,
+        "Folder: keep needs to be a whole number >= 1, got 0",
+    ),
     "grid name": (lambda: make(searcher=tn.Grid({"rate": 3})), ValueError, '"rate"'),
     "no builder output": (lambda: make({}, model=tn.Model(lambda: 3)), ValueError, "needs to return a torch.nn.Module"),
 }

@@ -424,4 +424,4 @@ def _is_full(error: sqlite3.Error, path: Path) -> bool:
 
 def check_durable(durable: Any) -> None:
     if durable not in ("end", "always", "never"):
-        raise ValueError(f'durable needs to be "end", "always" or "never", got {durable!r}.')
+        raise ValueError(f'Folder: durable needs to be "end", "always" or "never", got {durable!r}.')

@@ -1,8 +1,6 @@
 """What a Study is given, checked: kinds, paths, seconds and callbacks."""
 
-import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from tuneflow.history.trial import Trial
@@ -31,14 +29,6 @@ def check_kinds(study: Any) -> None:
             raise TypeError(f"Study: {name} needs a tn.{kind.__name__}, got {value!r}{hint}.")
     if isinstance(study.seed, bool) or not isinstance(study.seed, int):
         raise TypeError(f"Study: seed needs to be a whole number, got {study.seed!r}.")
-
-
-def path_of(folder: Any) -> Path:
-    """`folder` as a path; an error for what cannot be one."""
-    if not isinstance(folder, str | os.PathLike) or "\0" in str(folder) or "://" in str(folder):
-        kind = ValueError if isinstance(folder, str | os.PathLike) else TypeError
-        raise kind(f'Study: folder needs to be a path such as "runs/first", got {folder!r}.')
-    return Path(folder)
 
 
 def lag_of(lag: Any, places: int, trainer: Any) -> int | None:

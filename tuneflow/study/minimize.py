@@ -9,6 +9,7 @@ from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
 from tuneflow.signature import check_complete, check_keywords, hinting
 from tuneflow.space.search_space import SearchSpace
+from tuneflow.store.folder import Folder
 from tuneflow.study.result import Result
 from tuneflow.study.study import Study
 from tuneflow.train.function_trainer import Function
@@ -23,7 +24,7 @@ def minimize(
     metric: str = "value",
     searcher: Searcher | None = None,
     scheduler: Scheduler | None = None,
-    folder: str | Path | None = None,
+    folder: str | Path | Folder | None = None,
     seed: int = 0,
     runtime: Runtime | None = None,
     progress: bool = False,
@@ -59,7 +60,7 @@ def maximize(
     metric: str = "value",
     searcher: Searcher | None = None,
     scheduler: Scheduler | None = None,
-    folder: str | Path | None = None,
+    folder: str | Path | Folder | None = None,
     seed: int = 0,
     runtime: Runtime | None = None,
     progress: bool = False,
@@ -75,7 +76,7 @@ def _study(
     space: SearchSpace,
     searcher: Searcher | None,
     scheduler: Scheduler | None,
-    folder: str | Path | None,
+    folder: str | Path | Folder | None,
     seed: int,
     runtime: Runtime | None,
     progress: bool,

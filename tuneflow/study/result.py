@@ -150,7 +150,7 @@ class Result(Trial):
 
         Raises:
             StudyError: the trial diverged or failed.
-            CheckpointError: the state is not kept (see `keep` of Study), or is damaged.
+            CheckpointError: the state is not kept (see `keep` of tn.Folder), or is damaged.
         """
         origin = self._from
         if self.status in WORTHLESS:
@@ -161,7 +161,7 @@ class Result(Trial):
             state = origin.states.get(self.number, origin.epoch)
         except CheckpointError as error:
             raise CheckpointError(
-                f"{error} A study keeps the states of its best trials only: Study(keep=...) says of how many."
+                f"{error} A study keeps the states of its best trials only: tn.Folder(path, keep=...) sets how many."
             ) from None
         return origin.trainer.module(origin.job, state)
 

@@ -27,8 +27,7 @@ from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher
 from tuneflow.signature import hinting
 from tuneflow.space.search_space import Config, SearchSpace
-from tuneflow.store.open import opened
-from tuneflow.store.sqlite import Durable, check_durable
+from tuneflow.store.folder import Folder
 from tuneflow.study.arguments import (
     Callback,
     callbacks_of,
@@ -36,7 +35,6 @@ from tuneflow.study.arguments import (
     check_precision_used,
     check_trainer,
     lag_of,
-    path_of,
 )
 from tuneflow.study.budget import Budget
 from tuneflow.study.confirm import Confirmed, Looks, choose, keep, kept, trained
@@ -50,7 +48,7 @@ from tuneflow.train.job import Job
 from tuneflow.train.loop import Loop
 from tuneflow.train.replicated import Replicated
 from tuneflow.train.trainer import Trainer
-from tuneflow.validate import check_seconds, check_whole
+from tuneflow.validate import check_whole
 
 
 class Study:
@@ -70,8 +68,8 @@ class Study:
             end. A trial beyond a limit is worse than any within.
         at: "best": a trial counts with its best epoch, score and weights alike; "last": with its last.
         runtime: the device, and how many worker processes; Runtime() by default.
-        folder: where the study is kept; a study that is there already goes on, and several processes may work on it
-            at once. None keeps it in memory.
+        folder: where the study is kept: a path, or a `tn.Folder` to set what is kept there how long. A study that is
+            there already goes on, and several processes may work on it at once. None keeps it in memory.
         seed: any whole number; with it everything random is settled.
         paired: trials share initialization seeds and data order, so that they differ by their configuration
             only; False adds the trial's number to the seed.
@@ -79,13 +77,6 @@ class Study:
             come for any number of workers up to `lag`, however fast, and after any kill, also where searcher or
             scheduler look at scores; determinism.md in the docs says at what price. None decides on all that is known.
         replicas: train each configuration under so many seeds; its score is their mean.
-        keep: of how many of the best trials the trained state is kept.
-        checkpoint: seconds between writes of unfinished trials' states to the folder; what was trained since
-            is trained again, to the same digits, when the process dies.
-        memory: bytes of trained states to hold in memory; beyond it they are in files of the folder, or of a temporary
-            one where there is none.
-        durable: what survives a crash of the machine, not only of the process: "end" every trial that ended, "always"
-            every epoch's report, "never" nothing for sure.
         callbacks: each called as `callback(study, trial)` after every report and at every trial's end.
         progress: print a line for each finished trial.
 
@@ -109,15 +100,11 @@ class Study:
         at: Literal["best", "last"] | None = None,
         limits: Mapping[str, float | tuple[float | None, float | None]] | None = None,
         runtime: Runtime | None = None,
-        folder: str | Path | None = None,
+        folder: str | Path | Folder | None = None,
         seed: int = 0,
         paired: bool = True,
         lag: int | None = None,
         replicas: int = 1,
-        keep: int = 1,
-        checkpoint: float = 10.0,
-        memory: int = 2**30,
-        durable: Durable = "end",
         callbacks: Iterable[Callback] = (),
         progress: bool = True,
     ) -> None:
@@ -129,22 +116,21 @@ class Study:
         self.callbacks = callbacks_of(callbacks)
         check_trainer(trainer)
         check_precision_used(trainer, self.runtime)
-        check_durable(durable)
-        checkpoint = check_seconds("Study: checkpoint", checkpoint)
         self.replicas = replicas = check_whole("Study: replicas", replicas)
         self.lag = lag_of(lag, (self.runtime.workers or 1) * self.runtime.seats, trainer)
         self.trainer: Any = trainer if replicas == 1 or trainer is None else Replicated(trainer, replicas)
         self.objective = objective_of(maximize, minimize, at, limits, self.trainer)
         self._progress = Progress(progress, self.objective, self.runtime)
         self.searcher.check(space)
-        self.folder = None if folder is None else path_of(folder)
+        folder = Folder.of(folder)
+        self.folder = None if folder.path is None else Path(folder.path)
         if isinstance(trainer, Trainer):
             if model is None:
                 raise TypeError("Study: a Trainer needs model=, such as tn.Model(builder).")
             new = self.folder is None or not os.path.exists(self.folder / "study.sqlite")
             with guarded():
                 check_space(space, model, trainer, self.runtime, dry=new)
-        store, states = opened(self.folder, durable, check_whole("Study: memory", memory))
+        store, states = folder.open()
         facts = facts_of(self)
         before = store.describe(facts)
         if before is not facts:
@@ -156,7 +142,7 @@ class Study:
                 store, space, model, trainer, self.runtime, seed, self._progress.say
             )
         self.scheduler.check(self.history)
-        self._ledger = Ledger(store, states, self.history, check_whole("Study: keep", keep), checkpoint)
+        self._ledger = Ledger(store, states, self.history, folder.keep, folder.checkpoint)
         self._ledger.sync()
         self._ledger.want(self.scheduler.keep(self.history))
         self._ledger.recover()

@@ -38,8 +38,7 @@ def trained(folder):
         trainer=tn.Trainer(train[:64], valid[:32], loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=2),
         space=tn.SearchSpace(model={"width": tn.Int(300, 400)}, optimizer={"lr": tn.Float(1e-3, 0.1)}),
         runtime=tn.Runtime("cpu", threads=1),
-        folder=folder,
-        keep=100,
+        folder=tn.Folder(folder, keep=100),
         progress=False,
     )
 

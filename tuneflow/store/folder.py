@@ -1,0 +1,89 @@
+"""A study's folder: what is kept in it, and how it is opened."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuneflow.errors import StoreError
+from tuneflow.store.checkpoints import States
+from tuneflow.store.memory import MemoryStore
+from tuneflow.store.owner import who_may_write
+from tuneflow.store.sqlite import Durable, SqliteStore, check_durable
+from tuneflow.store.store import Store
+from tuneflow.validate import check_seconds, check_whole
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of a study, and what is kept in it how long: `tn.Study(folder=tn.Folder("runs/first", keep=3))`.
+
+    A study that is there already goes on, and several processes may work on it at once. A plain path in place of a
+    Folder takes the defaults.
+
+    Args:
+        path: the folder, made when it is not there; None keeps everything in memory.
+        keep: number of the best trials whose trained states are kept.
+        checkpoint: seconds between writes of unfinished trials' states to the folder; what was trained since the last
+            write is trained again, to the same digits, when the process dies.
+        memory: bytes of trained states to hold in memory; beyond it they are in files of the folder, or of a temporary
+            one where there is none.
+        durable: what survives a crash of the machine, not only of the process: "end" every trial that ended, "always"
+            every epoch's report, "never" nothing for sure.
+
+    Raises:
+        ValueError, TypeError: an argument is out of its range.
+    """
+
+    path: str | os.PathLike[str] | None
+    keep: int = 1
+    checkpoint: float = 10.0
+    memory: int = 2**30
+    durable: Durable = "end"
+
+    def __post_init__(self) -> None:
+        if self.path is not None:
+            path_of("Folder: path", self.path)
+        check_whole("Folder: keep", self.keep)
+        check_seconds("Folder: checkpoint", self.checkpoint)
+        check_whole("Folder: memory", self.memory)
+        check_durable(self.durable)
+
+    @classmethod
+    def of(cls, folder: Any) -> "Folder":
+        """Return what a Study got as `folder`, a Folder, a path or None, as a Folder."""
+        return (
+            folder if isinstance(folder, Folder) else cls(None if folder is None else path_of("Study: folder", folder))
+        )
+
+    def open(self) -> tuple[Store, States]:
+        """Return the store and the states in the folder; in memory without a path.
+
+        Raises:
+            StoreError: the folder cannot be used.
+        """
+        if self.path is None:
+            return MemoryStore(), States(None, self.memory)
+        path = Path(self.path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            return SqliteStore(path / "study.sqlite", self.durable), States(path / "states", self.memory)
+        except (FileExistsError, NotADirectoryError):
+            file = next(part for part in (path, *path.parents) if part.is_file())
+            raise StoreError(
+                f"{file}: cannot be used as a study's folder, as it is a file; give another name."
+            ) from None
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be used as a study's folder ({error}){who_may_write(path)}.") from None
+
+
+def path_of(name: str, value: Any) -> Path:
+    """Return `value` as a path.
+
+    Raises:
+        ValueError, TypeError: it cannot be one; the message opens with `name`.
+    """
+    if not isinstance(value, str | os.PathLike) or "\0" in str(value) or "://" in str(value):
+        kind = ValueError if isinstance(value, str | os.PathLike) else TypeError
+        raise kind(f'{name} needs to be a path such as "runs/first", got {value!r}.')
+    return Path(value)

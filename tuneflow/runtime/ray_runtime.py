@@ -53,7 +53,7 @@ class RayRuntime(Runtime):
         channels_last: bool | Literal["auto"] = False,
     ) -> None:
         if find_spec("ray") is None:
-            raise ImportError('RayRuntime needs Ray, which is not installed; get it by: pip install "tuneflow[ray]"')
+            raise ImportError("RayRuntime needs Ray, which is not installed; python -m pip install ray")
         _check_address(address)
         _check_share("cpus", cpus)
         if gpus != 0:

@@ -80,3 +80,11 @@ def test_every_public_name_is_in_the_reference():
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_no_page_gives_tuneflow_the_name_of_another_library(page):
     assert "import tuneflow as tf" not in page.read_text()
+
+
+def test_glossary_has_each_noun_once_in_order_and_in_one_sentence():
+    entries = re.findall(r"^- \*\*([^*]+)\*\*: (.+(?:\n  .+)*)$", (ROOT / "docs" / "glossary.md").read_text(), re.M)
+    nouns = [noun for noun, _ in entries]
+    assert nouns == sorted(set(nouns), key=str.lower)
+    assert [noun for noun, sentence in entries if not sentence.endswith(".") or ". " in sentence] == []
+    assert len(entries) == (ROOT / "docs" / "glossary.md").read_text().count("\n- ")

@@ -73,7 +73,7 @@ def resized(data: tn.Data) -> tn.Data:
 # Training and testing.
 
 
-def train_fixed(trainer: tn.Trainer, job: tn.Job) -> nn.Module:
+def train_fixed(trainer: tn.Trainer, job: tn.types.Job) -> nn.Module:
     """Train one job from its first state to the last epoch; the trained module."""
     start = trainer.init(job)
     with job.runtime.active():
@@ -124,7 +124,7 @@ def main() -> None:
     )
 
     print("\nTraining with fixed settings: SGD, learning rate 0.001, momentum 0.9, batches of 32.")
-    net = train_fixed(trainer, tn.Job(tn.Model(convnet), FIXED, runtime))
+    net = train_fixed(trainer, tn.types.Job(tn.Model(convnet), FIXED, runtime))
     fixed = right(net, test, runtime)
     print_accuracy(fixed, test.targets, classes)
 

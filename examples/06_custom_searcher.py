@@ -34,7 +34,7 @@ class Climb(tn.Searcher):
     def __init__(self, start: int = 4, width: float = 0.1) -> None:
         self.start, self.width = start, width
 
-    def suggest(self, space: tn.SearchSpace, history: tn.History, rng: np.random.Generator) -> dict:
+    def suggest(self, space: tn.SearchSpace, history: tn.types.History, rng: np.random.Generator) -> dict:
         if np.isfinite(history.values).sum() < self.start:  # NaN where a trial failed, diverged or is under way
             return space.sample(rng)
         best = space.to_unit(history.best.config)  # NaN where a parameter is not active
@@ -55,7 +55,7 @@ class Turns(tn.Searcher):
         for searcher in self.searchers:
             searcher.check(space)
 
-    def suggest(self, space: tn.SearchSpace, history: tn.History, rng: np.random.Generator) -> dict | None:
+    def suggest(self, space: tn.SearchSpace, history: tn.types.History, rng: np.random.Generator) -> dict | None:
         return self.searchers[history.number % len(self.searchers)].suggest(space, history, rng)
 
 

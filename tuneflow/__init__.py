@@ -2,9 +2,9 @@
 
 import logging as _logging
 
-from tuneflow import data, errors, metrics, nn, seeds
+from tuneflow import data, errors, metrics, nn, schedule, seeds, types
 from tuneflow.data.data import Data
-from tuneflow.history.trial import History, Report, Trial
+from tuneflow.history.trial import Trial
 from tuneflow.model import Model
 from tuneflow.probing.measuring import Probe, probe
 from tuneflow.runtime.ray_runtime import RayRuntime
@@ -14,7 +14,7 @@ from tuneflow.schedule.halving import Halving
 from tuneflow.schedule.hyperband import Hyperband
 from tuneflow.schedule.median import Median
 from tuneflow.schedule.population import Population
-from tuneflow.schedule.scheduler import Continue, Fork, Scheduler, Start, Stop, Wait
+from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.auto import Auto
 from tuneflow.search.evolution.cmaes import CMAES
 from tuneflow.search.evolution.nsga2 import NSGA2
@@ -31,13 +31,11 @@ from tuneflow.space.parameters import Choice, Constant, Float, Int
 from tuneflow.space.priors import Normal
 from tuneflow.space.search_space import SearchSpace, call
 from tuneflow.store.folder import Folder
-from tuneflow.study.archive import Archive
 from tuneflow.study.archive import Archive as open
 from tuneflow.study.minimize import maximize, minimize
 from tuneflow.study.result import Result, load
 from tuneflow.study.study import Study
 from tuneflow.train import rates
-from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import loop
 from tuneflow.train.patience import Patience
 from tuneflow.train.trainer import Trainer
@@ -46,25 +44,20 @@ from tuneflow.version import __version__
 _logging.getLogger("tuneflow").addHandler(_logging.NullHandler())
 
 __all__ = [
-    "Archive",
     "Auto",
     "CMAES",
     "Choice",
     "Constant",
-    "Continue",
     "Data",
     "Evolution",
     "Float",
     "Folder",
-    "Fork",
     "Full",
     "GP",
     "Grid",
     "Halving",
-    "History",
     "Hyperband",
     "Int",
-    "Job",
     "LeCun",
     "Median",
     "Model",
@@ -75,21 +68,16 @@ __all__ = [
     "Probe",
     "Random",
     "RayRuntime",
-    "Report",
     "Result",
     "Runtime",
     "Scheduler",
     "SearchSpace",
     "Searcher",
     "Sobol",
-    "Start",
-    "Stop",
     "Study",
     "TPE",
-    "TrainState",
     "Trainer",
     "Trial",
-    "Wait",
     "Warm",
     "__version__",
     "call",
@@ -104,5 +92,11 @@ __all__ = [
     "open",
     "probe",
     "rates",
+    "schedule",
     "seeds",
+    "types",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

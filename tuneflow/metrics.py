@@ -18,6 +18,8 @@ from torch.utils import _pytree as pytree
 
 from tuneflow.validate import check_whole
 
+__all__ = ["Estimate", "accuracy", "mae", "r2", "rmse", "top_k"]
+
 Metric = Callable[[Any, Any], Any]
 
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+__all__ = ["ScaledTanh"]
+
 
 class ScaledTanh(nn.Module):
     """LeCun's activation, 1.7159 tanh(2 x / 3): about the identity within -1 and 1.

@@ -66,7 +66,7 @@ class Studied:
 
     def __init__(self, task: Task, searcher: tn.Searcher, scheduler: tn.Scheduler, seed: int) -> None:
         self.task, self.searcher, self.scheduler = task, searcher, scheduler
-        self.history = tn.History(task.space, Objective((("loss", False),)), seed, task.points)
+        self.history = tn.types.History(task.space, Objective((("loss", False),)), seed, task.points)
         self.history.number = 0
         self.scheduler.check(self.history)
         self._pool, self._runs = Pool(task), list[int]()
@@ -75,11 +75,11 @@ class Studied:
         """The loss of every point that is trained, without an end."""
         while True:
             decision = self._decision()
-            if isinstance(decision, tn.Stop):
+            if isinstance(decision, tn.schedule.Stop):
                 self._stop(decision)
-            elif isinstance(decision, tn.Start):
+            elif isinstance(decision, tn.schedule.Start):
                 yield from self._train(self._new(), decision.until)
-            elif isinstance(decision, tn.Continue):
+            elif isinstance(decision, tn.schedule.Continue):
                 self.history.record(with_status(self.history.trials[decision.trial], "RUNNING"))
                 yield from self._train(decision.trial, decision.until)
             else:
@@ -92,7 +92,7 @@ class Studied:
             history.space, history, stream(history.seed, "schedule", len(history), history.ended)
         )
 
-    def _stop(self, decision: tn.Stop) -> None:
+    def _stop(self, decision: tn.schedule.Stop) -> None:
         self.history.record(with_status(self.history.trials[decision.trial], "STOPPED", decision.reason, CUT))
 
     def _new(self) -> int:
@@ -109,7 +109,7 @@ class Studied:
             loss = float(curve[trial.epochs])
             yield loss
             trial = with_reports(
-                trial, [*trial.reports, tn.Report(trial.epochs + 1, {"loss": loss})], history.objective
+                trial, [*trial.reports, tn.types.Report(trial.epochs + 1, {"loss": loss})], history.objective
             )
             if math.isnan(loss):
                 trial = with_status(trial, "DIVERGED", "not a number")
@@ -118,7 +118,7 @@ class Studied:
             history.record(trial)
             if trial.status == "RUNNING" and isinstance(self.scheduler, tn.Median):  # the others stop nobody who runs
                 decision = self._decision()
-                if isinstance(decision, tn.Stop):
+                if isinstance(decision, tn.schedule.Stop):
                     self._stop(decision)
 
 

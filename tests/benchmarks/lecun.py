@@ -95,7 +95,7 @@ def searched(case, probe, seed, trials):
     space = tn.SearchSpace(optimizer={"lr": tn.Float(min(low, 1e-5), 10.0, log=True)})
     best = {}
     for then in (tn.Random(), tn.Sobol()):
-        history = tn.History(space, Objective((("loss", False),)), seed, 1)
+        history = tn.types.History(space, Objective((("loss", False),)), seed, 1)
         history.prober = lambda config: probe
         searcher, regrets = tn.LeCun(then), []
         for number in range(trials["lecun"]):

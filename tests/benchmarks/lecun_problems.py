@@ -57,7 +57,7 @@ class Problem:
     batch_size: int = 32
     loss: nn.Module = field(default_factory=nn.CrossEntropyLoss)
     optimizers: dict[str, tuple[float, float]] = field(default_factory=dict)
-    schedule: tn.rates.Schedule = tn.rates.Constant()  # noqa: RUF009 (frozen)
+    schedule: tn.rates.Schedule = tn.rates.Fixed()  # noqa: RUF009 (frozen)
     momentum: float = 0.9
     settings: dict[str, dict] = field(default_factory=dict)
     accuracy: bool = True
@@ -75,10 +75,10 @@ class Problem:
         momentum = {"momentum": self.momentum} if optimizer == "SGD" else {}
         return {"optimizer": {"lr": lr, **momentum, **self.settings.get(optimizer, {})}}
 
-    def job(self, lr: float, seed: int, optimizer: str = "SGD", init: str = "default") -> tn.Job:
+    def job(self, lr: float, seed: int, optimizer: str = "SGD", init: str = "default") -> tn.types.Job:
         """One run on one CPU thread. `optimizer` has to be that of the trainer that it is given to."""
         runtime = tn.Runtime("cpu", threads=1)
-        return tn.Job(model_of(self, init), self.config(optimizer, lr), runtime, seed=seed)
+        return tn.types.Job(model_of(self, init), self.config(optimizer, lr), runtime, seed=seed)
 
     def constant(self) -> tuple[float, float | None]:
         """Loss and error rate on `valid` of the best constant: the training part's class shares, or its mean."""
@@ -409,7 +409,7 @@ def weights_of_0_to_4():
     train, valid = some_digits(0, 4)
     trainer = tn.Trainer(train, valid, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.Adam, epochs=12)
     model = tn.Model(partial(convnet, (16, 32), 5))
-    job = tn.Job(model, {"optimizer": {"lr": 0.01}}, tn.Runtime("cpu", threads=1))
+    job = tn.types.Job(model, {"optimizer": {"lr": 0.01}}, tn.Runtime("cpu", threads=1))
     *_, (state, _) = trainer.advance(job, trainer.init(job), until=trainer.epochs)
     return {name: tensor.clone() for name, tensor in state.values["module"].items()}
 

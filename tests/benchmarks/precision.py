@@ -51,7 +51,7 @@ def trainer(train, valid, size):
 
 def ours(train, valid, size, runtime):
     made = trainer(train, valid, size)
-    job = tn.Job(tn.Model(convnet), {"optimizer": {"lr": 0.01, "momentum": 0.9}}, runtime)
+    job = tn.types.Job(tn.Model(convnet), {"optimizer": {"lr": 0.01, "momentum": 0.9}}, runtime)
     return made.advance(job, made.init(job), until=10**9)
 
 

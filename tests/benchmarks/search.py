@@ -33,7 +33,7 @@ class Ours:
 
     def __init__(self, searcher, problem, seed):
         self.searcher, self.space, self.seed = searcher, problem.space, seed
-        self.history = tn.History(problem.space, Objective((("cost", False),)), seed)
+        self.history = tn.types.History(problem.space, Objective((("cost", False),)), seed)
 
     def ask(self, count):
         return [self._asked() for _ in range(count)]

@@ -142,7 +142,7 @@ class Ours:
     def __init__(self, searcher: tn.Searcher, problem: Problem, seed: int, goals: int = 1) -> None:
         self.searcher, self.problem = searcher, problem
         self.names = [f"f{i}" for i in range(goals)]
-        self.history = tn.History(problem.space, Objective(tuple((name, False) for name in self.names)), seed)
+        self.history = tn.types.History(problem.space, Objective(tuple((name, False) for name in self.names)), seed)
 
     def ask(self) -> dict:
         rng = stream(self.history.seed, "search", len(self.history))
@@ -339,7 +339,7 @@ def compare_limited(makers: Mapping[str, Callable[[], tn.Searcher]], seeds: int,
         for name, make in makers.items():
             bests, counts = [], []
             for seed in range(seeds):
-                history, searcher = tn.History(space, Objective((("loss", False),), limits=limits), seed), make()
+                history, searcher = tn.types.History(space, Objective((("loss", False),), limits=limits), seed), make()
                 for number in range(trials):
                     config = proposed(searcher, space, history, stream(seed, "search", number))
                     history.record(tn.Trial(number, config, "DONE", metrics=measure(config)))

@@ -133,7 +133,7 @@ def loading(rounds):
         plain = time.perf_counter() - started
         started = time.perf_counter()
         store = SqliteStore(folder / "study.sqlite")
-        history = tn.History(SPACE, objective, 0, 10)
+        history = tn.types.History(SPACE, objective, 0, 10)
         ledger = Ledger(store, States(None), history, 1, 10.0)
         ledger.sync()
         quotients.append((time.perf_counter() - started) / plain)

@@ -21,7 +21,7 @@ def weights(threads, epochs=20):
     trainer = tn.Trainer(
         train, valid, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=epochs, batch_size=256
     )
-    job = tn.Job(tn.Model(net), {"optimizer": {"lr": 0.1}}, tn.Runtime("cpu", threads=threads))
+    job = tn.types.Job(tn.Model(net), {"optimizer": {"lr": 0.1}}, tn.Runtime("cpu", threads=threads))
     for state, _ in trainer.advance(job, trainer.init(job), epochs):
         yield nn.utils.parameters_to_vector(trainer.module(job, state).parameters()).detach().double()
 

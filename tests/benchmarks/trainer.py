@@ -81,7 +81,7 @@ def trainer(builder, train, valid):
         optimizer=torch.optim.SGD,
         metrics={"accuracy": tn.metrics.accuracy},
     )
-    job = tn.Job(tn.Model(builder), {"optimizer": {"lr": 0.01, "momentum": 0.9}}, tn.Runtime("cpu"))
+    job = tn.types.Job(tn.Model(builder), {"optimizer": {"lr": 0.01, "momentum": 0.9}}, tn.Runtime("cpu"))
     return ours.advance(job, ours.init(job), until=10**9)
 
 

@@ -19,8 +19,8 @@ from tuneflow.seeds import stream
 AT = (1, 5, 10, 25)
 
 
-def searched(searcher: tn.Searcher, problem: Problem, seed: int, trials: int) -> tn.History:
-    history = tn.History(problem.space, Objective((("cost", False),)), seed)
+def searched(searcher: tn.Searcher, problem: Problem, seed: int, trials: int) -> tn.types.History:
+    history = tn.types.History(problem.space, Objective((("cost", False),)), seed)
     for number in range(trials):
         rng = stream(seed, "search", number)
         config = problem.space.cast(searcher.suggest(problem.space, history, rng))
@@ -28,9 +28,9 @@ def searched(searcher: tn.Searcher, problem: Problem, seed: int, trials: int) ->
     return history
 
 
-def turned(history: tn.History) -> tn.History:
+def turned(history: tn.types.History) -> tn.types.History:
     """The same trials with the best scores where the worst were."""
-    other = tn.History(history.space, history.objective, history.seed)
+    other = tn.types.History(history.space, history.objective, history.seed)
     for trial in history.trials:
         other.record(tn.Trial(trial.number, trial.config, "DONE", metrics={"cost": -trial.metrics["cost"]}))
     return other
@@ -44,7 +44,7 @@ def main() -> None:
     problems, seeds = tables(chosen.suite), range(chosen.seeds)
     past = {(p.name, seed): searched(tn.GP(), p, seed, 50) for p in problems for seed in seeds}
 
-    def others(problem: Problem, seed: int) -> list[tn.History]:
+    def others(problem: Problem, seed: int) -> list[tn.types.History]:
         rest = [past[other.name, seed] for other in problems if other is not problem]
         first = (problems.index(problem) + seed) % len(rest)  # another one for each seed
         return rest[first:] + rest[:first]
@@ -71,7 +71,7 @@ def main() -> None:
         print(f"{name:8}", "   ".join(each), flush=True)
 
 
-def _spoilt(histories: list[tn.History]) -> list[tn.History]:
+def _spoilt(histories: list[tn.types.History]) -> list[tn.types.History]:
     return [turned(histories[0]), *histories[1:]]
 
 

@@ -38,14 +38,14 @@ class Counts(torch.optim.SGD):
 
 class Drops(tn.Trainer):
     def advance(self, job, state, until):
-        state = tn.TrainState(state.epoch, {**state.values, "optimizer": self.init(job).values["optimizer"]})
+        state = tn.types.TrainState(state.epoch, {**state.values, "optimizer": self.init(job).values["optimizer"]})
         return super().advance(job, state, until)
 
 
 class Lists(tn.Trainer):
     def advance(self, job, state, until):
         for reached, report in super().advance(job, state, until):
-            yield tn.TrainState(reached.epoch, {**reached.values, "mine": [1, 2.0, threading]}), report
+            yield tn.types.TrainState(reached.epoch, {**reached.values, "mine": [1, 2.0, threading]}), report
 
 
 def drifting(self, x):
@@ -98,7 +98,7 @@ def test_what_a_checkpoint_cannot_hold_is_named():
 
 def test_state_through_a_file_is_the_state():
     values = {"a": [torch.tensor([1.0, NAN]), {"b": (1, 2.5, None, "x")}], 3: torch.zeros((), dtype=torch.bfloat16)}
-    assert list(differences(values, through_a_file(tn.TrainState(3, values)).values)) == []
+    assert list(differences(values, through_a_file(tn.types.TrainState(3, values)).values)) == []
 
 
 @pytest.mark.parametrize(

@@ -48,15 +48,15 @@ class Fork(tn.Scheduler):
     def next(self, space, history, rng):
         for trial in history.running:
             if trial.epochs == 5 and rng.random() < 0.3:
-                return tn.Stop(trial.number, f"unlucky beside {[t.number for t in history.running]}")
+                return tn.schedule.Stop(trial.number, f"unlucky beside {[t.number for t in history.running]}")
         if history.paused and (len(history.paused) > 3 or not history.remaining):
-            return tn.Continue(history.paused[0].number, history.epochs)
+            return tn.schedule.Continue(history.paused[0].number, history.epochs)
         parents = self.keep(history)
         if parents and rng.random() < 0.5:
             number, epoch = parents[rng.integers(len(parents))]
             x = 0.9 * history.trials[number].config["x"] + 0.1 * rng.random()
-            return tn.Fork(number, epoch, {"x": x}, 6)
-        return tn.Start(int(rng.integers(3, 7)))
+            return tn.schedule.Fork(number, epoch, {"x": x}, 6)
+        return tn.schedule.Start(int(rng.integers(3, 7)))
 
     def keep(self, history):
         near = [*history.running, *history.paused, *history.finished[-1:]]
@@ -69,12 +69,12 @@ class Queue(tn.Scheduler):
     def next(self, space, history, rng):
         paused = history.paused
         if len(history.running) > 3 and len(paused) > 1:
-            return tn.Stop(
+            return tn.schedule.Stop(
                 paused[-1].number, f"behind {[t.number for t in paused]} and {[t.number for t in history.running]}"
             )
         if paused and (len(paused) > 2 or not history.remaining):
-            return tn.Continue(paused[0].number, paused[0].epochs + 2)
-        return tn.Start(2)
+            return tn.schedule.Continue(paused[0].number, paused[0].epochs + 2)
+        return tn.schedule.Start(2)
 
 
 SCHEDULERS = {
@@ -225,7 +225,7 @@ def test_a_state_before_the_start_is_trained_up_to_it_first():
     """Trial 1 has told of 4 epochs, and its last state is that after 2."""
     runtime, trainer, notes = Clocked(2, uneven(0)), Curve(), []
     ordered = Ordered(runtime.executor(), 2, notes.append)
-    jobs = [tn.Job(None, {"x": 0.5}, runtime), tn.Job(None, {"x": 0.4}, runtime)]
+    jobs = [tn.types.Job(None, {"x": 0.5}, runtime), tn.types.Job(None, {"x": 0.4}, runtime)]
     states = dict(enumerate((s for s, _ in trainer.advance(jobs[1], trainer.init(jobs[1]), 9)), 1))
     ordered.submit(Slice(0, 0, 3), trainer, jobs[0], None)
     ordered.submit(Slice(1, 4, 6), trainer, jobs[1], states[2])
@@ -400,11 +400,11 @@ class ForkOnce(tn.Scheduler):
 
     def next(self, space, history, rng):
         if len(history) < 2:
-            return tn.Start(self.second if history.number else history.epochs)
+            return tn.schedule.Start(self.second if history.number else history.epochs)
         second = history.trials[1]
         if len(history) == 2 and (second.ended or second.status == "PAUSED"):
-            return tn.Fork(self.parent, 2, {"x": 0.1}, history.epochs)
-        return tn.Wait()
+            return tn.schedule.Fork(self.parent, 2, {"x": 0.1}, history.epochs)
+        return tn.schedule.Wait()
 
     def keep(self, history):
         return [(self.parent, 2)] if len(history) < 3 else []

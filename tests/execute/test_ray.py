@@ -267,11 +267,11 @@ def test_a_trial_that_kills_every_worker_fails_and_the_others_go_on(shared):
 def test_a_worker_that_hangs_is_killed_after_the_timeout(pool, monkeypatch, tmp_path):
     monkeypatch.setattr(pool._runtime, "timeout", 3.0)
     inline, config = Inline(ONE), {"kind": "hang", "epoch": 2, "marker": str(tmp_path / "hung")}
-    pool.submit(Slice(0, 0, 8), slowly, tn.Job(None, config, ONE), None)
+    pool.submit(Slice(0, 0, 8), slowly, tn.types.Job(None, config, ONE), None)
     metrics, last = of_trial(finish(pool), 0)
     assert (tmp_path / "hung").exists()
     assert last.status == "DONE"
-    inline.submit(Slice(0, 0, 8), slowly, tn.Job(None, {}, ONE), None)
+    inline.submit(Slice(0, 0, 8), slowly, tn.types.Job(None, {}, ONE), None)
     assert metrics == of_trial(finish(inline), 0)[0]
 
 
@@ -284,7 +284,7 @@ def test_an_exception_comes_back_with_type_message_and_traceback(pool):
 
 
 def test_a_state_that_cannot_be_sent_back_fails_its_trial(pool):
-    pool.submit(Slice(0, 0, 2), KeepsALock(), tn.Job(None, {}, ONE), None)
+    pool.submit(Slice(0, 0, 2), KeepsALock(), tn.types.Job(None, {}, ONE), None)
     (last,) = finish(pool)
     assert last.status == "FAILED"
     assert "lock" in last.reason
@@ -326,13 +326,13 @@ CANNOT = {
 @pytest.mark.parametrize("said", CANNOT)
 def test_what_cannot_be_sent_is_refused_by_name(pool, said):
     with pytest.raises(TypeError, match=said):
-        pool.submit(Slice(0, 0, 1), CANNOT[said](), tn.Job(tn.Model(net), {}, ONE), None)
+        pool.submit(Slice(0, 0, 1), CANNOT[said](), tn.types.Job(tn.Model(net), {}, ONE), None)
     assert pool.busy == 0
 
 
 def test_a_configuration_that_cannot_be_sent_is_refused_by_name():
     with pytest.raises(TypeError, match=r"configuration\['model'\]\['act'\] holds a _thread.lock"):
-        cloud.given(tn.Job(None, {"model": {"act": LOCK}}, ONE))
+        cloud.given(tn.types.Job(None, {"model": {"act": LOCK}}, ONE))
 
 
 def test_tensors_arrive_as_they_were():

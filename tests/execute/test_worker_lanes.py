@@ -175,7 +175,7 @@ def test_under_halving_a_trial_is_inlines_as_far_as_it_goes(shared):
 
 
 def train(executor, number, until=3, rate=0.1):
-    job = tn.Job(tn.Model(net), {"optimizer": {"lr": rate}}, ONE)
+    job = tn.types.Job(tn.Model(net), {"optimizer": {"lr": rate}}, ONE)
     executor.submit(Slice(number, 0, until), DIGITS, job, None)
 
 
@@ -308,7 +308,7 @@ def test_the_second_death_in_an_epoch_names_the_guilty_one():
     assert ended == []
     assert [(work.trial, work.alone, work.deaths) for work in left] == [(0, True, 1), (1, True, 1), (2, False, 0)]
     innocent, guilty, _ = left
-    innocent.reached(tn.TrainState(1, {}))
+    innocent.reached(tn.types.TrainState(1, {}))
     assert (innocent.alone, innocent.deaths, innocent.piece) == (False, 0, Slice(0, 1, 5))
     hand.work, hand.training = {1: guilty}, {1}
     ended, left = hand.lost("died", 1.0)
@@ -334,8 +334,8 @@ class Batch:
 
 def test_a_report_that_cannot_be_told_fails_its_trial_alone():
     values = [{"w": torch.ones(2)}, {"w": threading.Lock()}, {"w": torch.zeros(2)}]
-    report = tn.Report(1, {"loss": 1.0})
-    events = [Reported(number, report, tn.TrainState(1, each)) for number, each in enumerate(values)]
+    report = tn.types.Report(1, {"loss": 1.0})
+    events = [Reported(number, report, tn.types.TrainState(1, each)) for number, each in enumerate(values)]
     bench, batch = Worker(LANES), Batch([*events, Ended(2, "DONE")])
     bench._together = batch
     told, packed = bench.train(wire.pack)

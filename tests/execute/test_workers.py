@@ -199,7 +199,7 @@ def test_a_plain_function_is_minimized_as_inline(shared):
 
 
 def test_a_fork_or_a_resumed_trial_goes_on_from_its_state(pool):
-    job = tn.Job(None, {"lr": 0.1}, ONE, seed=1)
+    job = tn.types.Job(None, {"lr": 0.1}, ONE, seed=1)
     (state, _), *later = fit.advance(job, fit.init(job), EPOCHS)
     pool.submit(Slice(0, 1, EPOCHS), fit, job, state)
     *reported, last = finish(pool)
@@ -218,7 +218,7 @@ def finish(executor):
 
 
 def train(executor, number, **config):
-    executor.submit(Slice(number, 0, EPOCHS), fit, tn.Job(None, config, ONE), None)
+    executor.submit(Slice(number, 0, EPOCHS), fit, tn.types.Job(None, config, ONE), None)
 
 
 def of_trial(events, number):
@@ -312,15 +312,15 @@ class KeepsALock:
     epochs = 2
 
     def init(self, job):
-        return tn.TrainState(0, {})
+        return tn.types.TrainState(0, {})
 
     def advance(self, job, state, until):
         for epoch in range(state.epoch + 1, until + 1):
-            yield tn.TrainState(epoch, {"lock": threading.Lock()}), tn.Report(epoch, {"loss": 1.0})
+            yield tn.types.TrainState(epoch, {"lock": threading.Lock()}), tn.types.Report(epoch, {"loss": 1.0})
 
 
 def test_a_state_that_cannot_be_sent_back_fails_its_trial(pool):
-    pool.submit(Slice(0, 0, 2), KeepsALock(), tn.Job(None, {}, ONE), None)
+    pool.submit(Slice(0, 0, 2), KeepsALock(), tn.types.Job(None, {}, ONE), None)
     (last,) = finish(pool)
     assert last.status == "FAILED"
     assert "lock" in last.reason
@@ -556,14 +556,14 @@ def test_what_cannot_be_sent_is_refused_by_name_before_any_process_is_started(sa
     model, teacher = (thing, trainer()) if isinstance(thing, tn.Model) else (tn.Model(net), thing)
     executor = Processes(ONE, 2)
     with pytest.raises(TypeError, match=said):
-        executor.submit(Slice(0, 0, 1), teacher, tn.Job(model, {}, ONE), None)
+        executor.submit(Slice(0, 0, 1), teacher, tn.types.Job(model, {}, ONE), None)
     assert executor.busy == 0
     assert executor._children == []
 
 
 def test_a_configuration_that_cannot_be_sent_is_refused_by_name():
     with pytest.raises(TypeError, match=r"configuration\['model'\]\['act'\] holds a lambda"):
-        sendable.packed(tn.Job(None, {"model": {"act": lambda x: x}}, ONE))
+        sendable.packed(tn.types.Job(None, {"model": {"act": lambda x: x}}, ONE))
 
 
 # What is sent.

@@ -21,7 +21,7 @@ def trainer(train=TRAIN, valid=VALID, **settings):
 
 def job(config=None, builder=net, **settings):
     config = {"optimizer": {"lr": 0.05, "momentum": 0.9}} if config is None else config
-    return tn.Job(tn.Model(builder), config, tn.Runtime("cpu"), **settings)
+    return tn.types.Job(tn.Model(builder), config, tn.Runtime("cpu"), **settings)
 
 
 def run(trainer, job, until, state=None):

@@ -7,7 +7,7 @@ from tuneflow.seeds import stream
 
 
 def history_of(space, seed=0, goals=("loss",)):
-    return tn.History(space, Objective(tuple((goal, False) for goal in goals)), seed)
+    return tn.types.History(space, Objective(tuple((goal, False) for goal in goals)), seed)
 
 
 def searched(searcher, space, cost, trials, seed=0, goals=("loss",), fresh=None):

@@ -105,7 +105,7 @@ class Curve:
         self.epochs = epochs
 
     def init(self, job):
-        return tn.TrainState(0, {"loss": torch.tensor(1.0, dtype=torch.float64)})
+        return tn.types.TrainState(0, {"loss": torch.tensor(1.0, dtype=torch.float64)})
 
     def advance(self, job, state, until):
         x, loss = job.config["x"], state.values["loss"]
@@ -115,7 +115,7 @@ class Curve:
             if epoch == 2 and x < 0.05:
                 raise RuntimeError("made up")
             told = float("nan") if epoch == 2 and x > 0.95 else loss.item() + 0.3 * luck
-            yield tn.TrainState(epoch, {"loss": loss}), tn.Report(epoch, {"loss": told})
+            yield tn.types.TrainState(epoch, {"loss": loss}), tn.types.Report(epoch, {"loss": told})
 
     def module(self, job, state):
         raise NotImplementedError

@@ -44,14 +44,14 @@ class Scripted(tn.Trainer):
         super().__init__(TRAIN[:4], VALID[:4], loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=3)
 
     def init(self, job):
-        return tn.TrainState(0, {"width": job.config["model"]["width"]})
+        return tn.types.TrainState(0, {"width": job.config["model"]["width"]})
 
     def advance(self, job, state, until):
         for epoch in range(state.epoch + 1, until + 1):
             loss = self.table[state.values["width"]][epoch - 1]
             if isinstance(loss, Exception):
                 raise loss
-            yield tn.TrainState(epoch, state.values), tn.Report(epoch, {"loss": loss}, {}, 1.0)
+            yield tn.types.TrainState(epoch, state.values), tn.types.Report(epoch, {"loss": loss}, {}, 1.0)
 
 
 def scripted(table=Scripted.table, **settings):

@@ -54,7 +54,7 @@ def test_the_rate_trains_where_ten_times_more_or_a_hundred_times_less_does_not_d
     trainer = trainer_of(digits)
 
     def loss_at(rate):
-        job = tn.Job(
+        job = tn.types.Job(
             tn.Model(mlp, init="lecun"), {"optimizer": {"lr": rate, "momentum": 0.9}}, tn.Runtime("cpu", threads=1)
         )
         return [report.metrics["loss"] for _, report in trainer.advance(job, trainer.init(job), 10)][-1]
@@ -275,9 +275,9 @@ def test_the_parabola_through_three_lanes_finds_its_lowest_point():
 def test_lanes_differ_by_their_rate_only(digits):
     """A race with one lane that is the run itself, judged at its end, ends where the run does."""
     valid = digits[1][:352]  # 16 parts of 22
-    for schedule in (tn.rates.Constant(), tn.rates.Warmup(0.7), tn.rates.OneCycle()):
+    for schedule in (tn.rates.Fixed(), tn.rates.Warmup(0.7), tn.rates.OneCycle()):
         trainer = trainer_of((digits[0], valid), epochs=1, schedule=schedule)
-        job = tn.Job(tn.Model(mlp), {"optimizer": {"lr": 0.05, "momentum": 0.9}}, tn.Runtime("cpu", threads=1))
+        job = tn.types.Job(tn.Model(mlp), {"optimizer": {"lr": 0.05, "momentum": 0.9}}, tn.Runtime("cpu", threads=1))
         (report,) = (report for _, report in trainer.advance(job, trainer.init(job), 1))
         found = race(trainer.configured(job.config), job, 0.05, 20, lanes=1, looks=(1.0,))
         assert isinstance(found, Race)
@@ -287,7 +287,7 @@ def test_lanes_differ_by_their_rate_only(digits):
 def test_looks_change_nothing_but_the_judgment(digits):
     """Dropout and running means go on as if nobody had looked."""
     trainer = trainer_of(digits)
-    job = tn.Job(tn.Model(normed), {"optimizer": {"lr": 0.05}}, tn.Runtime("cpu", threads=1))
+    job = tn.types.Job(tn.Model(normed), {"optimizer": {"lr": 0.05}}, tn.Runtime("cpu", threads=1))
     once, twice = (race(trainer, job, 0.05, 20, lanes=1, looks=looks) for looks in ((1.0,), (0.5, 1.0)))
     first = race(trainer, job, 0.05, 10, lanes=1, looks=(1.0,))
     assert 2 * twice.losses[0] == pytest.approx(once.losses[0] + first.losses[0], rel=0.05)
@@ -296,7 +296,7 @@ def test_looks_change_nothing_but_the_judgment(digits):
 def test_a_lane_costs_what_was_planned(digits):
     for batch_size in (4, 32, 256):
         trainer = trainer_of(digits, batch_size=batch_size)
-        job = tn.Job(tn.Model(mlp), {"optimizer": {"lr": 0.01}}, tn.Runtime("cpu", threads=1))
+        job = tn.types.Job(tn.Model(mlp), {"optimizer": {"lr": 0.01}}, tn.Runtime("cpu", threads=1))
         steps = affordable(trainer, len(digits[1]), 60.0)
         assert 48 <= steps < 60
         assert 57 <= race(trainer, job, 0.01, steps, lanes=1).gradients <= 60

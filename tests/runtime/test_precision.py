@@ -74,7 +74,9 @@ def trainer(channels=3, kind=tn.Trainer, **settings):
 
 
 def job(builder=net, seed=3, optimizer=None, **given):
-    return tn.Job(tn.Model(builder), {"optimizer": optimizer or {"lr": 0.05, "momentum": 0.9}}, runtime(**given), seed)
+    return tn.types.Job(
+        tn.Model(builder), {"optimizer": optimizer or {"lr": 0.05, "momentum": 0.9}}, runtime(**given), seed
+    )
 
 
 def study(given=None, **settings):
@@ -141,7 +143,7 @@ def test_workers_train_what_inline_trains_to_the_last_bit():
         here = runtime(**given)
         pool = Processes(here, 1)
         for executor in (Inline(here), pool):
-            executor.submit(Slice(0, 0, 3), made, tn.Job(model, {"optimizer": {"lr": 0.05}}, here, 7), None)
+            executor.submit(Slice(0, 0, 3), made, tn.types.Job(model, {"optimizer": {"lr": 0.05}}, here, 7), None)
             tables.append([e for _ in range(20) if executor.busy for e in executor.wait() if isinstance(e, Reported)])
         pool.close()
         one, other = tables
@@ -395,7 +397,7 @@ def test_rows_are_gathered_in_the_layout_of_the_data():
 def test_one_channel_trains_in_it_as_without_but_for_rounding():
     made, losses = trainer(channels=1, epochs=2), []
     for given in ({}, LAST):
-        here = tn.Job(tn.Model(lambda: net(channels=1)), {"optimizer": {"lr": 0.05}}, runtime(**given), 0)
+        here = tn.types.Job(tn.Model(lambda: net(channels=1)), {"optimizer": {"lr": 0.05}}, runtime(**given), 0)
         losses += [[report.metrics["loss"] for _, report in made.advance(here, made.init(here), 2)]]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
@@ -446,7 +448,7 @@ def test_a_loop_takes_precision_and_layout_from_its_run():
     made = study({"precision": "fp16"} | LAST, model=None, trainer=fit, space=space)
     made.run(trials=2)
     assert [t.metrics["half"] for t in made.trials] == [1.0, 1.0]
-    check_trainer(fit, tn.Job(None, {"optimizer": {"lr": 0.01}}, runtime(precision="fp16", **LAST)))
+    check_trainer(fit, tn.types.Job(None, {"optimizer": {"lr": 0.01}}, runtime(precision="fp16", **LAST)))
 
 
 def test_a_loop_that_does_not_take_up_the_precision_is_refused_before_trial_0():

@@ -78,13 +78,13 @@ def test_a_fork_goes_on_from_another_trials_state():
 
         def next(self, space, history, rng):
             if len(history) == 0:
-                return tn.Start(3)
+                return tn.schedule.Start(3)
             if history.running:
-                return tn.Wait()
+                return tn.schedule.Wait()
             if len(history) == 1:
                 first = history.trials[0].config
-                return tn.Fork(0, 1, {**first, "optimizer": {"lr": 0.3}}, 3)
-            return tn.Wait()
+                return tn.schedule.Fork(0, 1, {**first, "optimizer": {"lr": 0.3}}, 3)
+            return tn.schedule.Wait()
 
         def keep(self, history):
             return [(0, 1)] if len(history) < 2 else []
@@ -98,9 +98,9 @@ def test_a_fork_goes_on_from_another_trials_state():
     assert fork.status == "DONE"
     assert fork.reports[0].metrics != parent.reports[1].metrics
 
-    job = tn.Job(tn.Model(net), study.space.resolve(parent.config), study.runtime)
+    job = tn.types.Job(tn.Model(net), study.space.resolve(parent.config), study.runtime)
     states = {s.epoch: s for s, _ in study.trainer.advance(job, study.trainer.init(job), 1)}
-    other = tn.Job(tn.Model(net), study.space.resolve(fork.config), study.runtime)
+    other = tn.types.Job(tn.Model(net), study.space.resolve(fork.config), study.runtime)
     expected = [report.metrics for _, report in study.trainer.advance(other, states[1], 3)]
     assert [r.metrics for r in fork.reports] == expected
 
@@ -110,8 +110,8 @@ def test_a_scheduler_may_stop_a_running_trial_at_any_epoch():
         def next(self, space, history, rng):
             for trial in history.running:
                 if trial.epochs == 2:
-                    return tn.Stop(trial.number, "seen enough")
-            return tn.Start(history.epochs)
+                    return tn.schedule.Stop(trial.number, "seen enough")
+            return tn.schedule.Start(history.epochs)
 
     study = scripted(scheduler=Impatient())
     study.run()
@@ -195,9 +195,11 @@ def test_of_several_objectives_those_go_on_that_nothing_beats_in_all(scheduler):
 
 
 def paused_at(costs, goals):
-    history = tn.History(tn.SearchSpace(x=tn.Float(0, 1)), Objective(tuple((goal, False) for goal in goals)), 0, 9)
+    history = tn.types.History(
+        tn.SearchSpace(x=tn.Float(0, 1)), Objective(tuple((goal, False) for goal in goals)), 0, 9
+    )
     for number, own in enumerate(costs):
-        report = tn.Report(1, dict(zip(goals, own, strict=True)))
+        report = tn.types.Report(1, dict(zip(goals, own, strict=True)))
         history.record(with_status(with_reports(tn.Trial(number, {"x": 0.5}), [report], history.objective), "PAUSED"))
     return history
 
@@ -205,7 +207,7 @@ def paused_at(costs, goals):
 def promoted(history):
     """Numbers in the order in which they go on from the first rung."""
     numbers = []
-    while isinstance(decision := tn.Halving(3).next(history.space, history, None), tn.Continue):
+    while isinstance(decision := tn.Halving(3).next(history.space, history, None), tn.schedule.Continue):
         numbers.append(decision.trial)
         history.record(with_status(history.trials[decision.trial], "RUNNING"))
     return numbers
@@ -222,9 +224,9 @@ def test_of_equals_the_earliest_go_on():
 
 def test_a_trial_that_was_interrupted_after_its_last_epoch_comes_to_its_end():
     history = paused_at([(1.0,)], ("f",))
-    reports = [tn.Report(epoch, {"f": 1.0}) for epoch in range(1, 10)]
+    reports = [tn.types.Report(epoch, {"f": 1.0}) for epoch in range(1, 10)]
     history.record(with_status(with_reports(history.trials[0], reports, history.objective), "PAUSED"))
-    assert tn.Halving(3).next(history.space, history, None) == tn.Continue(0, 9)
+    assert tn.Halving(3).next(history.space, history, None) == tn.schedule.Continue(0, 9)
 
 
 def test_replicas_compete_at_the_rungs_by_their_mean(tmp_path):

@@ -24,7 +24,7 @@ def cube(dimensions):
 
 def filled(space, trials, goals=LOSS, status="DONE"):
     """A history of so many random trials."""
-    history, rng = tn.History(space, Objective(goals)), np.random.default_rng(0)
+    history, rng = tn.types.History(space, Objective(goals)), np.random.default_rng(0)
     for number in range(trials):
         metrics = {name: float(rng.random()) for name, _ in goals} if status == "DONE" else {}
         history.record(tn.Trial(number, space.sample(rng), status, metrics=metrics))
@@ -89,7 +89,7 @@ def test_a_tiny_space_without_labels_or_numbers_has_one_trial():
 
 def test_what_is_left_is_what_nobody_proposed():
     space = tn.SearchSpace(a=tn.Int(0, 2))
-    history = tn.History(space, Objective(LOSS))
+    history = tn.types.History(space, Objective(LOSS))
     history.record(tn.Trial(0, {"a": 1}, "RUNNING"))
     for number in (1, 2):
         history.record(tn.Trial(number, Exhaustive().suggest(space, history, stream(0)), "RUNNING"))
@@ -100,7 +100,8 @@ def test_what_is_left_is_what_nobody_proposed():
 def test_the_order_of_a_tiny_space_is_the_seeds():
     space = tn.SearchSpace(a=tn.Int(0, 9))
     first = {
-        seed: Exhaustive().suggest(space, tn.History(space, Objective(LOSS), seed), stream(0))["a"] for seed in range(9)
+        seed: Exhaustive().suggest(space, tn.types.History(space, Objective(LOSS), seed), stream(0))["a"]
+        for seed in range(9)
     }
     assert len(set(first.values())) > 1
 

@@ -48,7 +48,7 @@ def tell(history, number, config, loss, error=None, status="DONE"):
 
 def searched(space, loss_of, trials, seed=0, batch=1, make=tn.GP, searcher=None):
     """The history after so many trials, `batch` of them at once; `make` gives the searcher of each suggestion."""
-    history = tn.History(space, LOSS, seed)
+    history = tn.types.History(space, LOSS, seed)
     while len(history) < trials:
         under_way = range(len(history), min(len(history) + batch, trials))
         for number in under_way:
@@ -196,7 +196,7 @@ def test_infinite_and_huge_scores_do_no_harm():
 
 
 def test_several_objectives_spread_along_the_front():
-    history = tn.History(cube(2), Objective((("f", False), ("g", True))))
+    history = tn.types.History(cube(2), Objective((("f", False), ("g", True))))
     for number in range(25):
         config = suggested(history)
         x, y = config.values()
@@ -212,7 +212,7 @@ def test_several_objectives_spread_along_the_front():
 
 def noisy_history(error, trials=14):
     space, rng = tn.SearchSpace(n=tn.Int(0, 30)), np.random.default_rng(0)
-    history = tn.History(space, LOSS)
+    history = tn.types.History(space, LOSS)
     for number in range(trials):
         n = int(rng.integers(31)) if number else 10
         tell(history, number, {"n": n}, ((n - 10) / 20) ** 2 + error * float(rng.standard_normal()), error)
@@ -444,7 +444,7 @@ def test_two_labels_lie_one_apart_whichever_they_are():
 
 
 def test_history_gives_the_standard_errors_of_scores():
-    history = tn.History(cube(1), LOSS)
+    history = tn.types.History(cube(1), LOSS)
     tell(history, 0, {"x0": 0.1}, 1.0, 0.25)
     tell(history, 1, {"x0": 0.2}, 2.0)
     tell(history, 2, {"x0": 0.3}, None, status="FAILED")
@@ -453,7 +453,7 @@ def test_history_gives_the_standard_errors_of_scores():
 
 def test_ranked_takes_the_luck_off_the_best_observed():
     space, rng = tn.SearchSpace(n=tn.Int(0, 30)), np.random.default_rng(1)
-    history = tn.History(space, LOSS)
+    history = tn.types.History(space, LOSS)
     for number in range(31):
         tell(history, number, {"n": number}, ((number - 10) / 20) ** 2 + 0.02 * float(rng.standard_normal()), 0.1)
     tell(history, 31, {"n": 29}, -0.05, 0.1)  # the best that was seen, by luck: its neighbors say 0.9
@@ -467,4 +467,4 @@ def test_ranked_takes_the_luck_off_the_best_observed():
 
 def test_ranked_of_several_objectives_is_refused():
     with pytest.raises(ValueError, match="one objective"):
-        tn.GP().ranked(cube(1), tn.History(cube(1), Objective((("f", False), ("g", False)))))
+        tn.GP().ranked(cube(1), tn.types.History(cube(1), Objective((("f", False), ("g", False)))))

@@ -152,7 +152,7 @@ def test_without_a_model_then_searches_alone():
     ]
     assert asked[0] == asked[1]
     with pytest.raises(tn.errors.StudyError, match="nothing to probe"):
-        tn.History(space, Objective((("value", False),))).probe({"x": 0.5})
+        tn.types.History(space, Objective((("value", False),))).probe({"x": 0.5})
 
 
 def test_a_structure_that_cannot_be_trained_is_screened_and_scored_by_nobody(data):

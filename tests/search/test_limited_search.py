@@ -27,7 +27,7 @@ SIZE = (Limit("size", most=0.5),)
 
 def searched(make, space, measure, trials, limits, goals=("loss",), seed=0, fresh=False):
     """The history after so many trials of what `measure` gives; None is a failure."""
-    history = tn.History(space, Objective(tuple((goal, False) for goal in goals), "last", limits), seed)
+    history = tn.types.History(space, Objective(tuple((goal, False) for goal in goals), "last", limits), seed)
     searcher = make()
     for number in range(trials):
         config = proposed(make() if fresh else searcher, space, history, stream(seed, "search", number))

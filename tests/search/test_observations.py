@@ -16,10 +16,10 @@ LOSS = Objective((("loss", False),))
 
 def history_of(curves, space=None, objective=LOSS, epochs=9):
     """A trial for each (status, losses); its `x` is its number over their count."""
-    history = tn.History(space or tn.SearchSpace(x=tn.Float(0, 1)), objective, 0, epochs)
+    history = tn.types.History(space or tn.SearchSpace(x=tn.Float(0, 1)), objective, 0, epochs)
     for number, (status, losses) in enumerate(curves):
         trial = tn.Trial(number, {"x": number / len(curves)}, "RUNNING")
-        reports = [tn.Report(epoch, {"loss": loss}, {"loss": 0.1}) for epoch, loss in enumerate(losses, 1)]
+        reports = [tn.types.Report(epoch, {"loss": loss}, {"loss": 0.1}) for epoch, loss in enumerate(losses, 1)]
         trial = with_reports(trial, reports, objective)
         history.record(with_status(trial, status, "", CUT if status == "STOPPED" else ""))
     return history
@@ -84,7 +84,7 @@ def test_what_ended_by_itself_is_not_extended():
     curves = [("DONE", [3.0, 2.0, 1.0]), ("STOPPED", [3.0, 2.5])]
     history = history_of(curves)
     assert history.reached.tolist() == [math.inf, 2.0]
-    patient = tn.History(history.space, LOSS, 0, 9)
+    patient = tn.types.History(history.space, LOSS, 0, 9)
     patient.record(history.trials[0])
     patient.record(
         with_status(with_reports(tn.Trial(1, {"x": 0.5}), history.trials[1].reports, LOSS), "STOPPED", "had")
@@ -105,9 +105,9 @@ def test_a_trial_that_trains_on_counts_with_its_last_rung_and_is_not_pending():
 
 def test_each_objective_is_extended_by_itself():
     objective = Objective((("loss", False), ("size", True)))
-    history = tn.History(tn.SearchSpace(x=tn.Float(0, 1)), objective, 0, 2)
+    history = tn.types.History(tn.SearchSpace(x=tn.Float(0, 1)), objective, 0, 2)
     for number, (status, length, size) in enumerate([("DONE", 2, 1.0), ("DONE", 2, 3.0), ("PAUSED", 1, 2.0)]):
-        reports = [tn.Report(e, {"loss": (number + 1.0) / e, "size": size}) for e in range(1, length + 1)]
+        reports = [tn.types.Report(e, {"loss": (number + 1.0) / e, "size": size}) for e in range(1, length + 1)]
         history.record(with_status(with_reports(tn.Trial(number, {"x": 0.5}), reports, objective), status))
     assert Observations.of(history).costs.tolist() == [[0.5, -1.0], [1.0, -3.0], [2.0, -2.0]]
 
@@ -136,7 +136,7 @@ def test_equal_places_have_one_value():
 
 def test_costs_at_an_epoch_are_the_same_whenever_they_are_asked_for():
     """Asked for before all else, and so kept up to date by every report; or asked for at the end."""
-    early, rng = tn.History(tn.SearchSpace(x=tn.Float(0, 1)), LOSS, 0, 5), np.random.default_rng(1)
+    early, rng = tn.types.History(tn.SearchSpace(x=tn.Float(0, 1)), LOSS, 0, 5), np.random.default_rng(1)
     for epoch in (1, 3, 5):
         assert early.costs_at(epoch).shape == (0,)
     reports = {number: [] for number in range(100)}
@@ -144,9 +144,9 @@ def test_costs_at_an_epoch_are_the_same_whenever_they_are_asked_for():
         number = int(rng.integers(min(len(early) + 1, 100)))
         if len(reports[number]) == 5:
             continue
-        reports[number].append(tn.Report(len(reports[number]) + 1, {"loss": float(rng.random())}))
+        reports[number].append(tn.types.Report(len(reports[number]) + 1, {"loss": float(rng.random())}))
         early.record(with_reports(tn.Trial(number, {"x": 0.5}), reports[number], LOSS))
-    late = tn.History(early.space, LOSS, 0, 5)
+    late = tn.types.History(early.space, LOSS, 0, 5)
     for trial in early.trials:
         late.record(trial)
     for epoch in (1, 3, 5):
@@ -172,7 +172,7 @@ def test_searchers_learn_from_trials_of_which_none_is_complete(make):
     best = set(np.argsort(np.abs(xs - 0.7))[:6].tolist())
     for number, x in enumerate(xs):
         curves.append(("PAUSED", [(1 + abs(x - 0.7)) / e for e in range(1, 4 if number in best else 2)]))
-    history = tn.History(tn.SearchSpace(x=tn.Float(0, 1)), LOSS, 0, 9)
+    history = tn.types.History(tn.SearchSpace(x=tn.Float(0, 1)), LOSS, 0, 9)
     for number, trial in enumerate(history_of(curves).trials):
         moved = tn.Trial(number, {"x": float(xs[number])})
         history.record(with_status(with_reports(moved, trial.reports, LOSS), "PAUSED"))

@@ -57,7 +57,7 @@ def loss_of(config):
 
 def propose(searcher, space, numbers, seed=0):
     """What is proposed as trials `numbers`, nothing having been told."""
-    history = tn.History(space, Objective((("loss", False),)), seed)
+    history = tn.types.History(space, Objective((("loss", False),)), seed)
     for number in numbers:
         history.number = number
         yield searcher.suggest(space, history, stream(seed, "search", number))
@@ -65,7 +65,7 @@ def propose(searcher, space, numbers, seed=0):
 
 def search(make, space, trials, seed=0, fresh=False):
     """The history after `trials` trials, from one searcher that is kept or from a fresh one for each trial."""
-    history, searcher = tn.History(space, Objective((("loss", False),)), seed), make()
+    history, searcher = tn.types.History(space, Objective((("loss", False),)), seed), make()
     for number in range(trials):
         searcher = make() if fresh else searcher
         config = searcher.suggest(space, history, stream(seed, "search", number))

@@ -189,7 +189,7 @@ def test_trials_that_were_not_trained_to_the_end_count_with_their_score(status):
     space, history = cube(1), history_of(cube(1))
     for number in range(20):
         config, loss = {"x0": number / 20}, {"loss": abs(number / 20 - 0.7)}
-        history.record(tn.Trial(number, config, status, metrics=loss, epochs=1, reports=[tn.Report(1, loss)]))
+        history.record(tn.Trial(number, config, status, metrics=loss, epochs=1, reports=[tn.types.Report(1, loss)]))
     drawn = [tn.TPE().suggest(space, history, stream(i))["x0"] for i in range(20)]
     assert np.mean(drawn) == pytest.approx(0.7, abs=0.1)
 

@@ -22,7 +22,7 @@ def bowl(config):
 
 
 def earlier(space=PLAIN, cost=bowl, trials=40, seed=5):
-    history, rng = tn.History(space, LOSS, seed), np.random.default_rng(seed)
+    history, rng = tn.types.History(space, LOSS, seed), np.random.default_rng(seed)
     for number in range(trials):
         config = space.sample(rng)
         history.record(tn.Trial(number, config, "DONE", metrics={"loss": cost(config)}))
@@ -31,14 +31,14 @@ def earlier(space=PLAIN, cost=bowl, trials=40, seed=5):
 
 def of_configs(space, costs):
     """A history of (configuration, cost)."""
-    history = tn.History(space, LOSS)
+    history = tn.types.History(space, LOSS)
     for number, (config, cost) in enumerate(costs):
         history.record(tn.Trial(number, config, "DONE", metrics={"loss": cost}))
     return history
 
 
 def searched(searcher, cost=bowl, trials=20, space=PLAIN, seed=0):
-    history = tn.History(space, LOSS, seed)
+    history = tn.types.History(space, LOSS, seed)
     for number in range(trials):
         config = space.cast(searcher.suggest(space, history, stream(seed, "search", number)))
         history.record(tn.Trial(number, config, "DONE", metrics={"loss": cost(config)}))
@@ -46,7 +46,7 @@ def searched(searcher, cost=bowl, trials=20, space=PLAIN, seed=0):
 
 
 def first(searcher, space):
-    return searcher.suggest(space, tn.History(space, LOSS), stream(0, "search", 0))
+    return searcher.suggest(space, tn.types.History(space, LOSS), stream(0, "search", 0))
 
 
 def test_the_first_trials_are_the_best_there_were_and_differ():
@@ -169,7 +169,7 @@ def test_a_study_its_folder_and_its_history_are_the_same_source(tmp_path):
 
 
 def test_failures_and_several_objectives_of_a_past_are_ranked():
-    history = tn.History(PLAIN, Objective((("loss", False), ("size", False))))
+    history = tn.types.History(PLAIN, Objective((("loss", False), ("size", False))))
     rng = np.random.default_rng(0)
     for number in range(10):
         config = PLAIN.sample(rng)
@@ -233,7 +233,7 @@ def test_a_prior_of_ones_own_stays():
     [
         ([], ValueError, "at least one"),
         ("runs/digits", TypeError, "needs a Study, a History"),
-        (tn.History(PLAIN, LOSS), ValueError, "has a score"),
+        (tn.types.History(PLAIN, LOSS), ValueError, "has a score"),
         ([earlier(), 3], TypeError, "got 3"),
     ],
 )

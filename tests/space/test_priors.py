@@ -157,7 +157,7 @@ class Stubborn(tn.Searcher):
 def test_a_searcher_that_knows_nothing_of_constraints_is_asked_again():
     study = tn.Study(space=space_of(), minimize="value", searcher=Climb(), progress=False)
     assert all(small(study.ask().config) for _ in range(30))
-    history = tn.History(space_of(), Objective((("value", False),)))
+    history = tn.types.History(space_of(), Objective((("value", False),)))
     with pytest.raises(ValueError, match=r"Stubborn\(\) proposed for trial 0: where=.*small excludes.*'width': 64"):
         proposed(Stubborn(), space_of(), history, np.random.default_rng(0))
 

@@ -13,7 +13,7 @@ UP, DOWN = Objective((("score", True),)), Objective((("score", False),))
 
 
 def history(scores, objective=UP):
-    found = tn.History(tn.SearchSpace(x=tn.Float(0.0, 1.0)), objective)
+    found = tn.types.History(tn.SearchSpace(x=tn.Float(0.0, 1.0)), objective)
     for number, score in enumerate(scores):
         status = "DIVERGED" if math.isnan(score) else "DONE"
         found.record(tn.Trial(number, {"x": 0.5}, status, metrics={"score": score}))
@@ -115,7 +115,7 @@ def test_several_objectives_have_neither(limits):
 def test_a_run_says_why_it_has_fewer_trials_than_asked_for(caplog):
     class Never(tn.Scheduler):
         def next(self, space, history, rng):
-            return tn.Wait()
+            return tn.schedule.Wait()
 
     with caplog.at_level("INFO", "tuneflow"):
         study(searcher=tn.Grid(3)).run(trials=5)
@@ -130,8 +130,8 @@ def test_a_run_says_why_it_has_fewer_trials_than_asked_for(caplog):
     ("decision", "words"),
     [
         (None, "decided None; it needs to be Start"),
-        (tn.Start(0), "until needs to be a whole number above 0"),
-        (tn.Start(4.5), "until needs to be a whole number above 0"),
+        (tn.schedule.Start(0), "until needs to be a whole number above 0"),
+        (tn.schedule.Start(4.5), "until needs to be a whole number above 0"),
     ],
 )
 def test_a_decision_that_is_none_is_named(decision, words):

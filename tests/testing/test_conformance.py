@@ -27,7 +27,7 @@ class Climb(tn.Searcher):
 def earlier():
     """Some random trials of a space that shares a few names with those of the checks."""
     space = tn.SearchSpace(x=tn.Float(-2, 2), a=tn.Int(0, 20), kind=tn.Choice(["a", "b"]), x7=tn.Float(0, 1))
-    history, rng = tn.History(space, Objective((("loss", False),))), np.random.default_rng(0)
+    history, rng = tn.types.History(space, Objective((("loss", False),))), np.random.default_rng(0)
     for number in range(12):
         config = space.sample(rng)
         history.record(tn.Trial(number, config, "DONE", metrics={"loss": config["x"] ** 2 + config["a"]}))
@@ -151,18 +151,18 @@ class Remembers(tn.Scheduler):
     def next(self, space, history, rng):
         self._asked += 1
         if history.paused:
-            return tn.Continue(history.paused[0].number, history.epochs)
-        return tn.Start(1 + self._asked % history.epochs)
+            return tn.schedule.Continue(history.paused[0].number, history.epochs)
+        return tn.schedule.Start(1 + self._asked % history.epochs)
 
 
 class Abandons(tn.Scheduler):
     def next(self, space, history, rng):
-        return tn.Start(1) if history.remaining > 0 else tn.Wait()
+        return tn.schedule.Start(1) if history.remaining > 0 else tn.schedule.Wait()
 
 
 class Overtakes(tn.Scheduler):
     def next(self, space, history, rng):
-        return tn.Continue(0, history.epochs) if len(history) else tn.Start(history.epochs)
+        return tn.schedule.Continue(0, history.epochs) if len(history) else tn.schedule.Start(history.epochs)
 
 
 class Neglects(tn.Scheduler):
@@ -171,8 +171,8 @@ class Neglects(tn.Scheduler):
     def next(self, space, history, rng):
         for trial in history.paused:
             if trial.epochs == 4:
-                return tn.Continue(trial.number, history.epochs)
-        return tn.Start(4) if history.remaining > 0 else tn.Wait()
+                return tn.schedule.Continue(trial.number, history.epochs)
+        return tn.schedule.Start(4) if history.remaining > 0 else tn.schedule.Wait()
 
 
 class Anticipates(tn.Scheduler):
@@ -180,14 +180,14 @@ class Anticipates(tn.Scheduler):
 
     def next(self, space, history, rng):
         if history.paused:
-            return tn.Continue(history.paused[0].number, history.epochs)
-        return tn.Fork(0, 2, {"x": 0.5}, history.epochs) if len(history) else tn.Start(1)
+            return tn.schedule.Continue(history.paused[0].number, history.epochs)
+        return tn.schedule.Fork(0, 2, {"x": 0.5}, history.epochs) if len(history) else tn.schedule.Start(1)
 
 
 class Records(tn.Scheduler):
     def next(self, space, history, rng):
         history.record(tn.Trial(len(history), {"x": 0.5}, "FAILED"))
-        return tn.Start(history.epochs)
+        return tn.schedule.Start(history.epochs)
 
 
 class Ranks(tn.Scheduler):
@@ -195,7 +195,11 @@ class Ranks(tn.Scheduler):
 
     def next(self, space, history, rng):
         _ = [trial.reports[1] for trial in history.finished]
-        return tn.Continue(history.paused[0].number, history.epochs) if history.paused else tn.Start(history.epochs)
+        return (
+            tn.schedule.Continue(history.paused[0].number, history.epochs)
+            if history.paused
+            else tn.schedule.Start(history.epochs)
+        )
 
 
 BROKEN_SCHEDULERS = {
@@ -228,7 +232,7 @@ def trainer(kind=tn.Trainer, **settings):
 
 def job(config=None):
     config = {"optimizer": {"lr": 0.05, "momentum": 0.9}} if config is None else config
-    return tn.Job(tn.Model(net), config, tn.Runtime("cpu"))
+    return tn.types.Job(tn.Model(net), config, tn.Runtime("cpu"))
 
 
 OPTIMIZERS = [
@@ -260,13 +264,13 @@ def fit(config, run):
 
 
 def test_loops_pass():
-    check_trainer(fit, tn.Job(None, {}, tn.Runtime("cpu")))
+    check_trainer(fit, tn.types.Job(None, {}, tn.Runtime("cpu")))
 
 
 class DropsMomentum(tn.Trainer):
     def advance(self, job, state, until):
         values = {**state.values, "optimizer": {**state.values["optimizer"], "state": {}}}
-        return super().advance(job, tn.TrainState(state.epoch, values), until)
+        return super().advance(job, tn.types.TrainState(state.epoch, values), until)
 
 
 class SharesTensors(tn.Trainer):
@@ -280,10 +284,10 @@ class SharesTensors(tn.Trainer):
 
 class FixedSeed(tn.Trainer):
     def init(self, job):
-        return super().init(tn.Job(job.model, job.config, job.runtime, 0))
+        return super().init(tn.types.Job(job.model, job.config, job.runtime, 0))
 
     def advance(self, job, state, until):
-        return super().advance(tn.Job(job.model, job.config, job.runtime, 0), state, until)
+        return super().advance(tn.types.Job(job.model, job.config, job.runtime, 0), state, until)
 
 
 class DrawsGlobally(tn.Trainer):

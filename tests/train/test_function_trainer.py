@@ -17,7 +17,7 @@ from tuneflow.train.function_trainer import Function
 
 
 def job(config=None, **settings):
-    return tn.Job(None, {"x": 3.0, "y": -1.0} if config is None else config, tn.Runtime("cpu"), **settings)
+    return tn.types.Job(None, {"x": 3.0, "y": -1.0} if config is None else config, tn.Runtime("cpu"), **settings)
 
 
 def bowl(x, y):

@@ -35,7 +35,7 @@ def net(width=8, dropout=0.3):
 
 def job(config=None, device="cpu", **settings):
     config = {"optimizer": {"lr": 0.02}} if config is None else config
-    return tn.Job(None, config, tn.Runtime(device), **settings)
+    return tn.types.Job(None, config, tn.Runtime(device), **settings)
 
 
 def train(module, optimizer, after_step=lambda: None):
@@ -67,7 +67,7 @@ def through_file(state):
     buffer = io.BytesIO()
     torch.save(state.values, buffer)
     buffer.seek(0)
-    return tn.TrainState(state.epoch, torch.load(buffer, weights_only=True))
+    return tn.types.TrainState(state.epoch, torch.load(buffer, weights_only=True))
 
 
 def metrics(reports):
@@ -331,7 +331,7 @@ def test_each_epoch_and_each_name_has_draws_of_its_own():
             )
             yield {"loss": 1.0}
 
-    state = tn.TrainState(0, draws.init(job()).values)
+    state = tn.types.TrainState(0, draws.init(job()).values)
     drawn.clear()
     run(draws, job(), 2, state)
     assert len(set(drawn)) == len(drawn) == 10

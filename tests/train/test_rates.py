@@ -77,7 +77,7 @@ def test_plateau_is_torchs_plateau():
 
 
 SCHEDULES = {
-    "constant": tn.rates.Constant(),
+    "constant": tn.rates.Fixed(),
     "step": tn.rates.Step(at=(0.3, 0.6)),
     "cosine": tn.rates.Cosine(),
     "one cycle": tn.rates.OneCycle(),
@@ -139,7 +139,7 @@ def test_a_schedule_can_be_tuned():
         optimizer={"lr": 0.1},
         trainer={
             "schedule": tn.Choice(
-                {"constant": tn.rates.Constant(), "cosine": tn.call(tn.rates.Cosine, final=tn.Float(0.0, 0.5))}
+                {"constant": tn.rates.Fixed(), "cosine": tn.call(tn.rates.Cosine, final=tn.Float(0.0, 0.5))}
             ),
             "clip": tn.Choice([None, 1.0]),
         },

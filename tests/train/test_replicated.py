@@ -35,7 +35,7 @@ def trainer(**settings):
 
 def job(config=None, **settings):
     config = {"optimizer": {"lr": 0.05, "momentum": 0.9}} if config is None else config
-    return tn.Job(tn.Model(net), config, tn.Runtime("cpu"), **settings)
+    return tn.types.Job(tn.Model(net), config, tn.Runtime("cpu"), **settings)
 
 
 def run(trainer, job, until, state=None):
@@ -54,7 +54,7 @@ def through_file(state):
     buffer = io.BytesIO()
     torch.save(state.values, buffer)
     buffer.seek(0)
-    return tn.TrainState(state.epoch, torch.load(buffer, weights_only=True))
+    return tn.types.TrainState(state.epoch, torch.load(buffer, weights_only=True))
 
 
 def facts(reports):
@@ -150,10 +150,10 @@ class Seconds:
     epochs = 1
 
     def init(self, job):
-        return tn.TrainState(0, {})
+        return tn.types.TrainState(0, {})
 
     def advance(self, job, state, until):
-        yield tn.TrainState(1, {}), tn.Report(1, {"loss": 1.0}, {}, job.replica + 1.0)
+        yield tn.types.TrainState(1, {}), tn.types.Report(1, {"loss": 1.0}, {}, job.replica + 1.0)
         return ""
 
     def module(self, job, state):

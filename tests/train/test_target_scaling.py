@@ -48,7 +48,7 @@ def trainer(targets, loss, kind=tn.Trainer, **settings):
 
 
 def job(builder=mlp, config=CONFIG, **settings):
-    return tn.Job(tn.Model(builder, **settings), config, THREADS)
+    return tn.types.Job(tn.Model(builder, **settings), config, THREADS)
 
 
 def run(ours, this, until=3, state=None):

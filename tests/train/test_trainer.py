@@ -227,7 +227,7 @@ def test_no_normalizer_where_the_module_starts_with_one():
 
 
 def test_no_normalizer_when_told_so():
-    this = tn.Job(tn.Model(net, normalize=False), {}, tn.Runtime("cpu"))
+    this = tn.types.Job(tn.Model(net, normalize=False), {}, tn.Runtime("cpu"))
     assert not isinstance(trainer().module(this, trainer().init(this)), NormalizedModule)
 
 

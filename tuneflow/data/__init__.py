@@ -2,4 +2,8 @@
 
 from tuneflow.data.data import FASHION_FOLDER, Data, digits, fashion_mnist
 
-__all__ = ["FASHION_FOLDER", "Data", "digits", "fashion_mnist"]
+__all__ = ["Data", "FASHION_FOLDER", "digits", "fashion_mnist"]
+
+
+def __dir__() -> list[str]:
+    return __all__

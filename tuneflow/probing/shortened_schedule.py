@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tuneflow.train.rates import Constant, Plateau, Schedule, Torch
+from tuneflow.train.rates import Fixed, Plateau, Schedule, Torch
 
 READ = 4096  # places at most where a schedule is read to find its highest
 
@@ -40,7 +40,7 @@ class Shortened(Schedule):
 
 def shortened(schedule: Schedule, whole: int) -> Schedule:
     """`schedule` for fewer than `whole` steps; constant where it moves by the epoch or by what is measured."""
-    if isinstance(schedule, Constant | Plateau | Torch):
-        return Constant()
+    if isinstance(schedule, Fixed | Plateau | Torch):
+        return Fixed()
     places = range(0, whole, max(1, whole // READ))
     return Shortened(schedule, whole, max(places, key=lambda step: schedule.factor(step, whole)))

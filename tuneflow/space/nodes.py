@@ -110,7 +110,7 @@ class Leaf(Node):
         return values[self.place][place]
 
 
-class Fixed(Node):
+class ConstantNode(Node):
     """A Constant: part of every configuration, no coordinate of the unit cube."""
 
     def __init__(self, constant: Constant) -> None:
@@ -264,7 +264,7 @@ class Planter:
         if entry is None or isinstance(entry, bool | int | float | str):
             entry = Constant(entry)
         if isinstance(entry, Constant):
-            return Fixed(entry.named(name))
+            return ConstantNode(entry.named(name))
         if not isinstance(entry, Parameter):
             way = f"tn.Choice({entry!r})" if isinstance(entry, list | tuple) else f'tn.Choice({{"{path[-1]}": ...}})'
             raise TypeError(f'"{name}" needs a parameter, a dict of them or a plain value, got {entry!r}; try {way}.')

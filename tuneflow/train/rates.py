@@ -14,6 +14,8 @@ from torch.optim import Optimizer
 
 from tuneflow.signature import parameters_of
 
+__all__ = ["Cosine", "Fixed", "OneCycle", "Plateau", "Schedule", "Step", "Torch", "Warmup"]
+
 Groups = list[dict[str, Any]]
 
 
@@ -34,7 +36,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Constant(Schedule):
+class Fixed(Schedule):
     """The configured rate throughout."""
 
     def factor(self, step: int, steps: int) -> float:
@@ -70,7 +72,7 @@ class Warmup(Schedule):
     """Rises linearly over the first `share` of the trial's steps; then `then` over the rest of them."""
 
     share: float = 0.05
-    then: Schedule = field(default_factory=Constant)
+    then: Schedule = field(default_factory=Fixed)
 
     def factor(self, step: int, steps: int) -> float:
         rising = round(self.share * steps)
@@ -179,7 +181,7 @@ class _Factor:
 
     def __init__(self, schedule: Schedule, optimizer: Optimizer, settings: Groups, steps: int) -> None:
         self._schedule, self._optimizer, self._settings, self._steps = schedule, optimizer, settings, steps
-        self._still = isinstance(schedule, Constant)
+        self._still = isinstance(schedule, Fixed)
 
     def before(self, step: int) -> None:
         if self._still:

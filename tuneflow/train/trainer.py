@@ -24,7 +24,7 @@ from tuneflow.space.search_space import Config
 from tuneflow.train.evaluate import DeviceData, chunk_of, in_float32, outputs_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Patience
-from tuneflow.train.rates import Constant, Schedule
+from tuneflow.train.rates import Fixed, Schedule
 from tuneflow.train.session import Session
 from tuneflow.validate import check_positive, check_whole
 
@@ -76,7 +76,7 @@ class Trainer:
         epochs: int = 10,
         batch_size: int = 32,
         metrics: Mapping[str, Metric] | None = None,
-        schedule: Schedule | Callable[[], Schedule] = Constant(),  # noqa: B008 (frozen)
+        schedule: Schedule | Callable[[], Schedule] = Fixed(),  # noqa: B008 (frozen)
         clip: float | None = None,
         patience: int | Patience | None = None,
         micro_batch: int | None = None,
@@ -245,7 +245,7 @@ class Trainer:
         if self.clip not in (None, float("inf")):
             check_positive("Trainer: clip", self.clip, "for none")
         if self.schedule is None:
-            self.schedule = Constant()
+            self.schedule = Fixed()
         if not isinstance(self.schedule, Schedule) and callable(self.schedule):
             self.schedule = self.schedule()
         if not isinstance(self.schedule, Schedule):

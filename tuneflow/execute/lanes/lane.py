@@ -10,7 +10,7 @@ from tuneflow.errors import Diverged
 from tuneflow.history.trial import Report, Slice
 from tuneflow.metrics import Measured
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.rates import Constant
+from tuneflow.train.rates import Fixed
 from tuneflow.train.session import Session
 from tuneflow.train.trainer import Trainer
 
@@ -37,7 +37,7 @@ class Lane:
             self.run.restore(state)
         self.state = state
         self._count, self._size = len(self.run.train), self.run.trainer.batch_size
-        self.steady = isinstance(self.run.trainer.schedule, Constant)
+        self.steady = isinstance(self.run.trainer.schedule, Fixed)
         self.randomness = job.randomness("epoch", state.epoch + 1)
         self.epoch = self.step = self.rows = 0
         self.seconds = self._total = 0.0

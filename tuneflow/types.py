@@ -1,0 +1,6 @@
+"""Types that plug-ins are written against: what is trained, its state, an epoch's report, a study's history."""
+
+from tuneflow.history.trial import History, Report
+from tuneflow.train.job import Job, TrainState
+
+__all__ = ["History", "Job", "Report", "TrainState"]

@@ -59,7 +59,7 @@ def test_diverged_says_where_and_from_what():
 
 
 def test_close_words_are_proposed_and_others_are_not():
-    assert did_you_mean("optimizer", ["model", "optimizer"]) == ' Did you mean "optimizer"?'
+    assert did_you_mean("optimiser", ["model", "optimizer"]) == ' Did you mean "optimizer"?'
     assert did_you_mean("zzz", ["model", "optimizer"]) == ""
     assert did_you_mean("x", []) == ""
 

@@ -6,7 +6,8 @@ from tuneflow.history.trial import History
 from tuneflow.search.gp.features import Layout
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
-from tuneflow.space.search_space import Config, GridPoints, SearchSpace
+from tuneflow.space.grid_points import GridPoints
+from tuneflow.space.search_space import Config, SearchSpace
 
 
 class Exhaustive(Searcher):

@@ -5,7 +5,8 @@ import numpy as np
 from tuneflow.history.trial import History
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
-from tuneflow.space.search_space import Config, GridPoints, Points, SearchSpace
+from tuneflow.space.grid_points import GridPoints
+from tuneflow.space.search_space import Config, Points, SearchSpace
 
 MOST = 1_000_000
 

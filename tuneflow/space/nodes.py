@@ -45,8 +45,10 @@ class Coordinate:
 class Section:
     """Named entries: what a SearchSpace is, also as an option of a Choice."""
 
-    entries: dict[str, Any]
-    where: tuple[Callable[..., bool], ...]
+    where: tuple[Callable[..., bool], ...] = ()
+
+    def __init__(self, entries: dict[str, Any]) -> None:
+        self.entries = entries
 
 
 class Node:

@@ -12,24 +12,24 @@ of a branch that was not chosen are not active, and their coordinates are NaN.
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
-from tuneflow.errors import StudyError, did_you_mean, listed
+from tuneflow.errors import did_you_mean, listed
 from tuneflow.seeds import stream
 from tuneflow.signature import check_keywords
+from tuneflow.space.grid_points import GridPoints, grid_values
 from tuneflow.space.nodes import Call, Coordinate, Group, Needs, Planter, Section, Unit
-from tuneflow.space.parameters import Choice, Constant, Float, Int, Parameter
-from tuneflow.space.priors import Curve, Normal
+from tuneflow.space.parameters import Choice, Float, Parameter
+from tuneflow.space.priors import Curve
+from tuneflow.space.stored_space import entries_from_json
 from tuneflow.space.values import object_repr
 
 Config = dict[str, Any]
 Where = Callable[[Config], bool]
 CurveAt = Callable[[Sequence[float]], Curve]
 TRIES = 10_000  # draws before where= is taken to allow nothing
-MOST = 1_000_000  # points of a grid of which where= is asked
 Points = int | Mapping[str, "int | Sequence[Any]"]
 
 
@@ -248,7 +248,7 @@ class SearchSpace(Section):
         resolved: dict[str, Any] = self._root.resolve(config)
         return resolved
 
-    def grid(self, points: Points = 5) -> "GridPoints":
+    def grid(self, points: Points = 5) -> GridPoints:
         """Every combination of evenly spread values, as a lazy sequence; the last name varies fastest.
 
         Args:
@@ -258,7 +258,15 @@ class SearchSpace(Section):
         Raises:
             ValueError: a name is not in the space, a list is empty, or a value is not allowed.
         """
-        return GridPoints(self, points)
+        wanted: dict[int, Any] = {}
+        for name, values in points.items() if isinstance(points, Mapping) else ():
+            place = self.find(name)
+            if place in wanted:
+                raise ValueError(f'grid of "{self.names[place]}": is given twice, as {name!r} too; remove one.')
+            wanted[place] = values
+        rest = 5 if isinstance(points, Mapping) else points
+        values = [grid_values(axis, wanted.get(i, rest)) for i, axis in enumerate(self.coordinates)]
+        return GridPoints(self._root, values, self.allows if self.where else None)
 
     def examples(self, most: int = 32) -> Iterator[Config]:
         """The middle of the space, then one configuration for each label of each dict of options.
@@ -300,56 +308,7 @@ class SearchSpace(Section):
     def from_json(cls, data: Mapping[str, Any]) -> "SearchSpace":
         """The space that `to_json` described. Its labels and calls stand for themselves: it translates
         configurations like the original, but `resolve` gives names where that gave objects, and it has no `where=`."""
-        return cls(**{name: _entry_from_json(entry) for name, entry in data["entries"].items()})
-
-
-class GridPoints(Sequence[Config]):
-    """The points of a grid, made when they are asked for: ten to the twelfth cost nothing.
-
-    Those that the space's `where=` excludes are left out.
-
-    Attributes:
-        values: the values of each coordinate.
-        total: how many points there are, also where `len` would overflow.
-
-    Raises:
-        ValueError: `where=` would have to be asked of more than a million points.
-    """
-
-    def __init__(self, space: SearchSpace, points: Points = 5) -> None:
-        self._root = space._root
-        wanted: dict[int, Any] = {}
-        if isinstance(points, Mapping):
-            for name, values in points.items():
-                place = space.find(name)
-                if place in wanted:
-                    raise ValueError(f'grid of "{space.names[place]}": is given twice, as {name!r} too; remove one.')
-                wanted[place] = values
-        rest = 5 if isinstance(points, Mapping) else points
-        self.values = [_grid_values(axis, wanted.get(i, rest)) for i, axis in enumerate(space.coordinates)]
-        self.total: int = self._root.count(self.values)
-        self._allowed: list[int] | None = None
-        if space.where:
-            if self.total > MOST:
-                raise ValueError(f"grid: where= would be asked of {self.total:,} points; pass fewer points.")
-            self._allowed = [i for i in range(self.total) if space.allows(self._root.nth(i, self.values))]
-            self.total = len(self._allowed)
-
-    def __len__(self) -> int:
-        return self.total
-
-    @overload
-    def __getitem__(self, place: int) -> Config: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Config]: ...
-    def __getitem__(self, place: int | slice) -> Config | list[Config]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(self.total))]
-        if not -self.total <= place < self.total:
-            raise IndexError(f"a grid of {self.total} points has no point {place}")
-        place %= self.total
-        config: Config = self._root.nth(place if self._allowed is None else self._allowed[place], self.values)
-        return config
+        return cls(**entries_from_json(data["entries"]))
 
 
 def _always(curve: Curve) -> CurveAt:
@@ -365,66 +324,7 @@ def _checked_where(where: Any) -> tuple[Where, ...]:
     return tuple(where)
 
 
-def _grid_values(axis: Coordinate, wanted: Any) -> list[Any]:
-    what = f'grid of "{axis.name}"'
-    if isinstance(wanted, bool | str) or not isinstance(wanted, int | Sequence):
-        raise TypeError(f"{what}: needs a number of points or a list of values, got {wanted!r}.")
-    if isinstance(wanted, int):
-        if wanted < 1:
-            raise ValueError(f"{what}: needs at least 1 point, got {wanted}.")
-        return axis.parameter.grid(wanted)
-    if not wanted:
-        raise ValueError(f"{what}: needs at least one value, got {wanted!r}; leave the name out for 5 points.")
-    try:
-        values = [axis.parameter.cast(value) for value in wanted]
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}.") from None
-    for place, value in enumerate(values):
-        if value in values[:place]:
-            raise ValueError(f"{what}: needs different values, got {value!r} twice; remove one.")
-    return values
-
-
 def _short(parameter: Parameter) -> str:
     if isinstance(parameter, Choice) and isinstance(parameter.options, Mapping):
         return f"Choice({' | '.join(parameter.values)})"
     return repr(parameter)
-
-
-def _entry_from_json(data: Any) -> Any:
-    """The inverse of a node's `to_json`, with names in the place of objects."""
-    if not isinstance(data, Mapping):
-        return data
-    kind = data["kind"]
-    if kind == "float":
-        return Float(data["low"], data["high"], data["log"], data["step"], _prior_from_json(data))
-    if kind == "int":
-        return Int(data["low"], data["high"], data["log"], data["step"], _prior_from_json(data))
-    if kind == "constant":
-        return Constant(data["value"])
-    if kind == "choice":
-        labels = data.get("labels")
-        options = data["values"] if labels is None else {k: _entry_from_json(v) for k, v in labels.items()}
-        return Choice(options, data["ordered"], data.get("prior"))
-    if kind == "call":
-        return Call(_Named(data["name"]), {k: _entry_from_json(v) for k, v in data["arguments"].items()})
-    if kind == "space":
-        return SearchSpace.from_json(data)
-    return _Named(data["name"])
-
-
-def _prior_from_json(data: Mapping[str, Any]) -> Normal | None:
-    return Normal(**data["prior"]) if "prior" in data else None
-
-
-@dataclass(frozen=True)
-class _Named:
-    """Stands for an object of which only the name is known."""
-
-    name: str
-
-    def __repr__(self) -> str:
-        return self.name
-
-    def __call__(self, *_: Any, **__: Any) -> Any:
-        raise StudyError(f"{self.name} is known by its name only: the study was opened without its space.")

@@ -17,7 +17,9 @@ from tests.helpers import space_strategies as some
 from tests.helpers.global_generators import generators_untouched
 from tests.helpers.space_strategies import laws
 from tuneflow.data import data as module
-from tuneflow.data.data import FASHION_FOLDER, Data, Items, as_source, fashion_mnist, read_idx
+from tuneflow.data.data import Data
+from tuneflow.data.datasets import FASHION_FOLDER, fashion_mnist, read_idx
+from tuneflow.data.sources import Items, as_source
 
 Pair = namedtuple("Pair", ["left", "right"])
 

@@ -21,8 +21,8 @@ from torch.utils.data import (
 import tuneflow as tn
 from tests.helpers.digits_training import facts, flat, job, run
 from tests.helpers.global_generators import generators_untouched
-from tuneflow.data.data import Data, Items, as_source
-from tuneflow.data.sources import Loaded
+from tuneflow.data.data import Data
+from tuneflow.data.sources import Items, Loaded, as_source
 
 ROWS = 50
 INPUTS = torch.randn(ROWS, 64, generator=torch.Generator().manual_seed(0))

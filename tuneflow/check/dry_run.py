@@ -14,7 +14,7 @@ from torch import nn
 from tuneflow.check.one_step import check_step
 from tuneflow.check.round_trip import check_round_trip
 from tuneflow.check.samples import Part, check_finite, few, part_of
-from tuneflow.data.data import Source
+from tuneflow.data.sources import Source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.model import Model
 from tuneflow.runtime.runtime import Runtime

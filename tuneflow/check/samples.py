@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuneflow.data.data import Data, Source
+from tuneflow.data.data import Data
+from tuneflow.data.sources import Source
 from tuneflow.nested import mapped
 
 SAMPLE = 64  # rows looked at where each has to be fetched from a Dataset

@@ -1,6 +1,7 @@
 """Data: arrays, datasets and loaders that a trainer takes, and the sets that come with tuneflow."""
 
-from tuneflow.data.data import FASHION_FOLDER, Data, digits, fashion_mnist
+from tuneflow.data.data import Data
+from tuneflow.data.datasets import FASHION_FOLDER, digits, fashion_mnist
 
 __all__ = ["Data", "FASHION_FOLDER", "digits", "fashion_mnist"]
 

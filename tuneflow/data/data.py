@@ -1,28 +1,23 @@
-"""Data: examples that live on the device once and are sliced; and two real sets of images."""
+"""Data: inputs and targets as tensors, sliced by rows."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import struct
 from collections.abc import Iterator
 from functools import partial
-from importlib import resources
 from operator import itemgetter
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from tuneflow.data.sources import Batch as Batch
-from tuneflow.data.sources import Items, Loaded, warn_of_settings
 from tuneflow.errors import listed
 from tuneflow.nested import leaves, mapped
 from tuneflow.seeds import torch_stream
 
+Batch = tuple[Any, Any]  # (inputs, targets)
+_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32)
 BLOCK = 64 * 2**20  # bytes gathered at once when the order is shuffled
 
 
@@ -118,106 +113,6 @@ def _taken(tensor: Tensor, rows: Tensor) -> Tensor:
     if not by_pixel or tensor.is_contiguous():
         return tensor.index_select(0, rows)
     return tensor.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
-
-
-Source = Data | Items | Loaded
-T = TypeVar("T")
-
-
-def as_source(data: Any, what: str, batch_size: int | None = None) -> Source:
-    """What a Trainer was given as data, in a form that it can take batches from.
-
-    Args:
-        what: opens the message, such as `Trainer: train`.
-        batch_size: the Trainer's, to warn of a DataLoader that has another; None for no warning.
-    """
-    if isinstance(data, Data | Items | Loaded):
-        return data
-    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
-        return _named(what, Data, *data.tensors)
-    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
-        return _named(what, Items, data)
-    if isinstance(data, DataLoader):
-        loaded = _named(what, Loaded, data)
-        if batch_size is not None:
-            warn_of_settings(data, batch_size, what)
-        return loaded
-    if isinstance(data, tuple) and len(data) == 2:
-        return _named(what, Data, *data)
-    raise TypeError(
-        f"{what} needs a tn.Data, a pair (inputs, targets), a map-style torch Dataset or a DataLoader of one, got"
-        f" {type(data).__name__}."
-    )
-
-
-def _named(what: str, kind: type[T], *given: Any) -> T:
-    """`kind(*given)`; what is wrong with it is said of `what`."""
-    try:
-        return kind(*given)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{what}: {error}") from None
-
-
-def digits() -> tuple[Data, Data, Data]:
-    """1,797 real handwritten digits of 8x8 pixels: train, valid and test.
-
-    Inputs are float32, shape (n, 1, 8, 8), values 0..16 as stored; targets 0..9. The parts have 1,077, 360
-    and 360 images, drawn once by a fixed seed; all hold the same writers.
-
-    Source: Alpaydin, Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository,
-    1998 (its test part), CC BY 4.0.
-    """
-    with resources.files("tuneflow").joinpath("_digits/digits.npz").open("rb") as file, np.load(file) as stored:
-        inputs, targets = stored["inputs"], stored["targets"]
-    data = Data(torch.from_numpy(inputs).float().reshape(-1, 1, 8, 8), targets)
-    train, valid, test = data.split(1077 / 1797, 360 / 1797, 360 / 1797, seed=0)
-    return train, valid, test
-
-
-FASHION_FOLDER = "/usr/share/datasets/fashion-mnist"  # where Debian's package dataset-fashion-mnist puts it
-
-
-def fashion_mnist(folder: str | Path = FASHION_FOLDER, valid: int = 10_000) -> tuple[Data, Data, Data]:
-    """Fashion-MNIST from its four `.gz` files: train, valid and test. Nothing is downloaded.
-
-    Inputs are uint8, shape (n, 1, 28, 28), values 0..255; targets 0..9. The last `valid` of a fixed random order
-    of the 60,000 training images are the validation part.
-
-    Raises:
-        FileNotFoundError: the folder does not hold the files; the message says where to get them.
-
-    Source: Xiao, Rasul, Vollgraf, arXiv:1708.07747, 2017, MIT license.
-    """
-    folder = Path(folder)
-    names = [f"{part}-{kind}.gz" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"fashion_mnist: {folder} does not hold {listed(missing)}; Debian's package dataset-fashion-mnist"
-            f" installs them in {FASHION_FOLDER}."
-        )
-    images, labels, test_images, test_labels = (read_idx(folder / name) for name in names)
-    if not 0 < valid < len(images):
-        raise ValueError(f"fashion_mnist: valid needs to be from 1 to {len(images) - 1}, got {valid}.")
-    parts = Data(images[:, None], labels).split(1 - valid / len(images), valid / len(images), seed=0)
-    return parts[0], parts[1], Data(test_images[:, None], test_labels)
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """An array of unsigned bytes in the IDX format, gzipped: shape as the file's header says."""
-    try:
-        with gzip.open(path, "rb") as file:
-            content = file.read()
-        zero, kind, dimensions = struct.unpack(">HBB", content[:4])
-        if zero != 0 or kind != 8:
-            raise ValueError(f"starts with {content[:4].hex()}")
-        shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
-        return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape).copy()
-    except (ValueError, struct.error, EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path}: not an IDX file of unsigned bytes, or damaged ({error}).") from None
-
-
-_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32)
 
 
 def _tensors(values: Any, what: str) -> Any:

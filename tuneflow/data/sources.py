@@ -1,7 +1,7 @@
 """Sources that fetch their rows: a torch Dataset, item by item, and a torch DataLoader, rebuilt with our own order."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,12 +13,14 @@ from torch.utils.data import (
     RandomSampler,
     SequentialSampler,
     Subset,
+    TensorDataset,
     default_collate,
 )
 
+from tuneflow.data.data import Batch, Data
 from tuneflow.errors import warn
 
-Batch = tuple[Any, Any]
+T = TypeVar("T")
 
 
 class Items:
@@ -106,6 +108,43 @@ def warn_of_settings(loader: DataLoader[Any], batch_size: int, what: str) -> Non
             f"{what}: the DataLoader's {' and '.join(ignored)} is not used; the Trainer makes batches of"
             f" batch_size={batch_size}, the last one shorter. Give the size that you want to the Trainer."
         )
+
+
+Source = Data | Items | Loaded
+
+
+def as_source(data: Any, what: str, batch_size: int | None = None) -> Source:
+    """What a Trainer was given as data, in a form that it can take batches from.
+
+    Args:
+        what: opens the message, such as `Trainer: train`.
+        batch_size: the Trainer's, to warn of a DataLoader that has another; None for no warning.
+    """
+    if isinstance(data, Data | Items | Loaded):
+        return data
+    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
+        return _named(what, Data, *data.tensors)
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        return _named(what, Items, data)
+    if isinstance(data, DataLoader):
+        loaded = _named(what, Loaded, data)
+        if batch_size is not None:
+            warn_of_settings(data, batch_size, what)
+        return loaded
+    if isinstance(data, tuple) and len(data) == 2:
+        return _named(what, Data, *data)
+    raise TypeError(
+        f"{what} needs a tn.Data, a pair (inputs, targets), a map-style torch Dataset or a DataLoader of one, got"
+        f" {type(data).__name__}."
+    )
+
+
+def _named(what: str, kind: type[T], *given: Any) -> T:
+    """`kind(*given)`; what is wrong with it is said of `what`."""
+    try:
+        return kind(*given)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{what}: {error}") from None
 
 
 def _check_loader(loader: DataLoader[Any]) -> None:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tuneflow.data.data import as_source
+from tuneflow.data.sources import as_source
 from tuneflow.errors import CheckpointError, StudyError, listed
 from tuneflow.execute.executor import Trains
 from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer

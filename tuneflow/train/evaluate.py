@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuneflow.data.data import Batch, Data, Source
+from tuneflow.data.data import Batch, Data
+from tuneflow.data.sources import Source
 from tuneflow.heuristics.input_scaling import Normalizer
 from tuneflow.nested import mapped
 from tuneflow.runtime.precision import LOWERED

@@ -11,7 +11,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from tuneflow.data.data import Batch, Source, as_source
+from tuneflow.data.data import Batch
+from tuneflow.data.sources import Source, as_source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer, cast_only, starts_normalized
 from tuneflow.heuristics.target_scaling import Restored, Scale, fit_both, reaches_any_number, scales_with_targets

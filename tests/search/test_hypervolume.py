@@ -7,10 +7,10 @@ import pytest
 
 import tuneflow as tn
 from tests.helpers.searching import ask_all, history_of, searched
-from tuneflow.search.gp.columns import eased
 from tuneflow.search.gp.expected_improvement import Improvement
 from tuneflow.search.gp.gaussian_process import Process
 from tuneflow.search.gp.hypervolume import MOST, Cells, Hypervolume, boxes, reference
+from tuneflow.search.gp.targets import front_targets
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
 
@@ -149,7 +149,7 @@ def test_of_very_many_boxes_the_largest_count():
 
 def test_costs_are_eased_in_order_and_as_they_are_near_the_better_half():
     costs = np.array([0.0, 0.1, 0.2, 0.3, 0.35, 3.0, 1e9, np.inf])
-    found = eased(costs, np.where(np.isfinite(costs), 0.01, np.nan))
+    found = front_targets(costs, np.where(np.isfinite(costs), 0.01, np.nan))
     assert (np.diff(found.values) > 0).all()
     assert np.diff(found.values)[0] == pytest.approx(np.diff(found.values)[1])
     assert found.values.mean() == pytest.approx(0, abs=1e-9)
@@ -159,7 +159,7 @@ def test_costs_are_eased_in_order_and_as_they_are_near_the_better_half():
 
 @pytest.mark.parametrize("costs", [[1.0, 1.0, 1.0], [1.0, np.inf, np.inf], [5.0]])
 def test_few_or_equal_costs_are_eased_to_something_finite(costs):
-    found = eased(np.array(costs), np.full(len(costs), np.nan))
+    found = front_targets(np.array(costs), np.full(len(costs), np.nan))
     assert np.isfinite(found.values).all()
     assert np.isinf(costs).any() == (found.values.max() > found.values.min())
 

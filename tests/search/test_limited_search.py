@@ -8,9 +8,9 @@ from tests.helpers.searching import ask_all
 from tests.search.test_hypervolume import cube, some_processes
 from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.pareto import breaches, ranking
-from tuneflow.search.gp.columns import bound, measured
 from tuneflow.search.gp.feasibility import Bound, Within
 from tuneflow.search.gp.hypervolume import Hypervolume
+from tuneflow.search.gp.targets import bound_target, breach_targets
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
 
@@ -185,7 +185,7 @@ def test_probability_is_that_of_draws():
 @pytest.mark.parametrize("found", [[-1.0, 0.0, 2.0, 900.0, np.inf], [-3.0, -1.0, np.inf], [0.0], [np.inf, np.inf]])
 def test_bound_parts_what_is_within_from_what_is_beyond(found):
     found = np.array(found)
-    values = measured(found, np.full(len(found), np.nan)).values
+    values = breach_targets(found, np.full(len(found), np.nan)).values
     assert np.isfinite(values).all()
-    assert ((values <= bound(found) + 1e-12) == (found <= 0)).all()
+    assert ((values <= bound_target(found) + 1e-12) == (found <= 0)).all()
     assert np.array_equal(np.argsort(values, kind="stable"), np.argsort(found, kind="stable"))

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from tuneflow.history.trial import History
 from tuneflow.search.gp.features import Layout
+from tuneflow.search.gp.kernel import apart
+from tuneflow.search.gp.targets import Targets, bound_target, breach_targets, front_targets, targets
 from tuneflow.search.observations import Observations
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol, sobol_points
@@ -18,11 +20,9 @@ from tuneflow.space.search_space import Config, SearchSpace
 if TYPE_CHECKING:
     from tuneflow.search.gp.feasibility import Gain
     from tuneflow.search.gp.gaussian_process import Posterior, Process
-    from tuneflow.search.gp.targets import Targets
-
-    Warp = Callable[[NDArray[np.float64], NDArray[np.float64]], Targets]
 
 Array = NDArray[np.float64]
+Warp = Callable[[Array, Array], Targets]
 
 SPREAD = 1_024  # candidates all over the cube
 LEADERS = 5  # configurations that are mutated
@@ -81,7 +81,7 @@ class GP(Searcher):
 class _Known:
     """What is kept for one space and seed; nothing of it changes a suggestion."""
 
-    def __init__(self, space: SearchSpace, seed: int, warp: "Warp | None" = None) -> None:
+    def __init__(self, space: SearchSpace, seed: int, warp: Warp = targets) -> None:
         self.space, self.seed, self.layout, self.sobol = space, seed, Layout(space), Sobol()
         self._warp = warp
         self._spread: Array | None = None
@@ -136,20 +136,19 @@ class _Known:
 
     def _several(self, scores: Observations, rng: np.random.Generator) -> tuple["Gain", bool]:
         """What is to be gained with several objectives or with limits, and whether the scores are clean."""
-        from tuneflow.search.gp.columns import bound, eased, measured
         from tuneflow.search.gp.feasibility import Bound, Within
         from tuneflow.search.gp.hypervolume import Hypervolume
 
-        def column(kind: str, place: int, warp: "Warp", costs: Array, errors: Array) -> tuple[list["Process"], bool]:
+        def column(kind: str, place: int, warp: Warp, costs: Array, errors: Array) -> tuple[list["Process"], bool]:
             known = self._columns.setdefault((kind, place), _Known(self.space, self.seed, warp))
             processes, error = known._processes(scores, costs, errors, rng)
             return self._imagined(processes, scores, rng), not error
 
         count = len(scores.numbers)
         costs, errors = scores.costs.reshape(count, -1), scores.errors.reshape(count, -1)
-        found = [column("cost", j, eased, costs[:, j], errors[:, j]) for j in range(costs.shape[1])]
+        found = [column("cost", j, front_targets, costs[:, j], errors[:, j]) for j in range(costs.shape[1])]
         bounds = [
-            Bound(column("breach", j, measured, breaches, np.full(count, np.nan))[0], bound(breaches))
+            Bound(column("breach", j, breach_targets, breaches, np.full(count, np.nan))[0], bound_target(breaches))
             for j, breaches in enumerate(scores.breaches.T)
         ]
         counted = np.all([end.kept() for end in bounds], axis=0) if bounds else None
@@ -168,7 +167,7 @@ class _Known:
         from tuneflow.search.gp.gaussian_process import Process
 
         chosen = _active(self.layout, scores.units, scores.merits)
-        wanted = self._targets(costs, errors)
+        wanted = self._warp(costs, errors)
         values, variances = wanted.values[chosen], wanted.variances[chosen]
         features, owner = self.layout.features(scores.units[chosen]), self.layout.owner
         points = self._hyper(scores.units, costs, errors, chosen, rng)
@@ -213,16 +212,10 @@ class _Known:
 
     def _posterior(self, units: Array, costs: Array, errors: Array, chosen: NDArray[np.int64]) -> "Posterior":
         from tuneflow.search.gp.gaussian_process import Posterior
-        from tuneflow.search.gp.kernel import apart
 
-        wanted = self._targets(costs, errors)
+        wanted = self._warp(costs, errors)
         squared = apart(self.layout.features(units[chosen]), self.layout.owner, len(self.space))
         return Posterior(squared, wanted.values[chosen], wanted.variances[chosen])
-
-    def _targets(self, costs: Array, errors: Array) -> "Targets":
-        from tuneflow.search.gp.targets import targets
-
-        return (self._warp or targets)(costs, errors)
 
     def _untried(self, known: set[bytes], rng: np.random.Generator) -> Config:
         """A random configuration that was not tried, where there is one."""

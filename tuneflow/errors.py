@@ -16,6 +16,16 @@ import sys
 import warnings
 from collections.abc import Iterable
 
+__all__ = [
+    "CheckpointError",
+    "Diverged",
+    "FingerprintError",
+    "NothingFinished",
+    "StoreError",
+    "StudyError",
+    "TuneflowError",
+]
+
 
 class TuneflowError(Exception):
     """Everything that tuneflow raises on purpose, bad arguments apart."""

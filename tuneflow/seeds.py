@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from numpy.random.bit_generator import ISeedSequence
 
+__all__ = ["digest", "stream", "torch_stream"]
+
 
 def digest(*key: int | str) -> int:
     """A 128-bit number that depends on every part of `key`; any int is a valid seed.

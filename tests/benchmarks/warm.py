@@ -13,7 +13,7 @@ import numpy as np
 from search_problems import TABLES, Problem, tables
 
 import tuneflow as tn
-from tuneflow.history.trial import Objective
+from tuneflow.history.objective import Objective
 from tuneflow.seeds import stream
 
 AT = (1, 5, 10, 25)

@@ -5,7 +5,8 @@ import pytest
 
 import tuneflow as tn
 from tests.helpers.small_studies import constant_losses, make, net, scripted, scripted_for, trainer
-from tuneflow.history.trial import Objective, with_reports, with_status
+from tuneflow.history.objective import Objective
+from tuneflow.history.trial import with_reports, with_status
 from tuneflow.schedule.halving import Halving
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import tuneflow as tn
 from tests.helpers.small_studies import TRAIN, VALID
-from tuneflow.history.trial import Objective
+from tuneflow.history.objective import Objective
 from tuneflow.search import auto
 from tuneflow.search.exhaustive import Exhaustive
 from tuneflow.seeds import stream

@@ -7,7 +7,8 @@ import pytest
 from scipy.optimize import isotonic_regression
 
 import tuneflow as tn
-from tuneflow.history.trial import CUT, Objective, with_reports, with_status
+from tuneflow.history.objective import Objective
+from tuneflow.history.trial import CUT, with_reports, with_status
 from tuneflow.search.observations import Observations, _rising
 from tuneflow.seeds import stream
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tuneflow as tn
-from tuneflow.history.trial import Objective
+from tuneflow.history.objective import Objective
 from tuneflow.search.earlier_study import EarlierStudy, Mapped
 from tuneflow.search.mixture import Mixture
 from tuneflow.seeds import stream

@@ -11,7 +11,7 @@ import tuneflow as tn
 from tests.helpers.small_studies import TRAIN, VALID
 from tuneflow.execute.executor import Ended
 from tuneflow.execute.inline import Inline
-from tuneflow.history.trial import Objective
+from tuneflow.history.objective import Objective
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.testing import check_executor, check_scheduler, check_searcher, check_store, check_trainer
 

@@ -1,4 +1,4 @@
-"""Objective: what a study looks for, and what a trial has to keep to."""
+"""Objective: the metrics that a study tunes for, and the limits that a trial has to keep."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,22 +8,24 @@ from typing import Literal, Protocol, TypeVar
 from tuneflow.errors import StudyError, did_you_mean, listed
 
 
-class Told(Protocol):
-    """What has metrics by name, as a Report."""
+class HasMetrics(Protocol):
+    """Anything with metrics by name, such as a Report."""
 
     @property
     def metrics(self) -> Mapping[str, float]: ...
 
 
-ToldT = TypeVar("ToldT", bound=Told)
+ReportT = TypeVar("ReportT", bound=HasMetrics)
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a metric has to keep to.
+    """The range that a metric has to be in, both ends included.
 
     Attributes:
-        least, most: the range it has to be in, both ends included; None where it is open.
+        metric: the metric's name.
+        least: the lower bound; None where there is none.
+        most: the upper bound; None where there is none.
     """
 
     metric: str
@@ -31,16 +33,17 @@ class Limit:
     most: float | None = None
 
     def excess(self, value: float) -> list[float]:
-        """For each bound there is, how far `value` is beyond it; 0 or less within, `inf` for NaN."""
-        found = []
+        """Return by how much `value` exceeds each bound; 0 or less within, `inf` for NaN."""
+        excesses = []
         if self.least is not None:
-            found.append(math.inf if value != value else self.least - value)
+            excesses.append(math.inf if value != value else self.least - value)
         if self.most is not None:
-            found.append(math.inf if value != value else value - self.most)
-        return found
+            excesses.append(math.inf if value != value else value - self.most)
+        return excesses
 
     @property
     def bounds(self) -> list[float]:
+        """The bounds that there are, the lower one first."""
         return [bound for bound in (self.least, self.most) if bound is not None]
 
     def __str__(self) -> str:
@@ -51,13 +54,13 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What a study looks for: which metrics, which way each, and which epoch speaks for a trial.
+    """The metrics to tune for, the direction of each, and the epoch that counts for a trial.
 
     Args:
-        goals: (metric, whether larger is better), one or several.
-        at: "best", the trial's best epoch, or "last". Score, kept state and scheduler follow it alike. With
-            several goals there is no best epoch, and the last one speaks.
-        limits: what trials have to keep to; one that does not is worse than any that does.
+        goals: (metric, True if larger is better), one or several.
+        at: the epoch that counts: "best", the trial's best one, or "last". Score, kept state and scheduler follow it
+            alike. With several goals there is no best epoch, and the last one counts.
+        limits: bounds on metrics; a trial that breaks one is worse than any that does not.
     """
 
     goals: tuple[tuple[str, bool], ...]
@@ -66,6 +69,7 @@ class Objective:
 
     @property
     def several(self) -> bool:
+        """True with more than one goal."""
         return len(self.goals) > 1
 
     @property
@@ -75,7 +79,7 @@ class Objective:
 
     @property
     def maximize(self) -> bool:
-        """Whether the first goal's metric is better when it is larger."""
+        """True if the first goal's metric is better when it is larger."""
         return self.goals[0][1]
 
     @property
@@ -84,7 +88,7 @@ class Objective:
         return list(dict.fromkeys([*(metric for metric, _ in self.goals), *(limit.metric for limit in self.limits)]))
 
     def cost(self, metrics: Mapping[str, float]) -> float:
-        """The first goal's metric, turned so that lower is better; NaN counts as the worst.
+        """Return the first goal's metric, turned so that lower is better; NaN counts as the worst.
 
         Raises:
             StudyError: the metric was not reported; those that were are named.
@@ -92,28 +96,28 @@ class Objective:
         return _cost(metrics, *self.goals[0])
 
     def costs(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
-        """Every goal's metric as `cost` turns it."""
+        """Return every goal's metric, turned as by `cost`."""
         return tuple(_cost(metrics, metric, maximize) for metric, maximize in self.goals)
 
     def excesses(self, metrics: Mapping[str, float]) -> list[float]:
-        """For each bound of the limits, how far it is passed, in units of the metric; 0 or less where it is kept."""
+        """Return the excess over each bound of the limits, in units of the metric; 0 or less where it is kept."""
         return [beyond for limit in self.limits for beyond in limit.excess(_value(metrics, limit.metric))]
 
     @property
     def units(self) -> list[float]:
-        """For each bound of the limits, what a breach of it is a share of."""
+        """The unit of each bound's breach: its absolute value, or 1 for a bound of 0."""
         return [abs(bound) or 1.0 for limit in self.limits for bound in limit.bounds]
 
     def breach(self, metrics: Mapping[str, float]) -> float:
-        """How far the limits are passed in all, each as a share of its bound; 0 within all of them."""
+        """Return the sum of the excesses over the limits, each as a share of its bound; 0 within all of them."""
         return sum(max(0.0, beyond) / unit for beyond, unit in zip(self.excesses(metrics), self.units, strict=True))
 
     def rank(self, metrics: Mapping[str, float]) -> tuple[float, float]:
-        """What trials are ordered by, the lower the better: the breach of limits, then the first goal's cost."""
+        """Return the sort key of trials, the best first: the breach of limits, then the first goal's cost."""
         return self.breach(metrics), self.cost(metrics)
 
-    def pick(self, reports: Sequence[ToldT]) -> ToldT | None:
-        """The report that speaks for a trial: the earliest best one, or the last; None without one."""
+    def pick(self, reports: Sequence[ReportT]) -> ReportT | None:
+        """Return the report of the epoch that counts: the earliest best one, or the last; None without one."""
         if not reports:
             return None
         if self.at == "last" or self.several:

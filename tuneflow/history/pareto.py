@@ -1,24 +1,24 @@
-"""Fronts: which trials are better than others, with one objective or several."""
+"""Pareto ranking: an order of trials with one objective or several, within limits or beyond them."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
+from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
-from tuneflow.history.trial import History
 from tuneflow.space.coordinates import Array, Places
 
 
 def ranking(costs: Array, enough: float = np.inf, beyond: Array | None = None) -> Places:
-    """Places of `costs` from the best to the worst, the earliest of equals first.
+    """Return the indices of `costs` from the best to the worst, the earliest of equals first.
 
-    With several objectives by fronts, within a front the least crowded first; what has an infinite cost is last. What
-    is within the limits comes before what is not, and of that first what is the least beyond them.
+    With several objectives the order is by fronts, within a front the least crowded first; infinite costs are last.
+    Trials within the limits come before those beyond them, which are ordered by their breach.
 
     Args:
         costs: shape (n,) or (n, k), lower is better, without NaN.
-        enough: how many need to be in their order with several objectives; the rest may be in any.
-        beyond: shape (n,), as `breaches` gives it; nothing is, by default.
+        enough: number of leading indices that need to be in order with several objectives; the rest may be in any.
+        beyond: shape (n,), as `breaches` gives it; by default all are within the limits.
 
     Source: for the limits: Deb, An efficient constraint handling method for genetic algorithms, 2000.
     """
@@ -43,7 +43,7 @@ def ranking(costs: Array, enough: float = np.inf, beyond: Array | None = None) -
 
 
 def breaches(history: History) -> Array:
-    """How far each trial is beyond the limits in all, each as a share of its bound; shape (n,).
+    """Return each trial's breach of the limits, shape (n,): the sum of excesses as shares of their bounds.
 
     0 within all of them, and where there are none; inf for failures, NaN for what has not ended.
     """
@@ -51,18 +51,18 @@ def breaches(history: History) -> Array:
 
 
 def beyond(objective: Objective, breaches: Array) -> Array:
-    """How far trials are beyond the limits in all, shape (n,), of `breaches` as History has them, shape (n, c)."""
-    found: Array = (np.maximum(breaches, 0.0) / np.array(objective.units)).sum(1)
-    return found
+    """Return the sum of excesses as shares of their bounds, shape (n,), from History's `breaches`, shape (n, c)."""
+    total: Array = (np.maximum(breaches, 0.0) / np.array(objective.units)).sum(1)
+    return total
 
 
 def fronts(costs: Array) -> Iterator[Places]:
-    """The places that nothing beats in every objective, then those that only they beat, and so on, each by place."""
+    """Yield the indices of the Pareto front, then of the front of the rest, and so on, each in ascending order."""
     left = np.lexsort(costs.T[::-1])
     while len(left):
         front, rest = [], left
         while len(rest):
-            # What comes first in the order of the objectives is beaten by nothing that is left.
+            # The first in the order of the objectives is beaten by none that is left.
             own, others = costs[rest[0]], costs[rest[1:]]
             front.append(rest[0])
             rest = rest[1:][(others < own).any(1) | (others == own).all(1)]
@@ -71,7 +71,7 @@ def fronts(costs: Array) -> Iterator[Places]:
 
 
 def crowding(costs: Array) -> Array:
-    """How far a front's points are from their neighbors, summed over the objectives; `inf` at its ends.
+    """Return the crowding distance of a front's points, summed over the objectives; `inf` at its ends.
 
     Source: Deb, Pratap, Agarwal, Meyarivan, A fast and elitist multiobjective genetic algorithm: NSGA-II, 2002.
     """

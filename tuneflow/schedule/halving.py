@@ -6,8 +6,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from tuneflow.history.history import History
 from tuneflow.history.pareto import ranking
-from tuneflow.history.trial import History, Trial
+from tuneflow.history.trial import Trial
 from tuneflow.schedule.scheduler import Continue, Decision, Scheduler, Start, Stop, Wait
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.validate import check_whole

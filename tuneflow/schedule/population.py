@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tuneflow.history.trial import History, Trial
+from tuneflow.history.history import History
+from tuneflow.history.trial import Trial
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.space.parameters import Float
 from tuneflow.space.search_space import Config, SearchSpace

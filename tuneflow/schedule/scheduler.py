@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuneflow.history.trial import History
+from tuneflow.history.history import History
 from tuneflow.space.search_space import Config, SearchSpace
 
 

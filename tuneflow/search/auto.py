@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tuneflow.history.trial import History
+from tuneflow.history.history import History
 from tuneflow.search.evolution.cmaes import CMAES
 from tuneflow.search.evolution.nsga2 import NSGA2
 from tuneflow.search.exhaustive import Exhaustive, everything

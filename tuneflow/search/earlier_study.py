@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tuneflow.history.history import History
 from tuneflow.history.pareto import ranking
-from tuneflow.history.trial import History
 from tuneflow.seeds import digest
 from tuneflow.space.coordinates import Array, Coordinates
 from tuneflow.space.parameters import Float, Int, Parameter, Value

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tuneflow.history.trial import History
+from tuneflow.history.history import History
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
 from tuneflow.space.grid_points import GridPoints

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tuneflow.errors import did_you_mean, listed, warn
-from tuneflow.history.trial import History
+from tuneflow.history.history import History
 from tuneflow.search.random import Random
 from tuneflow.search.roles import ROLES, USUAL, role_of, scaled
 from tuneflow.search.searcher import Searcher

@@ -6,8 +6,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tuneflow.history.history import History
 from tuneflow.history.pareto import beyond, ranking
-from tuneflow.history.trial import History
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tuneflow.history.trial import History
+from tuneflow.history.history import History
 from tuneflow.space.search_space import Config, NotAllowed, SearchSpace
 
 ASKED = 1_000  # how often for a configuration that the space's where= allows

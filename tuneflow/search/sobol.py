@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from tuneflow.history.trial import History
+from tuneflow.history.history import History
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import digest
 from tuneflow.space.search_space import TRIES, Config, SearchSpace

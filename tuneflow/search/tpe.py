@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from tuneflow.history.history import History
 from tuneflow.history.pareto import ranking
-from tuneflow.history.trial import History
 from tuneflow.search.observations import Observations
 from tuneflow.search.parzen import Parzen
 from tuneflow.search.searcher import Searcher

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from tuneflow.errors import listed
+from tuneflow.history.history import History
 from tuneflow.history.pareto import ranking
-from tuneflow.history.trial import History
 from tuneflow.search.earlier_study import EarlierStudy, Mapped
 from tuneflow.search.gp.gp import GP
 from tuneflow.search.mixture import Mixture

@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from tuneflow.history.trial import History
+from tuneflow.history.history import History
 from tuneflow.search.searcher import Searcher
 from tuneflow.space.search_space import SearchSpace
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tuneflow.errors import StoreError
+from tuneflow.history.history import History, Trials
 from tuneflow.history.objective import Limit, Objective
-from tuneflow.history.trial import WORTHLESS, History, Trial, Trials, with_reports
+from tuneflow.history.trial import WORTHLESS, Trial, with_reports
 from tuneflow.runtime.precision import label
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.sqlite import SqliteStore

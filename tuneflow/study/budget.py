@@ -5,8 +5,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
-from tuneflow.history.trial import History
 from tuneflow.validate import check_seconds, check_whole
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported, Trains
+from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
-from tuneflow.history.trial import WORTHLESS, History, Slice, Trial
+from tuneflow.history.trial import WORTHLESS, Slice, Trial
 from tuneflow.space.search_space import Config
 from tuneflow.store.store import Store
 from tuneflow.study.ledger import CHOICE

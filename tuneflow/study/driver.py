@@ -11,7 +11,8 @@ import numpy as np
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.execute.in_order import Ordered
-from tuneflow.history.trial import CUT, History, Report, Slice, Trial
+from tuneflow.history.history import History
+from tuneflow.history.trial import CUT, Report, Slice, Trial
 from tuneflow.model import Model
 from tuneflow.probing.cache import Probes
 from tuneflow.runtime.runtime import Runtime

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from tuneflow.errors import StoreError, StudyError
-from tuneflow.history.trial import History, Report, Status, Trial, with_reports, with_status
+from tuneflow.history.history import History
+from tuneflow.history.trial import Report, Status, Trial, with_reports, with_status
 from tuneflow.store.checkpoints import States
 from tuneflow.store.store import Store
 from tuneflow.train.job import TrainState

@@ -17,7 +17,8 @@ from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Executor
 from tuneflow.execute.guard import guarded
 from tuneflow.execute.lanes.engine_cache import EngineCache
-from tuneflow.history.trial import History, Report, Trial, Trials
+from tuneflow.history.history import History, Trials
+from tuneflow.history.trial import Report, Trial
 from tuneflow.model import Model
 from tuneflow.probing.cache import Probes
 from tuneflow.runtime.runtime import Runtime

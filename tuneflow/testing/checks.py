@@ -17,8 +17,9 @@ import torch
 
 from tuneflow.errors import Diverged, NothingFinished, StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported, Trains
+from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
-from tuneflow.history.trial import CUT, History, Report, Slice, Status, Trial, with_reports, with_status
+from tuneflow.history.trial import CUT, Report, Slice, Status, Trial, with_reports, with_status
 from tuneflow.nested import copied
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Continue, Fork, Scheduler, Start, Stop, Wait

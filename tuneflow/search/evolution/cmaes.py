@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from tuneflow.errors import listed
+from tuneflow.history.history import History
 from tuneflow.history.pareto import breaches, ranking
-from tuneflow.history.trial import History
 from tuneflow.search.evolution.cma_distribution import Adaptation
 from tuneflow.search.normal import ndtr, ndtri
 from tuneflow.search.searcher import Searcher

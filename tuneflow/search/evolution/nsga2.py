@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from tuneflow.history.history import History
 from tuneflow.history.pareto import breaches, ranking
-from tuneflow.history.trial import History
 from tuneflow.search.evolution.mutation import changed, crossed, unseen
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol

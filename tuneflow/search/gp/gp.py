@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tuneflow.history.trial import History
+from tuneflow.history.history import History
 from tuneflow.search.gp.features import Layout
 from tuneflow.search.gp.kernel import apart
 from tuneflow.search.gp.targets import Targets, bound_target, breach_targets, front_targets, targets

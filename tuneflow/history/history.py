@@ -1,0 +1,209 @@
+"""History: the append-only log of a study's trials, which searchers and schedulers decide by."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuneflow.errors import NothingFinished, StudyError
+from tuneflow.history.columns import Columns
+from tuneflow.history.objective import Objective
+from tuneflow.history.trial import Trial, has_score
+from tuneflow.space.search_space import Config, SearchSpace
+
+
+class History(Columns):
+    """All trials of a study; searchers and schedulers read it and never change it.
+
+    `trials`, `finished`, `running` and `paused` are views of the trials; `costs`, `values`, `units` and their kin are
+    the same facts as arrays.
+
+    Args:
+        space: the study's search space.
+        objective: the metrics to tune for.
+        seed: the study's seed, for sequences that belong to the whole study.
+        epochs: the full length of a trial.
+
+    Attributes:
+        number: the number of the trial that is being proposed.
+        remaining: number of trials that the run may still start; `inf` without a limit.
+        prober: the function behind `probe`; None where there is no model to measure.
+    """
+
+    def __init__(self, space: SearchSpace, objective: Objective, seed: int = 0, epochs: int = 1) -> None:
+        super().__init__(space, objective)
+        self.seed, self.epochs = seed, epochs
+        self.number = 0
+        self.remaining = math.inf
+        self.prober: Callable[[Config], Any] | None = None
+        self._live: dict[str, dict[int, None]] = {"RUNNING": {}, "PAUSED": {}, "CLAIMED": {}}  # numbers by status
+        self._best: Trial | None = None
+        self._improved = 0  # number of ended trials when the best one had ended
+
+    def record(self, trial: Trial) -> None:
+        """Add a trial, or replace the one of this number; called by the study only.
+
+        A number that was skipped is taken to be claimed by another process until it is recorded itself.
+        """
+        number = trial.number
+        while number > len(self._trials):
+            self.record(Trial(len(self._trials), {}, "CLAIMED"))
+        if number == len(self._trials):
+            self._trials.append(trial)
+            self.number = number + 1
+        else:
+            before = self._trials[number]
+            if before.ended:
+                return
+            self._live[before.status].pop(number, None)
+            self._trials[number] = trial
+        self._update(trial)
+        if trial.ended:
+            self._finish(trial)
+        else:
+            self._live[trial.status][number] = None
+
+    def _finish(self, trial: Trial) -> None:
+        self._finished.append(trial.number)
+        if self.objective.several:
+            return
+        best = self._best
+        if self.within(trial) and (best is None or (self.cost(trial), trial.number) < (self.cost(best), best.number)):
+            self._best, self._improved = trial, len(self._finished)
+
+    def within(self, trial: Trial) -> bool:
+        """True for a trial that has a score and is within the limits, where there are some."""
+        return math.isfinite(self.cost(trial)) and not self.objective.breach(trial.metrics)
+
+    def rank(self, trial: Trial) -> tuple[float, float]:
+        """Return the sort key of trials, the best first: the breach of limits, then the cost."""
+        return self.objective.rank(trial.metrics) if has_score(trial) else (math.inf, math.inf)
+
+    def cost(self, trial: Trial) -> float:
+        """Return the trial's score, lower is better; `inf` where it diverged, failed or has none."""
+        return self.objective.cost(trial.metrics) if has_score(trial) else math.inf
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    def probe(self, config: Config) -> Any:
+        """Return what `tn.probe` measures of this configuration's structure, a tn.Probe.
+
+        Measured on first use and kept with the study, so a resumed one does not measure again. Configurations that
+        differ in Floats only are of one structure.
+
+        Raises:
+            StudyError: the study has no model and Trainer to measure; `prober` is None.
+        """
+        if self.prober is None:
+            raise StudyError("there is nothing to probe: the study has no tn.Model and tn.Trainer.")
+        return self.prober(config)
+
+    @property
+    def trials(self) -> "Trials":
+        """Every trial, by number."""
+        return Trials(self._trials, None)
+
+    @property
+    def finished(self) -> "Trials":
+        """Trials that ended, in the order in which they ended; the diverged and failed among them."""
+        return Trials(self._trials, self._finished)
+
+    @property
+    def ended(self) -> int:
+        """Number of trials that have ended."""
+        return len(self._finished)
+
+    @property
+    def running(self) -> "Trials":
+        """Trials that are being trained."""
+        return Trials(self._trials, list(self._live["RUNNING"]))
+
+    @property
+    def paused(self) -> "Trials":
+        """Trials that wait for a decision to continue or stop."""
+        return Trials(self._trials, list(self._live["PAUSED"]))
+
+    @property
+    def claimed(self) -> int:
+        """Number of claimed trials, which have a number and no configuration yet."""
+        return len(self._live["CLAIMED"])
+
+    @property
+    def leader(self) -> Trial | None:
+        """The same as `best`; None where that would raise."""
+        return self._best
+
+    @property
+    def stale(self) -> int:
+        """Number of trials that have ended since the best one has; all of them where there is none."""
+        return len(self._finished) - self._improved
+
+    @property
+    def best(self) -> Trial:
+        """The finished trial with the best score, of those within the limits; the earliest of equals.
+
+        Raises:
+            NothingFinished: no trial has a score yet, or none is within the limits.
+            StudyError: there are several objectives; `front` is what they have.
+        """
+        if self.objective.several:
+            names = " and ".join(metric for metric, _ in self.objective.goals)
+            raise StudyError(f"there is no single best trial for {names}; see front.")
+        if self._best is None:
+            raise NothingFinished(self._missing())
+        return self._best
+
+    def _missing(self) -> str:
+        """Return the reason why no trial is the best, as a message."""
+        nearest = min(filter(has_score, self.finished), key=self.rank, default=None)
+        if nearest is not None and self.objective.limits and math.isfinite(self.cost(nearest)):
+            limits = " and ".join(str(limit) for limit in self.objective.limits)
+            metrics = ", ".join(f"{limit.metric} {nearest.metrics[limit.metric]:g}" for limit in self.objective.limits)
+            return f"no finished trial has {limits}; trial {nearest.number} comes closest, with {metrics}."
+        last = self._trials[self._finished[-1]] if self._finished else None
+        reason = "" if last is None else f"; trial {last.number} {last.status}: {last.reason}"
+        return f"no finished trial has a score yet ({self.ended} of {len(self)} ended{reason})."
+
+    @property
+    def front(self) -> list[Trial]:
+        """The finished trials within the limits that no other one of them beats in every objective, by number.
+
+        With one objective, the best.
+        """
+        scored = [t for t in self.finished if has_score(t) and not self.objective.breach(t.metrics)]
+        costs = np.array([self.objective.costs(t.metrics) for t in scored])
+        costs = costs.reshape(len(scored), len(self.objective.goals))
+        beaten = [bool(((costs <= own).all(1) & (costs < own).any(1)).any()) for own in costs]
+        return sorted((t for t, lost in zip(scored, beaten, strict=True) if not lost), key=lambda t: t.number)
+
+
+class Trials(Sequence[Trial]):
+    """A read-only view of some trials, or of all of them, without a copy."""
+
+    def __init__(self, trials: list[Trial], numbers: Sequence[int] | None) -> None:
+        self._trials, self._numbers = trials, numbers
+
+    def __len__(self) -> int:
+        return len(self._trials if self._numbers is None else self._numbers)
+
+    @property
+    def numbers(self) -> NDArray[np.intp]:
+        """The trials' numbers, in the order of the view."""
+        return np.array(range(len(self)) if self._numbers is None else self._numbers, dtype=np.intp)
+
+    @overload
+    def __getitem__(self, index: int) -> Trial: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Trial]: ...
+    def __getitem__(self, index: int | slice) -> Trial | list[Trial]:
+        if self._numbers is None:
+            return self._trials[index]
+        if isinstance(index, slice):
+            return [self._trials[i] for i in self._numbers[index]]
+        return self._trials[self._numbers[index]]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} trials>"

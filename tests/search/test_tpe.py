@@ -13,7 +13,7 @@ from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Coordinates
 from tuneflow.space.priors import Bell
 from tuneflow.testing import check_searcher
-from tuneflow.testing.checks import SPACES
+from tuneflow.testing.check_searcher import SPACES
 
 
 def cube(dimensions):

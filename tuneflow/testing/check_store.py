@@ -1,0 +1,78 @@
+"""The check of a store: what was committed is kept, and each number is claimed once."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tuneflow.history.trial import Report, Trial
+from tuneflow.store.store import Store
+from tuneflow.testing.common import require
+
+
+def check_store(make: Callable[[Path], Store], path: Path) -> None:
+    """A store keeps what was committed, gives each number once, and refuses what is written of another's trial.
+
+    Args:
+        make: opens the store at a path, or makes it there.
+        path: where; nothing may be there yet.
+    """
+    one, other = make(path), make(path)
+    require(one.describe({"seed": 1}) == {"seed": 1}, "store", "describe gives back what was described")
+    require(other.describe({"seed": 2}) == {"seed": 1}, "store", "the first description has to stay")
+    require(one.recall("a") is None, "store", "recall gave what nobody remembered")
+    kept = [one.remember("a", {"b": [1, None]}), other.remember("a", {"b": 2}), other.recall("a")]
+    require(kept == [{"b": [1, None]}] * 3, "store", f"what was remembered first has to stay, got {kept}")
+    numbers = [one.claim(math.inf), other.claim(math.inf), one.claim(math.inf), other.claim(3)]
+    require(numbers == [0, 1, 2, None], "store", f"claims gave {numbers}, not 0, 1, 2, None")
+    seen = tuple(Report(e, {"loss": 1.0 / e, "acc": math.inf}, {"loss": 0.1}, 0.25) for e in (1, 2, 3))
+    best: dict[str, Any] = {"metrics": seen[2].metrics, "errors": seen[2].errors, "epochs": 3, "seconds": 0.75}
+    done = Trial(0, {"x": 0.1, "y": {"a": {}}}, "DONE", reports=seen, **best)
+    failed = Trial(1, {"x": 0.2, "y": None}, "FAILED", "reason", detail="detail", parent=(0, 1), epochs=1)
+    one.put(Trial(0, done.config))
+    for report in seen:
+        one.report(0, report)
+    one.put(done)
+    one.put(Trial(2, {"x": 0.3}))
+    for report in seen:
+        one.report(2, report)
+    one.forget(2, after=2)
+    require(one.commit() == [], "store", "one's own trials were called lost")
+    other.put(failed)
+    other.put(Trial(2, {"x": 9.9}, "DONE"))
+    require(other.commit() == [2], "store", "a write to another owner's trial was taken")
+    one.enqueue({"x": 0.4})
+    one.enqueue({"x": 0.5})
+    queued = [one.next_queued(3), one.next_queued(3), other.next_queued(4), other.next_queued(5)]
+    require(
+        queued[0] in ({"x": 0.4}, None) and queued[2:] in ([{"x": 0.5}, None], [None, None]),
+        "store",
+        f"queue: {queued}",
+    )
+    again = make(path).changes()
+    order = [t.number for t in again]
+    require(order == [0, 2, 1], "store", f"after opening again there are, the latest change last, {again}")
+    again.sort(key=lambda trial: trial.number)
+    require(_facts(again[0]) == _facts(done), "store", f"{done} came back as {again[0]}")
+    require(_facts(again[1]) == _facts(failed), "store", f"{failed} came back as {again[1]}")
+    require(again[2].config == {"x": 0.3} and tuple(again[2].reports) == seen[:2], "store", f"came back as {again[2]}")
+    one.note("c", {"d": 1})
+    one.note("c", {"d": 2})
+    one.put(Trial(2, {"x": 0.3}, "PAUSED", reports=seen[:2]))
+    one.commit()
+    require(other.recall("c") == {"d": 2}, "store", f"what was noted last has to count, got {other.recall('c')}")
+    held = [one.hold(), other.hold(), one.hold()]
+    one.let_go()
+    held.append(other.hold())
+    require(held == [True, False, True, True], "store", f"one may hold until it lets go, got {held}")
+    other.let_go()
+    taken = [other.take(2), one.take(2)]
+    require(taken == [True, False], "store", f"a paused trial was taken by {taken}, not by the first alone")
+    one.close()
+    other.close()
+
+
+def _facts(trial: Trial) -> list[Any]:
+    names = ("number", "config", "status", "reason", "detail", "epochs", "seconds", "parent")
+    found = [getattr(trial, name) for name in names]
+    return [*found, dict(trial.metrics), dict(trial.errors), tuple(trial.reports)]

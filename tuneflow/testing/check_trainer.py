@@ -1,0 +1,63 @@
+"""The check of a trainer: training in pieces equals training at once."""
+
+import io
+from typing import Any
+
+import torch
+
+from tuneflow.execute.executor import Trains
+from tuneflow.testing.common import require, untouched
+from tuneflow.train.job import Job, TrainState
+
+
+def check_trainer(trainer: Trains, job: Job, epochs: int = 3) -> None:
+    """A trainer's state is a value: training in pieces, through a saved state, is training at once.
+
+    Compares states and metrics to the last bit; checks that a state is not touched by training on, holds only what
+    `torch.load(weights_only=True)` accepts, that epochs are numbered from 1, that the seed is obeyed, and that the
+    global generators are left alone.
+
+    Args:
+        job: what to train; on the CPU.
+    """
+    with untouched("trainer"):
+        start = trainer.init(job)
+        require(start.epoch == 0, "trainer", f"init gave a state of epoch {start.epoch}")
+        require(_flat(start.values) == _flat(trainer.init(job).values), "trainer", "init gave another state again")
+        before = _flat(start.values)
+        whole = list(trainer.advance(job, start, epochs))
+        require(before == _flat(start.values), "trainer", "training on changed the state that it started from")
+    require([r.epoch for _, r in whole] == [*range(1, epochs + 1)], "trainer", "epochs are not 1, 2, 3, ...")
+    state, pieces = start, []
+    for until in range(1, epochs + 1):
+        ((state, report),) = trainer.advance(job, _through_a_file(state), until)
+        pieces.append(report.metrics)
+    require(pieces == [r.metrics for _, r in whole], "trainer", f"in pieces it reports {pieces}, at once {whole}")
+    require(_flat(state.values) == _flat(whole[-1][0].values), "trainer", "in pieces it comes to another state")
+    other = Job(job.model, job.config, job.runtime, job.seed + 1, job.replica, job.trial)
+    *_, (state, report) = trainer.advance(other, trainer.init(other), epochs)
+    same = _flat(state.values) == _flat(whole[-1][0].values) and report.metrics == whole[-1][1].metrics
+    require(not same, "trainer", "another seed gave the same: the job's seed is not used")
+
+
+def _through_a_file(state: TrainState) -> TrainState:
+    buffer = io.BytesIO()
+    torch.save({"epoch": state.epoch, "values": state.values}, buffer)
+    buffer.seek(0)
+    saved = torch.load(buffer, weights_only=True)
+    return TrainState(saved["epoch"], saved["values"])
+
+
+def _flat(value: Any) -> list[Any]:
+    """Nested tensors and numbers as a list that `==` compares to the last bit, NaN equal to NaN."""
+    if isinstance(value, dict):
+        return [leaf for key in value for leaf in (key, *_flat(value[key]))]
+    if isinstance(value, list | tuple):
+        return [leaf for inner in value for leaf in _flat(inner)]
+    if isinstance(value, torch.Tensor):
+        return [
+            str(value.dtype),
+            tuple(value.shape),
+            value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).tolist(),
+        ]
+    return [repr(value)]

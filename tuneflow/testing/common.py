@@ -1,0 +1,30 @@
+"""The tools that every check uses: a condition with a message, and a guard of the global generators."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@contextmanager
+def untouched(what: str) -> Iterator[None]:
+    def states() -> list[Any]:
+        legacy = np.random.get_state()  # noqa: NPY002
+        return [
+            torch.get_rng_state().tolist(),
+            random.getstate(),
+            [part if isinstance(part, str | int) else repr(part) for part in legacy],
+        ]
+
+    before = states()
+    yield
+    for name, one, other in zip(("torch", "random", "numpy.random"), before, states(), strict=True):
+        require(one == other, what, f"the global generator of {name} was used or changed")
+
+
+def require(condition: bool, what: str, message: str) -> None:
+    if not condition:
+        raise AssertionError(f"{what}: {message}")

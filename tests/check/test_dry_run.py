@@ -62,7 +62,7 @@ def test_famous_view_is_explained_with_the_padding_that_works():
         check(Famous, LARGE, space={"model": {"padding": tn.Int(16, 16)}, **RATE})
     message = str(caught.value)
     assert "'padding': 16" in message
-    assert "batch 32 became 1800 in view(-1, 2048) of Famous (test_check.py, line " in message
+    assert "batch 32 became 1800 in view(-1, 2048) of Famous (test_dry_run.py, line " in message
     assert "128x30x30 = 115200, not 2048" in message
     assert "padding=1 in the convolutions gives 128x4x4" in message
     check(partial(Famous, padding=1), LARGE)

@@ -85,7 +85,7 @@ SHAPES = {
     ),
     "fixed rows": (
         lambda: check(net(fixed_rows, partial(nn.Linear, 192, 10))),
-        ["batches of 32 rows only, by view(32, -1) of Net (test_check_refusals.py, line", "x.shape[0]"],
+        ["batches of 32 rows only, by view(32, -1) of Net (test_refusals.py, line", "x.shape[0]"],
     ),
     "in_features": (
         lambda: check(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(99, 10))),

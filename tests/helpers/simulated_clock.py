@@ -7,6 +7,7 @@ import torch
 
 import tuneflow as tn
 from tuneflow.execute.inline import Inline
+from tuneflow.train.protocol import TrainerProtocol
 
 
 class Clockwork:
@@ -95,7 +96,7 @@ def uneven(seed, between=4.0, within=2.0):
     return length
 
 
-class Curve:
+class Curve(TrainerProtocol):
     """A trainer whose losses fall the faster the nearer `x` is to 0.3, up and down, from the state they start from.
 
     A configuration with `x` above 0.95 diverges at epoch 2, one below 0.05 fails there.

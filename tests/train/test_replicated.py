@@ -283,7 +283,7 @@ def test_replicas_hand_on_what_the_trainer_tells():
     assert ours.describe() == {**alone.describe(), "replicas": 3}
     assert ours.evaluate == ours.trainer.evaluate
     bare = Replicated(scripted, 2)
-    assert not hasattr(bare, "reports")
+    assert bare.reports is None
     assert not hasattr(bare, "evaluate")
     assert repr(bare) == "Replicated(loop scripted, 6 epochs, 2)"
 

@@ -5,12 +5,13 @@ import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from tuneflow.check.hidden_state import check_loop
 from tuneflow.check.one_step import check_step
 from tuneflow.check.round_trip import check_round_trip
 from tuneflow.check.samples import Part, check_finite, few, part_of
@@ -22,12 +23,35 @@ from tuneflow.seeds import seeded_globals
 from tuneflow.signature import check_complete, check_keywords
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.loop import Loop
 from tuneflow.train.session import Session
 from tuneflow.train.trainer import Trainer
 
 SECTIONS = ("model", "init", "optimizer", "loss", "augment", "trainer")
 ROWS = 32  # of the batch that is looked at
 SMALL, LARGE = 8, 256  # rows of each of the two batches that are trained on; where the first do not do, the second
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """The checks of one study before trial 0, from which its trainer chooses; see TrainerProtocol.check.
+
+    Attributes:
+        new: False where the study has trials already, so that names and signatures are checked only.
+    """
+
+    space: SearchSpace
+    model: Model | None
+    runtime: Runtime
+    new: bool
+
+    def check_space(self, trainer: Trainer) -> None:
+        if self.model is None:
+            raise TypeError("Study: a Trainer needs model=, such as tn.Model(builder).")
+        check_space(self.space, self.model, trainer, self.runtime, self.new)
+
+    def check_loop(self, loop: Loop, job: Job) -> list[str]:
+        return check_loop(loop, job)
 
 
 def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Runtime, dry: bool = True) -> None:

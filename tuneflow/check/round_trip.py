@@ -2,26 +2,20 @@
 
 import io
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tuneflow.errors import Diverged
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.protocol import TrainerProtocol
 
 Path = tuple[Any, ...]
 
 
-class Trains(Protocol):
-    """What is asked of a trainer here."""
-
-    def init(self, job: Job) -> TrainState: ...
-    def advance(self, job: Job, state: TrainState, until: int) -> Iterator[Any]: ...
-
-
 def check_round_trip(
-    trainer: Trains,
+    trainer: TrainerProtocol,
     job: Job,
     restored: Callable[[TrainState], TrainState] | None = None,
     buffers: Collection[str] = (),
@@ -64,7 +58,7 @@ def _different(states: list[TrainState], others: list[TrainState]) -> list[Path]
     return list(differences(states[-1].values, others[-1].values if others else {}))
 
 
-def _trained(trainer: Trains, job: Job, state: TrainState, until: int) -> list[TrainState]:
+def _trained(trainer: TrainerProtocol, job: Job, state: TrainState, until: int) -> list[TrainState]:
     """The states after each epoch from `state` on."""
     states = []
     try:

@@ -1,25 +1,11 @@
 """Executor: the seam between deciding and training. It takes slices and gives back events."""
 
-from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from torch import nn
-
 from tuneflow.history.trial import Report, Slice
 from tuneflow.train.job import Job, TrainState
-
-
-class Trains(Protocol):
-    """What an executor needs of a trainer."""
-
-    epochs: int
-
-    def init(self, job: Job) -> TrainState: ...
-    def advance(
-        self, job: Job, state: TrainState, until: int
-    ) -> Generator[tuple[TrainState, Report], None, str | None]: ...
-    def module(self, job: Job, state: TrainState) -> nn.Module: ...
+from tuneflow.train.protocol import TrainerProtocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +48,7 @@ class Executor(Protocol):
         """How many slices are under way."""
         ...
 
-    def submit(self, work: Slice, trainer: Trains, job: Job, state: TrainState | None) -> None:
+    def submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
         """Take a slice; `state` is where it starts, None for a new trial."""
         ...
 

@@ -4,9 +4,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tuneflow.execute.executor import Ended, Event, Executor, Reported, Trains
+from tuneflow.execute.executor import Ended, Event, Executor, Reported
 from tuneflow.history.trial import Slice
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.protocol import TrainerProtocol
 
 AHEAD = 8  # epochs that a trial may be trained beyond those it has told of; their states are held in memory
 
@@ -24,7 +25,7 @@ class _Turn:
     """
 
     work: Slice
-    trainer: Trains
+    trainer: TrainerProtocol
     job: Job
     told: int
     state: TrainState | None
@@ -80,7 +81,7 @@ class Ordered:
         """Whether epochs that were told of before are being trained again."""
         return any(turn.behind for turn in self._turns)
 
-    def submit(self, work: Slice, trainer: Trains, job: Job, state: TrainState | None) -> None:
+    def submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
         self._turns.append(_Turn(work, trainer, job, work.start, state))
         self._write()
 

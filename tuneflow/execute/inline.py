@@ -2,16 +2,14 @@
 
 import time
 import traceback
-from collections.abc import Generator
 
 from tuneflow.errors import Diverged
-from tuneflow.execute.executor import Ended, Event, Reported, Trains
+from tuneflow.execute.executor import Ended, Event, Reported
 from tuneflow.execute.guard import guarded
-from tuneflow.history.trial import Report, Slice
+from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
-
-Epochs = Generator[tuple[TrainState, Report], None, str | None]
+from tuneflow.train.protocol import Epochs, TrainerProtocol
 
 
 class Inline:
@@ -29,7 +27,7 @@ class Inline:
     def busy(self) -> int:
         return 0 if self._work is None else 1
 
-    def submit(self, work: Slice, trainer: Trains, job: Job, state: TrainState | None) -> None:
+    def submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
         if self._work is not None:
             raise RuntimeError(
                 f"trial {self._work[0].trial} is under way; the inline executor takes one slice at a time"
@@ -87,5 +85,5 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _epochs(trainer: Trains, job: Job, state: TrainState | None, until: int) -> Epochs:
+def _epochs(trainer: TrainerProtocol, job: Job, state: TrainState | None, until: int) -> Epochs:
     return (yield from trainer.advance(job, trainer.init(job) if state is None else state, until))

@@ -5,7 +5,7 @@ from typing import Any
 from tuneflow.execute.guard import guarded
 from tuneflow.execute.lanes.benchmark import measure, time_alone
 from tuneflow.execute.lanes.lane import Lane
-from tuneflow.execute.lanes.structure import unfit, unfit_lane
+from tuneflow.execute.lanes.structure import unfit_lane
 from tuneflow.fused.program_cache import Programs
 from tuneflow.history.trial import Slice
 from tuneflow.train.job import Job
@@ -21,7 +21,7 @@ def advice(trainer: Any, job: Job) -> str:
 
     Nothing that is being trained is touched: lanes are made anew, and trained for a few steps.
     """
-    if unfit(trainer):
+    if trainer.alone():
         return ""
     try:
         with guarded(), job.runtime.active():

@@ -9,7 +9,7 @@ from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
 from tuneflow.space.search_space import SearchSpace
-from tuneflow.train.function_trainer import Function
+from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.validate import check_whole
 
 Callback = Callable[[Any, Trial], None]  # (study, trial)
@@ -59,16 +59,15 @@ def callbacks_of(callbacks: Any) -> list[Callback]:
 
 def check_trainer(trainer: Any) -> None:
     """Raise TypeError for what cannot train."""
-    able = hasattr(trainer, "init") and hasattr(trainer, "advance")
-    if trainer is not None and (isinstance(trainer, type) or not able):
+    if trainer is not None and not isinstance(trainer, TrainerProtocol):
         raise TypeError(
             f"Study: trainer needs a tn.Trainer, or a function under @tn.loop(epochs=...), got {trainer!r};"
             " tn.minimize(f, space, trials=...) tunes a plain function."
         )
 
 
-def check_precision_used(trainer: Any, runtime: Runtime) -> None:
+def check_precision_used(trainer: TrainerProtocol | None, runtime: Runtime) -> None:
     """Raise ValueError for a precision or layout that nothing would be trained in."""
-    if runtime.label and (trainer is None or isinstance(trainer, Function)):
+    if runtime.label and (trainer is None or not trainer.uses_runtime):
         what = "a plain function" if trainer is not None else "a study without a trainer"
         raise ValueError(f"{what} does not compute in the runtime's {runtime.label}; leave it out of {runtime!r}.")

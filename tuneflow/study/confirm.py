@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tuneflow.errors import StudyError
-from tuneflow.execute.executor import Ended, Executor, Reported, Trains
+from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import WORTHLESS, Slice, Trial
@@ -17,6 +17,7 @@ from tuneflow.space.search_space import Config
 from tuneflow.store.store import Store
 from tuneflow.study.ledger import CHOICE
 from tuneflow.train.job import Job
+from tuneflow.train.protocol import TrainerProtocol
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Looks:
         store: Store,
         objective: Objective,
         executor: Callable[[], Executor],
-        trainer: Trains,
+        trainer: TrainerProtocol,
         job: Callable[[int, int], Job],
     ) -> None:
         self._store, self._objective = store, objective
@@ -135,7 +136,7 @@ def choose(
 
 
 def trained(
-    executor: Callable[[], Executor], trainer: Trains, jobs: Sequence[tuple[Job, int]]
+    executor: Callable[[], Executor], trainer: TrainerProtocol, jobs: Sequence[tuple[Job, int]]
 ) -> Iterator[tuple[int, Reported | None, Ended]]:
     """Train every job to its epoch, from the start: (place, its last epoch, how it ended), as they end."""
     if not jobs:

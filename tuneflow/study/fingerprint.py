@@ -15,7 +15,6 @@ SOFT = ("tuneflow", "torch", "runtime", "searcher", "scheduler")
 
 def facts_of(study: Any) -> dict[str, Any]:
     """What a study is made with, as JSON."""
-    describe = getattr(study.trainer, "describe", None)
     return {
         "tuneflow": __version__,
         "torch": str(torch.__version__),
@@ -27,9 +26,9 @@ def facts_of(study: Any) -> dict[str, Any]:
         },
         "seed": study.seed,
         "paired": study.paired,
-        "epochs": getattr(study.trainer, "epochs", 1),
+        "epochs": 1 if study.trainer is None else study.trainer.epochs,
         "model": repr(study.model),
-        "trainer": describe() if describe is not None else None,
+        "trainer": None if study.trainer is None else study.trainer.describe(),
         "searcher": repr(study.searcher),
         "grid": repr(study.searcher) if study.searcher.ends else None,
         "scheduler": repr(study.scheduler),

@@ -5,10 +5,11 @@ from typing import Any
 
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.history.objective import Limit, Objective
+from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.validate import is_number
 
 
-def objective_of(maximize: Any, minimize: Any, at: Any, limits: Any, trainer: Any) -> Objective:
+def objective_of(maximize: Any, minimize: Any, at: Any, limits: Any, trainer: TrainerProtocol | None) -> Objective:
     """What a Study was told with maximize=, minimize=, at= and limits=, checked against what its trainer reports.
 
     Raises:
@@ -24,7 +25,7 @@ def objective_of(maximize: Any, minimize: Any, at: Any, limits: Any, trainer: An
         raise ValueError(f'Study: at needs to be "best" or "last", got {at!r}.')
     if at == "best" and len(goals) > 1:
         raise ValueError('Study: at="best" needs one objective, since several have no best epoch; use at="last".')
-    known = getattr(getattr(trainer, "trainer", trainer), "reports", None)
+    known = None if trainer is None else trainer.reports
     if known is not None:
         for name, up in goals:
             check_known(name, up, known)

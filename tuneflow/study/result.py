@@ -15,9 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tuneflow.data.sources import as_source
 from tuneflow.errors import CheckpointError, StudyError, listed
-from tuneflow.execute.executor import Trains
 from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
 from tuneflow.heuristics.target_scaling import Restored
 from tuneflow.history.trial import WORTHLESS, Trial
@@ -27,11 +25,8 @@ from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.checkpoints import States, write_bytes
 from tuneflow.study.confirm import Confirmed, plural
 from tuneflow.study.selection_bias import optimism
-from tuneflow.train.evaluate import DeviceData
-from tuneflow.train.function_trainer import Function
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.replicated import Replicated
-from tuneflow.train.trainer import Trainer
+from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.version import __version__
 
 Array = NDArray[np.float64]
@@ -85,7 +80,7 @@ class Provenance:
     """Where the model of a result comes from."""
 
     job: Job
-    trainer: Trains
+    trainer: TrainerProtocol
     states: States
     metrics: tuple[str, ...]  # the study's objectives, and what has limits
     epoch: int  # the epoch that speaks for the trial
@@ -155,7 +150,7 @@ class Result(Trial):
         origin = self._from
         if self.status in WORTHLESS:
             raise StudyError(f"trial {self.number} has no model: it is {self.status} ({self.reason}).")
-        if isinstance(origin.trainer, Function):
+        if not origin.trainer.has_model:
             return origin.trainer.module(origin.job, TrainState(1, {}))
         try:
             state = origin.states.get(self.number, origin.epoch)
@@ -172,13 +167,7 @@ class Result(Trial):
             data: as a Trainer's `valid`, not normalized: the model does that itself.
         """
         origin = self._from
-        trainer = origin.trainer.trainer if isinstance(origin.trainer, Replicated) else origin.trainer
-        if not isinstance(trainer, Trainer):
-            raise StudyError(f"{type(trainer).__name__} has no metrics to test with; use model() and your own.")
-        source = DeviceData(as_source(data, "test: data"), origin.job.runtime, None)
-        module = self.model()
-        with torch.no_grad(), origin.job.runtime.active(), origin.job.runtime.autocast():
-            measured = trainer.configured(origin.job.config).evaluate(module, source)
+        measured = origin.trainer.single.test(origin.job, self.model(), data)
         return Scores({name: estimate(value) for name, value in measured.items()})
 
     def save(self, path: str | Path) -> None:
@@ -190,7 +179,10 @@ class Result(Trial):
         Raises:
             StoreError: the file cannot be written; what was there before stays.
         """
-        module, back = _unwrapped(self.model(), Restored)
+        model = self.model()
+        if self._from.trainer.single.save(model, Path(path)):
+            return
+        module, back = _unwrapped(model, Restored)
         inner, front = _unwrapped(module, NormalizedModule)
         weights = {name: tensor.detach().cpu() for name, tensor in tensors_of(inner).items()}
         content: dict[str, Any] = {

@@ -11,8 +11,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from tuneflow.check.dry_run import check_space
-from tuneflow.check.hidden_state import check_loop
+from tuneflow.check.dry_run import DryRun
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Executor
 from tuneflow.execute.guard import guarded
@@ -46,9 +45,8 @@ from tuneflow.study.ledger import Ledger
 from tuneflow.study.progress import Progress
 from tuneflow.study.result import Provenance, Result, Scores
 from tuneflow.train.job import Job
-from tuneflow.train.loop import Loop
+from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.train.replicated import Replicated
-from tuneflow.train.trainer import Trainer
 from tuneflow.validate import check_whole
 
 
@@ -93,7 +91,7 @@ class Study:
         *,
         space: SearchSpace,
         model: Model | None = None,
-        trainer: Any = None,
+        trainer: TrainerProtocol | None = None,
         searcher: Searcher | None = None,
         scheduler: Scheduler | None = None,
         maximize: str | Sequence[str] | None = None,
@@ -125,23 +123,22 @@ class Study:
         self.searcher.check(space)
         folder = Folder.of(folder)
         self.folder = None if folder.path is None else Path(folder.path)
-        if isinstance(trainer, Trainer):
-            if model is None:
-                raise TypeError("Study: a Trainer needs model=, such as tn.Model(builder).")
-            new = self.folder is None or not os.path.exists(self.folder / "study.sqlite")
+        new = self.folder is None or not os.path.exists(self.folder / "study.sqlite")
+        self._dry_run = DryRun(space, model, self.runtime, new)
+        if trainer is not None:
             with guarded():
-                check_space(space, model, trainer, self.runtime, dry=new)
+                trainer.check(self._dry_run)
         store, states = folder.open()
         facts = facts_of(self)
         before = store.describe(facts)
         if before is not facts:
             compare(before, facts, str(self.folder))
-        self.history = History(space, self.objective, seed, getattr(trainer, "epochs", 1))
+        self.history = History(space, self.objective, seed, 1 if trainer is None else trainer.epochs)
         self._probes = None
-        if isinstance(trainer, Trainer) and model is not None:
-            self._probes = self.history.prober = Probes(
-                store, space, model, trainer, self.runtime, seed, self._progress.say
-            )
+        if trainer is not None and trainer.inspectable and model is not None:
+            inspected: Any = trainer
+            say = self._progress.say
+            self._probes = self.history.prober = Probes(store, space, model, inspected, self.runtime, seed, say)
         self.scheduler.check(self.history)
         self._ledger = Ledger(store, states, self.history, folder.keep, folder.checkpoint)
         self._ledger.sync()
@@ -209,9 +206,8 @@ class Study:
             raise StudyError("confirm compares trials by one objective, and this study has several; see front.")
         top, seeds = check_whole("confirm: top", top), check_whole("confirm: seeds", seeds)
         self._ledger.sync()
-        single = getattr(self.trainer, "trainer", self.trainer)  # inside Replicated
         executor = partial(self._executor, lambda: top * seeds)
-        looks = Looks(self._ledger.store, self.objective, executor, single, self._fresh_job)
+        looks = Looks(self._ledger.store, self.objective, executor, self.trainer.single, self._fresh_job)
         ranked = self.searcher.ranked(self.space, self.history)
         self._confirmed = chosen = choose(looks, self.history, ranked, top, seeds, self._progress.say)
         trial = self.history.trials[chosen.number]
@@ -326,12 +322,12 @@ class Study:
         # Before all else: a worker whose script has no main guard ends here.
         executor = self._executor(lambda: budget.trials - len(self.history))
         self._progress.begin(budget.trials, self.progress)
-        loop = getattr(self.trainer, "trainer", self.trainer)  # inside Replicated
-        if isinstance(loop, Loop) and not len(self.history):
-            self._check_loop(loop)
-        if isinstance(loop, Trainer) and self.runtime.advises and not len(self.history):
+        trainer = self.trainer.single
+        if not len(self.history):
+            self._rehearse(trainer)
+        if trainer.inspectable and self.runtime.advises and not len(self.history):
             example = self.space.resolve(next(iter(self.space.examples())))
-            self._progress.suggest_precision(loop, Job(self.model, example, self.runtime, self.seed))
+            self._progress.suggest_precision(trainer, Job(self.model, example, self.runtime, self.seed))
         self._ledger.recover()
         if self.progress and self.folder is not None and len(self.history) and len(self.history) < budget.trials:
             paused = f" and {len(self.history.paused)} paused ones" if len(self.history.paused) else ""
@@ -366,12 +362,13 @@ class Study:
             call=self._call,
         )
 
-    def _check_loop(self, loop: Loop) -> None:
-        """Train two epochs of every branch of the space, at once and in pieces, before trial 0."""
+    def _rehearse(self, trainer: TrainerProtocol) -> None:
+        """Have the trainer try one configuration of every branch of the space, before trial 0."""
         for config in self.space.examples():
             try:
                 with guarded():
-                    known = check_loop(loop, Job(None, self.space.resolve(config), self.runtime, self.seed))
+                    job = Job(self.model, self.space.resolve(config), self.runtime, self.seed)
+                    known = trainer.rehearse(job, self._dry_run)
             except Exception as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"configuration {config}: the loop fails: {type(error).__name__}: {error}") from error

@@ -12,9 +12,10 @@ from tuneflow.nested import copied
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.testing.common import require
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.protocol import TrainerProtocol
 
 
-class Counting:
+class Counting(TrainerProtocol):
     """A trainer for checking executors: its state counts epochs; `config` says what happens at which."""
 
     epochs = 5

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-from tuneflow.execute.executor import Trains
 from tuneflow.testing.common import require, untouched
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.protocol import TrainerProtocol
 
 
-def check_trainer(trainer: Trains, job: Job, epochs: int = 3) -> None:
+def check_trainer(trainer: TrainerProtocol, job: Job, epochs: int = 3) -> None:
     """A trainer's state is a value: training in pieces, through a saved state, is training at once.
 
     Compares states and metrics to the last bit; checks that a state is not touched by training on, holds only what

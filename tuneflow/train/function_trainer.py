@@ -2,7 +2,7 @@
 
 import inspect
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -12,10 +12,11 @@ from tuneflow.history.trial import Report
 from tuneflow.nested import copied
 from tuneflow.signature import name_of
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.protocol import Epochs, TrainerProtocol
 from tuneflow.train.reported_metrics import described, number_of, numbers_of
 
 
-class Function:
+class Function(TrainerProtocol):
     """Calls `f` with a configuration's values as keyword arguments; that is its one epoch, and it has no state.
 
     It is called under the job's randomness: the global generators are seeded by the study's seed before, and put back
@@ -32,7 +33,7 @@ class Function:
         {'function': '<lambda>', 'epochs': 1}
     """
 
-    epochs = 1
+    has_model = uses_runtime = False
 
     def __init__(self, f: Callable[..., Any]) -> None:
         if inspect.isgeneratorfunction(f):
@@ -54,7 +55,7 @@ class Function:
         """The state before the call: empty."""
         return TrainState(0, {})
 
-    def advance(self, job: Job, state: TrainState, until: int) -> Generator[tuple[TrainState, Report], None, str]:
+    def advance(self, job: Job, state: TrainState, until: int) -> Epochs:
         """Call the function, once.
 
         Raises:

@@ -2,18 +2,18 @@
 
 import inspect
 import pickle
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import update_wrapper
 from typing import Any
 
 from torch import nn
 
 from tuneflow.errors import StudyError
-from tuneflow.history.trial import Report
 from tuneflow.signature import name_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop_run import Built, Passes
 from tuneflow.train.loop_state import LoopState
+from tuneflow.train.protocol import DryRun, Epochs, TrainerProtocol
 from tuneflow.validate import check_whole
 
 Function = Callable[[Any, Any], Iterator[Mapping[str, Any]]]
@@ -62,7 +62,7 @@ def loop(epochs: int) -> Callable[[Function], "Loop"]:
     return decorate
 
 
-class Loop:
+class Loop(TrainerProtocol):
     """A trainer around a generator function; see `loop`. It holds nothing that changes."""
 
     def __init__(self, function: Function, epochs: int) -> None:
@@ -97,11 +97,15 @@ class Loop:
         """What scores depend on, as JSON, as far as it can be told: not the function's code."""
         return {"loop": self.name, "epochs": self.epochs}
 
+    def rehearse(self, job: Job, dry_run: DryRun) -> Sequence[str]:
+        """Train two epochs, at once and in pieces, which have to be equal."""
+        return dry_run.check_loop(self, job)
+
     def init(self, job: Job) -> TrainState:
         """The state before the first epoch: what the function built before its loop, drawn from the job's seed."""
         return TrainState(0, {**self._built(job, None).values(), "metrics": {}})
 
-    def advance(self, job: Job, state: TrainState, until: int) -> Generator[tuple[TrainState, Report], None, str]:
+    def advance(self, job: Job, state: TrainState, until: int) -> Epochs:
         """As Trainer.advance; the reason is what the function returned."""
         passes = Passes(self, job, state)
         try:

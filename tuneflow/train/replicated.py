@@ -1,6 +1,6 @@
 """Replicated: one configuration trained under several seeds, so that its score has an error."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +10,11 @@ from torch import nn
 from tuneflow.history.trial import Report
 from tuneflow.nested import copied
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.protocol import Epochs, TrainerProtocol
 from tuneflow.validate import check_whole
 
-Training = Generator[tuple[TrainState, Report], None, str | None]
 
-
-class Replicated:
+class Replicated(TrainerProtocol):
     """Trains every job `replicas` times, under replica seeds 0, 1, ..., in step, epoch by epoch.
 
     A report has the mean of each metric over the replicas and its standard error; seconds add up. Where one replica
@@ -32,21 +31,19 @@ class Replicated:
 
     def __init__(self, trainer: Any, replicas: int) -> None:
         self.trainer, self.replicas = trainer, check_whole("Replicated: replicas", replicas)
+        self.epochs = trainer.epochs
 
     def __repr__(self) -> str:
         return f"Replicated({self.trainer!r}, {self.replicas})"
 
     @property
-    def epochs(self) -> int:
-        """The full length of a trial, the trainer's."""
-        epochs: int = self.trainer.epochs
-        return epochs
+    def single(self) -> TrainerProtocol:
+        inner: TrainerProtocol = self.trainer
+        return inner
 
     @property
-    def reports(self) -> list[str]:
-        """The trainer's, where it has them."""
-        names: list[str] = self.trainer.reports
-        return names
+    def reports(self) -> Sequence[str] | None:
+        return self.single.reports
 
     @property
     def evaluate(self) -> Callable[..., Any]:
@@ -63,7 +60,7 @@ class Replicated:
         states = [self.trainer.init(replace(job, replica=i)) for i in range(self.replicas)]
         return TrainState(0, _values([_Replica(state) for state in states]))
 
-    def advance(self, job: Job, state: TrainState, until: int) -> Training:
+    def advance(self, job: Job, state: TrainState, until: int) -> Epochs:
         """As Trainer.advance, for all replicas; a state is theirs side by side.
 
         Raises:
@@ -101,7 +98,7 @@ class _Replica:
         self.state, self.metrics, self.done = state, metrics or {}, done
         self.errors: dict[str, float] = {}
 
-    def step(self, training: Training, number: int) -> tuple[str, float]:
+    def step(self, training: Epochs, number: int) -> tuple[str, float]:
         """Train one epoch: (why the trainer ended it or nothing, seconds)."""
         try:
             self.state, report = next(training)

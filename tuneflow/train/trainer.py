@@ -3,7 +3,7 @@
 import copy
 import inspect
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Self
@@ -16,7 +16,6 @@ from tuneflow.data.sources import Source, as_source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer, cast_only, starts_normalized
 from tuneflow.heuristics.target_scaling import Restored, Scale, fit_both, reaches_any_number, scales_with_targets
-from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured, Metric, as_metric, measure, measure_loss
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
@@ -25,14 +24,13 @@ from tuneflow.space.search_space import Config
 from tuneflow.train.evaluate import DeviceData, chunk_of, in_float32, outputs_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Patience
+from tuneflow.train.protocol import DryRun, Epochs, TrainerProtocol
 from tuneflow.train.rates import Fixed, Schedule
 from tuneflow.train.session import Session
 from tuneflow.validate import check_positive, check_whole
 
-Epochs = Generator[tuple[TrainState, Report], None, str]
 
-
-class Trainer:
+class Trainer(TrainerProtocol):
     """Trains a module on `train` and reports on `valid` after every epoch.
 
     It holds nothing that changes: `init` and `advance` are functions of the job and the state, so training can
@@ -64,6 +62,7 @@ class Trainer:
         TypeError, ValueError: an argument is not of that kind; the message names it.
     """
 
+    inspectable = True
     tunable: tuple[str, ...] = ("batch_size", "schedule", "clip", "patience", "micro_batch")
 
     @hinting
@@ -212,6 +211,21 @@ class Trainer:
         run.restore(state)
         module = run.module if run.normalizer is None else NormalizedModule(run.module, run.normalizer)
         return (module if run.scale is None else Restored(module, run.scale.mean, run.scale.std)).eval()
+
+    def check(self, dry_run: DryRun) -> None:
+        """Raise unless every branch of the space fits this trainer; in a new study each is trained for a few steps."""
+        dry_run.check_space(self)
+
+    def alone(self) -> str:
+        for name in ("init", "advance"):
+            if getattr(type(self), name) is not getattr(Trainer, name):
+                return f"{type(self).__name__} has an {name} of its own"
+        return ""
+
+    def test(self, job: Job, module: nn.Module, data: Any) -> dict[str, Measured]:
+        source = DeviceData(as_source(data, "test: data"), job.runtime, None)
+        with torch.no_grad(), job.runtime.active(), job.runtime.autocast():
+            return self.configured(job.config).evaluate(module, source)
 
     # What a configuration changes.
 

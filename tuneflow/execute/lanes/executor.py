@@ -3,16 +3,17 @@
 from collections import deque
 from collections.abc import Hashable
 
-from tuneflow.execute.executor import Event, Trains
+from tuneflow.execute.executor import Event
 from tuneflow.execute.guard import guarded
 from tuneflow.execute.inline import Inline
 from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.lanes.lane import Lane
-from tuneflow.execute.lanes.structure import programs_of, structure_of, unfit, unfit_lane
+from tuneflow.execute.lanes.structure import programs_of, structure_of, unfit_lane
 from tuneflow.execute.lanes.structure_group import Group
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.protocol import TrainerProtocol
 
 
 class Fused:
@@ -40,7 +41,7 @@ class Fused:
     def busy(self) -> int:
         return len(self._alone) + sum(group.busy for group in self._groups.values())
 
-    def submit(self, work: Slice, trainer: Trains, job: Job, state: TrainState | None) -> None:
+    def submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
         if self.free < 1:
             raise RuntimeError(f"all {self._runtime.seats} lanes have a slice each; wait for one to end")
         lane = self._lane(work, trainer, job, state)
@@ -74,9 +75,9 @@ class Fused:
         self._parts.clear()
         self._alone.clear()
 
-    def _lane(self, work: Slice, trainer: Trains, job: Job, state: TrainState | None) -> Lane | None:
+    def _lane(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> Lane | None:
         """The slice as a lane; None where it is to be trained alone."""
-        reason = unfit(trainer)
+        reason = trainer.alone()
         if reason:
             self.notes.say(f"not fused: {reason}")
             return None
@@ -107,7 +108,7 @@ class Fused:
     def _give_back(self, lane: Lane) -> None:
         self._train_alone(lane.left, lane.trainer, lane.job, lane.state)
 
-    def _train_alone(self, work: Slice, trainer: Trains, job: Job, state: TrainState | None) -> None:
+    def _train_alone(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
         inline = self._alone[work.trial] = Inline(self._runtime)
         inline.submit(work, trainer, job, state)
         self._parts.append(inline)

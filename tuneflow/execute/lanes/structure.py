@@ -14,7 +14,6 @@ from tuneflow.fused.module_facts import facts_of
 from tuneflow.fused.program_cache import Programs
 from tuneflow.seeds import digest
 from tuneflow.signature import name_of
-from tuneflow.train.trainer import Trainer
 
 KEPT = 16
 
@@ -36,17 +35,6 @@ class Structure:
     @property
     def name(self) -> str:
         return f"{digest(repr(self.facts)):x}"
-
-
-def unfit(trainer: Any) -> str:
-    """Why no trial of this trainer can share its steps; empty where it can."""
-    kind = type(trainer)
-    if not isinstance(trainer, Trainer):
-        return f"{kind.__name__} trains by itself"
-    for name in ("init", "advance"):
-        if getattr(kind, name) is not getattr(Trainer, name):
-            return f"{kind.__name__} has an {name} of its own"
-    return ""
 
 
 def unfit_lane(lane: Lane) -> str:

@@ -8,7 +8,7 @@ from multiprocessing import connection, util
 from typing import Any
 
 from tuneflow.errors import StudyError
-from tuneflow.execute.executor import Event, Trains
+from tuneflow.execute.executor import Event
 from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.processes.proxy import Child, bury, end
 from tuneflow.execute.processes.worker_process import UNGUARDED
@@ -20,6 +20,7 @@ from tuneflow.execute.workers.worker_proxy import spread
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.protocol import TrainerProtocol
 
 
 class Processes:
@@ -63,7 +64,7 @@ class Processes:
     def busy(self) -> int:
         return len(self._waiting) + sum(len(child.work) for child in self._children)
 
-    def submit(self, work: Slice, trainer: Trains, job: Job, state: TrainState | None) -> None:
+    def submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
         """As Executor.submit.
 
         Raises:

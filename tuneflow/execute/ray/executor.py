@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
 from tuneflow.errors import StudyError, warn
-from tuneflow.execute.executor import Event, Trains
+from tuneflow.execute.executor import Event
 from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.ray import pickling as cloud
 from tuneflow.execute.ray.actor import VERSIONS, Ready
@@ -22,6 +22,7 @@ from tuneflow.execute.workers.worker_proxy import spread
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.ray_runtime import RayRuntime
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.protocol import TrainerProtocol
 
 TICK = 1.0  # seconds after which `wait` comes back with nothing, as there may be more room, or a wish to leave
 
@@ -65,7 +66,7 @@ class Actors:
     def busy(self) -> int:
         return len(self._waiting) + sum(len(actor.work) for actor in self._actors)
 
-    def submit(self, work: Slice, trainer: Trains, job: Job, state: TrainState | None) -> None:
+    def submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
         """As Executor.submit.
 
         Raises:

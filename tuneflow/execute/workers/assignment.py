@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from tuneflow.execute.executor import Trains
 from tuneflow.history.trial import Slice
 from tuneflow.model import Model
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import TrainState
+from tuneflow.train.protocol import TrainerProtocol
 
 DEATHS = 2  # of processes in the same epoch of a trial, after which the trial has failed
 STARTS = 3  # processes lost in a row before they were ready, after which no more is started
@@ -60,11 +60,11 @@ class Assignment:
 class SharedObjects(Generic[P]):
     """The trainers and models that were sent, by number, each as the parcel that `make` makes of it, once."""
 
-    def __init__(self, make: Callable[[Trains, Model | None], P]) -> None:
+    def __init__(self, make: Callable[[TrainerProtocol, Model | None], P]) -> None:
         self._make = make
-        self._sent: list[tuple[Trains, Model | None, P]] = []  # held, so that nothing else gets their identity
+        self._sent: list[tuple[TrainerProtocol, Model | None, P]] = []  # held, so that nothing else gets their identity
 
-    def number(self, trainer: Trains, model: Model | None) -> int:
+    def number(self, trainer: TrainerProtocol, model: Model | None) -> int:
         """The number by which workers know this trainer and model."""
         for number, (its_trainer, its_model, _) in enumerate(self._sent):
             if its_trainer is trainer and its_model is model:

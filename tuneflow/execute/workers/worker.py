@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from tuneflow.errors import StudyError
-from tuneflow.execute.executor import Ended, Event, Trains
+from tuneflow.execute.executor import Ended, Event
 from tuneflow.execute.inline import Inline, ended
 from tuneflow.execute.lanes.engine_cache import EngineCache, EngineReport, EngineUpdate, Sheet
 from tuneflow.execute.workers.pickling import Unreadable, loaded
@@ -17,6 +17,7 @@ from tuneflow.history.trial import Slice
 from tuneflow.model import Model
 from tuneflow.runtime.runtime import Runtime, flushes
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.protocol import TrainerProtocol
 
 P = TypeVar("P")
 
@@ -122,7 +123,7 @@ class Worker:
         self._notes = Sheet()
         if isinstance(self._together, EngineCache.Kept):
             self._together.notes = self._notes
-        self._loaded: dict[int, tuple[Trains, Model | None] | Misread] = {}
+        self._loaded: dict[int, tuple[TrainerProtocol, Model | None] | Misread] = {}
 
     def take(self, orders: Command, fetch: Callable[[], Any]) -> Misread | None:
         """Leave and take slices, or say what cannot be read of one.

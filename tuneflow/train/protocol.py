@@ -1,0 +1,126 @@
+"""The protocol that trainers keep: training in slices, and the questions that a study asks of a trainer."""
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from tuneflow.errors import StudyError
+from tuneflow.history.trial import Report
+from tuneflow.metrics import Measured
+from tuneflow.signature import name_of
+from tuneflow.train.job import Job, TrainState
+
+Epochs = Generator[tuple[TrainState, Report], None, str | None]
+
+
+class DryRun(Protocol):
+    """The checks before trial 0 that a study offers to its trainer; see `tuneflow.check.dry_run`."""
+
+    def check_space(self, trainer: Any) -> None:
+        """Raise unless every branch of the space fits a tn.Trainer and trains for a few steps."""
+
+    def check_loop(self, loop: Any, job: Job) -> list[str]:
+        """Raise if a tn.loop hides state from its `run.epochs(...)`; return the names of its metrics."""
+        ...
+
+
+class TrainerProtocol:
+    """The protocol of trainers: `init` and `advance` are required, everything else has a default.
+
+    tn.Trainer, tn.loop, plain functions and replicas keep it; a trainer for another framework is a subclass. A trainer
+    holds nothing that changes: both required methods are functions of the job and the state, so that a trial can stop
+    after any epoch and go on in another process. `tuneflow.testing.check_trainer` checks this.
+
+    Attributes:
+        epochs: the full length of a trial.
+        has_model: False where no trial leaves a model, as with a plain function.
+        uses_runtime: False where nothing is computed on the runtime's device and in its precision.
+        inspectable: True for a tn.Trainer, whose single steps the library can take by itself: it then measures
+            curvature and learning rates before trial 0, and compares precisions.
+    """
+
+    epochs: int = 1
+    has_model: bool = True
+    uses_runtime: bool = True
+    inspectable: bool = False
+
+    # Required.
+
+    def init(self, job: Job) -> TrainState:
+        """Return the state before the first epoch, drawn from the job's seed."""
+        raise NotImplementedError(f"{type(self).__name__} needs a method init(job)")
+
+    def advance(self, job: Job, state: TrainState, until: int) -> Epochs:
+        """Train from `state` to epoch `until`; yield the new state and its report after every epoch.
+
+        Args:
+            job: what is trained.
+            state: where to start; not modified.
+            until: the last epoch to train, counted from 1.
+
+        Returns:
+            As a generator returns: the reason why the trial is done before its full length, or an empty string.
+
+        Raises:
+            Diverged: a loss is not finite.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method advance(job, state, until)")
+
+    # Optional.
+
+    def module(self, job: Job, state: TrainState) -> nn.Module:
+        """Return the trained module of `state`, in evaluation mode.
+
+        Raises:
+            StudyError: by default; this trainer gives no model.
+        """
+        raise StudyError(f"{type(self).__name__} gives no model; it needs a method module(job, state).")
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything that scores depend on, as JSON; a study stores it and refuses to resume with another."""
+        return {"trainer": name_of(type(self)), "epochs": self.epochs}
+
+    @property
+    def reports(self) -> Sequence[str] | None:
+        """Names of the metrics in every report; None where they are not known before training."""
+        return None
+
+    @property
+    def single(self) -> "TrainerProtocol":
+        """The trainer of one seed: this one, or the trainer inside a Replicated."""
+        return self
+
+    def check(self, dry_run: DryRun) -> None:
+        """Raise ValueError or TypeError for what would fail in training, when a study is made. By default nothing."""
+
+    def rehearse(self, job: Job, dry_run: DryRun) -> Sequence[str]:
+        """Try one configuration of each branch before trial 0 is trained; return the names of the metrics, if known."""
+        return ()
+
+    def alone(self) -> str:
+        """Return the reason why its trials cannot share their steps in lanes; an empty string where they can."""
+        return f"{type(self).__name__} trains by itself"
+
+    def test(self, job: Job, module: nn.Module, data: Any) -> dict[str, Measured]:
+        """Evaluate a trained module on other data: loss and metrics by name.
+
+        Args:
+            job: the one that the module was trained for.
+            module: as the method `module` returns it.
+            data: inputs and targets as the user has them, not normalized.
+
+        Raises:
+            StudyError: by default; this trainer has no metrics.
+        """
+        raise StudyError(f"{type(self).__name__} has no metrics to test with; use model() and your own.")
+
+    def save(self, module: nn.Module, path: Path) -> bool:
+        """Write a trained module in a format of its own; False leaves it to the study, which `tn.load` understands.
+
+        Args:
+            module: as the method `module` returns it.
+            path: the file to write.
+        """
+        return False

@@ -16,12 +16,7 @@ import torch
 from torch import nn
 
 import tuneflow as tn
-
-ray = pytest.importorskip("ray", reason="Ray is not installed")
-
-from ray.cluster_utils import Cluster  # noqa: E402
-
-from tests.execute.test_workers import (  # noqa: E402
+from tests.helpers.worker_training import (
     EPOCHS,
     ONE,
     SPACE,
@@ -41,11 +36,16 @@ from tests.execute.test_workers import (  # noqa: E402
     train,
     trainer,
 )
+
+ray = pytest.importorskip("ray", reason="Ray is not installed")
+
+from ray.cluster_utils import Cluster  # noqa: E402
+
 from tests.helpers.global_generators import generators_untouched  # noqa: E402
 from tuneflow.errors import StudyError  # noqa: E402
 from tuneflow.execute.inline import Inline  # noqa: E402
 from tuneflow.execute.ray import pickling as cloud  # noqa: E402
-from tuneflow.execute.ray.cluster import _fit  # noqa: E402
+from tuneflow.execute.ray.cluster import workers_that_fit  # noqa: E402
 from tuneflow.execute.ray.executor import Actors  # noqa: E402
 from tuneflow.history.trial import Slice  # noqa: E402
 from tuneflow.runtime import ray_runtime as rayruntime  # noqa: E402
@@ -60,7 +60,7 @@ pytestmark = [
 PATH = os.pathsep.join([str(Path(tn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
 
 
-class Kept(Actors):
+class LastingActors(Actors):
     """Goes on after `close`, so that several tests and studies share actors that take seconds to start."""
 
     def close(self):
@@ -97,8 +97,13 @@ def cluster():
 
 
 @pytest.fixture(scope="module")
-def pool(cluster):
-    pool = Kept(tn.RayRuntime())
+def runtime():
+    return tn.RayRuntime()
+
+
+@pytest.fixture(scope="module")
+def pool(cluster, runtime):
+    pool = LastingActors(runtime)
     yield pool
     pool.end()
 
@@ -264,8 +269,8 @@ def test_a_trial_that_kills_every_worker_fails_and_the_others_go_on(shared):
     )
 
 
-def test_a_worker_that_hangs_is_killed_after_the_timeout(pool, monkeypatch, tmp_path):
-    monkeypatch.setattr(pool._runtime, "timeout", 3.0)
+def test_a_worker_that_hangs_is_killed_after_the_timeout(pool, runtime, monkeypatch, tmp_path):
+    monkeypatch.setattr(runtime, "timeout", 3.0)
     inline, config = Inline(ONE), {"kind": "hang", "epoch": 2, "marker": str(tmp_path / "hung")}
     pool.submit(Slice(0, 0, 8), slowly, tn.types.Job(None, config, ONE), None)
     metrics, last = of_trial(finish(pool), 0)
@@ -522,4 +527,4 @@ def test_without_ray_the_way_to_get_it_is_said(monkeypatch):
     ],
 )
 def test_a_node_carries_as_many_workers_as_fit(node, cpus, gpus, fits):
-    assert _fit(node, cpus, gpus) == fits
+    assert workers_that_fit(node, cpus, gpus) == fits

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import tuneflow as tn
-from tests.execute.test_workers import ONE, Kept, finish, fit
+from tests.helpers.worker_training import ONE, LastingProcesses, finish, fit
 from tuneflow.execute.executor import Ended, Reported
 from tuneflow.execute.lanes import structure_group as group
 from tuneflow.execute.lanes.engine_cache import EngineCache, EngineTiming, EngineUpdate, Sheet
@@ -35,7 +35,7 @@ if FORCED in os.environ:
     group.measure = lambda lanes, seats, programs, alone: EngineTiming("stacked", seats, alone, alone)
 
 
-class Pool(Kept):
+class Pool(LastingProcesses):
     def close(self):
         self._waiting.clear()
         super().close()
@@ -253,6 +253,7 @@ def test_a_trial_that_kills_its_worker_fails_and_no_innocent_neighbor(shared):
 
 
 @pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed")
+@pytest.mark.xdist_group("ray")  # files that start a cluster run one after the other: it takes the whole machine
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_actors_have_lanes(inline, monkeypatch, caplog):
     monkeypatch.setenv(FORCED, "1")
@@ -320,7 +321,7 @@ def test_the_second_death_in_an_epoch_names_the_guilty_one():
 
 
 class Batch:
-    """An executor that has one batch of events to tell."""
+    """An executor that has one batch of events to report."""
 
     def __init__(self, events):
         self.events, self.stopped = events, []
@@ -332,13 +333,21 @@ class Batch:
         self.stopped.append(trial)
 
 
+class BatchRuntime(tn.Runtime):
+    def __init__(self, batch):
+        super().__init__("cpu")
+        self.batch = batch
+
+    def executor(self):
+        return self.batch
+
+
 def test_a_report_that_cannot_be_told_fails_its_trial_alone():
     values = [{"w": torch.ones(2)}, {"w": threading.Lock()}, {"w": torch.zeros(2)}]
     report = tn.types.Report(1, {"loss": 1.0})
     events = [Reported(number, report, tn.types.TrainState(1, each)) for number, each in enumerate(values)]
-    bench, batch = Worker(LANES), Batch([*events, Ended(2, "DONE")])
-    bench._together = batch
-    told, packed = bench.train(wire.pack)
+    batch = Batch([*events, Ended(2, "DONE")])
+    told, packed = Worker(BatchRuntime(batch)).train(wire.pack)
     assert [(type(event), event.trial) for event in told.events] == [
         (Reported, 0), (Ended, 1), (Reported, 2), (Ended, 2)
     ]  # fmt: skip

@@ -16,12 +16,30 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
+from tests.helpers.worker_training import (
+    EPOCHS,
+    ONE,
+    TENSORS,
+    TRAINED,
+    KeepsALock,
+    LastingProcesses,
+    Locked,
+    Unloadable,
+    bowl,
+    finish,
+    fit,
+    inline_metrics,
+    net,
+    of_trial,
+    study,
+    table,
+    train,
+    trainer,
+)
 from tuneflow.errors import StudyError
-from tuneflow.execute.executor import Reported
 from tuneflow.execute.inline import Inline
 from tuneflow.execute.processes.executor import Processes
 from tuneflow.execute.workers import sendable
@@ -33,20 +51,6 @@ from tuneflow.train.function_trainer import Function
 
 if os.name != "posix":
     pytest.skip("kills, signals and /proc", allow_module_level=True)
-
-ONE = tn.Runtime("cpu", threads=1)
-EPOCHS = 4
-
-
-class Kept(Processes):
-    """Goes on after `close`, so that several tests and studies share processes that take seconds to start."""
-
-    def close(self):
-        for child in self._children:
-            child.stop()
-
-    def end(self):
-        super().close()
 
 
 class Shared(tn.Runtime):
@@ -60,7 +64,7 @@ class Shared(tn.Runtime):
 
 @pytest.fixture(scope="module")
 def pool():
-    pool = Kept(ONE, 2)
+    pool = LastingProcesses(ONE, 2)
     yield pool
     pool.end()
     assert multiprocessing.active_children() == []
@@ -72,89 +76,11 @@ def shared(pool):
     return Shared(pool)
 
 
-# What the workers train: found there by name.
-
-
-def net(width=8):
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(12, width), nn.BatchNorm1d(width), nn.Dropout(0.2), nn.Linear(width, 3)
-    )
-
-
-def data(rows, seed):
-    generator = torch.Generator().manual_seed(seed)
-    return tn.Data(torch.rand(rows, 12, generator=generator), torch.randint(3, (rows,), generator=generator))
-
-
-def trainer(train=None, **settings):
-    settings = {
-        "loss": nn.CrossEntropyLoss(),
-        "optimizer": torch.optim.SGD,
-        "epochs": EPOCHS,
-        "batch_size": 16,
-    } | settings
-    return tn.Trainer(data(96, 0) if train is None else train, data(48, 1), **settings)
-
-
-@tn.loop(epochs=EPOCHS)
-def fit(config, run):
-    """Draws, keeps momentum, and does at an epoch what its configuration says."""
-    weight = run.place(torch.zeros(3)).requires_grad_()
-    optimizer = torch.optim.SGD([weight], lr=config.get("lr", 0.1), momentum=0.9)
-    for epoch in run.epochs(weight=weight, optimizer=optimizer):
-        optimizer.zero_grad()
-        loss = (weight - torch.randn(3)).square().sum()
-        loss.backward()
-        optimizer.step()
-        if epoch == config.get("epoch"):
-            misfortune(**config)
-        yield {"loss": loss}
-
-
-def misfortune(kind, marker=None, **_):
-    """What goes wrong, once where there is a marker, every time where there is none."""
-    if marker and Path(marker).exists():
-        return
-    if marker:
-        Path(marker).touch()
-    if kind == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if kind == "exit":
-        os._exit(3)
-    if kind == "hang":
-        time.sleep(10**6)
-    raise FloatingPointError("made up")
-
-
-def bowl(x, y):
-    return {"value": (x - 1) ** 2 + y**2 + 0.01 * np.random.rand(), "noise": torch.rand(()).item()}  # noqa: NPY002
-
-
 # The same trials as inline.
 
 
 def test_the_processes_executor_passes(pool):
     check_executor(lambda: pool, ONE)
-
-
-TRAINED = {
-    "sgd": {"trainer": trainer(), "model": tn.Model(net)},
-    "adam, lecun": {"trainer": trainer(optimizer=torch.optim.Adam), "model": tn.Model(net, init="lecun")},
-    "replicas": {"trainer": trainer(), "model": tn.Model(net), "replicas": 2, "paired": False},
-    "loader": {
-        "trainer": trainer(DataLoader(TensorDataset(torch.rand(48, 12), torch.arange(48) % 3), 16, num_workers=1)),
-        "model": tn.Model(net),
-    },
-}
-SPACE = tn.SearchSpace(model={"width": tn.Int(4, 12)}, optimizer={"lr": tn.Float(1e-3, 0.3, log=True)})
-
-
-def study(runtime, space=SPACE, **settings):
-    return tn.Study(space=space, minimize="loss", runtime=runtime, seed=5, progress=False, **settings)
-
-
-def table(made):
-    return [(t.config, t.status, [(r.epoch, r.metrics, r.errors) for r in t.reports]) for t in made.trials]
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -210,28 +136,6 @@ def test_a_fork_or_a_resumed_trial_goes_on_from_its_state(pool):
 # What goes wrong in a worker.
 
 
-def finish(executor):
-    events = []
-    while executor.busy:
-        events += executor.wait()
-    return events
-
-
-def train(executor, number, **config):
-    executor.submit(Slice(number, 0, EPOCHS), fit, tn.types.Job(None, config, ONE), None)
-
-
-def of_trial(events, number):
-    *reported, last = [event for event in events if event.trial == number]
-    return [e.report.metrics for e in reported], last
-
-
-def inline_metrics(**config):
-    executor = Inline(ONE)
-    train(executor, 0, **config)
-    return of_trial(finish(executor), 0)[0]
-
-
 def test_a_killed_worker_costs_its_trial_one_epoch_and_the_others_nothing(pool, tmp_path):
     train(pool, 0, kind="kill", epoch=3, marker=str(tmp_path / "killed"))
     train(pool, 1, lr=0.05)
@@ -257,34 +161,33 @@ def test_a_trial_that_kills_every_worker_fails_and_the_others_go_on(shared):
     assert failed.reason.startswith("its worker process exited with status 3 in epoch 2")
 
 
-def test_a_process_killed_from_outside_is_named_with_its_signal(pool):
-    train(pool, 0, kind="hang", epoch=2)
-    (reported,) = pool.wait()
-    for _ in range(2):
-        (victim,) = [child for child in pool._children if child.training]
-        os.kill(victim.process.pid, signal.SIGKILL)
-        events = wait_for(pool, victim)
-    assert isinstance(reported, Reported)
-    (last,) = events
+def test_a_process_killed_from_outside_is_named_with_its_signal(pool, tmp_path):
+    train(pool, 0, kind="hang", epoch=2, processes=str(tmp_path))
+    killing = threading.Thread(target=kill_in_turn, args=(tmp_path, 2))
+    killing.start()
+    metrics, last = of_trial(finish(pool), 0)
+    killing.join()
+    assert len(metrics) == 1
     assert last.status == "FAILED"
     assert "was killed by SIGKILL (signal 9; is there enough memory?) in epoch 2" in last.reason
 
 
-def wait_for(pool, victim):
-    """Events until the victim's slice is sent to another process, or has ended."""
-    while True:
-        child = pool._speaker()
-        events = pool._hear(child)
-        if events or any(c.training and c is not victim for c in pool._children):
-            return events
+def kill_in_turn(folder, count, seconds=60):
+    """Kill so many processes, each as soon as its number stands in the folder."""
+    killed, until = set(), time.monotonic() + seconds
+    while len(killed) < count and time.monotonic() < until:
+        for process in {int(file.name) for file in folder.iterdir()} - killed:
+            os.kill(process, signal.SIGKILL)
+            killed.add(process)
+        time.sleep(0.02)
 
 
 def test_a_process_that_hangs_is_killed_after_the_timeout(pool, monkeypatch, tmp_path):
     train(pool, 0, lr=0.1)
     finish(pool)  # so that what is imported at the first step is there
-    monkeypatch.setattr(pool, "_timeout", 6.0)
+    monkeypatch.setattr(pool, "timeout", 6.0)
     patience = logging.Handler()  # the process that comes next has all to import
-    patience.emit = lambda record: setattr(pool, "_timeout", 300.0)
+    patience.emit = lambda record: setattr(pool, "timeout", 300.0)
     logging.getLogger("tuneflow").addHandler(patience)
     train(pool, 0, kind="hang", epoch=2, marker=str(tmp_path / "hung"))
     try:
@@ -306,36 +209,11 @@ def test_an_exception_comes_back_with_type_message_and_traceback(pool):
     assert "Traceback" in last.detail
 
 
-class KeepsALock:
-    """A state that cannot be sent back."""
-
-    epochs = 2
-
-    def init(self, job):
-        return tn.types.TrainState(0, {})
-
-    def advance(self, job, state, until):
-        for epoch in range(state.epoch + 1, until + 1):
-            yield tn.types.TrainState(epoch, {"lock": threading.Lock()}), tn.types.Report(epoch, {"loss": 1.0})
-
-
 def test_a_state_that_cannot_be_sent_back_fails_its_trial(pool):
     pool.submit(Slice(0, 0, 2), KeepsALock(), tn.types.Job(None, {}, ONE), None)
     (last,) = finish(pool)
     assert last.status == "FAILED"
     assert "lock" in last.reason
-
-
-class Unloadable:
-    """Pickles well, and cannot be unpickled in a worker."""
-
-    def __init__(self):
-        self.process = os.getpid()
-
-    def __setstate__(self, state):
-        if state["process"] != os.getpid():
-            raise ImportError("no such thing here")
-        self.__dict__ = state
 
 
 def test_what_cannot_be_loaded_in_a_worker_is_said_at_once_and_with_its_traceback(shared):
@@ -521,12 +399,6 @@ def test_what_is_defined_where_no_worker_finds_it_is_refused(command, text, said
     assert said in ran.stderr
 
 
-class Locked(tn.Trainer):
-    def __init__(self):
-        super().__init__(data(8, 0), data(8, 1), loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD)
-        self.source = {"cache": (threading.Lock(), 1)}
-
-
 def local():
     class Inner(nn.Linear):
         pass
@@ -554,11 +426,11 @@ CANNOT = {
 def test_what_cannot_be_sent_is_refused_by_name_before_any_process_is_started(said):
     thing = CANNOT[said]()
     model, teacher = (thing, trainer()) if isinstance(thing, tn.Model) else (tn.Model(net), thing)
-    executor = Processes(ONE, 2)
+    executor, before = Processes(ONE, 2), set(multiprocessing.active_children())
     with pytest.raises(TypeError, match=said):
         executor.submit(Slice(0, 0, 1), teacher, tn.types.Job(model, {}, ONE), None)
     assert executor.busy == 0
-    assert executor._children == []
+    assert set(multiprocessing.active_children()) == before
 
 
 def test_a_configuration_that_cannot_be_sent_is_refused_by_name():
@@ -567,25 +439,6 @@ def test_a_configuration_that_cannot_be_sent_is_refused_by_name():
 
 
 # What is sent.
-
-TENSORS = {
-    "float": torch.rand(3, 4),
-    "number": torch.tensor(2.5, dtype=torch.float64),
-    "bfloat16": torch.rand(5).bfloat16(),
-    "bool": torch.tensor([True, False]),
-    "complex": torch.rand(3, dtype=torch.complex64),
-    "conjugate": torch.rand(3, dtype=torch.complex64).conj(),
-    "empty": torch.zeros(0, 3),
-    "channels last": torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last),
-    "transposed": torch.rand(3, 4).T,
-    "expanded": torch.rand(3, 1).expand(3, 4),
-    "strided": torch.rand(10)[::3],
-    "nan": torch.tensor([float("nan"), float("inf")]),
-    "gradient": torch.rand(3, requires_grad=True),
-    "parameter": nn.Parameter(torch.rand(3)),
-    "large": torch.rand(200, 300),
-    "large part": torch.rand(1000, 300)[100:300],
-}
 
 
 def through(value, how):

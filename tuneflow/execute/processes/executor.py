@@ -42,12 +42,13 @@ class Processes:
 
     Attributes:
         notes: where it is kept what the processes measured; a study gives its own.
+        timeout: as given; a change counts from the next wait on.
     """
 
     def __init__(self, runtime: Runtime, workers: int | None = None, timeout: float | None = None) -> None:
         self._runtime = runtime
         self._most = (runtime.workers or 1) if workers is None else workers
-        self._timeout = runtime.timeout if timeout is None else timeout
+        self.timeout = runtime.timeout if timeout is None else timeout
         self.notes = EngineCache()
         self._children: list[Child] = []
         self._waiting: deque[Assignment] = deque()
@@ -140,15 +141,15 @@ class Processes:
 
     def _patience(self) -> float | None:
         """Seconds until a process is overdue."""
-        if self._timeout is None:
+        if self.timeout is None:
             return None
         heard = min((child.heard for child in self._children if child.at_work), default=math.inf)
-        return max(0.0, heard + self._timeout - time.monotonic()) if math.isfinite(heard) else None
+        return max(0.0, heard + self.timeout - time.monotonic()) if math.isfinite(heard) else None
 
     def _kill_overdue(self) -> None:
         for child in self._children:
-            if self._timeout is not None and child.at_work and time.monotonic() >= child.heard + self._timeout:
-                child.kill(f"sent nothing for {self._timeout:g} seconds")
+            if self.timeout is not None and child.at_work and time.monotonic() >= child.heard + self.timeout:
+                child.kill(f"sent nothing for {self.timeout:g} seconds")
 
     def _hear(self, child: Child) -> list[Event]:
         message = _message(child)

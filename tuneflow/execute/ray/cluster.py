@@ -41,7 +41,7 @@ class Cluster:
 
     def room(self, cpus: float, gpus: float) -> int:
         """How many workers its nodes carry, as they are now, if nobody else uses them."""
-        return sum(_fit(node, cpus, gpus) for node in self._resources())
+        return sum(workers_that_fit(node, cpus, gpus) for node in self._resources())
 
     def __str__(self) -> str:
         nodes = self._resources()
@@ -62,7 +62,7 @@ class Cluster:
         return self._nodes
 
 
-def _fit(node: dict[str, float], cpus: float, gpus: float) -> int:
+def workers_that_fit(node: dict[str, float], cpus: float, gpus: float) -> int:
     fits = [_times(node.get("CPU", 0.0), cpus)]
     if 0 < gpus < 1:  # a share is of one GPU
         fits.append(int(node.get("GPU", 0.0)) * _times(1.0, gpus))

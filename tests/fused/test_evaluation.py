@@ -11,16 +11,28 @@ from torch import nn
 from torch.func import grad, vmap
 from torch.nn import functional as F
 
-from tests.fused.test_dropout import NETS as DROPPING
 from tests.helpers.global_generators import generators_untouched
-from tests.helpers.small_networks import NETS, OPTIMIZERS, assert_equal, batches, lanes_of, loss_of, made, tensors
+from tests.helpers.small_networks import (
+    DROPPING_NETS,
+    NETS,
+    OPTIMIZERS,
+    assert_equal,
+    batches,
+    lanes_of,
+    loss_of,
+    made,
+    optimizers_of,
+    tensors,
+)
 from tuneflow.fused import verify
 from tuneflow.fused.label_smoothing import smoothed
+from tuneflow.fused.lanes import Lanes
 from tuneflow.fused.program_cache import Programs
 from tuneflow.fused.refusal import CannotFuse
+from tuneflow.fused.stacked_tensors import StackedTensors
 
 KINDS = ("stacked", "single", "eager")
-TRAINED = {**NETS, "layers": DROPPING["layers"]}
+TRAINED = {**NETS, "layers": DROPPING_NETS["layers"]}
 
 
 def evaluated(module, inputs):
@@ -81,7 +93,7 @@ def test_inputs_and_outputs_may_be_nested(kind):
     left, right = (torch.randn(5, n, dtype=torch.float64) for n in (64, 3))
     inputs = {"left": left, "right": (right,)}
     lanes = lanes_of(modules, kind=kind, loss_of=lambda m, b: m(b)["logits"].square().mean())
-    assert lanes._stack.shared == ["fixed.weight", "fixed.bias"]
+    assert StackedTensors(modules).shared == ["fixed.weight", "fixed.bias"]
     outputs = lanes.outputs(inputs)
     for lane, module in enumerate(modules):
         expected = evaluated(module, inputs)
@@ -114,7 +126,7 @@ def test_a_forward_that_cannot_be_traced_in_evaluation_mode_is_refused():
             return F.dropout(self.linear(x), 0.1, True)
 
     for net, reason in (
-        (Odd, r"data-dependent branch in forward at test_fused_outputs.py:\d+: if not self.training"),
+        (Odd, r"data-dependent branch in forward at test_evaluation.py:\d+: if not self.training"),
         (Named, "forward gives a str"),
         (Noisy, "random numbers"),
     ):
@@ -181,16 +193,17 @@ def test_a_forward_with_luck_or_a_count_of_its_own_is_refused_at_once(kind):
 def test_a_check_changes_nothing(kind):
     generators = [torch.Generator().manual_seed(n) for n in range(2)]
     modules, steps = made(Changing, 2), batches(2, 3)
-    lanes = lanes_of(modules, OPTIMIZERS["adam"], kind=kind, generators=generators)
+    optimizers = optimizers_of(modules, OPTIMIZERS["adam"])
+    lanes = Lanes(modules, loss_of, optimizers, kind=kind, generators=generators)
     for step in steps:
         lanes.step(step)
 
     def state():
         for lane in range(2):
             lanes.unload(lane)
-        optimizers = [copy.deepcopy(optimizer.state_dict()["state"]) for optimizer in lanes._optimizers]
+        moments = [copy.deepcopy(optimizer.state_dict()["state"]) for optimizer in optimizers]
         own = [{name: t.detach().clone() for name, t in tensors(module).items()} for module in modules]
-        return own, optimizers, [generator.get_state() for generator in generators]
+        return own, moments, [generator.get_state() for generator in generators]
 
     before = state()
     with generators_untouched():
@@ -213,7 +226,7 @@ def test_a_program_of_lanes_at_a_minimum_is_not_refused_for_rounding(monkeypatch
         return F.mse_loss(module(batch[0]), batch[1])
 
     lanes_of(modules, loss_of=distance).step((inputs, targets))
-    monkeypatch.setattr(verify, "_ROUNDINGS", 0.0)
+    monkeypatch.setattr(verify, "ROUNDINGS", 0.0)
     with pytest.raises(CannotFuse, match="gradients differ"):
         lanes_of(modules, loss_of=distance).step((inputs, targets))
 

@@ -30,6 +30,7 @@ from tests.helpers.small_networks import (
 from tuneflow.fused.lanes import Lanes
 from tuneflow.fused.program_cache import Programs
 from tuneflow.fused.refusal import CannotFuse
+from tuneflow.fused.stacked_tensors import StackedTensors
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -98,20 +99,19 @@ def test_a_lane_that_is_not_finite_stops_and_disturbs_no_other(optimizer, kind):
 @pytest.mark.parametrize("optimizer", ["mixed", "momentum", "adam"])
 def test_a_lane_that_is_stopped_stays_as_it_is(optimizer):
     modules = made(NETS["batchnorm"], 3)
-    lanes = lanes_of(modules, OPTIMIZERS[optimizer])
-    steps = batches(3, 8)
+    optimizers = optimizers_of(modules, OPTIMIZERS[optimizer])
+    lanes, steps = Lanes(modules, loss_of, optimizers), batches(3, 8)
     for batch in steps[:3]:
         lanes.step(batch)
     lanes.stop(0)
     lanes.unload(0)
     before = copy.deepcopy(modules[0])
-    state = copy.deepcopy(lanes._optimizers[0].state_dict())
+    state = copy.deepcopy(optimizers[0].state_dict()["state"])
     for batch in steps[3:]:
         lanes.step(batch)
     lanes.unload(0)
     assert_equal(modules[0], before)
-    after = lanes._optimizers[0].state_dict()
-    torch.testing.assert_close(after["state"], state["state"], rtol=0, atol=0)
+    torch.testing.assert_close(optimizers[0].state_dict()["state"], state, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -226,7 +226,8 @@ def test_a_guest_needs_no_new_program():
     for step in steps:
         lanes.step(step)
     guest = made(NETS["mlp"], 1)[0]
-    lanes.put(1, guest, Adam(guest.parameters(), lr=0.01))
+    its = Adam(guest.parameters(), lr=0.01)
+    lanes.put(1, guest, its)
     lanes.step(steps[0])
     lanes.unload(1)
     assert len(programs) == 2
@@ -234,7 +235,7 @@ def test_a_guest_needs_no_new_program():
     optimizer = Adam(alone.parameters(), lr=0.01)
     train_alone(alone, optimizer, 1, steps[:1])  # its first step: the bias is corrected as of the first
     assert_same_training(guest, alone, made(NETS["mlp"], 1)[0], 1e-12)
-    counts = [float(lanes._optimizers[1].state[p]["step"]) for p in guest.parameters()]
+    counts = [float(its.state[p]["step"]) for p in guest.parameters()]
     assert counts == [1.0] * len(counts)
 
 
@@ -308,15 +309,16 @@ def test_tracing_moves_nothing():
 
 def test_what_was_unloaded_is_no_view_of_the_lanes():
     modules, steps = made(NETS["batchnorm"], 2), batches(2, 6)
-    lanes = lanes_of(modules, OPTIMIZERS["adam"])
+    optimizers = optimizers_of(modules, OPTIMIZERS["adam"])
+    lanes = Lanes(modules, loss_of, optimizers)
     for step in steps[:3]:
         lanes.step(step)
     lanes.unload(0)
-    module, state = copy.deepcopy(modules[0]), copy.deepcopy(lanes._optimizers[0].state_dict()["state"])
+    module, state = copy.deepcopy(modules[0]), copy.deepcopy(optimizers[0].state_dict()["state"])
     for step in steps[3:]:
         lanes.step(step)
     assert_equal(modules[0], module)
-    torch.testing.assert_close(lanes._optimizers[0].state_dict()["state"], state, rtol=0, atol=0)
+    torch.testing.assert_close(optimizers[0].state_dict()["state"], state, rtol=0, atol=0)
 
 
 def frozen_alike(lanes):
@@ -333,7 +335,7 @@ def test_equal_frozen_parameters_are_held_once_and_stay_as_they_are(optimizer, k
     start = frozen_alike(3)
     fused, alone = copy.deepcopy(start), copy.deepcopy(start)
     lanes, steps = lanes_of(fused, OPTIMIZERS[optimizer], kind=kind), batches(3, 8)
-    assert lanes._stack.of["body.weight"].shape == start[0].body.weight.shape
+    assert StackedTensors(fused).of["body.weight"].shape == start[0].body.weight.shape
     for step in steps:
         lanes.step(step)
     for lane in range(3):
@@ -343,10 +345,18 @@ def test_equal_frozen_parameters_are_held_once_and_stay_as_they_are(optimizer, k
         assert torch.equal(fused[lane].body.weight, start[0].body.weight)
     guest, other = frozen_alike(1)[0], made(NETS["frozen"], 2)[1]
     lanes.put(1, guest, OPTIMIZERS[optimizer][1](guest.parameters()))
-    before = copy.deepcopy(lanes._stack.of)
+    before = unloaded(lanes, [fused[0], guest, fused[2]])
     with pytest.raises(CannotFuse, match=r'frozen parameter "body.weight" has other values'):
         lanes.put(1, other, OPTIMIZERS[optimizer][1](other.parameters()))
-    assert all(torch.equal(lanes._stack.of[name], tensor) for name, tensor in before.items())
+    for kept, now in zip(before, unloaded(lanes, [fused[0], guest, fused[2]])):
+        assert_equal(kept, now)
+
+
+def unloaded(lanes, modules):
+    """Copies of the lanes' modules as they are now."""
+    for lane in range(len(modules)):
+        lanes.unload(lane)
+    return copy.deepcopy(modules)
 
 
 @pytest.mark.parametrize("kind", ["stacked", "single"])

@@ -112,6 +112,33 @@ NETS = {
 }  # fmt: skip
 
 
+class FunctionalDropout(nn.Module):
+    """Dropout that no layer makes: in place, of other functions, of a permuted input, with a probability of 0 and 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(64, 64), nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = F.dropout(self.first(x), 0.2, self.training)
+        x = F.dropout(x.view(-1, 8, 8).transpose(1, 2), 0.3, self.training)
+        x = torch.feature_dropout(F.dropout1d(x, 0.1), 0.1, self.training)
+        x = F.dropout(x, 0.0) + F.dropout(x, 1.0) + F.dropout(x, 0.5, False)
+        return self.second(F.dropout(torch.dropout(x.flatten(1) * 1.5, 0.1, True), inplace=True))
+
+
+DROPPING_NETS = {
+    "layers": lambda: nn.Sequential(
+        nn.Linear(64, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 16), nn.Dropout(0.5), nn.Linear(16, 10)
+    ),
+    "features": lambda: nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 6, 3), nn.Dropout2d(0.4), nn.Unflatten(2, (1, 6)),
+        nn.Dropout3d(0.2), nn.Flatten(2), nn.Dropout1d(0.2), nn.Flatten(), nn.Linear(216, 10),
+    ),
+    "functions": FunctionalDropout,
+}  # fmt: skip
+
+
 def grouped(kind, head, **settings):
     """A maker of an optimizer with two groups: weights, and the rest, with settings of their own in `head`."""
 

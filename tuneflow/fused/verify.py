@@ -14,7 +14,7 @@ from tuneflow.fused.refusal import CannotFuse
 from tuneflow.fused.stacked_tensors import Given
 
 TOLERANCE = {torch.float64: 1e-12}  # of the largest; others 1e-5
-_TRIES, _ROUNDINGS = 4, 8.0
+_TRIES, ROUNDINGS = 4, 8.0
 
 Facts = list[tuple[str, Tensor]]  # what it is, and its value
 
@@ -62,7 +62,7 @@ def compare(mine: Facts, plain: Callable[[Sequence[Tensor]], Facts], own: Sequen
     for place in wrong:
         what, want = theirs[place]
         far = _largest(mine[place][1] - want)
-        if not far <= _ROUNDINGS * noise[place]:  # NaN is no number to be below
+        if not far <= ROUNDINGS * noise[place]:  # NaN is no number to be below
             tolerance = TOLERANCE.get(want.dtype, 1e-5)
             raise CannotFuse(
                 f"the traced {what} differ from plain torch's by {far:.2g}, more than {tolerance:g} of theirs"

@@ -1,9 +1,19 @@
-"""A searcher that is asked and told, without a study around it."""
+"""Searchers without a study around them: a history that they fill, and a space and a cost to search."""
 
 import tuneflow as tn
 from tuneflow.history.objective import Objective
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
+
+
+def cube(dimensions):
+    """A space of so many numbers between 0 and 1."""
+    return tn.SearchSpace(**{f"x{i}": tn.Float(0, 1) for i in range(dimensions)})
+
+
+def bowl(config):
+    """Least, 0, where every value is 0.3."""
+    return sum((value - 0.3) ** 2 for value in config.values())
 
 
 def history_of(space, seed=0, goals=("loss",)):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import tuneflow as tn
+from tests.helpers.searching import cube
 from tests.helpers.small_studies import TRAIN, VALID
 from tuneflow.history.objective import Objective
 from tuneflow.search import auto
@@ -16,10 +17,6 @@ from tuneflow.seeds import stream
 from tuneflow.testing import check_searcher
 
 LOSS = (("loss", False),)
-
-
-def cube(dimensions):
-    return tn.SearchSpace(**{f"x{i}": tn.Float(0, 1) for i in range(dimensions)})
 
 
 def filled(space, trials, goals=LOSS, status="DONE"):

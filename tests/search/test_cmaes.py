@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 
 import tuneflow as tn
-from tests.helpers.searching import ask_all, history_of, searched
+from tests.helpers.searching import ask_all, cube, history_of, searched
 from tuneflow.search.evolution.cma_distribution import Adaptation
+from tuneflow.search.evolution.cmaes import EvolvedDistribution
 from tuneflow.seeds import stream
 from tuneflow.testing import check_searcher
 
 
-def cube(dimensions):
-    return tn.SearchSpace(**{f"x{i}": tn.Float(0, 1) for i in range(dimensions)})
+def learned(space, history):
+    """The distribution that any CMAES() has after these trials."""
+    distribution = EvolvedDistribution(space, history, 0.2)
+    distribution.catch_up(history)
+    return distribution
 
 
 def slope(config):
@@ -31,14 +35,14 @@ def test_distribution_moves_as_that_of_cmaes_given_the_same_samples(dimensions):
         oracle.tell([(x, float(rank)) for rank, x in enumerate(points)])
         ours.learn(np.array(points))
         np.testing.assert_allclose(ours.mean, oracle.mean, rtol=1e-9, atol=1e-12)
-        assert ours.sigma == pytest.approx(oracle._sigma, rel=1e-9)
-        np.testing.assert_allclose(ours.C, oracle._C, rtol=1e-7, atol=1e-12)
+        assert ours.sigma == pytest.approx(oracle._sigma, rel=1e-9)  # cmaes shows its mean only
+        np.testing.assert_allclose(ours.C, oracle._C, rtol=1e-7, atol=1e-12)  # cmaes shows its mean only
 
 
 def test_study_moves_the_distribution_as_cmaes_does():
     """The searcher's own replay, given the trials of the oracle."""
     space = cube(4)
-    oracle, searcher = cmaes.CMA(np.full(4, 0.5), 0.2, bounds=np.array([[0, 1]] * 4), seed=3), tn.CMAES()
+    oracle = cmaes.CMA(np.full(4, 0.5), 0.2, bounds=np.array([[0, 1]] * 4), seed=3)
     history = history_of(space)
     for _ in range(12):
         told = []
@@ -47,9 +51,9 @@ def test_study_moves_the_distribution_as_cmaes_does():
             told.append((space.to_unit(config), slope(config)))
             history.record(tn.Trial(len(history), config, "DONE", metrics={"loss": slope(config)}))
         oracle.tell(told)
-    searcher.suggest(space, history, stream(0))
-    np.testing.assert_allclose(searcher._made.state.mean, oracle.mean, rtol=1e-9)
-    assert searcher._made.state.sigma == pytest.approx(oracle._sigma, rel=1e-9)
+    state = learned(space, history).state
+    np.testing.assert_allclose(state.mean, oracle.mean, rtol=1e-9)
+    assert state.sigma == pytest.approx(oracle._sigma, rel=1e-9)  # cmaes shows its mean only
 
 
 def test_one_distant_point_moves_the_mean_by_a_step_and_not_by_its_distance():
@@ -78,7 +82,7 @@ def test_whole_numbers_keep_their_neighbors_within_reach():
     history = searched(searcher, space, cost, 400)
     assert (history.best.config["n"], history.best.config["edge"], history.best.config["step"]) == (4, 0, 0.3)
     draws = [searcher.suggest(space, history, stream(1, i)) for i in range(4_000)]
-    alpha = 1 / (searcher._made.state.size * 4)
+    alpha = 1 / (learned(space, history).state.size * 4)
     for name, best in (("n", 4), ("edge", 0), ("step", 0.3)):
         others = sum(draw[name] != best for draw in draws) / len(draws)
         assert alpha / 2 < others < 0.7
@@ -94,9 +98,8 @@ def test_mean_crosses_whole_numbers_that_it_had_settled_beside():
 
 def test_labels_become_likelier_and_never_impossible():
     space = tn.SearchSpace(x=tn.Float(0, 1), kind=tn.Choice(["a", "b", "c"]))
-    searcher = tn.CMAES()
-    history = searched(searcher, space, lambda c: c["x"] + (c["kind"] != "b"), 200)
-    (chances,) = searcher._made.chances
+    history = searched(tn.CMAES(), space, lambda c: c["x"] + (c["kind"] != "b"), 200)
+    (chances,) = learned(space, history).chances
     assert chances.sum() == pytest.approx(1)
     assert chances[1] > 0.6
     assert chances.min() > 0.01
@@ -109,9 +112,9 @@ def test_parameters_that_are_not_active_keep_their_width():
         x=tn.Float(0, 1),
         kind=tn.Choice({"with": tn.SearchSpace(q=tn.Float(0, 1)), "without": None}, prior=[0.05, 0.95]),
     )
-    searcher = tn.CMAES()
-    searched(searcher, space, lambda c: (c["x"] - 0.5) ** 2 + 10 * (c["kind"] != "without"), 150)
-    x, q = searcher._made.state.sigma * np.sqrt(np.diag(searcher._made.state.C))
+    history = searched(tn.CMAES(), space, lambda c: (c["x"] - 0.5) ** 2 + 10 * (c["kind"] != "without"), 150)
+    state = learned(space, history).state
+    x, q = state.sigma * np.sqrt(np.diag(state.C))
     assert q > 20 * x
 
 
@@ -125,7 +128,7 @@ def test_failures_rank_last(status):
             history.record(tn.Trial(number, config, status))
         else:
             history.record(tn.Trial(number, config, "DONE", metrics={"loss": 1.0}))
-    assert kept._made.state.mean[0] < 0.4
+    assert learned(space, history).state.mean[0] < 0.4
 
 
 def test_many_askers_get_draws_of_the_same_distribution_and_stragglers_are_used():
@@ -135,8 +138,8 @@ def test_many_askers_get_draws_of_the_same_distribution_and_stragglers_are_used(
     assert len({str(c) for c in configs}) == 40
     for number in range(39, -1, -1):  # they end in another order
         history.record(tn.Trial(number, configs[number], "DONE", metrics={"loss": slope(configs[number])}))
-    searcher.suggest(space, history, stream(0))
-    assert searcher._made.state.generation == 40 // searcher._made.state.size
+    state = learned(space, history).state
+    assert state.generation == 40 // state.size
     fresh = tn.CMAES()
     assert fresh.suggest(space, history, stream(1)) == searcher.suggest(space, history, stream(1))
 
@@ -151,15 +154,13 @@ def test_begins_at_the_priors_and_as_wide():
 
 
 def test_begins_again_elsewhere_where_it_has_converged():
-    searcher = tn.CMAES()
-    searched(searcher, cube(2), slope, 700)
-    assert searcher._made.state.size > Adaptation(np.zeros(2), 1.0).size
+    history = searched(tn.CMAES(), cube(2), slope, 700)
+    assert learned(cube(2), history).state.size > Adaptation(np.zeros(2), 1.0).size
 
 
 def test_equal_scores_change_nothing_for_good():
-    searcher = tn.CMAES()
-    searched(searcher, cube(3), lambda c: 1.0, 300)
-    assert 1e-4 < searcher._made.state.sigma < 10
+    history = searched(tn.CMAES(), cube(3), lambda c: 1.0, 300)
+    assert 1e-4 < learned(cube(3), history).state.sigma < 10
 
 
 def test_refuses_what_it_cannot_search():

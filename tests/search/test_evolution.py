@@ -9,21 +9,13 @@ from hypothesis import strategies as st
 
 import tuneflow as tn
 from tests.helpers import space_strategies as some
-from tests.helpers.searching import ask_all, history_of, searched
+from tests.helpers.searching import ask_all, bowl, cube, history_of, searched
 from tests.helpers.space_strategies import laws
 from tuneflow.history.pareto import crowding, fronts, ranking
 from tuneflow.search.evolution.mutation import changed, crossed
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Coordinates
 from tuneflow.testing import check_searcher
-
-
-def cube(dimensions):
-    return tn.SearchSpace(**{f"x{i}": tn.Float(0, 1) for i in range(dimensions)})
-
-
-def bowl(config):
-    return sum((value - 0.3) ** 2 for value in config.values())
 
 
 def two_bowls(config):

@@ -11,6 +11,7 @@ from torch import nn
 
 import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
+from tests.helpers.searching import bowl, cube
 from tuneflow.history.objective import Objective
 from tuneflow.search.gp.expected_improvement import Improvement, log_improvement
 from tuneflow.search.gp.features import Layout
@@ -31,10 +32,6 @@ def mixed(where=()):
         act=tn.Choice(["relu", "tanh", "gelu"]),
         kind=tn.Choice({"a": tn.call(dict, lr=tn.Float(1e-4, 1, log=True)), "b": None}),
     )
-
-
-def cube(dimensions):
-    return tn.SearchSpace(**{f"x{i}": tn.Float(0, 1) for i in range(dimensions)})
 
 
 def suggested(history, seed=0, searcher=None):
@@ -66,10 +63,6 @@ def key(config):
 
 def configs(history):
     return [key(trial.config) for trial in history.trials]
-
-
-def bowl(config):
-    return sum((value - 0.3) ** 2 for value in config.values())
 
 
 # The laws of a searcher.

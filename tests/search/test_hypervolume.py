@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 
 import tuneflow as tn
-from tests.helpers.searching import ask_all, history_of, searched
+from tests.helpers.gaussian_processes import some_processes
+from tests.helpers.searching import ask_all, cube, history_of, searched
 from tuneflow.search.gp.expected_improvement import Improvement
-from tuneflow.search.gp.gaussian_process import Process
 from tuneflow.search.gp.hypervolume import MOST, Cells, Hypervolume, boxes, reference
 from tuneflow.search.gp.targets import front_targets
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
-
-
-def cube(dimensions):
-    return tn.SearchSpace(**{f"x{i}": tn.Float(0, 1) for i in range(dimensions)})
 
 
 def sphere(count, objectives, rng):
@@ -32,24 +28,6 @@ def beaten(costs, corner):
         for some in combinations(costs, size):
             total -= (-1) ** size * np.prod(np.maximum(corner - np.max(some, axis=0), 0.0))
     return total
-
-
-def some_processes(rng, objectives, draws=2, size=9, dimensions=3):
-    """For each draw a process for each objective, over the same points."""
-    features = rng.random((size, dimensions))
-    return [
-        [
-            Process(
-                np.concatenate([np.log(rng.uniform(0.3, 1, dimensions)), [0.3, np.log(1e-2)]]),
-                np.arange(dimensions),
-                features,
-                rng.standard_normal(size),
-                0.1 * rng.random(size),
-            )
-            for _ in range(objectives)
-        ]
-        for _ in range(draws)
-    ]
 
 
 # Boxes.

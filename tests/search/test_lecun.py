@@ -10,7 +10,7 @@ from torch import nn
 
 import tuneflow as tn
 from tuneflow.history.objective import Objective
-from tuneflow.search.lecun import _bell
+from tuneflow.search.lecun import bell
 from tuneflow.search.roles import role_of
 
 THREADS = tn.Runtime("cpu", threads=1)
@@ -220,12 +220,12 @@ def _kept(study):
 @pytest.mark.parametrize("scale", ["log", "rest", ""])
 def test_a_bell_has_its_mass_around_its_mean(scale):
     parameter = tn.Float(1e-4, 0.99, log=scale == "log")
-    curve = _bell(parameter, scale, 0.3, 0.1)
+    curve = bell(parameter, scale, 0.3, 0.1)
     middle = parameter.from_unit(curve.quantile(0.5))
     assert middle == pytest.approx(0.3, rel=0.25)
     inside = [parameter.from_unit(curve.quantile(share)) for share in np.linspace(0.01, 0.99, 99)]
     assert inside == sorted(inside)
-    far = _bell(parameter, scale, 5.0, 1e-3)
+    far = bell(parameter, scale, 5.0, 1e-3)
     assert math.isfinite(far.density(0.5))
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import tuneflow as tn
-from tests.helpers.searching import ask_all
-from tests.search.test_hypervolume import cube, some_processes
+from tests.helpers.gaussian_processes import some_processes
+from tests.helpers.searching import ask_all, cube
 from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.pareto import breaches, ranking
 from tuneflow.search.gp.feasibility import Bound, Within

@@ -9,7 +9,7 @@ from scipy.optimize import isotonic_regression
 import tuneflow as tn
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import CUT, with_reports, with_status
-from tuneflow.search.observations import Observations, _rising
+from tuneflow.search.observations import Observations, rising
 from tuneflow.seeds import stream
 
 LOSS = Objective((("loss", False),))
@@ -124,13 +124,13 @@ def test_far_worse_scores_do_not_bend_the_scale():
 def test_the_rising_function_is_the_one_of_least_squares(seed):
     rng = np.random.default_rng(seed)
     x, y = rng.permutation(30).astype(float), rng.normal(size=30)
-    values, fitted = _rising(x, y)
+    values, fitted = rising(x, y)
     assert values.tolist() == sorted(x)
     np.testing.assert_allclose(fitted, isotonic_regression(y[np.argsort(x)]).x, rtol=1e-12, atol=1e-12)
 
 
 def test_equal_places_have_one_value():
-    values, fitted = _rising(np.array([1.0, 0.0, 1.0]), np.array([2.0, 5.0, 4.0]))
+    values, fitted = rising(np.array([1.0, 0.0, 1.0]), np.array([2.0, 5.0, 4.0]))
     assert values.tolist() == [0.0, 1.0]
     assert fitted == pytest.approx([11 / 3, 11 / 3])
 

@@ -12,6 +12,7 @@ from scipy.stats import qmc
 import tuneflow as tn
 from tests.helpers import space_strategies as some
 from tests.helpers.global_generators import generators_untouched
+from tests.helpers.searching import cube
 from tests.helpers.space_strategies import laws
 from tuneflow.history.objective import Objective
 from tuneflow.seeds import stream
@@ -45,10 +46,6 @@ def mixed():
         n=tn.Int(1, 9),
         kind=tn.Choice({"a": tn.call(dict, lr=tn.Float(1e-4, 1, log=True)), "b": None}),
     )
-
-
-def cube(dimensions):
-    return tn.SearchSpace(**{f"x{i}": tn.Float(0, 1) for i in range(dimensions)})
 
 
 def loss_of(config):

@@ -7,21 +7,13 @@ import numpy as np
 import pytest
 
 import tuneflow as tn
-from tests.helpers.searching import ask_all, history_of, searched
+from tests.helpers.searching import ask_all, bowl, cube, history_of, searched
 from tuneflow.search.parzen import Parzen
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Coordinates
 from tuneflow.space.priors import Bell
 from tuneflow.testing import check_searcher
 from tuneflow.testing.check_searcher import SPACES
-
-
-def cube(dimensions):
-    return tn.SearchSpace(**{f"x{i}": tn.Float(0, 1) for i in range(dimensions)})
-
-
-def bowl(config):
-    return sum((value - 0.3) ** 2 for value in config.values())
 
 
 def branches():

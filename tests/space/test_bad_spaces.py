@@ -8,16 +8,9 @@ import torch
 from torch import nn
 
 import tuneflow as tn
+from tests.helpers.messages import refused
 
 INF, NAN = math.inf, math.nan
-
-
-def refused(error, make, *pieces):
-    with pytest.raises(error) as caught:
-        make()
-    message = str(caught.value)
-    missing = [piece for piece in pieces if piece not in message]
-    assert not missing, f"{missing} not in: {message}"
 
 
 # Parameters: what is given, the error, and what its message says.

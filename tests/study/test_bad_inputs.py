@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tuneflow as tn
 from tests.helpers.dry_run_cases import CLASSES, IMAGES, INF, NAN, RATE, linear
-from tests.space.test_bad_spaces import refused
+from tests.helpers.messages import refused
 from tuneflow.errors import NothingFinished, StoreError, StudyError
 from tuneflow.store import sqlite
 from tuneflow.train.function_trainer import Function

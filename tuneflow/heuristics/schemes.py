@@ -13,7 +13,7 @@ RECTIFIERS = ("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "t
 SQUASHERS = ("tanh", "sigmoid", "hardtanh", "hardsigmoid", "softsign", "selu", "logsigmoid", "tanhshrink")
 
 # 1 / sqrt(E f(z)^2), z ~ N(0, 1): pre-activations of variance 1 have variance 1 again a layer later. Integrated over a
-# fine grid, as tests/test_initialize.py does again; glu: E sigmoid(z)^2, as its other half has variance 1.
+# fine grid, as tests/heuristics/test_initialize.py does again; glu: E sigmoid(z)^2, as its other half has variance 1.
 MEASURED = {"gelu": 1.5335, "silu": 1.6765, "mish": 1.4868, "hardswish": 1.7367, "softplus": 1.0419, "glu": 1.8462}
 
 TEXTBOOK = {"tanh": 5 / 3, "selu": 3 / 4}  # where torch.nn.init.calculate_gain differs from LeCun's 1

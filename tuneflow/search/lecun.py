@@ -174,7 +174,7 @@ class _Informed:
             return None
         if role in USUAL:
             scale, likely, sd = USUAL[role]
-            usual = _bell(axis.parameter, scale, likely, sd)
+            usual = bell(axis.parameter, scale, likely, sd)
             return lambda units: usual
         if role == "lr":
             return lambda units: self._around_rate(axis, units)
@@ -184,7 +184,7 @@ class _Informed:
         if not self._active(axis, units):
             return FLAT
         probe = self._nearest_probe(units)
-        return _bell(axis.parameter, "log", self._rate(axis, units, probe), probe.doubt)
+        return bell(axis.parameter, "log", self._rate(axis, units, probe), probe.doubt)
 
     def _rate(self, axis: Coordinate, units: Sequence[float], probe: Any) -> float:
         """The rate that is expected at a point of the unit cube."""
@@ -203,7 +203,7 @@ class _Informed:
         if probe.optimizer != "AdamW":
             return FLAT
         rate = self._value("lr", axis, units) or probe.rate
-        return _bell(axis.parameter, "log", 1 / (rate * probe.steps), 0.7)
+        return bell(axis.parameter, "log", 1 / (rate * probe.steps), 0.7)
 
     def _value(self, role: str, beside: Coordinate | None, units: Sequence[float]) -> float | None:
         """The value of the active parameter with this role, in the same section where `beside` stands in one."""
@@ -263,7 +263,7 @@ def _nearest(parameter: Parameter, value: float, otherwise: float) -> float:
     return inside[1]
 
 
-def _bell(parameter: Parameter, scale: str, mean: float, sd: float) -> Curve:
+def bell(parameter: Parameter, scale: str, mean: float, sd: float) -> Curve:
     """A normal density on a scale of the values, and an even one, over the parameter's unit interval."""
     edges = [scaled(scale, parameter.from_unit(i / CELLS)) for i in range(CELLS + 1)]
     low, high = min(edges[0], edges[-1]), max(edges[0], edges[-1])

@@ -106,11 +106,11 @@ def _extend(costs: Array, early: Array, here: Mask, further: Mask) -> None:
         return
     drawn = np.full(len(costs), np.nan)
     drawn[here | told] = _drawn_in(early[here | told])
-    before, after = _rising(drawn[told], _drawn_in(costs[told]))
+    before, after = rising(drawn[told], _drawn_in(costs[told]))
     costs[here] = np.interp(drawn[here], before, after) + np.maximum(drawn[here] - before[-1], 0.0)
 
 
-def _rising(x: Array, y: Array) -> tuple[Array, Array]:
+def rising(x: Array, y: Array) -> tuple[Array, Array]:
     """The values of x in their order, and for each the rising function that is nearest to y by least squares.
 
     Neighbors in the wrong order are pooled. Source: Barlow et al., Statistical Inference under Order Restrictions,

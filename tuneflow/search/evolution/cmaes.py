@@ -48,7 +48,7 @@ class CMAES(Searcher):
         if not is_number(sigma) or not 0 < sigma <= 1:
             raise ValueError(f"CMAES: sigma needs to be a share of the range, above 0 and at most 1, got {sigma!r}.")
         self.sigma = sigma
-        self._made: _Evolving | None = None
+        self._made: EvolvedDistribution | None = None
 
     def check(self, space: SearchSpace) -> None:
         if not Coordinates(space).numbers.any():
@@ -58,12 +58,12 @@ class CMAES(Searcher):
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
         made = self._made
         if made is None or made.axes.space is not space or made.trials is not history.trials:
-            made = self._made = _Evolving(space, history, self.sigma)
+            made = self._made = EvolvedDistribution(space, history, self.sigma)
         made.catch_up(history)
         return space.from_unit(made.draw(rng))
 
 
-class _Evolving:
+class EvolvedDistribution:
     """The distribution after the generations that have ended.
 
     Attributes:

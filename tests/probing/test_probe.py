@@ -9,7 +9,7 @@ from torch import nn
 
 import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
-from tuneflow.probing.race import Race, _lowest, _next, affordable, race
+from tuneflow.probing.race import Race, affordable, lowest, next_lane, race
 from tuneflow.probing.shortened_schedule import shortened
 
 
@@ -225,7 +225,7 @@ def even(losses):
 
 def test_the_next_lane_is_a_neighbor_that_the_best_one_lacks():
     def wanted(losses, reach, start=3.0):
-        return _next(losses, even(losses), reach, start)
+        return next_lane(losses, even(losses), reach, start)
 
     assert wanted({0: 1.0}, 4) == 1
     assert wanted({0: 1.0, 1: 2.0}, 4) == -1
@@ -238,7 +238,7 @@ def test_the_next_lane_is_a_neighbor_that_the_best_one_lacks():
 
 def test_beneath_a_cliff_one_more_lane_stands_in_between():
     def wanted(losses):
-        return _next(losses, even(losses), 4, 3.0)
+        return next_lane(losses, even(losses), 4, 3.0)
 
     assert wanted({-1: 2.0, 0: 1.0, 1: math.inf}) == 0.5
     assert wanted({-1: 2.0, 0: 1.0, 1: 3.5}) == 0.5
@@ -248,21 +248,21 @@ def test_beneath_a_cliff_one_more_lane_stands_in_between():
 
 def test_where_lanes_are_alike_but_for_an_error_the_lowest_of_them_leads():
     losses, errors = {0: 1.05, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}
-    assert _next(losses, errors, 4, 3.0) == -1
+    assert next_lane(losses, errors, 4, 3.0) == -1
     losses, errors = {-1: 1.35, **losses}, {-1: 0.1, **errors}
-    assert _next(losses, errors, 4, 3.0) is None
+    assert next_lane(losses, errors, 4, 3.0) is None
     # one error above the best: a sixth of the way from 0, half an error above it, to -1, 3.5 above it
-    assert _lowest(losses, errors) == pytest.approx(-1 / 6)
-    assert _lowest({0: 1.05, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}) == 0
-    assert _next({0: 1.25, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}, 4, 3.0) == -1  # not clearly worse
-    assert _next({0: 1.35, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}, 4, 3.0) is None
+    assert lowest(losses, errors) == pytest.approx(-1 / 6)
+    assert lowest({0: 1.05, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}) == 0
+    assert next_lane({0: 1.25, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}, 4, 3.0) == -1  # not clearly worse
+    assert next_lane({0: 1.35, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}, 4, 3.0) is None
     assert Race((1.0, 2.0, 3.0), (1.05, 1.0, 2.0), 1.0, 20, 60, (0.1, 0.0, 0.1)).edge
     assert not Race((1.0, 2.0, 3.0), (1.2, 1.0, 2.0), 2.0, 20, 60, (0.1, 0.0, 0.1)).edge
 
 
 def test_the_parabola_through_three_lanes_finds_its_lowest_point():
     def lowest(losses):
-        return _lowest(losses, even(losses))
+        return lowest(losses, even(losses))
 
     assert lowest({-1: 1.0, 0: 0.0, 1: 1.0}) == 0
     assert lowest({place: (place - 0.3) ** 2 for place in (-1, 0, 1)}) == pytest.approx(0.3)

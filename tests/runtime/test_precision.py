@@ -533,7 +533,7 @@ class Clock:
 def test_gains_are_medians_over_rounds(monkeypatch):
     clock, base, other = Clock(monkeypatch), runtime(), runtime()
     steps = {base: clock.step(50, 2, 2, 9, 2, 2), other: clock.step(99, 1, 1, 1, 0.5, 1)}
-    assert advising._gains(steps, 1e9) == ({other: 2.0}, 5)
+    assert advising.measured_gains(steps, 1e9) == ({other: 2.0}, 5)
 
 
 def test_what_fails_or_diverges_is_left_out_and_time_is_limited(monkeypatch):
@@ -545,13 +545,13 @@ def test_what_fails_or_diverges_is_left_out_and_time_is_limited(monkeypatch):
         nan: clock.step(1, finite=False),
         slow: clock.step(1, 8, 8),
     }
-    assert advising._gains(steps, 20.0) == ({slow: 0.5}, 2)
-    assert advising._gains({base: clock.step(1, finite=False), slow: clock.step(1)}, 1e9) == ({}, 0)
+    assert advising.measured_gains(steps, 20.0) == ({slow: 0.5}, 2)
+    assert advising.measured_gains({base: clock.step(1, finite=False), slow: clock.step(1)}, 1e9) == ({}, 0)
 
 
 def tried(builder=net, **given):
     here = job(builder, **given)
-    return [other.label for other in advising._others(trainer().configured(here.config), here)]
+    return [other.label for other in advising.alternatives(trainer().configured(here.config), here)]
 
 
 def test_what_is_tried_depends_on_what_is_auto_and_on_the_model():
@@ -591,20 +591,20 @@ def test_the_line_says_what_brings_most_and_how_to_have_it(monkeypatch, given, g
     def made_up(steps, deadline):
         return {other: gains[other.label] for other in steps if other.label in gains}, 5
 
-    monkeypatch.setattr(advising, "_gains", made_up)
+    monkeypatch.setattr(advising, "measured_gains", made_up)
     said = advice(trainer(), job(**given))
     assert said == line or (line.endswith("would") and said.startswith(line))
 
 
 def test_auto_changes_nothing_but_what_is_said(monkeypatch, capsys):
-    measured = advising._gains
+    measured = advising.measured_gains
 
     def and_boasts(steps, deadline):
         gains, rounds = measured(steps, deadline)
         assert rounds == 5
         return dict.fromkeys(gains, 3.0), rounds
 
-    monkeypatch.setattr(advising, "_gains", and_boasts)
+    monkeypatch.setattr(advising, "measured_gains", and_boasts)
     shared = trainer(epochs=2, augment=nn.Dropout(0.1))
     inputs, attributes = shared.train.inputs.clone(), copy.copy(vars(shared))
     auto = study({"precision": "auto", "channels_last": "auto"}, trainer=shared, progress=True)

@@ -90,10 +90,10 @@ def race(
         if found and (time.perf_counter() > deadline or track.gradients + track.cost > budget):
             break
         found[wanted] = track.run(center * math.pow(FACTOR, wanted))
-        wanted = _next(*_compared(found), round(math.log(reach, FACTOR)), track.start)
+        wanted = next_lane(*_compared(found), round(math.log(reach, FACTOR)), track.start)
     losses, errors = _compared(found)
     rates = tuple(center * math.pow(FACTOR, place) for place in losses)
-    best = center * math.pow(FACTOR, _lowest(losses, errors))
+    best = center * math.pow(FACTOR, lowest(losses, errors))
     return Race(rates, tuple(losses.values()), best, steps, track.gradients, tuple(errors.values()))
 
 
@@ -137,7 +137,7 @@ def _leader(losses: Lanes, errors: Lanes, within: float = 1.0) -> float:
     return leader
 
 
-def _next(losses: Lanes, errors: Lanes, reach: int, start: float) -> float | None:
+def next_lane(losses: Lanes, errors: Lanes, reach: int, start: float) -> float | None:
     """The lane to train next: a neighbor that the leader lacks, the upper one first; None where it has both.
 
     Below, one that is not clearly worse needs a neighbor too. Where the upper one ended above `start`, the loss before
@@ -155,7 +155,7 @@ def _next(losses: Lanes, errors: Lanes, reach: int, start: float) -> float | Non
     return between if leader == best and between not in losses and losses.get(best + 1, start) > start else None
 
 
-def _lowest(losses: Lanes, errors: Lanes) -> float:
+def lowest(losses: Lanes, errors: Lanes) -> float:
     """The place where a parabola through the best lane and its neighbors is lowest.
 
     Where lower lanes are as good, that below the lowest of them where the loss is one error higher, in between lanes.

@@ -37,8 +37,8 @@ def advice(trainer: Trainer, job: Job) -> str:
     made = made.configured(job.config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        steps = {other: step for other in _others(made, job) if (step := _step(made, replace(job, runtime=other)))}
-        gains, rounds = _gains(steps, time.perf_counter() + SECONDS)
+        steps = {other: step for other in alternatives(made, job) if (step := _step(made, replace(job, runtime=other)))}
+        gains, rounds = measured_gains(steps, time.perf_counter() + SECONDS)
     best = max(gains, key=lambda other: round(gains[other], 1), default=None)
     if best is None or gains[best] < WORTH:
         return ""
@@ -50,7 +50,7 @@ def advice(trainer: Trainer, job: Job) -> str:
     )
 
 
-def _others(trainer: Trainer, job: Job) -> Iterator[Runtime]:
+def alternatives(trainer: Trainer, job: Job) -> Iterator[Runtime]:
     """The job's own runtime, and those to compare it with."""
     own, images = job.runtime, _has_images(trainer, job)
     for precision in ("fp32", "bf16") if "precision" in own.advises else (own.precision,):
@@ -88,7 +88,7 @@ def _step(trainer: Trainer, job: Job) -> Step | None:
     return step
 
 
-def _gains(steps: dict[Runtime, Step], deadline: float) -> tuple[dict[Runtime, float], int]:
+def measured_gains(steps: dict[Runtime, Step], deadline: float) -> tuple[dict[Runtime, float], int]:
     """How many times as fast as the first each of the others is, by the median of the rounds; and how many there were.
 
     One that fails, or whose loss is not finite, is left out; all are where that is the first.

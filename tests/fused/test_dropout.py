@@ -217,9 +217,7 @@ class Evaluating(Scaled):
 
 @pytest.mark.parametrize("net", [Scaled, Given])
 def test_a_forward_that_computes_with_the_probability_is_refused(net):
-    with pytest.raises(
-        CannotFuse, match=r'forward computes with "drop.p", which a trace would freeze at test_dropout'
-    ):
+    with pytest.raises(CannotFuse, match=r'forward computes with "drop.p", which a trace would freeze at test_dropout'):
         lanes_of(made(net, 2)).step(batches(2, 1)[0])
 
 

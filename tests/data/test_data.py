@@ -19,7 +19,7 @@ from tests.helpers.space_strategies import laws
 from tuneflow.data import data as module
 from tuneflow.data.data import Data
 from tuneflow.data.datasets import FASHION_FOLDER, fashion_mnist, read_idx
-from tuneflow.data.sources import Items, as_source
+from tuneflow.data.sources import DatasetSource, as_source
 
 Pair = namedtuple("Pair", ["left", "right"])
 
@@ -120,7 +120,7 @@ class Numbers(Dataset):
 @given(st.integers(1, 20), st.integers(1, 25), st.booleans())
 def test_items_give_the_batches_of_the_same_data(n, size, shuffled):
     data, order = rows_of(n), torch.arange(n).roll(n // 2).flip(0) if shuffled else None
-    pairs = zip(data.batches(size, order), Items(Numbers(data)).batches(size, order), strict=True)
+    pairs = zip(data.batches(size, order), DatasetSource(Numbers(data)).batches(size, order), strict=True)
     assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in pairs)
 
 
@@ -204,7 +204,7 @@ BAD = [
     (lambda: rows_of(4).split(0.0, 1.0), ValueError, ["shares", "above 0", "(0.0, 1.0)"]),
     (lambda: rows_of(4).split(1.5, -0.5), ValueError, ["shares", "above 0", "(1.5, -0.5)"]),
     (lambda: rows_of(4).split(0.01, 0.99), ValueError, ["at least one row"]),
-    (lambda: Items(Numbers([])), ValueError, ["Numbers", "at least one item"]),
+    (lambda: DatasetSource(Numbers([])), ValueError, ["Numbers", "at least one item"]),
 ]
 
 

@@ -22,7 +22,7 @@ import tuneflow as tn
 from tests.helpers.digits_training import facts, flat, job, run
 from tests.helpers.global_generators import generators_untouched
 from tuneflow.data.data import Data
-from tuneflow.data.sources import Items, Loaded, as_source
+from tuneflow.data.sources import DatasetSource, LoaderSource, as_source
 
 ROWS = 50
 INPUTS = torch.randn(ROWS, 64, generator=torch.Generator().manual_seed(0))
@@ -104,20 +104,22 @@ def loader(dataset=None, **settings):
 def test_loaded_gives_the_batches_of_the_same_items(size, settings):
     order = torch.arange(ROWS).flip(0)
     for rows in (None, order):
-        pairs = zip(Loaded(loader(**settings)).batches(size, rows), Items(Rows()).batches(size, rows), strict=True)
+        pairs = zip(
+            LoaderSource(loader(**settings)).batches(size, rows), DatasetSource(Rows()).batches(size, rows), strict=True
+        )
         assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in pairs)
 
 
 def test_collate_function_is_the_loaders():
-    inputs, targets = next(Loaded(loader(collate_fn=shifted)).batches(4))
+    inputs, targets = next(LoaderSource(loader(collate_fn=shifted)).batches(4))
     assert torch.equal(inputs, INPUTS[:4] + 100)
     assert torch.equal(targets, CLASSES[:4])
-    inputs, _ = next(Loaded(loader(collate_fn=shifted)).rows([3, 1]).batches(4))
+    inputs, _ = next(LoaderSource(loader(collate_fn=shifted)).rows([3, 1]).batches(4))
     assert torch.equal(inputs, INPUTS[[3, 1]] + 100)
 
 
 def test_workers_are_set_up_as_the_loader_says():
-    loaded = Loaded(loader(Rows(mark), num_workers=1, worker_init_fn=marking_worker))
+    loaded = LoaderSource(loader(Rows(mark), num_workers=1, worker_init_fn=marking_worker))
     assert torch.equal(next(loaded.batches(4))[0], INPUTS[:4] + 100)
 
 
@@ -143,7 +145,7 @@ def test_random_items_obey_the_seed(noise, workers):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_noise_is_another_in_every_epoch(workers):
-    noisy, seen = Loaded(loader(Rows(torch_noise, torch.zeros(ROWS, 1)), num_workers=workers)), []
+    noisy, seen = LoaderSource(loader(Rows(torch_noise, torch.zeros(ROWS, 1)), num_workers=workers)), []
     for epoch in (1, 2, 1):
         with job().at_work("epoch", epoch), generators_untouched() if workers else nullcontext():
             seen.append(torch.cat([inputs for inputs, _ in noisy.batches(16)]).flatten().tolist())
@@ -170,9 +172,11 @@ def test_study_takes_a_loader():
 
 
 def test_loader_that_is_loaded_can_travel():
-    loaded = pickle.loads(pickle.dumps(Loaded(loader(num_workers=2, collate_fn=shifted, generator=torch.Generator()))))
+    loaded = pickle.loads(
+        pickle.dumps(LoaderSource(loader(num_workers=2, collate_fn=shifted, generator=torch.Generator())))
+    )
     assert len(loaded) == ROWS
-    assert loaded.digest() == Loaded(loader()).digest() == "Rows, 50 items"
+    assert loaded.digest() == LoaderSource(loader()).digest() == "Rows, 50 items"
     assert torch.equal(next(loaded.batches(4))[0], INPUTS[:4] + 100)
 
 
@@ -244,12 +248,12 @@ class Bare(Rows):
 
 def test_dataset_without_a_length_is_refused():
     with pytest.raises(ValueError, match="Endless: needs a length"):
-        Items(Endless())
+        DatasetSource(Endless())
 
 
 @pytest.mark.parametrize(("dataset", "got"), [(Triples(), "got list of 3"), (Bare(), "got Tensor")])
 def test_rows_that_are_no_pairs_are_named(dataset, got):
-    for source in (Items(dataset), Loaded(loader(dataset))):
+    for source in (DatasetSource(dataset), LoaderSource(loader(dataset))):
         with pytest.raises(ValueError, match=f"a row needs to be a pair .* {got}"):
             next(source.batches(4))
 
@@ -257,6 +261,6 @@ def test_rows_that_are_no_pairs_are_named(dataset, got):
 def test_what_is_no_data_is_told_what_is():
     with pytest.raises(TypeError, match=r"Trainer: valid needs .*DataLoader of one, got list"):
         as_source([1, 2], "Trainer: valid")
-    assert isinstance(as_source(loader(), "x"), Loaded)
-    assert isinstance(as_source(Loaded(loader()), "x"), Loaded)
+    assert isinstance(as_source(loader(), "x"), LoaderSource)
+    assert isinstance(as_source(LoaderSource(loader()), "x"), LoaderSource)
     assert isinstance(as_source((INPUTS, CLASSES), "x"), Data)

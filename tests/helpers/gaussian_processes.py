@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tuneflow.search.gp.gaussian_process import Process
+from tuneflow.search.gp.gaussian_process import GaussianProcess
 
 
 def some_processes(rng, objectives, draws=2, size=9, dimensions=3):
@@ -10,7 +10,7 @@ def some_processes(rng, objectives, draws=2, size=9, dimensions=3):
     features = rng.random((size, dimensions))
     return [
         [
-            Process(
+            GaussianProcess(
                 np.concatenate([np.log(rng.uniform(0.3, 1, dimensions)), [0.3, np.log(1e-2)]]),
                 np.arange(dimensions),
                 features,

@@ -8,7 +8,7 @@ import pytest
 
 import tuneflow as tn
 from tests.helpers.searching import ask_all, cube, history_of, searched
-from tuneflow.search.evolution.cma_distribution import Adaptation
+from tuneflow.search.evolution.cma_distribution import CMADistribution
 from tuneflow.search.evolution.cmaes import EvolvedDistribution
 from tuneflow.seeds import stream
 from tuneflow.testing import check_searcher
@@ -28,7 +28,7 @@ def slope(config):
 @pytest.mark.parametrize("dimensions", [1, 2, 10, 30])
 def test_distribution_moves_as_that_of_cmaes_given_the_same_samples(dimensions):
     mean = np.random.default_rng(dimensions).random(dimensions)
-    oracle, ours = cmaes.CMA(mean, 0.3, seed=1), Adaptation(mean, 0.3)
+    oracle, ours = cmaes.CMA(mean, 0.3, seed=1), CMADistribution(mean, 0.3)
     assert ours.size == oracle.population_size
     for _ in range(30):
         points = sorted((oracle.ask() for _ in range(ours.size)), key=lambda x: slope(dict(enumerate(x))))
@@ -57,7 +57,7 @@ def test_study_moves_the_distribution_as_cmaes_does():
 
 
 def test_one_distant_point_moves_the_mean_by_a_step_and_not_by_its_distance():
-    state = Adaptation(np.full(2, 0.5), 1e-3)
+    state = CMADistribution(np.full(2, 0.5), 1e-3)
     points = state.draw(stream(0), state.size)
     points[0] = 1.0
     state.learn(points)
@@ -155,7 +155,7 @@ def test_begins_at_the_priors_and_as_wide():
 
 def test_begins_again_elsewhere_where_it_has_converged():
     history = searched(tn.CMAES(), cube(2), slope, 700)
-    assert learned(cube(2), history).state.size > Adaptation(np.zeros(2), 1.0).size
+    assert learned(cube(2), history).state.size > CMADistribution(np.zeros(2), 1.0).size
 
 
 def test_equal_scores_change_nothing_for_good():

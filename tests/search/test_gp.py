@@ -13,9 +13,9 @@ import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
 from tests.helpers.searching import bowl, cube
 from tuneflow.history.objective import Objective
-from tuneflow.search.gp.expected_improvement import Improvement, log_improvement
-from tuneflow.search.gp.features import Layout
-from tuneflow.search.gp.gaussian_process import JITTER, LEVEL, Posterior, Process
+from tuneflow.search.gp.expected_improvement import ExpectedImprovement, log_improvement
+from tuneflow.search.gp.features import FeatureMap
+from tuneflow.search.gp.gaussian_process import JITTER, LEVEL, GaussianProcess, Posterior
 from tuneflow.search.gp.kernel import apart, between, matern
 from tuneflow.search.gp.targets import targets
 from tuneflow.seeds import stream
@@ -230,7 +230,8 @@ def test_known_error_widens_what_is_expected():
     point = np.array([np.log(0.5), 0.0, np.log(1e-6)])
     x, values = np.array([[0.2], [0.8]]), np.array([-1.0, 1.0])
     means = [
-        Process(point, np.array([0]), x, values, np.array([variance, variance])).expects(x)[0] for variance in (0, 1)
+        GaussianProcess(point, np.array([0]), x, values, np.array([variance, variance])).expects(x)[0]
+        for variance in (0, 1)
     ]
     assert abs(means[0] - values).max() < 1e-3
     assert abs(means[1]).max() < 0.8
@@ -307,7 +308,7 @@ def test_after_lecun_it_starts_from_the_measured_rate():
 
 def some_posterior(rng, size=12, noisy=True):
     space = mixed()
-    layout = Layout(space)
+    layout = FeatureMap(space)
     units = layout.settled(rng.random((size, len(space))))
     squared = apart(layout.features(units), layout.owner, len(space))
     return Posterior(squared, rng.standard_normal(size), rng.random(size) if noisy else np.zeros(size))
@@ -350,7 +351,7 @@ def test_fit_goes_down_and_draws_lie_around_it():
 def some_process(rng, size=9, dimensions=3):
     point = np.concatenate([np.log(rng.uniform(0.3, 1, dimensions)), [0.3, np.log(1e-2)]])
     features = rng.random((size, dimensions))
-    return Process(point, np.arange(dimensions), features, rng.standard_normal(size), 0.1 * rng.random(size))
+    return GaussianProcess(point, np.arange(dimensions), features, rng.standard_normal(size), 0.1 * rng.random(size))
 
 
 def test_process_is_the_conditional_normal_distribution():
@@ -387,7 +388,7 @@ def test_log_improvement_is_that_of_quadrature(z):
 @pytest.mark.parametrize("error", [0.0, 0.5])
 def test_slopes_of_the_improvement_are_those_of_finite_differences(error):
     rng = np.random.default_rng(5)
-    improvement = Improvement([some_process(rng), some_process(rng)], error)
+    improvement = ExpectedImprovement([some_process(rng), some_process(rng)], error)
     points = rng.random((4, 3))
     value, slopes = improvement.slopes(points)
     assert np.allclose(value, improvement(points))
@@ -403,13 +404,13 @@ def test_noisy_look_improves_by_what_it_moves_the_mean():
     process = some_process(rng)
     new = process.features[[np.argmin(process.values)]] + 0.1
     point = np.concatenate([process.point[:-1], [np.log(1e-8)]])  # so that all the noise is the look's
-    process = Process(point, process.owner, process.features, process.values, process.variances)
+    process = GaussianProcess(point, process.owner, process.features, process.values, process.variances)
     (mean,), (variance,) = process.expects(new)
     best = process.expects(process.features)[0].min()
     moved = []
     for z in norm.ppf((np.arange(400) + 0.5) / 400):
         seen = mean + np.sqrt(variance + error) * z
-        after = Process(
+        after = GaussianProcess(
             point,
             process.owner,
             np.concatenate([process.features, new]),
@@ -417,19 +418,19 @@ def test_noisy_look_improves_by_what_it_moves_the_mean():
             np.append(process.variances, error),
         )
         moved.append(max(best - after.expects(new)[0][0], 0.0))
-    assert Improvement([process], error)(new)[0] == pytest.approx(np.log(np.mean(moved)), abs=0.02)
+    assert ExpectedImprovement([process], error)(new)[0] == pytest.approx(np.log(np.mean(moved)), abs=0.02)
 
 
 def test_layout_settles_as_the_space_does():
     space, rng = mixed(), np.random.default_rng(6)
     units = rng.random((200, len(space)))
     wanted = [space.to_unit(space.from_unit(unit)) for unit in units]
-    assert np.allclose(Layout(space).settled(units), wanted, atol=1e-12, equal_nan=True)
+    assert np.allclose(FeatureMap(space).settled(units), wanted, atol=1e-12, equal_nan=True)
 
 
 def test_two_labels_lie_one_apart_whichever_they_are():
     space = mixed()
-    layout, place = Layout(space), space.find("act")
+    layout, place = FeatureMap(space), space.find("act")
     units = np.full((3, len(space)), 0.5)
     units[:, place] = [1 / 6, 3 / 6, 5 / 6]
     found = apart(layout.features(layout.settled(units)), layout.owner, len(space))[place].reshape(3, 3)

@@ -8,8 +8,8 @@ import pytest
 import tuneflow as tn
 from tests.helpers.gaussian_processes import some_processes
 from tests.helpers.searching import ask_all, cube, history_of, searched
-from tuneflow.search.gp.expected_improvement import Improvement
-from tuneflow.search.gp.hypervolume import MOST, Cells, Hypervolume, boxes, reference
+from tuneflow.search.gp.expected_improvement import ExpectedImprovement
+from tuneflow.search.gp.hypervolume import MOST, Cells, HypervolumeImprovement, boxes, reference
 from tuneflow.search.gp.targets import front_targets
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
@@ -82,7 +82,7 @@ def test_gain_of_known_costs_is_the_hypervolume_that_they_add():
 def test_hypervolume_of_one_objective_is_the_improvement():
     rng = np.random.default_rng(1)
     processes, points = some_processes(rng, 1), rng.random((5, 3))
-    found, wanted = Hypervolume(processes), Improvement([own for (own,) in processes])
+    found, wanted = HypervolumeImprovement(processes), ExpectedImprovement([own for (own,) in processes])
     assert np.allclose(found(points), wanted(points), atol=1e-9)
 
 
@@ -90,7 +90,7 @@ def test_hypervolume_of_one_objective_is_the_improvement():
 def test_slopes_of_the_hypervolume_are_those_of_finite_differences(objectives):
     rng = np.random.default_rng(2)
     counted = np.array([[True] * 9, [True] * 4 + [False] * 5, [False] * 9])
-    gain, points = Hypervolume(some_processes(rng, objectives, draws=3), counted), rng.random((4, 3))
+    gain, points = HypervolumeImprovement(some_processes(rng, objectives, draws=3), counted), rng.random((4, 3))
     value, slopes = gain.slopes(points)
     assert np.allclose(value, gain(points))
     for place in range(3):

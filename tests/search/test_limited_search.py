@@ -8,8 +8,8 @@ from tests.helpers.gaussian_processes import some_processes
 from tests.helpers.searching import ask_all, cube
 from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.pareto import breaches, ranking
-from tuneflow.search.gp.feasibility import Bound, Within
-from tuneflow.search.gp.hypervolume import Hypervolume
+from tuneflow.search.gp.feasibility import Bound, FeasibleImprovement
+from tuneflow.search.gp.hypervolume import HypervolumeImprovement
 from tuneflow.search.gp.targets import bound_target, breach_targets
 from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
@@ -155,7 +155,7 @@ def test_ranked_puts_what_is_beyond_the_limits_last():
 def some_gain(rng):
     first, second = some_processes(rng, 2), some_processes(rng, 2)
     bounds = [Bound([own[place] for own in second], most) for place, most in ((0, 0.2), (1, -0.5))]
-    return Within(Hypervolume(first), bounds)
+    return FeasibleImprovement(HypervolumeImprovement(first), bounds)
 
 
 def test_slopes_of_a_limited_gain_are_those_of_finite_differences():

@@ -8,7 +8,7 @@ import pytest
 
 import tuneflow as tn
 from tuneflow.history.objective import Objective
-from tuneflow.search.earlier_study import EarlierStudy, Mapped
+from tuneflow.search.earlier_study import EarlierStudy, MappedStudy
 from tuneflow.search.mixture import Mixture
 from tuneflow.seeds import stream
 
@@ -103,7 +103,7 @@ def test_branches_keep_what_is_active_in_them():
     )
     past = of_configs(branched, [({"kind": {"q": {"y": 0.25}}}, 0.0), ({"kind": {"p": {"x": 0.75}}}, 1.0)])
     assert first(tn.Warm(past), branched) == {"kind": {"q": {"y": pytest.approx(0.25)}}}
-    units = Mapped(EarlierStudy.of(past), branched, 2).units
+    units = MappedStudy(EarlierStudy.of(past), branched, 2).units
     assert np.isnan(units).sum(1).tolist() == [1, 1]
 
 

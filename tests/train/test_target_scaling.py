@@ -14,7 +14,7 @@ import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
 from tuneflow.errors import CheckpointError
 from tuneflow.heuristics.input_scaling import Moments, NormalizedModule
-from tuneflow.heuristics.target_scaling import Restored, reaches_any_number, scale_of
+from tuneflow.heuristics.target_scaling import RescaledModule, reaches_any_number, scale_of
 from tuneflow.study.result import _digest
 from tuneflow.train.session import Session
 
@@ -214,7 +214,7 @@ def test_the_model_that_is_handed_over_and_loaded_predicts_in_the_targets_units(
         for module in (ours.best.model(), tn.load(tmp_path / "best.pt", mlp)):
             loss = functional.mse_loss(module(INPUTS[VALID]), STANDARD[VALID] * 1000 + 5000).item()
             assert loss == pytest.approx(ours.best.metrics["loss"], rel=1e-5)
-            assert isinstance(module, Restored)
+            assert isinstance(module, RescaledModule)
             assert isinstance(module.module, NormalizedModule)
             assert module.module.module.state_dict().keys() == mlp().state_dict().keys()
             assert not module.training
@@ -330,7 +330,7 @@ def test_left_alone(name):
     assert live.scale is None
     assert live.whole is live.module
     assert live.unit == 1.0
-    assert not isinstance(ours.module(this, ours.init(this)), Restored)
+    assert not isinstance(ours.module(this, ours.init(this)), RescaledModule)
 
 
 def test_nothing_is_scaled_when_told_so():
@@ -370,7 +370,7 @@ def test_columns_of_every_shape(shape, columns):
     assert scale.mean.shape == scale.std.shape == columns
     assert scale(targets).shape == targets.shape
     assert scale(targets).mean().abs() < 1e-5
-    torch.testing.assert_close(Restored(nn.Identity(), scale.mean, scale.std)(scale(targets)), targets)
+    torch.testing.assert_close(RescaledModule(nn.Identity(), scale.mean, scale.std)(scale(targets)), targets)
 
 
 @pytest.mark.parametrize("targets", [(torch.ones(3),), {"a": torch.ones(3)}, torch.arange(3), torch.full((3,), np.nan)])

@@ -23,7 +23,7 @@ from tuneflow.errors import warn
 T = TypeVar("T")
 
 
-class Items:
+class DatasetSource:
     """A map-style torch Dataset: its items are fetched by number and collated, batch by batch.
 
     Transforms that draw from the global generators are repeatable, since those are seeded at the start
@@ -43,15 +43,15 @@ class Items:
         for start in range(0, len(rows), size):
             yield _pair(default_collate([self.dataset[i] for i in rows[start : start + size]]), self.dataset)
 
-    def rows(self, numbers: list[int]) -> "Items":
+    def rows(self, numbers: list[int]) -> "DatasetSource":
         """The rows of these numbers."""
-        return Items(Subset(self.dataset, numbers))
+        return DatasetSource(Subset(self.dataset, numbers))
 
     def digest(self) -> str:
         return f"{type(self.dataset).__name__}, {len(self)} items"
 
 
-class Loaded:
+class LoaderSource:
     """What a torch DataLoader loads, in batches and an order of ours, so that an epoch can be replayed.
 
     Dataset, collate_fn, workers and pinned memory are the loader's. Its batch size, shuffling and generator are not
@@ -88,9 +88,9 @@ class Loaded:
         for batch in loader:
             yield _pair(batch, self.dataset)
 
-    def rows(self, numbers: list[int]) -> "Loaded":
+    def rows(self, numbers: list[int]) -> "LoaderSource":
         """The rows of these numbers, loaded in this process."""
-        return Loaded(DataLoader(Subset(self.dataset, numbers), collate_fn=self._settings["collate_fn"]))
+        return LoaderSource(DataLoader(Subset(self.dataset, numbers), collate_fn=self._settings["collate_fn"]))
 
     def digest(self) -> str:
         return f"{type(self.dataset).__name__}, {len(self)} items"
@@ -110,7 +110,7 @@ def warn_of_settings(loader: DataLoader[Any], batch_size: int, what: str) -> Non
         )
 
 
-Source = Data | Items | Loaded
+Source = Data | DatasetSource | LoaderSource
 
 
 def as_source(data: Any, what: str, batch_size: int | None = None) -> Source:
@@ -120,14 +120,14 @@ def as_source(data: Any, what: str, batch_size: int | None = None) -> Source:
         what: opens the message, such as `Trainer: train`.
         batch_size: the Trainer's, to warn of a DataLoader that has another; None for no warning.
     """
-    if isinstance(data, Data | Items | Loaded):
+    if isinstance(data, Data | DatasetSource | LoaderSource):
         return data
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         return _named(what, Data, *data.tensors)
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
-        return _named(what, Items, data)
+        return _named(what, DatasetSource, data)
     if isinstance(data, DataLoader):
-        loaded = _named(what, Loaded, data)
+        loaded = _named(what, LoaderSource, data)
         if batch_size is not None:
             warn_of_settings(data, batch_size, what)
         return loaded

@@ -22,7 +22,7 @@ NUMBERS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Constant:
+class ConstantOutputs:
     """Args:
     bias: of the output layer, shape (units,): before a final sigmoid, where the loss takes probabilities.
     outputs: the constants as the loss takes them, with the outputs' number of dimensions.
@@ -36,7 +36,9 @@ class Constant:
     sharp: bool = True
 
 
-def best_constant(loss: Any, outputs: Tensor, targets: Any, units: int, balanced: bool = False) -> Constant | str:
+def best_constant(
+    loss: Any, outputs: Tensor, targets: Any, units: int, balanced: bool = False
+) -> ConstantOutputs | str:
     """The constant outputs of least loss, or a sentence that says why there are none.
 
     Classes: the log of their shares, counted with half an example more each, weighted and smoothed as the loss does
@@ -67,7 +69,7 @@ def best_constant(loss: Any, outputs: Tensor, targets: Any, units: int, balanced
     through = bias.sigmoid() if kind in SHARES and kind not in LOGITS else bias
     ends = {nn.BCELoss: ("sigmoid",), functional.binary_cross_entropy: ("sigmoid",)}.get(kind, ())
     ends = ("log_softmax",) if kind in CLASSES else ends
-    return Constant(bias, through.reshape(shape), ends, kind not in NUMBERS)
+    return ConstantOutputs(bias, through.reshape(shape), ends, kind not in NUMBERS)
 
 
 def _kind(loss: Any) -> tuple[Any, Callable[[str], Any]]:

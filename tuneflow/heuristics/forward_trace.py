@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from tuneflow.heuristics.layers import Layer
+from tuneflow.heuristics.layers import WeightLayer
 from tuneflow.heuristics.schemes import ACTIVATIONS
 
 ADDS = ("add", "__add__", "__iadd__", "__radd__")
@@ -21,11 +21,11 @@ DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "
 LOOKUPS = ("embedding", "embedding_bag")
 NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
 
-Adjust = Callable[[Layer, Any, Callable[[], Any]], Any]
+Adjust = Callable[[WeightLayer, Any, Callable[[], Any]], Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class TracedCall:
     """One call of a torch function.
 
     Args:
@@ -37,7 +37,7 @@ class Call:
     name: str
     takes: tuple[int, ...]
     shape: tuple[int, ...]
-    layer: Layer | None = None
+    layer: WeightLayer | None = None
     slope: float = 0.0
     before: int = 0
 
@@ -69,13 +69,13 @@ class Trace:
         adjust: given a layer, its result and a way to compute that again, returns the result to go on with.
     """
 
-    def __init__(self, module: nn.Module, inputs: Any, layers: list[Layer], adjust: Adjust | None = None) -> None:
-        self.calls: list[Call] = []
+    def __init__(self, module: nn.Module, inputs: Any, layers: list[WeightLayer], adjust: Adjust | None = None) -> None:
+        self.calls: list[TracedCall] = []
         self.uses: Counter[int] = Counter()  # id of a weight -> how many calls took it
         self.lookups: Counter[int] = Counter()  # and how many of them looked rows up
         self.std: dict[str, float] = {}
         self.bad: str | None = None  # the first layer whose result was not finite
-        watch = _Watch(self, layers, adjust)
+        watch = _CallRecorder(self, layers, adjust)
         for leaf in tensors_in(inputs):
             watch.note("input", (), [leaf])
         with watch:
@@ -88,11 +88,11 @@ class Trace:
         self.ends = [number for number in dict.fromkeys(made) if number not in self._taken]
         self.residuals = self._find_residuals()
 
-    def of(self, layer: Layer) -> int | None:
+    def of(self, layer: WeightLayer) -> int | None:
         """The number of the first call that uses `layer` last."""
         return next((number for number, call in enumerate(self.calls) if call.layer is layer), None)
 
-    def activation_after(self, number: int) -> Call | None:
+    def activation_after(self, number: int) -> TracedCall | None:
         """The activation that a call's result goes to, through whatever only reshapes, normalizes or sums."""
         waiting, seen = [number], {number}
         while waiting:
@@ -170,13 +170,13 @@ class Trace:
         )
 
 
-class _Watch(TorchFunctionMode):
+class _CallRecorder(TorchFunctionMode):
     """Sees every call of a torch function; dropout does nothing while it looks."""
 
-    def __init__(self, trace: Trace, layers: list[Layer], adjust: Adjust | None) -> None:
+    def __init__(self, trace: Trace, layers: list[WeightLayer], adjust: Adjust | None) -> None:
         super().__init__()
         self.trace, self.adjust = trace, adjust
-        self.layers: dict[int, dict[bool, Layer]] = {}  # id of a weight -> is it looked up -> layer
+        self.layers: dict[int, dict[bool, WeightLayer]] = {}  # id of a weight -> is it looked up -> layer
         for layer in layers:
             self.layers.setdefault(id(layer.weight), {})[layer.kind == "embedding"] = layer
         self.made: dict[int, int] = {}  # id of a tensor -> number of the call that made it
@@ -212,22 +212,27 @@ class _Watch(TorchFunctionMode):
             self.note(name, takes, results, layer)
         return result
 
-    def _layer(self, weight: int, name: str) -> Layer:
+    def _layer(self, weight: int, name: str) -> WeightLayer:
         owners = self.layers[weight]
         return owners.get(name in LOOKUPS) or next(iter(owners.values()))
 
     def note(
-        self, name: str, takes: tuple[int, ...], results: list[Tensor], layer: Layer | None = None, slope: float = 0.0
+        self,
+        name: str,
+        takes: tuple[int, ...],
+        results: list[Tensor],
+        layer: WeightLayer | None = None,
+        slope: float = 0.0,
     ) -> None:
         before = 0
         for earlier in takes:
             before |= self.trace.calls[earlier].before | 1 << earlier
         number = len(self.trace.calls)
-        self.trace.calls.append(Call(name, takes, tuple(results[0].shape), layer, slope, before))
+        self.trace.calls.append(TracedCall(name, takes, tuple(results[0].shape), layer, slope, before))
         self.made.update({id(t): number for t in results})
         self.kept += results
 
-    def _measure(self, layer: Layer, result: Tensor) -> None:
+    def _measure(self, layer: WeightLayer, result: Tensor) -> None:
         if layer.name not in self.trace.std and result.is_floating_point():
             std = spread(result, layer)[1]
             self.trace.std[layer.name] = std
@@ -235,7 +240,7 @@ class _Watch(TorchFunctionMode):
                 self.trace.bad = layer.name
 
 
-def spread(result: Tensor, layer: Layer) -> tuple[Tensor, float]:
+def spread(result: Tensor, layer: WeightLayer) -> tuple[Tensor, float]:
     """Each unit's mean over the batch, shape (units,), and the standard deviation around them.
 
     Around the mean of all units, where the layer has no bias that could move each.

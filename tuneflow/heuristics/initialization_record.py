@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Drawn:
+class LayerRecord:
     """What became of one layer.
 
     Args:
@@ -34,7 +34,7 @@ class Initialized:
 
     scheme: str
     data_driven: bool
-    layers: dict[str, Drawn] = field(default_factory=dict)
+    layers: dict[str, LayerRecord] = field(default_factory=dict)
     left_alone: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     loss_before: float | None = None

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from tuneflow.heuristics.constant_baseline import Constant, best_constant
+from tuneflow.heuristics.constant_baseline import ConstantOutputs, best_constant
 from tuneflow.heuristics.forward_trace import Adjust, Trace, spread, tensors_in
-from tuneflow.heuristics.initialization_record import Drawn, Initialized
+from tuneflow.heuristics.initialization_record import Initialized, LayerRecord
 from tuneflow.heuristics.input_scaling import NORMS
-from tuneflow.heuristics.layers import Layer, find
+from tuneflow.heuristics.layers import WeightLayer, find
 from tuneflow.heuristics.schemes import SCHEMES, draw, draw_embedding, gain
 from tuneflow.nested import mapped
 from tuneflow.seeds import seeded_globals
@@ -92,8 +92,8 @@ class _Attempt:
         self.loss, self.targets, self.balanced = loss, targets, balanced
         self.layers, self.left = find(module)
         self.drawn: dict[str, tuple[str, float | None, str]] = {}
-        self.want: dict[Layer, float] = {}  # standard deviation of a layer's output
-        self.ends: set[Layer] = set()  # the last layers of residual branches
+        self.want: dict[WeightLayer, float] = {}  # standard deviation of a layer's output
+        self.ends: set[WeightLayer] = set()  # the last layers of residual branches
         self.prior: float | None = None
         self.notes: list[str] = []
 
@@ -111,7 +111,7 @@ class _Attempt:
                 last = self.set_prior(last)
         self.check(last)
         layers = {
-            name: Drawn(*how, _number(first.std.get(name)), _number(last.std.get(name)))
+            name: LayerRecord(*how, _number(first.std.get(name)), _number(last.std.get(name)))
             for name, how in self.drawn.items()
         }
         after = self.loss_of(last.outputs)
@@ -123,9 +123,9 @@ class _Attempt:
         with seeded_globals("initialize", device=device):
             return Trace(self.module, mapped(Tensor.clone, self.inputs), self.layers, adjust)
 
-    def active(self, first: Trace) -> list[Layer]:
+    def active(self, first: Trace) -> list[WeightLayer]:
         """The layers to draw; those that run twice, never, or share a weight are left alone, tied embeddings drawn."""
-        owners: dict[int, list[Layer]] = {}
+        owners: dict[int, list[WeightLayer]] = {}
         for layer in self.layers:
             owners.setdefault(id(layer.weight), []).append(layer)
         active = []
@@ -141,7 +141,7 @@ class _Attempt:
                 self.left.update({layer.name: shared if len(group) > 1 else runs for layer in group})
         return active
 
-    def tie(self, group: list[Layer]) -> None:
+    def tie(self, group: list[WeightLayer]) -> None:
         draw_embedding(group[0], TIED_STD)
         self.drawn.update({layer.name: ("tied", TIED_STD, "linear") for layer in group})
         for layer in group:
@@ -149,7 +149,7 @@ class _Attempt:
                 layer.bias.zero_()
         self.notes.append(f"{group[0].name} is tied to the output layer: both are drawn from N(0, {TIED_STD}^2).")
 
-    def draw(self, first: Trace, active: list[Layer]) -> None:
+    def draw(self, first: Trace, active: list[WeightLayer]) -> None:
         for layer in active:
             if layer.kind == "embedding":  # N(0, 1) in torch: trained better than 0.1 and 0.02 where it is not tied
                 self.left[layer.name] = "an embedding of its own stays as its builder drew it"
@@ -165,7 +165,7 @@ class _Attempt:
             draw(layer, self.scheme, g)
             self.drawn[layer.name] = (self.scheme, g, follows)
 
-    def calm(self, first: Trace, active: list[Layer]) -> None:
+    def calm(self, first: Trace, active: list[WeightLayer]) -> None:
         """Shrink the last layer of each residual branch."""
         branches = first.residuals.values()
         found = [first.calls[at].layer for branch in branches for at in first.last_layers(branch.branch)]
@@ -185,7 +185,7 @@ class _Attempt:
                 f" 1 / sqrt({len(branches)}) = {scale:.3g}, so that the stream does not grow with depth."
             )
 
-    def correct(self, first: Trace, active: list[Layer]) -> None:
+    def correct(self, first: Trace, active: list[WeightLayer]) -> None:
         """The data-driven pass: each round is one forward pass that corrects every layer when it is reached."""
         outputs = {first.calls[at].layer for end in first.ends if (at := first.output_layer(end)[0]) is not None}
         for layer in active:
@@ -204,7 +204,7 @@ class _Attempt:
             if all(abs(share) <= TOLERANCE for share in off):
                 break
 
-    def adjust(self, layer: Layer, result: Any, again: Any) -> Any:
+    def adjust(self, layer: WeightLayer, result: Any, again: Any) -> Any:
         if layer not in self.want:
             return result
         values = next(tensors_in(result))
@@ -242,7 +242,7 @@ class _Attempt:
             return last
         return self.settle(last, layer, bias, constant)
 
-    def settle(self, last: Trace, layer: Layer, bias: Tensor, constant: Constant) -> Trace:
+    def settle(self, last: Trace, layer: WeightLayer, bias: Tensor, constant: ConstantOutputs) -> Trace:
         """Set the bias, then halve what comes from the inputs until the loss is near that of the constants."""
         prior, before = self.prior or 0.0, self.loss_of(last.outputs) or 0.0
         weight_was, bias_was = layer.weight.clone(), bias.clone()

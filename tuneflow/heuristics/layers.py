@@ -16,7 +16,7 @@ PROJECTIONS = ("in_proj", "q_proj", "k_proj", "v_proj")  # of nn.MultiheadAttent
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class WeightLayer:
     """One weight, its bias, and how many numbers enter and leave a unit.
 
     Args:
@@ -37,11 +37,11 @@ class Layer:
     padding: int | None = None  # the row of an embedding that stays 0
 
 
-def find(module: nn.Module) -> tuple[list[Layer], dict[str, str]]:
+def find(module: nn.Module) -> tuple[list[WeightLayer], dict[str, str]]:
     """The layers of `module`, and name -> reason for every other part that has weights. Nothing is run or changed.
     A bias that is frozen counts as none.
     """
-    layers: list[Layer] = []
+    layers: list[WeightLayer] = []
     left: dict[str, str] = {}
     for path, part in module.named_modules():
         name = path or type(part).__name__
@@ -65,28 +65,28 @@ def find(module: nn.Module) -> tuple[list[Layer], dict[str, str]]:
     return layers, left
 
 
-def _layers_of(part: Any, path: str, name: str) -> list[Layer]:
+def _layers_of(part: Any, path: str, name: str) -> list[WeightLayer]:
     """The layers that are `part` itself; none where its class is unknown, or runs in a way of its own."""
     if _is(part, (nn.Linear,)):
-        return [Layer(name, "linear", part.weight, part.bias, part.in_features, part.out_features)]
+        return [WeightLayer(name, "linear", part.weight, part.bias, part.in_features, part.out_features)]
     if _is(part, (*CONVS, *TRANSPOSED)):
         return [_convolution(part, name)]
     if _is(part, EMBEDDINGS):
-        return [Layer(name, "embedding", part.weight, padding=part.padding_idx)]
+        return [WeightLayer(name, "embedding", part.weight, padding=part.padding_idx)]
     norm = isinstance(part, NORMS) and type(part).forward.__module__.startswith("torch.nn.")
     if norm and part._parameters.get("weight") is not None:
-        return [Layer(name, "norm", part.weight, part._parameters.get("bias"))]
+        return [WeightLayer(name, "norm", part.weight, part._parameters.get("bias"))]
     if _is(part, (nn.MultiheadAttention,)):
         weights = {key: getattr(part, f"{key}_weight") for key in PROJECTIONS}
         return [
-            Layer(f"{path}.{key}".lstrip("."), "projection", w, part.in_proj_bias, w.shape[1], part.embed_dim)
+            WeightLayer(f"{path}.{key}".lstrip("."), "projection", w, part.in_proj_bias, w.shape[1], part.embed_dim)
             for key, w in weights.items()
             if w is not None
         ]
     return []
 
 
-def _trainable(layer: Layer) -> Layer:
+def _trainable(layer: WeightLayer) -> WeightLayer:
     frozen = layer.bias is not None and not layer.bias.requires_grad
     return replace(layer, bias=None) if frozen else layer
 
@@ -95,11 +95,11 @@ def _is(part: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
     return any(isinstance(part, kind) and type(part).forward is kind.forward for kind in kinds)
 
 
-def _convolution(part: Any, name: str) -> Layer:
+def _convolution(part: Any, name: str) -> WeightLayer:
     """Strides thin out the sums: of a transposed convolution's inputs, of any other's outputs."""
     window, stride = math.prod(part.kernel_size), math.prod(part.stride)
     transposed = isinstance(part, TRANSPOSED)
     fan_in = part.in_channels // part.groups * window // (stride if transposed else 1)
     fan_out = part.out_channels // part.groups * window // (1 if transposed else stride)
     unit = -len(part.kernel_size) - 1
-    return Layer(name, "linear", part.weight, part.bias, max(1, fan_in), max(1, fan_out), unit, transposed)
+    return WeightLayer(name, "linear", part.weight, part.bias, max(1, fan_in), max(1, fan_out), unit, transposed)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from tuneflow.heuristics.layers import Layer
+from tuneflow.heuristics.layers import WeightLayer
 
 SCHEMES = ("default", "lecun", "kaiming", "xavier", "orthogonal")
 
@@ -43,7 +43,7 @@ def gain(scheme: str, activation: str, slope: float = 0.0) -> float:
 
 
 @torch.no_grad()
-def draw(layer: Layer, scheme: str, g: float) -> None:
+def draw(layer: WeightLayer, scheme: str, g: float) -> None:
     """Draw the weight in place and set the bias to 0. Draws on the CPU: the same on every device.
 
     lecun, kaiming: N(0, g^2 / fan_in). xavier: N(0, 2 g^2 / (fan_in + fan_out)). orthogonal: g times a matrix with
@@ -63,7 +63,7 @@ def draw(layer: Layer, scheme: str, g: float) -> None:
 
 
 @torch.no_grad()
-def draw_embedding(layer: Layer, std: float) -> None:
+def draw_embedding(layer: WeightLayer, std: float) -> None:
     """Draw an embedding's rows from N(0, std^2), in place; the padding row stays 0."""
     layer.weight.copy_(torch.empty(layer.weight.shape).normal_(0, std))
     if layer.padding is not None:

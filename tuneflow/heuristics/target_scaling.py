@@ -48,7 +48,7 @@ class Scale:
         return float(self.size ** (_power(loss) or 0))
 
 
-class Restored(nn.Module):
+class RescaledModule(nn.Module):
     """A module that learned standardized targets, with their units behind it: it gives what the targets were.
 
     `module` is the module as it was, its state_dict keys unchanged.

@@ -56,7 +56,7 @@ class EarlierStudy:
         return f"{len(self.rows)} trials {known & 0xFFFFFFFF:08x}"
 
 
-class Mapped:
+class MappedStudy:
     """A past in another space: by the names that both have.
 
     Numbers out of range are moved to its end. What the past does not know is unknown. A trial with a label that the

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tuneflow.history.history import History
-from tuneflow.search.gp.features import Layout
+from tuneflow.search.gp.features import FeatureMap
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
 from tuneflow.space.grid_points import GridPoints
@@ -16,11 +16,11 @@ class Exhaustive(Searcher):
     ends = True
 
     def __init__(self) -> None:
-        self._made: tuple[SearchSpace, int, list[Config], list[bytes], Layout] | None = None
+        self._made: tuple[SearchSpace, int, list[Config], list[bytes], FeatureMap] | None = None
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
         if self._made is None or self._made[0] is not space or self._made[1] != history.seed:
-            points, layout = everything(space), Layout(space)
+            points, layout = everything(space), FeatureMap(space)
             configs = [points[int(place)] for place in stream(history.seed, "whole").permutation(points.total)]
             units = np.array([space.to_unit(config) for config in configs]).reshape(len(configs), len(space))
             self._made = space, history.seed, configs, layout.keys(units), layout

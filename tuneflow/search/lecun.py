@@ -14,7 +14,7 @@ from tuneflow.history.history import History
 from tuneflow.search.random import Random
 from tuneflow.search.roles import ROLES, USUAL, role_of, scaled
 from tuneflow.search.searcher import Searcher
-from tuneflow.search.wrapper import Before, after
+from tuneflow.search.wrapper import Wrapper, shifted
 from tuneflow.space.nodes import Coordinate, Unit
 from tuneflow.space.parameters import Choice, Float, Int, Parameter
 from tuneflow.space.priors import Curve, Steps
@@ -28,7 +28,7 @@ BRANCHES = 4  # structures that are probed, each with a trial of its own
 FLAT = Curve()
 
 
-class LeCun(Before):
+class LeCun(Wrapper):
     """Starts where the model's own curvature, and a race of short trainings, say that training goes best.
 
     The first trial has the learning rate that `tn.probe` finds for the middle of the space, and every other parameter
@@ -67,7 +67,7 @@ class LeCun(Before):
             if role is not None and role not in ROLES:
                 near = did_you_mean(str(role), ROLES)
                 raise ValueError(f'LeCun: the role of "{name}" needs to be one of {listed(ROLES)}, got {role!r}.{near}')
-        self._made: _Informed | None = None
+        self._made: _MeasuredSpace | None = None
 
     def check(self, space: SearchSpace) -> None:
         for name in self.roles:
@@ -80,13 +80,13 @@ class LeCun(Before):
             return self.then.suggest(space, history, rng)
         made = self._made
         if made is None or made.plain is not space or made.history is not history:
-            made = self._made = _Informed(space, history, self.roles)
+            made = self._made = _MeasuredSpace(space, history, self.roles)
         if history.number < len(made.starts):
             return made.starts[history.number]
-        return self.then.suggest(made.space, after(history, len(made.starts)), rng)
+        return self.then.suggest(made.space, shifted(history, len(made.starts)), rng)
 
 
-class _Informed:
+class _MeasuredSpace:
     """A space with what was measured: the first configurations, and the priors.
 
     Attributes:

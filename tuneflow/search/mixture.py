@@ -47,7 +47,7 @@ class Mixture:
         return {place: self._prior(place) for place in self._free}
 
     def _prior(self, place: int) -> Callable[[Sequence[float]], Curve]:
-        return lambda units: _Given(self._given(place, units), self._tables[place])
+        return lambda units: _Conditional(self._given(place, units), self._tables[place])
 
     def _given(self, place: int, units: Sequence[float]) -> Array:
         """Weights of the kernels, shape (n + 1,), given the coordinates before `place`."""
@@ -87,7 +87,7 @@ class Mixture:
         return table
 
 
-class _Given(Curve):
+class _Conditional(Curve):
     """A coordinate's density where the kernels have these weights, shape (n,), and masses, shape (n, cells)."""
 
     def __init__(self, weights: Array, masses: Array) -> None:

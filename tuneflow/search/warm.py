@@ -7,11 +7,11 @@ import numpy as np
 from tuneflow.errors import listed
 from tuneflow.history.history import History
 from tuneflow.history.pareto import ranking
-from tuneflow.search.earlier_study import EarlierStudy, Mapped
+from tuneflow.search.earlier_study import EarlierStudy, MappedStudy
 from tuneflow.search.gp.gp import GP
 from tuneflow.search.mixture import Mixture
 from tuneflow.search.searcher import Searcher
-from tuneflow.search.wrapper import Before, after
+from tuneflow.search.wrapper import Wrapper, shifted
 from tuneflow.space.coordinates import Array, Coordinates
 from tuneflow.space.search_space import Config, SearchSpace
 
@@ -26,7 +26,7 @@ LEVELS = 4  # steps of trust
 FORGOTTEN = 60  # trials after which the past says nothing that they do not
 
 
-class Warm(Before):
+class Warm(Wrapper):
     """Begins where earlier studies were best, and leaves them as soon as they mislead.
 
     The first trial, and one or a few that follow, are the best configurations of the earlier studies, which need not
@@ -57,7 +57,7 @@ class Warm(Before):
         self._pasts = [EarlierStudy.of(each) for each in (source if isinstance(source, list | tuple) else [source])]
         if not self._pasts:
             raise ValueError("Warm: needs at least one earlier study, got an empty list.")
-        self._made: _Known | None = None
+        self._made: _Transfer | None = None
 
     def __repr__(self) -> str:
         return f"Warm({', '.join(map(repr, self._pasts))}, then={self.then!r})"
@@ -70,7 +70,7 @@ class Warm(Before):
                 f"Warm: the earlier studies tuned {listed(names)}, this one tunes {listed(space.names)}:"
                 " no name in common; leave Warm out."
             )
-        if not any(len(Mapped(past, space, 0)) for past in self._pasts):
+        if not any(len(MappedStudy(past, space, 0)) for past in self._pasts):
             raise ValueError("Warm: every trial of the earlier studies has a label that this space lacks.")
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
@@ -79,25 +79,25 @@ class Warm(Before):
         tried, start = known.start(history, levels)
         if start is not None:
             return start
-        return self.then.suggest(known.expecting(levels), after(history, tried), rng)
+        return self.then.suggest(known.expecting(levels), shifted(history, tried), rng)
 
     def trust(self, space: SearchSpace, history: History) -> list[float]:
         """How far each earlier study is trusted after the trials that have ended, from 0 to 1."""
         return [level / LEVELS for level in self._known(space, history).levels(history)]
 
-    def _known(self, space: SearchSpace, history: History) -> "_Known":
+    def _known(self, space: SearchSpace, history: History) -> "_Transfer":
         if self._made is None or self._made.space is not space or self._made.trials is not history.trials:
-            self._made = _Known(space, history, self._pasts)
+            self._made = _Transfer(space, history, self._pasts)
         return self._made
 
 
-class _Known:
+class _Transfer:
     """The pasts in one space, and what they say of one history; nothing of it changes a suggestion."""
 
     def __init__(self, space: SearchSpace, history: History, pasts: list[EarlierStudy]) -> None:
         self.space, self.trials = space, history.trials
         self._axes = Coordinates(space)
-        self._pasts = [Mapped(past, space, STARTS) for past in pasts]
+        self._pasts = [MappedStudy(past, space, STARTS) for past in pasts]
         self._starts: list[tuple[int, Config]] = []
         for turn in range(STARTS):  # the best of each past, then the next of each
             for place, past in enumerate(self._pasts):

@@ -7,7 +7,7 @@ from tuneflow.search.searcher import Searcher
 from tuneflow.space.search_space import SearchSpace
 
 
-class _After:
+class _ShiftedHistory:
     def __init__(self, history: History, first: int) -> None:
         self._history, self.number = history, history.number - first
 
@@ -15,12 +15,12 @@ class _After:
         return getattr(self._history, name)
 
 
-def after(history: History, first: int) -> History:
+def shifted(history: History, first: int) -> History:
     """`history` for a searcher that counts, as a grid does, where `first` trials were another's."""
-    return cast(History, _After(history, first))
+    return cast(History, _ShiftedHistory(history, first))
 
 
-class Before(Searcher):
+class Wrapper(Searcher):
     """A searcher with another behind it, which goes on where this one has nothing of its own to propose.
 
     Args:

@@ -195,7 +195,7 @@ class Branch(Node):
         return self.branches[label].count(values) if label in self.branches else 1
 
 
-class Group(Node):
+class Record(Node):
     """Named parts: a section, the arguments of a call, or the whole space."""
 
     def __init__(self, parts: dict[str, Node], function: Callable[..., Any] | None = None) -> None:
@@ -244,7 +244,7 @@ class Group(Node):
         return {name: chosen[name] for name in self.parts}
 
 
-class Planter:
+class TreeBuilder:
     """Grows the tree of nodes from what the user wrote, and numbers the coordinates on the way."""
 
     def __init__(self) -> None:
@@ -260,9 +260,9 @@ class Planter:
         if isinstance(entry, Section) and entry.where:
             raise TypeError(f'"{name}": where= of an inner space is not asked; give it to the outermost SearchSpace.')
         if isinstance(entry, Mapping | Section):
-            return Group(self.group(entry if isinstance(entry, Mapping) else entry.entries, path, needs))
+            return Record(self.group(entry if isinstance(entry, Mapping) else entry.entries, path, needs))
         if isinstance(entry, Call):
-            return Group(self.group(entry.arguments, path, needs), entry.function)
+            return Record(self.group(entry.arguments, path, needs), entry.function)
         if entry is None or isinstance(entry, bool | int | float | str):
             entry = Constant(entry)
         if isinstance(entry, Constant):

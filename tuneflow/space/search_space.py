@@ -20,7 +20,7 @@ from tuneflow.errors import did_you_mean, listed
 from tuneflow.seeds import stream
 from tuneflow.signature import check_keywords
 from tuneflow.space.grid_points import GridPoints, grid_values
-from tuneflow.space.nodes import Call, Coordinate, Group, Needs, Planter, Section, Unit
+from tuneflow.space.nodes import Call, Coordinate, Needs, Record, Section, TreeBuilder, Unit
 from tuneflow.space.parameters import Choice, Float, Parameter
 from tuneflow.space.priors import Curve
 from tuneflow.space.stored_space import entries_from_json
@@ -77,8 +77,8 @@ class SearchSpace(Section):
     def __init__(self, /, where: Any = (), **entries: Any) -> None:
         self.entries = entries
         self.where: tuple[Where, ...] = (where,) if callable(where) else _checked_where(where)
-        planter = Planter()
-        self._root = Group(planter.group(entries, (), ()))
+        planter = TreeBuilder()
+        self._root = Record(planter.group(entries, (), ()))
         self.coordinates: tuple[Coordinate, ...] = tuple(planter.axes)
         self._curves = [
             (place, _always(c.parameter.curve)) for place, c in enumerate(planter.axes) if c.parameter.curve

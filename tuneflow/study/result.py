@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tuneflow.errors import CheckpointError, StudyError, listed
 from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
-from tuneflow.heuristics.target_scaling import Restored
+from tuneflow.heuristics.target_scaling import RescaledModule
 from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.metrics import Estimate, estimate
 from tuneflow.model import Model, tensors_of
@@ -182,7 +182,7 @@ class Result(Trial):
         model = self.model()
         if self._from.trainer.single.save(model, Path(path)):
             return
-        module, back = _unwrapped(model, Restored)
+        module, back = _unwrapped(model, RescaledModule)
         inner, front = _unwrapped(module, NormalizedModule)
         weights = {name: tensor.detach().cpu() for name, tensor in tensors_of(inner).items()}
         content: dict[str, Any] = {
@@ -248,11 +248,11 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
     _fill(module, content["weights"], str(path))
     front, back = content["normalizer"], content.get("scale")
     module = module if front is None else NormalizedModule(module, Normalizer(front["mean"], front["std"]))
-    return (module if back is None else Restored(module, back["mean"], back["std"])).eval()
+    return (module if back is None else RescaledModule(module, back["mean"], back["std"])).eval()
 
 
 def _unwrapped(
-    module: nn.Module, kind: type[NormalizedModule] | type[Restored]
+    module: nn.Module, kind: type[NormalizedModule] | type[RescaledModule]
 ) -> tuple[nn.Module, dict[str, Tensor] | None]:
     """The module inside and the mean and std around it, where `module` is of this kind."""
     if not isinstance(module, kind):

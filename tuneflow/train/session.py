@@ -15,7 +15,7 @@ from tuneflow.data.data import Batch
 from tuneflow.errors import Diverged
 from tuneflow.heuristics.initialization_record import Initialized
 from tuneflow.heuristics.initialize import initialize
-from tuneflow.heuristics.target_scaling import Restored
+from tuneflow.heuristics.target_scaling import RescaledModule
 from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured
 from tuneflow.model import Model, tensors_of
@@ -47,7 +47,7 @@ class Session:
             self.scale = trainer.scale(job, self.module, self.normalizer)
         self.whole, self.unit = self.module, 1.0
         if self.scale is not None:
-            self.whole = Restored(self.module, self.scale.mean, self.scale.std)
+            self.whole = RescaledModule(self.module, self.scale.mean, self.scale.std)
             self.unit = self.scale.unit_of(trainer.loss)
         if isinstance(trainer.loss, nn.Module):
             trainer.loss = job.runtime.place(copy.deepcopy(trainer.loss))

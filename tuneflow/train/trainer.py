@@ -15,7 +15,7 @@ from tuneflow.data.data import Batch
 from tuneflow.data.sources import Source, as_source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer, cast_only, starts_normalized
-from tuneflow.heuristics.target_scaling import Restored, Scale, fit_both, reaches_any_number, scales_with_targets
+from tuneflow.heuristics.target_scaling import RescaledModule, Scale, fit_both, reaches_any_number, scales_with_targets
 from tuneflow.metrics import Measured, Metric, as_metric, measure, measure_loss
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
@@ -210,7 +210,7 @@ class Trainer(TrainerProtocol):
         run = Session(self.configured(job.config), job)
         run.restore(state)
         module = run.module if run.normalizer is None else NormalizedModule(run.module, run.normalizer)
-        return (module if run.scale is None else Restored(module, run.scale.mean, run.scale.std)).eval()
+        return (module if run.scale is None else RescaledModule(module, run.scale.mean, run.scale.std)).eval()
 
     def check(self, dry_run: DryRun) -> None:
         """Raise unless every branch of the space fits this trainer; in a new study each is trained for a few steps."""

@@ -10,7 +10,7 @@ from tuneflow.space.coordinates import Array
 LONGEST = 3.0  # a step longer than sqrt(d) + 3 did not come from here, and is shortened to that
 
 
-class Adaptation:
+class CMADistribution:
     """N(mean, sigma^2 C), adapted to where the better points lie.
 
     Attributes:

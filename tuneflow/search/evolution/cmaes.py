@@ -7,7 +7,7 @@ import numpy as np
 from tuneflow.errors import listed
 from tuneflow.history.history import History
 from tuneflow.history.pareto import breaches, ranking
-from tuneflow.search.evolution.cma_distribution import Adaptation
+from tuneflow.search.evolution.cma_distribution import CMADistribution
 from tuneflow.search.normal import ndtr, ndtri
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import stream
@@ -83,7 +83,7 @@ class EvolvedDistribution:
         self._begin(middle, None)
 
     def _begin(self, middle: Array, size: int | None) -> None:
-        self.state = Adaptation(middle[self._numbers], self._sigma, np.diag(self._scale**2), size)
+        self.state = CMADistribution(middle[self._numbers], self._sigma, np.diag(self._scale**2), size)
         self.stretch = np.ones(len(self._numbers))
         self.chances = [self.axes.chances(int(place)) for place in self._labels]
         self._keep_margin()

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erfcx, log_ndtr
 
-from tuneflow.search.gp.gaussian_process import Process
+from tuneflow.search.gp.gaussian_process import GaussianProcess
 
 Array = NDArray[np.float64]
 
 FAR = -50.0  # below it, the ratios of the normal distribution are had from their series
 
 
-class Improvement:
+class ExpectedImprovement:
     """The expected improvement on the best score that a process expects at its own points, in the logarithm.
 
         EI = sd h(z),   h(z) = phi(z) + z Phi(z),   z = (best - mean) / sd
@@ -35,7 +35,7 @@ class Improvement:
     knowledge-gradient policy for correlated normal beliefs, INFORMS Journal on Computing, 2009.
     """
 
-    def __init__(self, processes: Sequence[Process], error: float = 0.0) -> None:
+    def __init__(self, processes: Sequence[GaussianProcess], error: float = 0.0) -> None:
         self.processes, self.error = processes, error
         self.best = [float(process.expects(process.features)[0].min()) for process in processes]
 

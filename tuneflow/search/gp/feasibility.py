@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
 from tuneflow.search.gp.expected_improvement import averaged
-from tuneflow.search.gp.gaussian_process import Process
+from tuneflow.search.gp.gaussian_process import GaussianProcess
 
 Array = NDArray[np.float64]
 
 
-class Gain(Protocol):
+class Acquisition(Protocol):
     """The logarithm of what is to be gained at points of shape (m, f), shape (m,), and its gradient."""
 
     def __call__(self, features: Array) -> Array: ...
@@ -26,7 +26,7 @@ class Gain(Protocol):
 class Bound:
     """One end of a limit: a process of its breaches for each draw, and the value among theirs that is just within."""
 
-    processes: Sequence[Process]
+    processes: Sequence[GaussianProcess]
     most: float
 
     def kept(self) -> NDArray[np.bool_]:
@@ -34,7 +34,7 @@ class Bound:
         return np.array([process.values <= self.most + 1e-12 for process in self.processes])
 
 
-class Within:
+class FeasibleImprovement:
     """A gain times the probability that the bounds are kept, which are taken to be independent.
 
     The gain has to be that on trials within the limits. Where there are none yet, it is the same everywhere, and the
@@ -44,7 +44,7 @@ class Within:
     inequality constraints, ICML 2014.
     """
 
-    def __init__(self, gain: Gain, bounds: Sequence[Bound]) -> None:
+    def __init__(self, gain: Acquisition, bounds: Sequence[Bound]) -> None:
         self.gain, self.bounds = gain, bounds
 
     def __call__(self, features: Array) -> Array:

@@ -10,7 +10,7 @@ FEW = 24  # so many values are all tried when one coordinate is changed; of more
 FAR = 8  # of more, so many that are spread over the range, and those next to the present one
 
 
-class Layout(Coordinates):
+class FeatureMap(Coordinates):
     """Axes of which some are moved along by a gradient, and a kernel's features of them.
 
     Points are rows of an array of shape (m, d), d coordinates, as `SearchSpace.to_unit` gives them.

@@ -118,7 +118,7 @@ class _Factored:
         return self.inverse @ self.values
 
 
-class Process:
+class GaussianProcess:
     """A Gaussian process with given hyper-parameters, conditioned on scores.
 
     Args:
@@ -160,7 +160,7 @@ class Process:
             pulls.append((scaled * pull.sum(1)[:, None] - pull @ self.scaled) * self.scale)
         return cross @ self.weights, np.maximum(left, 1e-12), pulls[0], pulls[1]
 
-    def imagined(self, features: Array, rng: np.random.Generator) -> "Process":
+    def imagined(self, features: Array, rng: np.random.Generator) -> "GaussianProcess":
         """The process after scores at `features`, shape (q, f), that are drawn from what it expects of them."""
         cross = self.variance * matern(between(features * self.scale, self.scaled))[0] + LEVEL
         known = cross @ self.whiten.T
@@ -168,7 +168,7 @@ class Process:
         joint = self.variance * matern(between(scaled, scaled))[0] + LEVEL - known @ known.T
         joint[np.diag_indices(len(joint))] += self.noise + JITTER
         drawn = cross @ self.weights + _root(joint) @ rng.standard_normal(len(joint))
-        return Process(
+        return GaussianProcess(
             self.point,
             self.owner,
             np.concatenate([self.features, features]),

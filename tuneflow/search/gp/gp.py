@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneflow.history.history import History
-from tuneflow.search.gp.features import Layout
+from tuneflow.search.gp.features import FeatureMap
 from tuneflow.search.gp.kernel import apart
 from tuneflow.search.gp.targets import Targets, bound_target, breach_targets, front_targets, targets
 from tuneflow.search.observations import Observations
@@ -18,8 +18,8 @@ from tuneflow.seeds import stream
 from tuneflow.space.search_space import Config, SearchSpace
 
 if TYPE_CHECKING:
-    from tuneflow.search.gp.feasibility import Gain
-    from tuneflow.search.gp.gaussian_process import Posterior, Process
+    from tuneflow.search.gp.feasibility import Acquisition
+    from tuneflow.search.gp.gaussian_process import GaussianProcess, Posterior
 
 Array = NDArray[np.float64]
 Warp = Callable[[Array, Array], Targets]
@@ -52,7 +52,7 @@ class GP(Searcher):
     """
 
     def __init__(self) -> None:
-        self._made: _Known | None = None
+        self._made: _SpaceModel | None = None
 
     def check(self, space: SearchSpace) -> None:
         Sobol().check(space)
@@ -60,7 +60,7 @@ class GP(Searcher):
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
         made = self._made
         if made is None or made.space is not space or made.seed != history.seed:
-            made = self._made = _Known(space, history.seed)
+            made = self._made = _SpaceModel(space, history.seed)
         return made.suggest(history, rng)
 
     def ranked(self, space: SearchSpace, history: History) -> list[int]:
@@ -74,20 +74,20 @@ class GP(Searcher):
         if history.objective.several:
             raise ValueError("ranked needs a study with one objective; history.front has the best of several.")
         scores = Observations.of(history)
-        ranked = [] if scores is None else _Known(space, history.seed).ranked(scores)
+        ranked = [] if scores is None else _SpaceModel(space, history.seed).ranked(scores)
         return [number for number in ranked if history.trials[number].ended]
 
 
-class _Known:
+class _SpaceModel:
     """What is kept for one space and seed; nothing of it changes a suggestion."""
 
     def __init__(self, space: SearchSpace, seed: int, warp: Warp = targets) -> None:
-        self.space, self.seed, self.layout, self.sobol = space, seed, Layout(space), Sobol()
+        self.space, self.seed, self.layout, self.sobol = space, seed, FeatureMap(space), Sobol()
         self._warp = warp
         self._spread: Array | None = None
         self._whole: Array | None = None
         self._fits: dict[bytes, Array] = {}
-        self._columns: dict[tuple[str, int], _Known] = {}
+        self._columns: dict[tuple[str, int], _SpaceModel] = {}
 
     def suggest(self, history: History, rng: np.random.Generator) -> Config:
         start = min(10, max(5, len(self.space) + 1))
@@ -118,29 +118,31 @@ class _Known:
         return [int(scores.numbers[scored[place]]) for place in np.lexsort((means, scores.beyond[scored]))]
 
     def _found(self, history: History, scores: Observations, rng: np.random.Generator) -> Array | None:
-        from tuneflow.search.gp.expected_improvement import Improvement
-        from tuneflow.search.gp.maximize_acquisition import Promise, Search
+        from tuneflow.search.gp.expected_improvement import ExpectedImprovement
+        from tuneflow.search.gp.maximize_acquisition import Maximizer, WeightedAcquisition
 
         layout = self.layout
-        gain: Gain
+        gain: Acquisition
         if scores.costs.ndim == 1 and not scores.breaches.shape[1]:
             processes, error = self._processes(scores, scores.costs, scores.errors, rng)
-            gain, clean = Improvement(self._imagined(processes, scores, rng), error), not error
+            gain, clean = ExpectedImprovement(self._imagined(processes, scores, rng), error), not error
         else:
             gain, clean = self._several(scores, rng)
         weight = min(1.0, TRUST / len(scores.costs)) ** 2 if self.space.informed else 0.0
-        promise = Promise(layout, gain, self.space, weight)
+        promise = WeightedAcquisition(layout, gain, self.space, weight)
         tried = set(layout.keys(scores.pending)) | (set(layout.keys(scores.units)) if clean else set())
         leaders = scores.units[np.argsort(scores.merits, kind="stable")[:LEADERS]]
-        return Search(promise, tried, rng).found(self._candidates(rng, leaders, clean), leaders)
+        return Maximizer(promise, tried, rng).found(self._candidates(rng, leaders, clean), leaders)
 
-    def _several(self, scores: Observations, rng: np.random.Generator) -> tuple["Gain", bool]:
+    def _several(self, scores: Observations, rng: np.random.Generator) -> tuple["Acquisition", bool]:
         """What is to be gained with several objectives or with limits, and whether the scores are clean."""
-        from tuneflow.search.gp.feasibility import Bound, Within
-        from tuneflow.search.gp.hypervolume import Hypervolume
+        from tuneflow.search.gp.feasibility import Bound, FeasibleImprovement
+        from tuneflow.search.gp.hypervolume import HypervolumeImprovement
 
-        def column(kind: str, place: int, warp: Warp, costs: Array, errors: Array) -> tuple[list["Process"], bool]:
-            known = self._columns.setdefault((kind, place), _Known(self.space, self.seed, warp))
+        def column(
+            kind: str, place: int, warp: Warp, costs: Array, errors: Array
+        ) -> tuple[list["GaussianProcess"], bool]:
+            known = self._columns.setdefault((kind, place), _SpaceModel(self.space, self.seed, warp))
             processes, error = known._processes(scores, costs, errors, rng)
             return self._imagined(processes, scores, rng), not error
 
@@ -152,26 +154,28 @@ class _Known:
             for j, breaches in enumerate(scores.breaches.T)
         ]
         counted = np.all([end.kept() for end in bounds], axis=0) if bounds else None
-        gain = Hypervolume(list(zip(*(processes for processes, _ in found), strict=True)), counted)
-        return Within(gain, bounds) if bounds else gain, all(clean for _, clean in found)
+        gain = HypervolumeImprovement(list(zip(*(processes for processes, _ in found), strict=True)), counted)
+        return FeasibleImprovement(gain, bounds) if bounds else gain, all(clean for _, clean in found)
 
-    def _imagined(self, processes: list["Process"], scores: Observations, rng: np.random.Generator) -> list["Process"]:
+    def _imagined(
+        self, processes: list["GaussianProcess"], scores: Observations, rng: np.random.Generator
+    ) -> list["GaussianProcess"]:
         """The processes with scores that they make up for the trials under way."""
         pending = self.layout.features(scores.pending[-PENDING:])
         return [process.imagined(pending, rng) for process in processes] if len(pending) else processes
 
     def _processes(
         self, scores: Observations, costs: Array, errors: Array, rng: np.random.Generator
-    ) -> tuple[list["Process"], float]:
+    ) -> tuple[list["GaussianProcess"], float]:
         """A process for each draw of the hyper-parameters, and the variance of a look's error; 0 where it is small."""
-        from tuneflow.search.gp.gaussian_process import Process
+        from tuneflow.search.gp.gaussian_process import GaussianProcess
 
         chosen = _active(self.layout, scores.units, scores.merits)
         wanted = self._warp(costs, errors)
         values, variances = wanted.values[chosen], wanted.variances[chosen]
         features, owner = self.layout.features(scores.units[chosen]), self.layout.owner
         points = self._hyper(scores.units, costs, errors, chosen, rng)
-        return [Process(point, owner, features, values, variances) for point in points], wanted.error
+        return [GaussianProcess(point, owner, features, values, variances) for point in points], wanted.error
 
     def _candidates(self, rng: np.random.Generator, leaders: Array, clean: bool) -> Array:
         """Points all over the cube: a Sobol set, shifted anew for each trial; or all that there are."""
@@ -234,7 +238,7 @@ class _Known:
         return config
 
 
-def _active(layout: Layout, units: Array, costs: Array) -> NDArray[np.int64]:
+def _active(layout: FeatureMap, units: Array, costs: Array) -> NDArray[np.int64]:
     """The trials that the process is conditioned on: the better ones, and of the others those farthest apart."""
     if len(costs) <= ACTIVE:
         return np.arange(len(costs))

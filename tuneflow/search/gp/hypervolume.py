@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tuneflow.history.pareto import fronts
 from tuneflow.search.gp.expected_improvement import averaged, log_improvement, ratios
-from tuneflow.search.gp.gaussian_process import Process
+from tuneflow.search.gp.gaussian_process import GaussianProcess
 
 Array = NDArray[np.float64]
 
@@ -15,7 +15,7 @@ BEYOND = 0.1  # how far beyond the worst the reference point lies, in ranges of 
 MOST = 200  # boxes; of more, as four objectives have, the largest
 
 
-class Hypervolume:
+class HypervolumeImprovement:
     """How much more of the space of costs a point is expected to beat than the front does, in the logarithm.
 
     What no point of the front beats, up to a reference point, is cut into boxes. The costs are independent given the
@@ -35,7 +35,9 @@ class Hypervolume:
     Ament et al., NeurIPS 2023.
     """
 
-    def __init__(self, processes: Sequence[Sequence[Process]], counted: NDArray[np.bool_] | None = None) -> None:
+    def __init__(
+        self, processes: Sequence[Sequence[GaussianProcess]], counted: NDArray[np.bool_] | None = None
+    ) -> None:
         self.processes = processes
         self.cells: list[Cells | None] = []
         for draw, own in enumerate(processes):

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from tuneflow.search.gp.feasibility import Gain
-from tuneflow.search.gp.features import Layout
+from tuneflow.search.gp.feasibility import Acquisition
+from tuneflow.search.gp.features import FeatureMap
 from tuneflow.space.search_space import SearchSpace
 
 Array = NDArray[np.float64]
@@ -20,7 +20,7 @@ ROUNDS = 25  # of L-BFGS
 TURNS = 3  # how often labels and numbers are polished in turn
 
 
-class Promise:
+class WeightedAcquisition:
     """What points of the unit cube promise: the logarithm of what is to be gained, and the priors while they count.
 
     Args:
@@ -29,7 +29,7 @@ class Promise:
     Source: the power: Hvarfner et al., piBO, ICLR 2022.
     """
 
-    def __init__(self, layout: Layout, improvement: Gain, space: SearchSpace, weight: float) -> None:
+    def __init__(self, layout: FeatureMap, improvement: Acquisition, space: SearchSpace, weight: float) -> None:
         self.layout, self.improvement, self.space, self.weight = layout, improvement, space, weight
 
     def __call__(self, units: Array) -> Array:
@@ -53,7 +53,7 @@ class Promise:
         return asked[np.argsort(-found[asked], kind="stable")]
 
 
-class Search:
+class Maximizer:
     """One search for the point that promises most.
 
     Args:
@@ -62,7 +62,7 @@ class Search:
         rng: the trial's.
     """
 
-    def __init__(self, promise: Promise, tried: Collection[bytes], rng: np.random.Generator) -> None:
+    def __init__(self, promise: WeightedAcquisition, tried: Collection[bytes], rng: np.random.Generator) -> None:
         self.promise, self.layout, self.tried, self.rng = promise, promise.layout, tried, rng
 
     def found(self, spread: Array, leaders: Array) -> Array | None:

@@ -496,7 +496,8 @@ def rewritten(change):
 
 SONGS = "CREATE TABLE songs (title)"
 FOREIGN = ["not a tuneflow store", "songs", "another folder"]
-NEWER = ["written by a newer tuneflow", "store version 99, this one knows 1", "upgrade tuneflow"]
+NEWER = ["written by a newer tuneflow", "store version 99, this one reads 2", "upgrade tuneflow"]
+OLDER = ["written by an older tuneflow", "store version 1, this one reads 2", "another folder"]
 STORES = {
     "text file": (lambda folder: (folder / "study.sqlite").write_text("hello"), ["not a tuneflow store"]),
     "half of a store": (rewritten(lambda content: content[: len(content) // 2]), ["not a tuneflow store"]),
@@ -506,6 +507,7 @@ STORES = {
     "another program's database of version 1": (database(SONGS, 1), FOREIGN),
     "another program's database of version 5": (database(SONGS, 5), FOREIGN),
     "store of a newer tuneflow": (database("CREATE TABLE study (key, value, more)", 99), NEWER),
+    "store of an older tuneflow": (database("CREATE TABLE study (key, value)", 1), OLDER),
 }
 
 
@@ -665,7 +667,7 @@ def test_saved_model_is_refused_by_another_space(tmp_path):
 
 
 def test_store_on_a_network_file_system_is_warned_of_once_and_works(tmp_path, monkeypatch):
-    monkeypatch.setattr(sqlite, "_file_system", lambda path: "nfs4")
+    monkeypatch.setattr(sqlite, "file_system", lambda path: "nfs4")
     with pytest.warns(UserWarning, match=r"study\.sqlite: lies on a network file system \(nfs4\).*unsafe") as caught:
         study = make(folder=tmp_path)
     assert [warning.filename for warning in caught] == [__file__]

@@ -1,4 +1,4 @@
-"""States: training states by (trial, epoch), in memory, and as files in a folder where there is one."""
+"""Checkpoints: training states by (trial, epoch), in memory and as files."""
 
 import errno
 import hashlib
@@ -20,14 +20,14 @@ from tuneflow.train.job import TrainState
 
 
 class States:
-    """Keeps states that were put, until they are no longer needed.
+    """The training states that a study needs, addressed by (trial, epoch).
 
-    In memory first, up to `memory`; beyond it those that were used longest ago are in files only. `flush` writes those
-    that are not in the folder yet. A file is written under a temporary name, synced and renamed, and its SHA-256 stands
-    in front of it, so that a torn or altered file is noticed.
+    They are held in memory up to `memory` bytes; beyond it the least recently used are in files only. `flush` writes
+    those that are not in the folder yet. A file is written under a temporary name, synced and renamed, and its SHA-256
+    stands in front of it, so that a torn or altered file is noticed.
 
     Args:
-        folder: where the files go; None makes a temporary folder once memory is full, removed with this object.
+        folder: the files' folder; None makes a temporary one once memory is full, removed with this object.
         memory: bytes of tensors to hold at most; the state that was put last is held in any case.
     """
 
@@ -36,31 +36,32 @@ class States:
         self._temporary: Path | None = None
         self._memory: dict[int, dict[int, TrainState]] = {}
         self._written: dict[int, set[int]] = {}
-        self._needed: dict[int, set[int]] = {}  # by trial, what `sweep` is to leave of its files
-        self._sizes: dict[tuple[int, int], int] = {}  # bytes of what is in memory, the one used longest ago first
+        self._needed: dict[int, set[int]] = {}  # by trial, the files that `sweep` leaves
+        self._sizes: dict[tuple[int, int], int] = {}  # bytes of what is in memory, the least recently used first
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            self._look("*")
+            self._list("*")
 
     def epochs(self, trial: int) -> set[int]:
-        """The epochs after which a state of this trial is kept, by another process too."""
+        """Return the epochs after which a state of this trial is kept, by another process too."""
         if self._folder is not None:
             self._written.pop(trial, None)  # another process removes files, too
-            self._look(f"{trial:06d}")
+            self._list(f"{trial:06d}")
         return self._memory.get(trial, {}).keys() | self._written.get(trial, set())
 
     def hold_values(self, trial: int) -> bool:
-        """Whether any state of this trial holds more than its epoch."""
+        """True if any state of this trial holds more than its epoch."""
         return trial in self._written or any(state.values for state in self._memory.get(trial, {}).values())
 
     def put(self, trial: int, state: TrainState) -> None:
+        """Hold a state, which must not be changed afterwards."""
         self._memory.setdefault(trial, {})[state.epoch] = state
         self._sizes.pop((trial, state.epoch), None)
         self._sizes[trial, state.epoch] = state.size
         self._spill()
 
     def get(self, trial: int, epoch: int) -> TrainState:
-        """The state of a trial after an epoch.
+        """Return the state of a trial after an epoch.
 
         Raises:
             CheckpointError: it is not kept, or its file is damaged.
@@ -73,7 +74,7 @@ class States:
         return read(self._path(trial, epoch))
 
     def flush(self, trial: int) -> None:
-        """Write those of the trial's states that are in memory only, the earliest first."""
+        """Write the trial's states that are in memory only, the earliest first."""
         if self._folder is None:
             return
         for epoch in sorted(self._memory.get(trial, {})):
@@ -92,7 +93,7 @@ class States:
             self.sweep()
 
     def sweep(self) -> None:
-        """Remove the files that are not needed any more, where those that are needed instead are all written."""
+        """Remove files that are not needed any more, once those needed in their stead are written."""
         for trial, needed in list(self._needed.items()):
             written = self._written.get(trial, set())
             if self._folder is not None and not self._memory.get(trial, {}).keys() <= written:
@@ -105,7 +106,7 @@ class States:
             del self._needed[trial]
 
     def clean(self, trial: int) -> None:
-        """Remove what a process that died left half-written of a trial; for who owns the trial now."""
+        """Remove half-written files that a dead process left of a trial; called by the trial's new owner."""
         for file in self._folder.glob(f"{trial:06d}-*.tmp") if self._folder is not None else ():
             file.unlink(missing_ok=True)
 
@@ -116,7 +117,7 @@ class States:
             written.add(epoch)
 
     def _spill(self) -> None:
-        """Bring what is in memory under the budget, that which was used longest ago first."""
+        """Move states from memory to files until the budget holds, the least recently used first."""
         total = sum(self._sizes.values())
         while total > self._budget and len(self._sizes) > 1:
             (trial, epoch), size = next(iter(self._sizes.items()))
@@ -127,8 +128,8 @@ class States:
     def _let_go(self, trial: int, epoch: int) -> None:
         del self._memory[trial][epoch], self._sizes[trial, epoch]
 
-    def _look(self, trials: str) -> None:
-        """Note the files that are there of the trials whose number matches; other processes write them too."""
+    def _list(self, trials: str) -> None:
+        """List the files of the trials whose number matches; other processes write them too."""
         for file in self._folder.glob(f"{trials}-*.state") if self._folder is not None else ():
             if named := re.fullmatch(r"(\d{6,})-(\d{6,})", file.stem):
                 self._written.setdefault(int(named[1]), set()).add(int(named[2]))
@@ -142,7 +143,11 @@ class States:
 
 
 def write(path: Path, state: TrainState) -> None:
-    """`state` as a file: the SHA-256 of what follows (32 bytes), then torch's format."""
+    """Write `state` as a file: the SHA-256 of what follows (32 bytes), then torch's format.
+
+    Raises:
+        StoreError: it cannot be written; what was there before stays.
+    """
     buffer = io.BytesIO()
     torch.save({"epoch": state.epoch, "values": state.values}, buffer)
     content = buffer.getbuffer()
@@ -150,7 +155,7 @@ def write(path: Path, state: TrainState) -> None:
 
 
 def write_bytes(path: Path, *parts: Buffer) -> None:
-    """A file that is there whole or not at all: written under a temporary name, synced, renamed.
+    """Write a file that is there whole or not at all: under a temporary name, synced, renamed.
 
     Raises:
         StoreError: it cannot be written; what was there before stays.
@@ -172,7 +177,7 @@ def write_bytes(path: Path, *parts: Buffer) -> None:
 
 
 def read(path: Path) -> TrainState:
-    """The state in a file that `write` wrote, its tensors on the CPU.
+    """Return the state in a file that `write` wrote, its tensors on the CPU.
 
     Raises:
         CheckpointError: the file cannot be read, or its bytes are not those that were written.

@@ -8,8 +8,8 @@ from typing import Any
 from tuneflow.errors import StoreError
 from tuneflow.store.checkpoints import States
 from tuneflow.store.memory import MemoryStore
-from tuneflow.store.owner import who_may_write
 from tuneflow.store.sqlite import Durable, SqliteStore, check_durable
+from tuneflow.store.sqlite_file import who_may_write
 from tuneflow.store.store import Store
 from tuneflow.validate import check_seconds, check_whole
 

@@ -1,12 +1,15 @@
-"""A store in memory, gone with the process."""
+"""The store of a study without a folder: in memory, gone with the process."""
 
 from typing import Any
 
+from typing_extensions import override
+
 from tuneflow.history.trial import Report, Trial
+from tuneflow.store.store import Store
 
 
-class MemoryStore:
-    """Nothing to keep: the study's own history is all there is. It counts numbers and holds the queue."""
+class MemoryStore(Store):
+    """A store that counts numbers and holds the queue; the study's history keeps the trials."""
 
     def __init__(self) -> None:
         self._next = 0
@@ -43,6 +46,7 @@ class MemoryStore:
     def release(self, number: int) -> None:
         self._next = number
 
+    @override
     def take(self, number: int) -> bool:
         return True
 
@@ -64,6 +68,7 @@ class MemoryStore:
     def enqueue(self, config: dict[str, Any]) -> None:
         self._queue.append(config)
 
+    @override
     def next_queued(self, number: int) -> dict[str, Any] | None:
         return self._queue.pop(0) if self._queue else None
 

@@ -1,22 +1,20 @@
 """A store in one SQLite file, which several processes may share."""
 
 import json
-import re
-import shutil
 import sqlite3
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from urllib.parse import quote
 
 from tuneflow.errors import StoreError, listed, warn
 from tuneflow.history.trial import ENDED, Report, Trial
-from tuneflow.store.lazy_reports import Packed
-from tuneflow.store.owner import is_alive, leave, may_write, new_owner, who_may_write
+from tuneflow.store.lazy_reports import LazyReports
+from tuneflow.store.owner import is_alive, leave, new_owner
+from tuneflow.store.sqlite_file import NETWORK, file_system, is_full, read_only_address, who_may_write
 
-VERSION = 1
+VERSION = 2  # 1: before the package's rooms; no study was released with it
 SCHEMA = """
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE queue (id INTEGER PRIMARY KEY, config TEXT NOT NULL, trial INTEGER);
@@ -32,7 +30,6 @@ CREATE TABLE report (trial INTEGER, epoch INTEGER, seconds REAL, metrics TEXT, e
 HOLDER = "holder"  # the key of who runs the study alone
 NOTE = -1  # stands for a trial's number in a write that concerns none
 NEXT = "(SELECT coalesce(max(changed), 0) + 1 FROM trial)"
-NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "lustre", "glusterfs", "ceph")
 
 Durable = Literal["end", "always", "never"]
 
@@ -40,7 +37,14 @@ SHORT = 0.01  # seconds: the ends of trials that took less wait this long for on
 
 
 class Write(NamedTuple):
-    """A statement that waits for the next commit; `own`: changing nothing, it says that `trial` was lost."""
+    """A statement that waits for the next commit.
+
+    Attributes:
+        trial: the trial that it concerns, or NOTE.
+        own: where it changes no row, the trial was taken over by another process.
+        statement: the SQL.
+        row: its values.
+    """
 
     trial: int
     own: bool
@@ -49,16 +53,17 @@ class Write(NamedTuple):
 
 
 class SqliteStore:
-    """Keeps everything in the file `path`, which is made when it is not there.
+    """A store in the file `path`, which is made when it is not there.
 
     Args:
-        durable: what is on the disk, and not only handed to the system, when a commit returns: "end" the end of every
-            trial, "always" every commit, "never" none. A crash of the process loses nothing in any case; a crash of the
-            machine loses what was not on the disk. With "end", trials that took less than 10 ms are synced together,
-            once in 10 ms.
+        path: the file.
+        durable: what is synced to the disk when a commit returns: "end" the end of every trial, "always" every commit,
+            "never" none. A crash of the process loses nothing in any case; a crash of the machine loses what was not
+            synced. With "end", trials that took less than 10 ms are synced together, once in 10 ms.
+        reads: only read, and change nothing.
 
     Raises:
-        StoreError: the file cannot be opened, is no tuneflow store, or was written by a newer tuneflow.
+        StoreError: the file cannot be opened, is no tuneflow store, or was written by a newer or older tuneflow.
     """
 
     def __init__(self, path: Path, durable: Durable = "end", reads: bool = False) -> None:
@@ -68,40 +73,41 @@ class SqliteStore:
         self._lost: list[int] = []
         self._urgent = self._ends = False  # what is pending holds the end of a trial that took long, or of any
         self._synced = 0.0
-        self._reported: set[int] = set()  # one's own trials that have rows in the table of live reports
+        self._reported: set[int] = set()  # this process's trials that have rows in the table of live reports
         self._seen, self._version, self._full = 0, -1, False
         try:
-            name = _read_only(path) if reads else str(path)
+            name = read_only_address(path) if reads else str(path)
             self._db = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False, uri=reads)
-            self._patiently(self._look if reads else self._make)
+            _patiently(self._check_version if reads else self._make)
         except sqlite3.Error as error:
-            if _is_full(error, path):
+            if is_full(error, path):
                 text = f"{path}: disk full; there is no room for a study. Make room and run again."
                 raise StoreError(text) from None
             raise StoreError(
                 f"{path}: not a tuneflow store, or it cannot be opened ({error}){who_may_write(path)}."
             ) from None
 
-    def _look(self) -> None:
-        """Raise StoreError unless the file is a store that this version knows, or empty."""
+    def _check_version(self) -> None:
+        """Raise StoreError unless the file is a store of this version, or empty."""
         tables = sorted(name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if tables and (version == 0 or "study" not in tables):
             raise StoreError(
                 f"{self._path}: not a tuneflow store, but a database of {listed(tables)}; use another folder."
             )
-        if version > VERSION:
+        if tables and version != VERSION:
+            newer = version > VERSION
+            way_out = "upgrade tuneflow" if newer else "use another folder, or the tuneflow that wrote it"
             raise StoreError(
-                f"{self._path}: written by a newer tuneflow (store version {version}, this one knows {VERSION});"
-                " upgrade tuneflow."
+                f"{self._path}: written by {'a newer' if newer else 'an older'} tuneflow (store version {version}, this"
+                f" one reads {VERSION}); {way_out}."
             )
 
     def _make(self) -> None:
-        self._look()
-        kind = _file_system(self._path)
+        self._check_version()
+        kind = file_system(self._path)
         if kind in NETWORK:
-            text = f"{self._path}: lies on a network file system ({kind}); sharing it between hosts is slow and unsafe."
-            warn(text)
+            warn(f"{self._path}: lies on a network file system ({kind}); sharing it between hosts is slow and unsafe.")
         self._db.execute(f"PRAGMA journal_mode={'DELETE' if kind in NETWORK else 'WAL'}")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("BEGIN IMMEDIATE")
@@ -111,19 +117,6 @@ class SqliteStore:
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version={VERSION}")
         self._db.execute("COMMIT")
-
-    @staticmethod
-    def _patiently(action: Any) -> None:
-        """Try again while another process holds the file: the switch to WAL does not wait by itself."""
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                action()
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
 
     def describe(self, facts: dict[str, Any]) -> dict[str, Any]:
         return self.remember("facts", facts)
@@ -186,7 +179,7 @@ class SqliteStore:
             json.loads(errors) if errors else {},
             epochs or 0,
             seconds or 0.0,
-            Packed(packed) if packed else () if status in ENDED else self._reports(number),
+            LazyReports(packed) if packed else () if status in ENDED else self._reports(number),
             detail or "",
             tuple(json.loads(parent)) if parent else None,
         )
@@ -294,7 +287,7 @@ class SqliteStore:
                 (nobody, owner),
             )
         if freed:
-            self._version = -2  # one's own commits do not alter SQLite's data_version
+            self._version = -2  # a connection's own commits do not alter its data_version
         return freed
 
     def enqueue(self, config: dict[str, Any]) -> None:
@@ -374,12 +367,12 @@ class SqliteStore:
             raise self._failure(error) from None
 
     def _safe(self) -> int:
-        """How many trials that ended are in the file."""
+        """Return the number of ended trials in the file."""
         ended = ", ".join(f"'{status}'" for status in ENDED)
         return int(self._db.execute(f"SELECT count(*) FROM trial WHERE status IN ({ended})").fetchone()[0])
 
     def _failure(self, error: sqlite3.Error) -> StoreError:
-        if _is_full(error, self._path):
+        if is_full(error, self._path):
             return StoreError(f"{self._path}: disk full; {self._safe()} trials safe. Make room and run again.")
         if "closed" in str(error):
             return StoreError(f"{self._path}: this study is closed; make it again.")
@@ -388,40 +381,23 @@ class SqliteStore:
         return StoreError(f"{self._path}: cannot be read or written ({error}).")
 
 
+def _patiently(action: Callable[[], None]) -> None:
+    """Try again while another process locks the file: the switch to WAL does not wait by itself."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return action()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
 def _parent(trial: Trial) -> str | None:
     return json.dumps(trial.parent) if trial.parent else None
 
 
-def _file_system(path: Path) -> str:
-    """The kind of file system that `path` lies on; empty where the system does not tell."""
-    try:
-        lines = Path("/proc/mounts").read_text().splitlines()
-    except OSError:
-        return ""
-    mounts = [[_unescaped(word) for word in line.split()[1:3]] for line in lines]
-    where = str(path.resolve().parent)
-    holding = [
-        (len(point), kind) for point, kind in mounts if where == point or where.startswith(point.rstrip("/") + "/")
-    ]
-    return max(holding)[1] if holding else ""
-
-
-def _unescaped(word: str) -> str:
-    r"""A word of /proc/mounts: a space in a path is written there as `\040`."""
-    return re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), word)
-
-
-def _read_only(path: Path) -> str:
-    """The address of a file that is only read, also where nothing may be written beside it."""
-    alone = not may_write(path.parent) and not path.with_name(f"{path.name}-wal").exists()
-    return f"file:{quote(str(path.absolute()))}?{'immutable=1' if alone else 'mode=ro'}"
-
-
-def _is_full(error: sqlite3.Error, path: Path) -> bool:
-    """Whether it failed for want of room; SQLite calls that an I/O error where its shared memory does not fit."""
-    return "full" in str(error) or ("I/O" in str(error) and shutil.disk_usage(path.parent).free < 2**16)
-
-
 def check_durable(durable: Any) -> None:
+    """Raise ValueError unless `durable` is one of its three values."""
     if durable not in ("end", "always", "never"):
         raise ValueError(f'Folder: durable needs to be "end", "always" or "never", got {durable!r}.')

@@ -1,4 +1,4 @@
-"""Store: what a study needs of the place where its trials are kept."""
+"""Store: the interface between a study and the place where its trials are kept."""
 
 from typing import Any, Protocol
 
@@ -6,30 +6,32 @@ from tuneflow.history.trial import Report, Trial
 
 
 class Store(Protocol):
-    """Keeps a study's description, its trials and their reports. Several processes may share one.
+    """A study's description, its trials and their reports, as several processes may share them.
 
-    A trial that is not ended belongs to one owner, or to none while it is paused. What is written of a trial counts
-    only while it is one's own. Writes are gathered until `commit`.
+    A trial that has not ended belongs to one owner, a study object of a process, or to none while it is paused. Only
+    its owner's writes count. Writes are gathered until `commit`; the methods marked "committed" write at once.
+
+    Every method raises StoreError where the store cannot be read or written.
     """
 
     def describe(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """The study's description: `facts`, or those that are there already."""
+        """Return the study's description: `facts`, or those that are there already. Committed."""
         ...
 
     def remember(self, key: str, value: dict[str, Any]) -> dict[str, Any]:
-        """What is kept under `key`: JSON that is there already, or `value` from now on. Committed."""
+        """Return the JSON that is kept under `key` already, or keep `value` and return it. Committed."""
         ...
 
     def recall(self, key: str) -> dict[str, Any] | None:
-        """What `remember` keeps under `key`, or None."""
+        """Return what is kept under `key`, or None."""
         ...
 
     def note(self, key: str, value: dict[str, Any]) -> None:
-        """Have `recall` give `value` from the next commit on, whatever was kept under `key`."""
+        """Replace what is kept under `key` by `value`."""
         ...
 
     def hold(self) -> bool:
-        """Be the only one to run the study until `let_go`; False while somebody who lives holds it. Committed."""
+        """Lock the study for this owner until `let_go`; False while another owner that is alive has it. Committed."""
         ...
 
     def let_go(self) -> None:
@@ -37,48 +39,53 @@ class Store(Protocol):
         ...
 
     def changes(self) -> list[Trial]:
-        """Trials that another process changed since the last call, the latest change last; at first all. What was not
-        reported is left out."""
+        """Return the trials that other processes changed since the last call, the latest change last; at first all."""
         ...
 
     def claim(self, most: float) -> int | None:
-        """Take the next free number below `most` as one's own, or None. Committed when this returns."""
+        """Take the next free number below `most`, or return None where there is none. Committed."""
         ...
 
     def release(self, number: int) -> None:
-        """Give back a claimed number that no trial came of."""
+        """Give back a claimed number for which there is no trial. Committed."""
         ...
 
     def take(self, number: int) -> bool:
-        """Make a trial that belongs to nobody one's own; False when somebody was faster. Committed."""
+        """Take a paused trial; False when another owner was faster. Committed."""
         ...
 
     def put(self, trial: Trial) -> None:
-        """Write what is known of a trial of one's own; paused or ended, it belongs to nobody afterwards."""
+        """Write a trial of this owner; paused or ended, it belongs to none afterwards."""
         ...
 
     def report(self, number: int, report: Report) -> None:
-        """Add a report of a trial of one's own, or replace the one of the same epoch."""
+        """Add a report of this owner's trial, or replace the one of the same epoch."""
         ...
 
     def forget(self, number: int, after: int) -> None:
-        """Remove the reports of one's own trial of epochs later than `after`."""
+        """Remove the reports of this owner's trial for epochs later than `after`."""
         ...
 
     def commit(self) -> list[int]:
-        """Make everything written so far last; the numbers of trials that were not one's own any more."""
+        """Write everything gathered; return the numbers of trials that other owners have taken over meanwhile."""
         ...
 
     def recover(self) -> list[tuple[int, int]]:
-        """Free the trials of owners that died: (number, how often in a row without an epoch in between)."""
+        """Free the trials of owners that died.
+
+        Returns:
+            (number, tries) of each, tries being how often in a row its owner died without an epoch in between.
+        """
         ...
 
     def enqueue(self, config: dict[str, Any]) -> None:
-        """Put a configuration in the queue of those to be tried before the searcher is asked. Committed."""
+        """Append a configuration to the queue, which is tried before the searcher is asked. Committed."""
         ...
 
     def next_queued(self, number: int) -> dict[str, Any] | None:
-        """Take the oldest configuration out of the queue for trial `number`."""
+        """Take the oldest configuration out of the queue for trial `number`; None where it is empty. Committed."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Write everything gathered and free this owner's trials."""
+        ...

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import tuneflow as tn
-from tuneflow.store.sqlite import _file_system
+from tuneflow.store.sqlite_file import file_system
 from tuneflow.train.function_trainer import Function
 
 
@@ -92,7 +92,7 @@ def go(kind, way, folder, message):
     whole.run(trials=total)
     return {
         "folder": str(folder),
-        "system": _file_system(folder / "study.sqlite"),
+        "system": file_system(folder / "study.sqlite"),
         "message": message,
         "safe": safe,
         "table": table(tn.open(folder).trials) == table(whole.trials),

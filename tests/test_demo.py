@@ -1,5 +1,6 @@
 """`python -m tuneflow demo`: an honest table, a winner that loads, a second run that trains nothing."""
 
+import math
 import os
 import re
 import sqlite3
@@ -7,13 +8,16 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import tuneflow as tn
 from tuneflow.__main__ import main
-from tuneflow.demo import SPACE, convnet, demo, grid_of
+from tuneflow.demo import SPACE, convnet, demo, grid_of, neighbors, standard_error
 
 TINY = ["demo", "--folder", "out", "--trials", "4", "--epochs", "2"]
 METHODS = ["fixed", "grid", "random", "sobol", "lecun"]
+SEEDS = [0, 1, 2]
+FOLDERS = [f"{method}-{seed}" for method in METHODS for seed in SEEDS]
 
 
 def run(where):
@@ -31,7 +35,8 @@ def run(where):
 
 def table(text):
     """The printed rows: method to its cells."""
-    rows = [re.split(r"\s{2,}", line) for line in text.splitlines() if line.split("  ")[0] in METHODS]
+    lines = text.splitlines()
+    rows = [re.split(r"\s{2,}", line) for line in lines[2 : lines.index("")]]
     return {row[0]: row[1:] for row in rows}
 
 
@@ -52,45 +57,80 @@ def ran(tmp_path_factory):
 def test_the_table_has_a_row_for_each_method_at_equal_budget(ran):
     where, text = ran
     rows = table(text)
-    assert list(rows) == METHODS
-    assert [int(row[3]) for row in rows.values()] == [1, 4, 4, 4, 3]  # lecun measures before its first trial
-    for method, (validation, test, first, _, epochs, seconds) in rows.items():
-        assert re.fullmatch(r"[01]\.\d{4} \+- 0\.\d{4}", validation)
-        assert re.fullmatch(r"[01]\.\d{4} \[[01]\.\d{4}, [01]\.\d{4}\]", test)
-        assert 0 <= float(first) <= float(validation.split()[0])
-        assert int(epochs) == len(reports(where / "out", method))
+    assert list(rows) == ["neighbors", *METHODS]
+    assert rows.pop("neighbors")[3:] == ["-"] * 4
+    assert [int(row[4]) for row in rows.values()] == [3, 12, 12, 12, 9]  # lecun measures before its first trial
+    for method, (validation, test, _, first, _, epochs, seconds) in rows.items():
+        assert re.fullmatch(r"0\.\d{4}", validation)
+        assert re.fullmatch(r"0\.\d{4} \+- 0\.\d{4}", test)
+        assert 0 <= float(first) <= float(validation)
+        assert int(epochs) == sum(len(reports(where / "out", f"{method}-{seed}")) for seed in SEEDS)
         assert float(seconds) > 0
+
+
+def test_neighbors_vote_by_the_majority_of_the_nearest_three():
+    train = tn.Data(torch.tensor([0.0, 1.0, 2.0, 9.0, 10.0, 11.0]).view(6, 1, 1, 1), torch.tensor([3, 4, 4, 5, 6, 5]))
+    data = tn.Data(torch.tensor([0.0, 0.0, 10.0, 10.0]).view(4, 1, 1, 1), torch.tensor([4, 3, 5, 6]))
+    assert neighbors(train, data).tolist() == [1.0, 0.0, 1.0, 0.0]
+
+
+def test_neighbors_name_nearly_all_test_digits(ran):
+    train, _, test = tn.data.digits()
+    right = neighbors(train, test).mean().item()
+    assert right > 0.98
+    assert table(ran[1])["neighbors"][1].split()[0] == f"{right:.4f}"
+
+
+def test_a_difference_within_two_standard_errors_is_a_tie(ran):
+    rows = table(ran[1])
+    best = max(float(row[1].split()[0]) for row in rows.values())
+    assert [row[2] for row in rows.values()].count("best") == 1
+    for _, test, against, *_ in rows.values():
+        gap = best - float(test.split()[0])
+        assert against in ("best", "tie") or float(against) == pytest.approx(-gap, abs=2e-4)
+        assert gap == 0 if against == "best" else gap < 0.2 if against == "tie" else gap > 0
+
+
+def test_paired_errors_are_those_of_images_and_seeds():
+    same = torch.tensor([[1.0, 0.0, 1.0, 0.0]]).expand(3, -1)
+    assert standard_error(same) == pytest.approx(math.sqrt(1 / 3 / 4))  # no luck of seeds: of four images alone
+    assert standard_error(same - same) == 0
+    seeds = torch.tensor([[1.0] * 4, [0.0] * 4])
+    assert standard_error(seeds) == pytest.approx(math.sqrt(1 / 2 / 2))
 
 
 def test_the_table_says_how_far_it_can_be_trusted(ran):
     _, text = ran
-    assert "optimistic" in text
-    assert "360 images that no trial has seen, with its 95 % interval" in text
+    assert "Optimistic" in text
+    assert "360 images that no trial has seen: mean over the seeds" in text
+    assert "within two of its standard errors" in text
+    assert "meant for many more steps than these 68" in text
 
 
 def test_the_table_tells_what_lecun_measured_and_counts_its_time(ran):
     where, text = ran
-    with sqlite3.connect(where / "out" / "lecun" / "study.sqlite") as db:
-        spent = db.execute("SELECT sum(seconds) FROM trial").fetchone()
-    db.close()
-    gradients, steps = map(int, re.search(r"first: (\d+) gradients,\s+where a trial takes (\d+)\.", text).groups())
+    spent = 0
+    for seed in SEEDS:
+        with sqlite3.connect(where / "out" / f"lecun-{seed}" / "study.sqlite") as db:
+            spent += db.execute("SELECT sum(seconds) FROM trial").fetchone()[0]
+        db.close()
+    gradients, steps = map(int, re.search(r"first: (\d+) gradients, where a trial\s+takes (\d+)\.", text).groups())
     assert steps == 2 * 34
     assert gradients > steps
-    assert float(table(text)["lecun"][5]) > spent[0]
+    assert float(table(text)["lecun"][6]) > spent
 
 
 def test_the_saved_model_is_the_winner_and_has_the_printed_test_accuracy(ran):
     where, text = ran
-    rows = table(text)
-    winner = re.search(r"Best by validation accuracy .*: (\w+), trial \d+:", text)[1]
-    assert rows[winner][0].split()[0] == max(row[0].split()[0] for row in rows.values())
+    method, seed = re.search(r"Best network by validation accuracy .*: (\w+), seed (\d), trial \d+:", text).groups()
+    studies = {name: tn.open(where / "out" / name) for name in FOLDERS}
+    best = {name: max(t.metrics.get("accuracy", 0) for t in study.trials) for name, study in studies.items()}
+    assert best[f"{method}-{seed}"] == max(best.values())
 
     _, _, test = tn.data.digits()
     model = tn.load(where / "out" / "best.pt", convnet)
-    assert (
-        str(tn.metrics.estimate(tn.metrics.measure(tn.metrics.accuracy(model(test.inputs), test.targets))))
-        == (rows[winner][1])
-    )
+    measured = tn.metrics.estimate(tn.metrics.measure(tn.metrics.accuracy(model(test.inputs), test.targets)))
+    assert f"Test accuracy {measured} (95 % interval)." in text
 
 
 def test_the_printed_way_to_load_the_model_runs_as_written(ran):
@@ -104,17 +144,17 @@ def test_no_file_appears_outside_of_the_folder(ran):
     where, _ = ran
     written = [path for path in where.rglob("*") if path.is_file()]  # torch itself makes an empty folder in TMPDIR
     assert [path for path in written if where / "out" not in path.parents] == []
-    assert {path.name for path in (where / "out").iterdir()} == {*METHODS, "best.pt"}
+    assert {path.name for path in (where / "out").iterdir()} == {*FOLDERS, "best.pt"}
 
 
 def test_a_second_run_trains_nothing_and_prints_the_same_table(ran, monkeypatch, capsys):
     where, text = ran
-    before = [reports(where / "out", method) for method in METHODS]
+    before = [reports(where / "out", name) for name in FOLDERS]
     monkeypatch.chdir(where)
     monkeypatch.setattr(tn.Trainer, "advance", None)
     assert main(TINY) == 0
     assert capsys.readouterr().out == text
-    assert [reports(where / "out", method) for method in METHODS] == before
+    assert [reports(where / "out", name) for name in FOLDERS] == before
 
 
 def test_a_folder_of_another_demo_is_refused_in_one_line(ran, monkeypatch, capsys):
@@ -126,10 +166,10 @@ def test_a_folder_of_another_demo_is_refused_in_one_line(ran, monkeypatch, capsy
 
 
 def test_another_seed_gives_another_search(ran, tmp_path):
-    demo(tmp_path, trials=4, epochs=1, seed=1)
-    with sqlite3.connect(tmp_path / "random" / "study.sqlite") as mine:
+    demo(tmp_path, trials=4, epochs=1, seed=3)
+    with sqlite3.connect(tmp_path / "random-3" / "study.sqlite") as mine:
         ours = mine.execute("SELECT config FROM trial").fetchall()
-    with sqlite3.connect(ran[0] / "out" / "random" / "study.sqlite") as other:
+    with sqlite3.connect(ran[0] / "out" / "random-0" / "study.sqlite") as other:
         theirs = other.execute("SELECT config FROM trial").fetchall()
     mine.close()
     other.close()
@@ -142,9 +182,9 @@ def test_the_grid_has_exactly_as_many_points_as_the_others_have_trials(trials):
     assert len(SPACE.grid(grid_of(trials).points)) == trials
 
 
-@pytest.mark.parametrize("trials", [0, 3, 6])
+@pytest.mark.parametrize("trials", [0, 2, 7])
 def test_a_budget_that_no_grid_can_have_is_refused(trials, capsys):
-    with pytest.raises(ValueError, match=f"multiple of 4, got {trials}"):
+    with pytest.raises(ValueError, match=f"even and at least 4, got {trials}"):
         grid_of(trials)
     with pytest.raises(SystemExit):
         main(["demo", "--trials", str(trials)])

@@ -72,15 +72,6 @@ class LastingActors(Actors):
         super().close()
 
 
-class Shared(tn.RayRuntime):
-    def __init__(self, pool):
-        super().__init__()
-        self.pool = pool
-
-    def executor(self):
-        return self.pool
-
-
 @pytest.fixture(scope="module")
 def cluster():
     """A head of two CPUs, to which this process is connected."""
@@ -111,7 +102,7 @@ def pool(cluster, runtime):
 @pytest.fixture
 def shared(pool):
     assert pool.busy == 0
-    return Shared(pool)
+    return tn.Runtime("cpu", threads=1, workers=2, executor=lambda runtime: pool)
 
 
 # The same trials as inline.

@@ -14,6 +14,7 @@ from torch import nn
 
 import tuneflow as tn
 from tests.helpers.worker_training import ONE, LastingProcesses, finish, fit
+from tuneflow.execute.choose import executor_for
 from tuneflow.execute.executor import Ended, Reported
 from tuneflow.execute.lanes import structure_group as group
 from tuneflow.execute.lanes.engine_cache import EngineCache, EngineTiming, EngineUpdate, Sheet
@@ -45,15 +46,6 @@ class Pool(LastingProcesses):
         return next(child.process.pid for child in self._children if trial in child.training)
 
 
-class Shared(tn.Runtime):
-    def __init__(self, pool):
-        super().__init__("cpu", threads=1, workers=2, lanes=4)
-        self.pool = pool
-
-    def executor(self):
-        return self.pool
-
-
 @pytest.fixture(scope="module")
 def pool():
     """Two workers of four lanes each."""
@@ -68,7 +60,7 @@ def pool():
 @pytest.fixture
 def shared(pool):
     assert pool.busy == 0
-    return Shared(pool)
+    return tn.Runtime("cpu", threads=1, workers=2, lanes=4, executor=lambda runtime: pool)
 
 
 # What the workers train: found there by name.
@@ -138,7 +130,7 @@ def test_trials_and_scores_are_inlines_and_workers_say_how_they_train(shared, in
     caplog.set_level(logging.INFO, "tuneflow")
     made = study(shared)
     assert_alike(made.trials, inline.trials)
-    assert {pace["kind"] for pace in shared.pool.notes.brief(0, 1).paces.values()} == {"stacked"}
+    assert {pace["kind"] for pace in shared.executor(shared).notes.brief(0, 1).paces.values()} == {"stacked"}
     assert caplog.messages.count("fused: 4 trials as one, 4.0 times as fast as one by one") == 1
     best, theirs = made.best.model().state_dict(), inline.best.model().state_dict()
     for name in best:
@@ -218,7 +210,7 @@ def test_slices_of_a_killed_worker_go_on_from_their_last_reports(shared, inline,
 
     def kill(study, trial):
         if trial.number == 2 and trial.epochs == 1 and not killed:
-            killed.append(shared.pool.of(2))
+            killed.append(shared.executor(shared).of(2))
             os.kill(killed[0], signal.SIGKILL)
 
     made = study(shared, callbacks=[kill])
@@ -402,7 +394,7 @@ def test_a_runtime_hands_its_lanes_to_its_workers():
     assert runtime.of_a_worker()["lanes"] == 16
     assert repr(runtime) == 'Runtime("cpu", threads=1, workers=2, lanes=16)'
     assert runtime.describe() == LANES.describe()
-    executor = runtime.executor()
+    executor = executor_for(runtime)
     assert executor.free == 32
     with pytest.raises(ValueError, match="leaves 24 of 32 workers or lanes idle"):
         study(runtime, lag=8)

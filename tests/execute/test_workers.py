@@ -40,6 +40,7 @@ from tests.helpers.worker_training import (
     trainer,
 )
 from tuneflow.errors import StudyError
+from tuneflow.execute.choose import executor_for
 from tuneflow.execute.inline import Inline
 from tuneflow.execute.processes.executor import Processes
 from tuneflow.execute.workers import sendable
@@ -53,15 +54,6 @@ if os.name != "posix":
     pytest.skip("kills, signals and /proc", allow_module_level=True)
 
 
-class Shared(tn.Runtime):
-    def __init__(self, pool):
-        super().__init__("cpu", workers=2)
-        self.pool = pool
-
-    def executor(self):
-        return self.pool
-
-
 @pytest.fixture(scope="module")
 def pool():
     pool = LastingProcesses(ONE, 2)
@@ -73,7 +65,7 @@ def pool():
 @pytest.fixture
 def shared(pool):
     assert pool.busy == 0
-    return Shared(pool)
+    return tn.Runtime("cpu", workers=2, executor=lambda runtime: pool)
 
 
 # The same trials as inline.
@@ -516,8 +508,8 @@ def test_workers_share_the_cores():
     assert repr(tn.Runtime("cpu", threads=1, workers=2)) == 'Runtime("cpu", threads=1, workers=2)'
     assert repr(tn.Runtime("cpu", 3, 2, timeout=60)) == 'Runtime("cpu", threads=3, workers=2, timeout=60)'
     assert tn.Runtime("cpu", workers=10**6).threads == 1
-    assert isinstance(tn.Runtime("cpu", workers=2).executor(), Processes)
-    assert isinstance(tn.Runtime("cpu").executor(), Inline)
+    assert isinstance(executor_for(tn.Runtime("cpu", workers=2)), Processes)
+    assert isinstance(executor_for(tn.Runtime("cpu")), Inline)
 
 
 def test_a_study_goes_on_with_another_number_of_workers_without_a_warning(tmp_path):

@@ -77,10 +77,10 @@ class Clocked(tn.Runtime):
     """A runtime of such executors; `made` are those that were asked for."""
 
     def __init__(self, slots, length):
-        super().__init__("cpu", threads=1)
+        super().__init__("cpu", threads=1, executor=Clocked.make)
         self.slots, self.length, self.made = slots, length, []
 
-    def executor(self):
+    def make(self):
         self.made.append(Clockwork(self.slots, self.length))
         return self.made[-1]
 

@@ -17,7 +17,7 @@ from tuneflow.execute.inline import Inline
 from tuneflow.execute.processes.executor import Processes
 from tuneflow.execute.processes.worker_process import Settings
 from tuneflow.history.trial import Slice
-from tuneflow.runtime.runtime import flushes
+from tuneflow.runtime.threads import flushes
 from tuneflow.study import advice_of_training as advising
 from tuneflow.study.advice_of_training import advice
 from tuneflow.testing import check_trainer

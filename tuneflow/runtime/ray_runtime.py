@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
 from tuneflow.runtime.runtime import Runtime, check_lanes, check_timeout
 from tuneflow.validate import check_positive, check_whole
-
-if TYPE_CHECKING:
-    from tuneflow.execute.executor import Executor
 
 
 class RayRuntime(Runtime):
@@ -87,12 +84,6 @@ class RayRuntime(Runtime):
     def describe(self) -> dict[str, Any]:
         """As Runtime.describe, of the workers: the same as inline's on their device with as many threads."""
         return {**super().describe(), "device": self.there}
-
-    def executor(self) -> Executor:
-        """A new executor that runs slices on the cluster; it connects when it is first used."""
-        from tuneflow.execute.ray.executor import Actors
-
-        return Actors(self)
 
 
 def _check_address(address: Any) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import os
-import struct
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -14,15 +13,13 @@ from torch import nn
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.nested import mapped
 from tuneflow.runtime.precision import autocast, check_layout, check_precision, in_channels_last, label
+from tuneflow.runtime.threads import Threads, share
+from tuneflow.signature import name_of
 from tuneflow.validate import check_positive, check_whole
-
-if TYPE_CHECKING:
-    from tuneflow.execute.executor import Executor
 
 T = TypeVar("T")
 
 SEATS = 16  # of lanes="auto": more do not get faster, see docs/benchmarks.md
-(SMALLEST,) = struct.unpack("<d", b"\1" + bytes(7))  # above 0, denormal; by its bits, whatever becomes of such here
 
 
 class Runtime:
@@ -49,6 +46,9 @@ class Runtime:
             run says what bf16 would bring, with channels_last where there are images.
         channels_last: weights and inputs of four dimensions, of images, lie in memory pixel by pixel and not channel by
             channel; often faster, with scores that differ by rounding. "auto" is False, and says what it would bring.
+        executor: your own way to train slices: a function, or class, that is called with this runtime at the start of
+            each run and returns an object with the six verbs of `tuneflow.execute.executor.Executor`. None for the
+            one that the arguments above ask for.
 
     Attributes:
         precision, channels_last: what training is done in; never "auto".
@@ -57,7 +57,7 @@ class Runtime:
     Raises:
         ValueError: the device is not there (those that are, are listed), or does not compute in this precision; or
             threads, workers, timeout or lanes is too small.
-        TypeError: precision or channels_last is of another kind.
+        TypeError: precision or channels_last is of another kind, or executor cannot be called.
 
     Example:
         >>> Runtime("cpu").place(torch.ones(2)).device
@@ -73,6 +73,7 @@ class Runtime:
         lanes: int | Literal["auto"] = 1,
         precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32",
         channels_last: bool | Literal["auto"] = False,
+        executor: Callable[[Runtime], Any] | None = None,
     ) -> None:
         if threads is not None:
             check_whole("Runtime: threads", threads, otherwise="for torch's own")
@@ -87,7 +88,13 @@ class Runtime:
         self.lanes = lanes
         self.workers: int | None = workers  # None: as many as there is room for
         self.timeout = timeout
-        self.threads = threads if threads is not None or workers == 1 else _share(workers)
+        self.threads = threads if threads is not None or workers == 1 else share(workers)
+        if executor is not None and not callable(executor):
+            raise TypeError(
+                f"Runtime: executor needs to be a function of the runtime that returns one, got {executor!r}; pass the"
+                " class, or lambda runtime: executor."
+            )
+        self.executor = executor
         check_precision(precision, self.device)
         check_layout(channels_last)
         given = {"precision": precision, "channels_last": channels_last}
@@ -105,6 +112,8 @@ class Runtime:
             words.append(f"timeout={self.timeout:g}")
         if self.lanes != 1:
             words.append(f"lanes={self.lanes!r}")
+        if self.executor is not None:
+            words.append(f"executor={name_of(self.executor)}")
         return f"Runtime({', '.join([*words, *self._arithmetic()])})"
 
     def _arithmetic(self) -> list[str]:
@@ -154,11 +163,10 @@ class Runtime:
 
     def describe(self) -> dict[str, Any]:
         """What the exact digits of a score depend on, as JSON: kept with a study. Not on the number of workers."""
-        executor = "inline" if self.lanes == 1 else "fused"
         return {
             "device": self.device.type,
             "threads": self.threads or torch.get_num_threads(),
-            "executor": executor,
+            "executor": "inline" if self.lanes == 1 else "fused",
             "precision": self.precision,
             "channels_last": self.channels_last,
         }
@@ -178,50 +186,6 @@ class Runtime:
         """How many trials are trained at once in each process."""
         return SEATS if self.lanes == "auto" else self.lanes
 
-    def executor(self) -> Executor:
-        """A new executor that runs slices on this runtime."""
-        from tuneflow.execute.inline import Inline
-        from tuneflow.execute.lanes.executor import Fused
-        from tuneflow.execute.processes.executor import Processes
-        from tuneflow.execute.processes.worker_process import leave_if_imported
-
-        leave_if_imported()
-        if self.workers != 1:
-            return Processes(self)
-        return Inline(self) if self.lanes == 1 else Fused(self)
-
-
-class Threads:
-    """Within the block torch uses `count` threads, or as many as it does where that is None.
-
-    Where that is one, denormal numbers (in float32 those below 1.2e-38) count as 0 in it, Python's and NumPy's among
-    them: on some processors, weights that die out make a product of matrices a hundred times slower. Where there are
-    more threads nothing is changed about it, since torch reaches only the one that calls, and not its helpers.
-    """
-
-    __slots__ = ("_before", "_count", "_flushed")
-
-    def __init__(self, count: int | None) -> None:
-        self._count = count
-
-    def __enter__(self) -> None:
-        self._before, self._flushed = torch.get_num_threads(), flushes()
-        if self._count is not None and self._count != self._before:
-            torch.set_num_threads(self._count)
-        if not self._flushed and (self._count or self._before) == 1:
-            torch.set_flush_denormal(True)
-
-    def __exit__(self, *_: object) -> None:
-        if torch.get_num_threads() != self._before:
-            torch.set_num_threads(self._before)
-        if flushes() != self._flushed:
-            torch.set_flush_denormal(self._flushed)
-
-
-def flushes() -> bool:
-    """Whether denormal numbers count as 0 in this thread."""
-    return bool(SMALLEST * 1.0 == 0.0)
-
 
 def check_lanes(what: str, value: Any) -> None:
     """Raise ValueError unless `value` is a whole number >= 1, or "auto"."""
@@ -233,16 +197,6 @@ def check_timeout(what: str, value: Any) -> None:
     """Raise ValueError unless `value` is None or a number of seconds > 0."""
     if value is not None:
         check_positive(what, value, "for none", "a number of seconds")
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _share(workers: int) -> int:
-    """Threads for each of so many workers."""
-    return max(1, min(cores() // workers, torch.get_num_threads()))
 
 
 def _find_device(device: str | torch.device) -> torch.device:

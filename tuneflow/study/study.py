@@ -13,6 +13,7 @@ import numpy as np
 
 from tuneflow.check.dry_run import DryRun
 from tuneflow.errors import StudyError
+from tuneflow.execute.choose import executor_for
 from tuneflow.execute.executor import Executor
 from tuneflow.execute.guard import guarded
 from tuneflow.execute.lanes.engine_cache import EngineCache
@@ -337,7 +338,7 @@ class Study:
 
     def _executor(self, left: Callable[[], float] = lambda: 0) -> Executor:
         """A new one of the runtime's; `left` says how many trials are to come."""
-        executor = self.runtime.executor()
+        executor = executor_for(self.runtime)
         if isinstance(executor, EngineCache.Kept):
             executor.notes = EngineCache(self._ledger.store, left, self._progress.show)
         return executor

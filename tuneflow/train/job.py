@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from tuneflow.model import Model
-from tuneflow.runtime.runtime import Runtime, Threads
+from tuneflow.runtime.runtime import Runtime
+from tuneflow.runtime.threads import Threads
 from tuneflow.seeds import kept_globals, seeded_globals, torch_stream
 from tuneflow.space.search_space import Config
 

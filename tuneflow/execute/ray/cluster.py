@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from tuneflow.errors import StudyError, listed
-from tuneflow.runtime.runtime import cores
+from tuneflow.runtime.threads import cores
 
 FRESH = 1.0  # seconds for which what is known of the nodes is taken to be true
 PATIENCE = 10.0  # seconds that a cluster's head has to answer

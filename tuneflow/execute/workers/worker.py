@@ -10,12 +10,14 @@ import torch
 
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Event
+from tuneflow.execute.in_process import in_process
 from tuneflow.execute.inline import Inline, ended
 from tuneflow.execute.lanes.engine_cache import EngineCache, EngineReport, EngineUpdate, Sheet
 from tuneflow.execute.workers.pickling import Unreadable, loaded
 from tuneflow.history.trial import Slice
 from tuneflow.model import Model
-from tuneflow.runtime.runtime import Runtime, flushes
+from tuneflow.runtime.runtime import Runtime
+from tuneflow.runtime.threads import flushes
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
 
@@ -119,7 +121,7 @@ class Worker:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._together, self._alone = runtime.executor(), Inline(runtime)
+        self._together, self._alone = in_process(runtime), Inline(runtime)
         self._notes = Sheet()
         if isinstance(self._together, EngineCache.Kept):
             self._together.notes = self._notes

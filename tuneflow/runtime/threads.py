@@ -1,0 +1,50 @@
+"""CPU threads: how many there are, and the block in which torch uses a given number."""
+
+import os
+import struct
+
+import torch
+
+(SMALLEST,) = struct.unpack("<d", b"\1" + bytes(7))  # above 0, denormal; by its bits, whatever becomes of such here
+
+
+class Threads:
+    """Within the block torch uses `count` threads, or as many as it does where that is None.
+
+    Where that is one, denormal numbers (in float32 those below 1.2e-38) count as 0 in it, Python's and NumPy's among
+    them: on some processors, weights that die out make a product of matrices a hundred times slower. Where there are
+    more threads nothing is changed about it, since torch reaches only the one that calls, and not its helpers.
+    """
+
+    __slots__ = ("_before", "_count", "_flushed")
+
+    def __init__(self, count: int | None) -> None:
+        self._count = count
+
+    def __enter__(self) -> None:
+        self._before, self._flushed = torch.get_num_threads(), flushes()
+        if self._count is not None and self._count != self._before:
+            torch.set_num_threads(self._count)
+        if not self._flushed and (self._count or self._before) == 1:
+            torch.set_flush_denormal(True)
+
+    def __exit__(self, *_: object) -> None:
+        if torch.get_num_threads() != self._before:
+            torch.set_num_threads(self._before)
+        if flushes() != self._flushed:
+            torch.set_flush_denormal(self._flushed)
+
+
+def flushes() -> bool:
+    """Whether denormal numbers count as 0 in this thread."""
+    return bool(SMALLEST * 1.0 == 0.0)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share(workers: int) -> int:
+    """Threads for each of so many workers."""
+    return max(1, min(cores() // workers, torch.get_num_threads()))

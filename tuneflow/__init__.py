@@ -33,7 +33,8 @@ from tuneflow.space.search_space import SearchSpace, call
 from tuneflow.store.folder import Folder
 from tuneflow.study.archive import Archive as open
 from tuneflow.study.minimize import maximize, minimize
-from tuneflow.study.result import Result, load
+from tuneflow.study.result import Result
+from tuneflow.study.saved_model import load
 from tuneflow.study.study import Study
 from tuneflow.train import rates
 from tuneflow.train.loop import loop

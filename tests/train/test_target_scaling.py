@@ -15,7 +15,7 @@ from tests.helpers.global_generators import generators_untouched
 from tuneflow.errors import CheckpointError
 from tuneflow.heuristics.input_scaling import Moments, NormalizedModule
 from tuneflow.heuristics.target_scaling import RescaledModule, reaches_any_number, scale_of
-from tuneflow.study.result import _digest
+from tuneflow.study.saved_model import FORMAT, digest_of
 from tuneflow.train.session import Session
 
 METRICS = {"mae": tn.metrics.mae, "rmse": tn.metrics.rmse, "r2": tn.metrics.r2}
@@ -234,17 +234,18 @@ def test_inputs_may_be_left_alone_and_targets_not(tmp_path):
         assert torch.equal(one(INPUTS), other(INPUTS))
 
 
-def test_a_file_from_before_there_was_a_scale_is_read_and_a_damaged_scale_is_not(tmp_path):
+def test_a_file_of_another_version_is_refused_by_both_and_a_damaged_scale_is_noticed(tmp_path):
     ours = study(STANDARD)
     ours.run(trials=1)
     ours.best.save(tmp_path / "old.pt")
     content = torch.load(tmp_path / "old.pt", weights_only=True)
-    assert content.pop("scale") is None
-    content["format"] = 1
-    content["sha256"] = _digest(content)
-    torch.save(content, tmp_path / "old.pt")
-    with torch.no_grad():
-        assert torch.equal(tn.load(tmp_path / "old.pt", mlp)(INPUTS), ours.best.model()(INPUTS))
+    assert content["scale"] is None
+    for version, message in ((FORMAT - 1, "an older .* again"), (FORMAT + 1, "a newer .* upgrade")):
+        other = content | {"format": version}
+        torch.save(other | {"sha256": digest_of(other)}, tmp_path / "old.pt")
+        facts = rf"{tn.__version__} \(file version {version}, this one reads {FORMAT}\)"
+        with pytest.raises(CheckpointError, match=message.replace(".*", f".*{facts}.*")):
+            tn.load(tmp_path / "old.pt", mlp)
     content["scale"] = {"mean": torch.ones(1), "std": torch.ones(1)}
     torch.save(content, tmp_path / "old.pt")
     with pytest.raises(CheckpointError, match="damaged"):

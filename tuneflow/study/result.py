@@ -1,37 +1,26 @@
-"""Result: a trial together with the model it trained; and how that model is saved and loaded."""
+"""Result: a finished trial together with its trained model."""
 
-import hashlib
-import io
-import json
 import math
-import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from tuneflow.errors import CheckpointError, StudyError, listed
-from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
-from tuneflow.heuristics.target_scaling import RescaledModule
+from tuneflow.errors import CheckpointError, StudyError
 from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.metrics import Estimate, estimate
-from tuneflow.model import Model, tensors_of
-from tuneflow.space.search_space import SearchSpace
-from tuneflow.store.checkpoints import States, write_bytes
+from tuneflow.store.checkpoints import States
 from tuneflow.study.confirm import Confirmed, plural
+from tuneflow.study.saved_model import labels_of, save_model
 from tuneflow.study.selection_bias import optimism
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
-from tuneflow.version import __version__
 
 Array = NDArray[np.float64]
-
-FORMAT = 2  # 1 knew no targets' scale
 
 
 class Scores(Mapping[str, Estimate]):
@@ -57,42 +46,46 @@ class Scores(Mapping[str, Estimate]):
 
 
 def _score(metric: str, metrics: Mapping[str, float], errors: Mapping[str, float]) -> str:
-    doubt = f" +- {errors[metric]:.4f}" if metric in errors else ""
-    return f"{metric} {metrics[metric]:.4f}{doubt}" if metric in metrics else f"no {metric}"
+    error = f" +- {errors[metric]:.4f}" if metric in errors else ""
+    return f"{metric} {metrics[metric]:.4f}{error}" if metric in metrics else f"no {metric}"
 
 
 def _short(value: Any) -> Any:
-    """Nested values with floats of four digits, to be read by people."""
+    """Return nested values with floats rounded to four digits."""
     if isinstance(value, Mapping):
         return {key: _short(inner) for key, inner in value.items()}
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def _labels(name: str, stored: Any, resolved: Any) -> list[str]:
-    """Names of the parts of a configuration whose stored value is not what was passed on."""
-    if isinstance(stored, Mapping) and isinstance(resolved, Mapping):
-        return [label for key in stored for label in _labels(f"{name}.{key}", stored[key], resolved[key])]
-    return [] if type(stored) is type(resolved) and stored == resolved else [name]
-
-
 @dataclass(frozen=True)
 class Provenance:
-    """Where the model of a result comes from."""
+    """The parts of a study that a result's model is made from.
+
+    Attributes:
+        job: the trial's job.
+        trainer: the study's trainer.
+        states: the study's training states.
+        metrics: names of the objectives, and of metrics with limits.
+        epoch: the epoch that counts for the trial.
+        rivals: of the best trial, the costs of all trials and their standard errors.
+    """
 
     job: Job
     trainer: TrainerProtocol
     states: States
-    metrics: tuple[str, ...]  # the study's objectives, and what has limits
-    epoch: int  # the epoch that speaks for the trial
-    rivals: tuple[Array, Array] | None = field(default=None, compare=False)  # of the best: all costs and their errors
+    metrics: tuple[str, ...]
+    epoch: int
+    rivals: tuple[Array, Array] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, repr=False)
 class Result(Trial):
-    """A finished trial that can hand over its trained model.
+    """A finished trial with its trained model; `study.best`, `study.front` and `study.result` give it.
+
+    It has all attributes of a Trial.
 
     Attributes:
-        confirmed: what `study.confirm` found for it; None where it was not chosen by that.
+        confirmed: the scores of its configuration under fresh seeds, where `study.confirm` chose it; None elsewhere.
     """
 
     origin: Provenance | None = None
@@ -108,10 +101,10 @@ class Result(Trial):
 
     @property
     def optimism(self) -> float:
-        """By about how much the best score observed is too good, for being the best of many noisy ones, in its units.
+        """Estimated bias of the best score for being the best of many noisy ones, in the score's units.
 
-        It supposes that the errors of the trials are independent. Trained on the same data and judged by the same
-        examples they are so in part, and the truth is less. NaN where it is not the best trial, or no error is known.
+        The estimate supposes that the errors of the trials are independent. Trained and evaluated on the same examples
+        they are so in part, and the bias is less. NaN where this is not the best trial, or no error is known.
         """
         return math.nan if self._from.rivals is None else optimism(*self._from.rivals)
 
@@ -120,13 +113,13 @@ class Result(Trial):
         metrics, errors = (self.confirmed or self).metrics, (self.confirmed or self).errors
         scores = ", ".join(_score(metric, metrics, errors) for metric in origin.metrics)
         when = ", ".join(
-            filter(None, (self._known_by, f"epoch {origin.epoch} of {self.epochs}", origin.job.runtime.label))
+            filter(None, (self._origin_of_score, f"epoch {origin.epoch} of {self.epochs}", origin.job.runtime.label))
         )
         return f"trial {self.number}: {scores} ({when}), {_short(self.config)}"
 
     @property
-    def _known_by(self) -> str:
-        """How its score is known, in words; empty where it is as observed, and the only one."""
+    def _origin_of_score(self) -> str:
+        """The origin of its score in words, such as "best of 8 observed"; empty for a single observed score."""
         origin, main = self._from, self._from.metrics[0]
         if self.confirmed is not None:
             return f"{plural(self.confirmed.seeds, 'fresh seed')}, observed {self.metrics[main]:.4f}"
@@ -137,7 +130,7 @@ class Result(Trial):
         return f"best of {len(origin.rivals[0])} observed{about}"
 
     def model(self) -> nn.Module:
-        """The trained module of the epoch that speaks for the trial, in evaluation mode.
+        """Return the trained module of the epoch that counts for the trial, in evaluation mode.
 
         Its input normalizer is inside, and where it learned standardized targets so are their units: it takes raw
         inputs and gives outputs in the targets' units. Every call makes a new one. Its weights are float32, and it
@@ -161,130 +154,42 @@ class Result(Trial):
         return origin.trainer.module(origin.job, state)
 
     def test(self, data: Any) -> Scores:
-        """Metrics of this trial's model on other data, each with its 95 % interval, in the runtime's precision.
+        """Return the metrics of this trial's model on other data, each with its 95 % interval.
+
+        It is evaluated in the runtime's precision.
 
         Args:
             data: as a Trainer's `valid`, not normalized: the model does that itself.
+
+        Raises:
+            StudyError: the trainer has no metrics, or the trial no model.
+            CheckpointError: as `model`.
         """
         origin = self._from
         measured = origin.trainer.single.test(origin.job, self.model(), data)
         return Scores({name: estimate(value) for name, value in measured.items()})
 
     def save(self, path: str | Path) -> None:
-        """Write weights, configuration, normalizer, the targets' scale, versions and the precision to a file that
-        `tn.load` reads.
+        """Write the model to a file that `tn.load` reads, with configuration, normalizer, versions and precision.
 
         It is a torch file of tensors and plain values, so `torch.load(path)["weights"]` works without tuneflow.
+
+        Args:
+            path: the file to write.
 
         Raises:
             StoreError: the file cannot be written; what was there before stays.
         """
-        model = self.model()
-        if self._from.trainer.single.save(model, Path(path)):
+        origin, model = self._from, self.model()
+        if origin.trainer.single.save(model, Path(path)):
             return
-        module, back = _unwrapped(model, RescaledModule)
-        inner, front = _unwrapped(module, NormalizedModule)
-        weights = {name: tensor.detach().cpu() for name, tensor in tensors_of(inner).items()}
-        content: dict[str, Any] = {
-            "format": FORMAT,
-            "tuneflow": __version__,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-            "precision": self._from.job.runtime.precision,
-            "channels_last": self._from.job.runtime.channels_last,
+        runtime = origin.job.runtime
+        facts = {
+            "precision": runtime.precision,
+            "channels_last": runtime.channels_last,
             "number": self.number,
             "config": self.config,
             "metrics": dict(self.metrics),
-            "labels": _labels("model", self.config.get("model", {}), self._from.job.config.get("model", {})),
-            "weights": weights,
-            "normalizer": front,
-            "scale": back,
+            "labels": labels_of("model", self.config.get("model", {}), origin.job.config.get("model", {})),
         }
-        content["sha256"] = _digest(content)
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        write_bytes(Path(path), buffer.getbuffer())
-
-
-def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: SearchSpace | None = None) -> nn.Module:
-    """The module that `Result.save` wrote, in evaluation mode on the CPU, as `Result.model` gives it.
-
-    Args:
-        builder: what made the module; it is called with the saved configuration's section `model`.
-        space: the study's space, needed only where that section holds labels that stand for objects.
-
-    Raises:
-        CheckpointError: the file is damaged, or was written by a newer tuneflow.
-        ValueError: the weights do not fit what the builder makes, or the space is needed.
-    """
-    try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-        newer = content["format"] > FORMAT
-        damaged = not newer and _digest(content) != content["sha256"]
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path}: not a file that tuneflow saved, or damaged ({reason}).") from None
-    if newer:
-        raise CheckpointError(
-            f"{path}: written by tuneflow {content['tuneflow']}, newer than this {__version__}; upgrade tuneflow."
-        )
-    if damaged:
-        raise CheckpointError(f"{path}: its SHA-256 differs from the one it was written with; the file is damaged.")
-    if content["labels"] and space is None:
-        raise ValueError(
-            f"{path}: {listed(content['labels'])} stands for an object that only the study's space knows; pass space=."
-        )
-    config = content["config"] if space is None else space.resolve(space.cast(content["config"]))
-    model = builder if isinstance(builder, Model) else Model(builder)
-    try:
-        module = model.build(config)
-    except TypeError as error:
-        made = config.get("model", {})
-        raise ValueError(
-            f"{path}: holds a module that was made with {made}, which the builder does not take: {error}."
-        ) from None
-    _fill(module, content["weights"], str(path))
-    front, back = content["normalizer"], content.get("scale")
-    module = module if front is None else NormalizedModule(module, Normalizer(front["mean"], front["std"]))
-    return (module if back is None else RescaledModule(module, back["mean"], back["std"])).eval()
-
-
-def _unwrapped(
-    module: nn.Module, kind: type[NormalizedModule] | type[RescaledModule]
-) -> tuple[nn.Module, dict[str, Tensor] | None]:
-    """The module inside and the mean and std around it, where `module` is of this kind."""
-    if not isinstance(module, kind):
-        return module, None
-    return module.module, {"mean": module.mean.cpu(), "std": module.std.cpu()}
-
-
-def _fill(module: nn.Module, weights: Mapping[str, Tensor], path: str) -> None:
-    have = tensors_of(module)
-    wrong = [
-        name
-        for name in have.keys() | weights.keys()
-        if name not in have or name not in weights or have[name].shape != weights[name].shape
-    ]
-    if wrong:
-        name = min(wrong)
-        shapes = [str(tuple(side[name].shape)) if name in side else "nothing" for side in (weights, have)]
-        raise ValueError(
-            f'{path}: "{name}" is {shapes[0]} in the file and {shapes[1]} in the module that the builder makes.'
-        )
-    with torch.no_grad():
-        for name, tensor in have.items():
-            tensor.copy_(weights[name])
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    """SHA-256 of all that a saved file says, but for this itself."""
-    tensors = ("weights", "normalizer", "scale")
-    plain = {name: value for name, value in content.items() if name not in (*tensors, "sha256")}
-    sha = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
-    scale = {f"scale.{name}": tensor for name, tensor in (content.get("scale") or {}).items()}
-    for name, tensor in [*content["weights"].items(), *(content["normalizer"] or {}).items(), *scale.items()]:
-        sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        sha.update(np.ascontiguousarray(tensor.detach().reshape(-1).view(torch.uint8).numpy()).data)
-    return sha.hexdigest()
+        save_model(Path(path), model, facts)

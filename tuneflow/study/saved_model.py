@@ -1,0 +1,154 @@
+"""Saved models: a trained module in one file, with its configuration, normalizer and versions, and back again."""
+
+import hashlib
+import io
+import json
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tuneflow.errors import CheckpointError, listed
+from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
+from tuneflow.heuristics.target_scaling import RescaledModule
+from tuneflow.model import Model, tensors_of
+from tuneflow.space.search_space import SearchSpace
+from tuneflow.store.checkpoints import write_bytes
+from tuneflow.version import __version__
+
+FORMAT = 3  # 1 had no scale of the targets, 2 another digest
+TENSORS = ("weights", "normalizer", "scale")  # the entries of a file that hold tensors by name
+
+
+def save_model(path: Path, module: nn.Module, facts: Mapping[str, Any]) -> None:
+    """Write a trained module and `facts`, plain values, to a file that `load` reads.
+
+    Args:
+        path: the file to write.
+        module: as `Result.model` returns it.
+        facts: at least `config`, and the `labels` in it that stand for objects; see `labels_of`.
+
+    Raises:
+        StoreError: the file cannot be written; what was there before stays.
+    """
+    module, scale = _unwrapped(module, RescaledModule)
+    module, normalizer = _unwrapped(module, NormalizedModule)
+    content = {
+        "format": FORMAT,
+        "tuneflow": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        **facts,
+        "weights": {name: tensor.detach().cpu() for name, tensor in tensors_of(module).items()},
+        "normalizer": normalizer,
+        "scale": scale,
+    }
+    buffer = io.BytesIO()
+    torch.save(content | {"sha256": digest_of(content)}, buffer)
+    write_bytes(path, buffer.getbuffer())
+
+
+def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: SearchSpace | None = None) -> nn.Module:
+    """Return the module that `Result.save` wrote, in evaluation mode on the CPU, as `Result.model` returns it.
+
+    Args:
+        path: the file.
+        builder: the function or tn.Model that made the module; it is called with the saved configuration's section
+            `model`.
+        space: the study's space, needed only where that section holds labels that stand for objects.
+
+    Raises:
+        CheckpointError: the file is damaged, or was written by a newer or older tuneflow.
+        ValueError: the weights do not fit what the builder makes, or the space is needed.
+    """
+    content = _read(path)
+    if content["labels"] and space is None:
+        raise ValueError(
+            f"{path}: {listed(content['labels'])} stands for an object that only the study's space knows; pass space=."
+        )
+    config = content["config"] if space is None else space.resolve(space.cast(content["config"]))
+    model = builder if isinstance(builder, Model) else Model(builder)
+    try:
+        module = model.build(config)
+    except TypeError as error:
+        section = config.get("model", {})
+        raise ValueError(
+            f"{path}: holds a module that was made with {section}, which the builder does not take: {error}."
+        ) from None
+    _fill(module, content["weights"], str(path))
+    normalizer, scale = content["normalizer"], content["scale"]
+    if normalizer is not None:
+        module = NormalizedModule(module, Normalizer(normalizer["mean"], normalizer["std"]))
+    return (module if scale is None else RescaledModule(module, scale["mean"], scale["std"])).eval()
+
+
+def labels_of(name: str, stored: Any, resolved: Any) -> list[str]:
+    """Return the dotted names of the values in a configuration that stand for objects.
+
+    Args:
+        name: the configuration's own name, which opens the others.
+        stored: the configuration as the study stores it.
+        resolved: the same as it was passed on.
+    """
+    if isinstance(stored, Mapping) and isinstance(resolved, Mapping):
+        return [label for key in stored for label in labels_of(f"{name}.{key}", stored[key], resolved[key])]
+    return [] if type(stored) is type(resolved) and stored == resolved else [name]
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of everything in a saved file but the digest itself."""
+    plain = {name: value for name, value in content.items() if name not in (*TENSORS, "sha256")}
+    sha = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for entry in TENSORS:
+        for name, tensor in (content[entry] or {}).items():
+            sha.update(f"{entry}.{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+            sha.update(np.ascontiguousarray(tensor.detach().reshape(-1).view(torch.uint8).numpy()).data)
+    return sha.hexdigest()
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        version = content["format"]
+        damaged = version == FORMAT and digest_of(content) != content["sha256"]
+        newer = version > FORMAT
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path}: not a file that tuneflow saved, or damaged ({reason}).") from None
+    if version != FORMAT:
+        raise CheckpointError(
+            f"{path}: written by {'a newer' if newer else 'an older'} tuneflow, {content['tuneflow']} (file version"
+            f" {version}, this one reads {FORMAT});"
+            f" {'upgrade tuneflow' if newer else 'load it with that one, or train and save the model again'}."
+        )
+    if damaged:
+        raise CheckpointError(f"{path}: its SHA-256 differs from the one it was written with; the file is damaged.")
+    return content
+
+
+def _unwrapped(
+    module: nn.Module, kind: type[NormalizedModule] | type[RescaledModule]
+) -> tuple[nn.Module, dict[str, Tensor] | None]:
+    """Return the module inside a wrapper of this kind, and the wrapper's mean and std; None without a wrapper."""
+    if not isinstance(module, kind):
+        return module, None
+    return module.module, {"mean": module.mean.cpu(), "std": module.std.cpu()}
+
+
+def _fill(module: nn.Module, weights: Mapping[str, Tensor], path: str) -> None:
+    own = tensors_of(module)
+    shapes = [{name: tuple(tensor.shape) for name, tensor in side.items()} for side in (weights, own)]
+    wrong = [name for name in own.keys() | weights.keys() if shapes[0].get(name) != shapes[1].get(name)]
+    if wrong:
+        name = min(wrong)
+        saved, built = (str(side.get(name, "nothing")) for side in shapes)
+        raise ValueError(f'{path}: "{name}" is {saved} in the file and {built} in the module that the builder makes.')
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(weights[name])

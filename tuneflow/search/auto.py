@@ -1,4 +1,4 @@
-"""Auto: the searcher that suits a space, a number of trials and what is looked for."""
+"""Auto: choose a searcher by the space, the number of trials and the objectives."""
 
 import logging
 import math
@@ -30,21 +30,31 @@ NUMBERS = 500  # after so many trials
 
 
 class Auto(Searcher):
-    """Chooses among the other searchers, and says which and why.
+    """Chooses among the other searchers, and logs which one and why.
 
     - At most 16 configurations: all of them, once, in a random order.
     - Several objectives: GP for 300 trials, then NSGA2.
-    - More than 64 trials under way: TPE.
+    - More than 64 running trials: TPE.
     - Five or more numbers and no labels: GP for 500 trials, then CMAES.
     - All else: GP for 1,000 trials, then TPE.
 
-    The first line that holds counts. In front of each but the first stands LeCun, where there is a model to measure and
-    a learning rate to tune. Of up to 1,000 configurations none is tried twice, and the study ends when all were.
+    The first line that holds counts. LeCun precedes each of them but the first, where there is a model to measure and a
+    learning rate to tune. Of up to 1,000 configurations none is tried twice, and the study ends after the last.
 
-    It looks at the trials that there are and never at how many are to come: a study that is run for 50 trials and then
-    for 200 has the trials of one that is run for 200 at once. What it changes to knows all earlier trials.
+    The choice depends on the trials so far and never on how many are planned: a study that runs for 50 trials and then
+    to 200 has the same trials as one that runs to 200 at once. A new searcher learns from all earlier trials.
 
-    A change is shown by the study's progress and told to the logger `tuneflow`; `choice` says what it is now.
+    A change is shown by the study's progress and logged to `tuneflow`; `choice` returns the current one.
+
+    Raises:
+        ValueError: when the study is made: the space has more than 21,201 parameters.
+
+    Example:
+        >>> import tuneflow as tn
+        >>> space = tn.SearchSpace(x=tn.Float(-5.0, 5.0))
+        >>> best = tn.minimize(lambda x: (x - 1) ** 2, space, trials=12, searcher=Auto())
+        >>> abs(best.config["x"] - 1) < 0.5
+        True
     """
 
     def __init__(self) -> None:
@@ -55,7 +65,7 @@ class Auto(Searcher):
 
     @property
     def ends(self) -> bool:  # type: ignore[override]
-        """Whether the space that was checked has an end."""
+        """True if the space that was checked is small enough to be exhausted."""
         return self._ends
 
     @property
@@ -78,7 +88,7 @@ class Auto(Searcher):
         return self.choice(space, history)[0].ranked(space, history)
 
     def choice(self, space: SearchSpace, history: History) -> tuple[Searcher, str]:
-        """The searcher that proposes trial `history.number`, and why it is this one."""
+        """The searcher that proposes trial `history.number`, and the reason."""
         make, reason = _choice(space, history, self._count(space))
         rates = [axis.name for axis in space.coordinates if role_of(axis) == "lr"]
         if make is Exhaustive or history.prober is None or not rates:
@@ -91,7 +101,7 @@ class Auto(Searcher):
         return self._made[key]
 
     def _count(self, space: SearchSpace) -> float:
-        """How many configurations there are to try; inf where they are too many to try all."""
+        """Number of configurations to try; inf where there are too many to try all."""
         if self._counted is None or self._counted[0] is not space:
             self._counted = space, everything(space).total if space.size <= SMALL else math.inf
         return self._counted[1]

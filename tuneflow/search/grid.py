@@ -15,17 +15,21 @@ class Grid(Searcher):
     """Every combination of evenly spread values, each once; then the study ends.
 
     Args:
-        points: how many values of each Float and Int (a Choice has all of its own), or a dict from
+        points: number of values of each Float and Int (a Choice has all of its options), or a dict from
             names to a number or a list of values; a name that is left out has 5.
         shuffle: visit the points in a random order, fixed by the study's seed, so that a study which
             ends early has not seen one corner only.
 
     Raises:
-        ValueError: when the study is made: a name that is not in the space, a value out of range, or a
-            grid of more than a million points.
+        ValueError: when the study is made: a name is not in the space, a value is out of range, or `where=`
+            would have to be evaluated on more than a million points.
 
     Example:
-        >>> grid = Grid({"lr": [0.01, 0.1], "momentum": 3})
+        >>> import tuneflow as tn
+        >>> space = tn.SearchSpace(x=tn.Float(0.0, 1.0), y=tn.Int(1, 9))
+        >>> best = tn.minimize(lambda x, y: x + y, space, trials=6, searcher=Grid({"x": [0.25, 0.75], "y": 3}))
+        >>> best.config
+        {'x': 0.25, 'y': 1}
     """
 
     ends = True

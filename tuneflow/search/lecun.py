@@ -1,4 +1,4 @@
-"""LeCun's start: first trials at a measured learning rate, and priors around it for those that follow."""
+"""LeCun's start: first trials at a measured learning rate, and priors around it for later trials."""
 
 import logging
 import math
@@ -29,32 +29,45 @@ FLAT = Curve()
 
 
 class LeCun(Wrapper):
-    """Starts where the model's own curvature, and a race of short trainings, say that training goes best.
+    """Starts at the learning rate that the model's own curvature and a race of short trainings suggest.
 
     The first trial has the learning rate that `tn.probe` finds for the middle of the space, and every other parameter
-    at the mean of the user's own prior, at its usual value, or in its middle; where optimizer or model are a Choice of
-    labels, each of up to four labels has such a trial. Then `then` searches, under a prior on the learning rate around
-    what was measured: 0.8 of a normal density with a standard deviation of 0.4 in the logarithm to base ten (0.6 where
-    no race was run, 1 where a part of the model is frozen or has a rate of its own, or the race found no optimum), and
-    0.2 of it even. Momentum, Adam's betas, AdamW's decay, dropout, label smoothing and warm-up get the priors that are
-    usual; what it does not know it leaves even.
+    at the mean of its prior, at its usual value, or in its middle. Where optimizer or model are a Choice of labels,
+    each of up to four labels has such a trial. Then `then` searches under a prior on the learning rate around the
+    measured one: 0.8 of a normal density with a standard deviation of 0.4 in log10 units (0.6 where no race was run, 1
+    where a part of the model is frozen or has its own rate, or the race found no optimum), and 0.2 uniform. Momentum,
+    Adam's betas, AdamW's decay, dropout, label smoothing and warm-up get their usual priors; all other parameters stay
+    uniform.
 
-    The rate moves with what it is known to depend on: with SGD's momentum as (1 - momentum), and with the batch size
-    by a slope that is measured at its smallest and its largest value, which costs two more probes.
+    The rate moves with the parameters that it is known to depend on: with SGD's momentum as (1 - momentum), and with
+    the batch size by a slope that is measured at its smallest and its largest value, at the cost of two more probes.
 
-    A prior of the user's own stays for the later trials, also on the learning rate; the first trial has the rate that
-    was measured in any case. Where that lies beyond the range, or `where=` excludes it, a warning says so.
-
-    Without a model to measure, as with `tn.loop`, it leaves everything to `then`.
+    A prior that the space already has stays for the later trials, also on the learning rate; the first trial always has
+    the measured rate. Where that lies beyond the range, or `where=` excludes it, a warning says so. Without a model to
+    measure, as with `tn.loop`, every trial is left to `then`.
 
     Args:
         then: the searcher after the first trials; Random() by default.
-        roles: dotted name to what the parameter is, where its name does not say it: "lr", "momentum",
+        roles: dotted name to the parameter's role, where its name does not show it: "lr", "momentum",
             "weight_decay", "beta1", "beta2", "dropout", "label_smoothing", "warmup" or "batch_size"; None for a
-            parameter to know nothing of.
+            parameter without one.
 
     Raises:
-        ValueError: a role is not one of these, or a name is not in the space.
+        TypeError: `then` is not a searcher.
+        ValueError: a role is not one of these; when the study is made: a name is not in the space.
+
+    Example:
+        >>> import torch, tuneflow as tn
+        >>> train, valid, _ = tn.data.digits()
+        >>> model = tn.Model(lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)))
+        >>> loss, optimizer = torch.nn.CrossEntropyLoss(), torch.optim.SGD
+        >>> trainer = tn.Trainer(train, valid, loss=loss, optimizer=optimizer, epochs=1)
+        >>> space = tn.SearchSpace(optimizer={"lr": tn.Float(1e-5, 10.0, log=True)})
+        >>> study = tn.Study(
+        ...     space=space, model=model, trainer=trainer, searcher=LeCun(), minimize="loss", progress=False
+        ... )
+        >>> 0.01 < study.ask().config["optimizer"]["lr"] < 1.0
+        True
 
     Source: LeCun, Simard, Pearlmutter, NIPS 5, 1993; LeCun, Bottou, Orr, Mueller, Efficient BackProp, 1998; the form of
     the prior: Hvarfner et al., piBO, ICLR 2022.
@@ -87,7 +100,7 @@ class LeCun(Wrapper):
 
 
 class _MeasuredSpace:
-    """A space with what was measured: the first configurations, and the priors.
+    """A space with its measurements: the first configurations, and the priors.
 
     Attributes:
         plain: the space as the user made it.
@@ -116,7 +129,7 @@ class _MeasuredSpace:
         )
 
     def _usual(self, config: Config) -> Config:
-        """`config` with the usual value of every parameter that has one, and the mean of a prior of the user's own."""
+        """Return `config` with every parameter at the mean of its prior, or at its usual value."""
         unit = self.plain.to_unit(config)
         for place, axis in enumerate(self.plain.coordinates):
             likely = USUAL[role][1] if (role := self.roles[place]) in USUAL else None
@@ -127,7 +140,7 @@ class _MeasuredSpace:
         return self._allowed(unit, config)
 
     def _at_rate(self, config: Config, rate: float) -> Config:
-        """`config` at a measured rate, or as near to it as the space goes."""
+        """Return `config` at a measured rate, or at the nearest one in the space."""
         unit = self.plain.to_unit(config)
         for place, role in self.roles.items():
             if role == "lr" and unit[place] == unit[place]:
@@ -142,7 +155,7 @@ class _MeasuredSpace:
         return started
 
     def _allowed(self, unit: Unit, otherwise: Config) -> Config:
-        """The configuration at `unit`, or the first allowed one on the straight way from there to `otherwise`."""
+        """Return the configuration at `unit`, or the first allowed one on the line from there to `otherwise`."""
         if not self.plain.where:
             return self.plain.from_unit(np.nan_to_num(unit, nan=0.5))
         end = self.plain.to_unit(otherwise)
@@ -151,7 +164,7 @@ class _MeasuredSpace:
         return next((config for config in points if self.plain.allows(config)), otherwise)
 
     def _slope(self) -> float:
-        """By how many decades the rate grows with a decade of the batch size, between its ends; 0 if it is fixed."""
+        """Return the decades that the rate grows per decade of the batch size, between its ends; 0 if it is fixed."""
         place = next((place for place, role in self.roles.items() if role == "batch_size"), None)
         if place is None or self.probes[0].screened:
             return 0.0
@@ -187,7 +200,7 @@ class _MeasuredSpace:
         return bell(axis.parameter, "log", self._rate(axis, units, probe), probe.doubt)
 
     def _rate(self, axis: Coordinate, units: Sequence[float], probe: Any) -> float:
-        """The rate that is expected at a point of the unit cube."""
+        """Return the expected rate at a point of the unit cube."""
         rate = float(probe.rate)
         if probe.momentum is not None and (momentum := self._value("momentum", axis, units)) is not None:
             rate *= (1 - momentum) / (1 - probe.momentum)
@@ -196,7 +209,7 @@ class _MeasuredSpace:
         return rate
 
     def _around_decay(self, axis: Coordinate, units: Sequence[float]) -> Curve:
-        """AdamW forgets over 1 / (lr wd) steps: the run's length is usual. Other optimizers: even."""
+        """Return AdamW's prior: it forgets over 1 / (lr wd) steps, usually the run's length; uniform for others."""
         if not self._active(axis, units):
             return FLAT
         probe = self._nearest_probe(units)
@@ -206,7 +219,7 @@ class _MeasuredSpace:
         return bell(axis.parameter, "log", 1 / (rate * probe.steps), 0.7)
 
     def _value(self, role: str, beside: Coordinate | None, units: Sequence[float]) -> float | None:
-        """The value of the active parameter with this role, in the same section where `beside` stands in one."""
+        """Return the value of the active parameter with this role, in the section of `beside` where that is in one."""
         for place, known in self.roles.items():
             axis = self.plain.coordinates[place]
             near = beside is None or axis.path[:-1] == beside.path[:-1]
@@ -218,7 +231,7 @@ class _MeasuredSpace:
         return all(self.plain.coordinates[p].parameter.from_unit(units[p]) == label for p, label in axis.needs)
 
     def _nearest_probe(self, units: Sequence[float]) -> Any:
-        """The probe whose structure has most labels in common with that of a point, the optimizer's above all."""
+        """Return the probe with the most labels in common with a point, the optimizer's first."""
         labeled = [(p, c) for p, c in enumerate(self.plain.coordinates) if isinstance(c.parameter, Choice)]
 
         def alike(number: int) -> float:
@@ -230,7 +243,7 @@ class _MeasuredSpace:
 
 
 def _branches(space: SearchSpace) -> list[Config]:
-    """One configuration in the middle for each label of model and optimizer, the most BRANCHES of them."""
+    """Return one configuration in the middle for each label of model and optimizer, at most BRANCHES."""
     found: dict[str, Config] = {}
     for config in space.examples():
         unit = space.to_unit(config).tolist()
@@ -250,7 +263,7 @@ def _same(parameter: Parameter, one: float, other: float) -> bool:
 
 
 def _nearest(parameter: Parameter, value: float, otherwise: float) -> float:
-    """The place of the allowed value next to `value`; `otherwise` for a Choice."""
+    """Return the unit coordinate of the allowed value next to `value`; `otherwise` for a Choice."""
     if isinstance(parameter, Choice):
         return otherwise
     low, high = parameter.from_unit(0.0), parameter.from_unit(1.0)
@@ -264,7 +277,7 @@ def _nearest(parameter: Parameter, value: float, otherwise: float) -> float:
 
 
 def bell(parameter: Parameter, scale: str, mean: float, sd: float) -> Curve:
-    """A normal density on a scale of the values, and an even one, over the parameter's unit interval."""
+    """Return a normal density on a scale of the values, mixed with a uniform one, over the unit interval."""
     edges = [scaled(scale, parameter.from_unit(i / CELLS)) for i in range(CELLS + 1)]
     low, high = min(edges[0], edges[-1]), max(edges[0], edges[-1])
     normal = NormalDist(min(max(scaled(scale, mean), low), high), sd)

@@ -12,8 +12,17 @@ from tuneflow.space.search_space import TRIES, Config, SearchSpace
 class Sobol(Searcher):
     """The points of a scrambled Sobol sequence: random search without its gaps and clumps.
 
-    The first 2^k points fill the unit cube evenly in every coordinate. The scrambling is fixed by the
-    study's seed.
+    The first 2^k points fill the unit cube evenly in every coordinate. The scrambling is fixed by the study's seed.
+
+    Raises:
+        ValueError: when the study is made: the space has more than 21,201 parameters.
+
+    Example:
+        >>> import tuneflow as tn
+        >>> space = tn.SearchSpace(x=tn.Float(0.0, 1.0))
+        >>> best = tn.minimize(lambda x: abs(x - 0.5), space, trials=16, searcher=Sobol())
+        >>> abs(best.config["x"] - 0.5) <= 1 / 16
+        True
 
     Source: Sobol, 1967; Owen's scrambling, 1998, in the linear form of Matousek, 1998 (torch's engine).
     """
@@ -34,7 +43,7 @@ class Sobol(Searcher):
 
 
 class _Sequence:
-    """The points of one space and seed as configurations; those that `where=` excludes are passed over."""
+    """The points of one space and seed as configurations, without those that `where=` excludes."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.space, self.seed = space, seed

@@ -1,4 +1,4 @@
-"""Warm: earlier studies as a prior for a new one."""
+"""Warm start: earlier studies as a prior for a new one."""
 
 from typing import Any
 
@@ -27,27 +27,38 @@ FORGOTTEN = 60  # trials after which the past says nothing that they do not
 
 
 class Warm(Wrapper):
-    """Begins where earlier studies were best, and leaves them as soon as they mislead.
+    """Starts with the best trials of earlier studies, and drops those studies as soon as they mislead.
 
-    The first trial, and one or a few that follow, are the best configurations of the earlier studies, which need not
-    have had the same space: names that both have count, numbers are moved into the range, parameters that are new are
-    in the middle, and trials with a label that is gone are left out. After that `then` searches under a prior around
-    the best ten trials of each study, of those that are active and over all parameters together; 0.2 of it is even.
+    The first trial, and up to three that follow, are the best configurations of the earlier studies, which need not
+    have had the same space: parameters are matched by name, numbers are clipped to the range, new parameters are in the
+    middle, and trials with a label that is gone are left out. After that `then` searches under a prior around the best
+    ten trials of each study, joint over all parameters; 0.2 of it is uniform.
 
-    How far a study is trusted depends on how well it ranks the trials that have ended here, by its own nearest ones:
-    in full from an agreement of 0.3 on (Kendall's tau, with 0.3 for three trials assumed beforehand), not at all at 0.
-    What is not trusted has no prior and no more trials of its own. After 60 trials only they count.
+    A study is trusted by how well it ranks the trials that have ended here, through its nearest trials: fully from an
+    agreement of 0.3 on (Kendall's tau, with 0.3 for three trials assumed at the start), not at all at 0. A study that
+    is not trusted gives no prior and no more trials. After 60 trials earlier studies no longer count.
 
-    What the studies hold is copied when this is made. A prior of the user's own stays.
+    The earlier trials are copied when this is made. A prior that the space already has stays.
 
     Args:
-        source: an earlier Study, its History, what `tn.open(folder)` gives, or a list of these.
+        source: an earlier Study, its History, the result of `tn.open(folder)`, or a list of these.
         then: the searcher; GP() by default.
 
     Raises:
-        TypeError: a source is none of these.
+        TypeError: a source is none of these, or `then` is not a searcher.
         ValueError: a source has no trial with a score; when the study is made: none has anything in common with its
             space.
+
+    Example:
+        >>> import tuneflow as tn
+        >>> space = tn.SearchSpace(x=tn.Float(-5.0, 5.0))
+        >>> earlier = tn.Study(space=space, minimize="loss", progress=False)
+        >>> for _ in range(5):
+        ...     trial = earlier.ask()
+        ...     _ = earlier.tell(trial, {"loss": (trial.config["x"] - 1) ** 2})
+        >>> study = tn.Study(space=space, minimize="loss", searcher=Warm(earlier), progress=False)
+        >>> study.ask().config == earlier.best.config
+        True
 
     Source: transfer as a prior of the best: Souza et al., BOPrO, ECML 2021; Mallik et al., PriorBand, NeurIPS 2023.
     """
@@ -82,7 +93,7 @@ class Warm(Wrapper):
         return self.then.suggest(known.expecting(levels), shifted(history, tried), rng)
 
     def trust(self, space: SearchSpace, history: History) -> list[float]:
-        """How far each earlier study is trusted after the trials that have ended, from 0 to 1."""
+        """Trust in each earlier study after the trials that have ended, from 0 to 1."""
         return [level / LEVELS for level in self._known(space, history).levels(history)]
 
     def _known(self, space: SearchSpace, history: History) -> "_Transfer":
@@ -92,7 +103,7 @@ class Warm(Wrapper):
 
 
 class _Transfer:
-    """The pasts in one space, and what they say of one history; nothing of it changes a suggestion."""
+    """The earlier studies in one space, compared with one history; its caches never change a suggestion."""
 
     def __init__(self, space: SearchSpace, history: History, pasts: list[EarlierStudy]) -> None:
         self.space, self.trials = space, history.trials
@@ -108,7 +119,7 @@ class _Transfer:
         self._spaces: dict[tuple[int, ...], SearchSpace] = {}
 
     def start(self, history: History, levels: tuple[int, ...]) -> tuple[int, Config | None]:
-        """How many of the pasts' best were tried, and the next one where it is its turn."""
+        """Return the number of the earlier studies' best that were tried, and the next one if it is due."""
         first = history.units[: 4 * len(TURNS)]
         tried = [self._axes.among(first, self.space.to_unit(config)) for _, config in self._starts]
         left = (
@@ -119,7 +130,7 @@ class _Transfer:
         return min(sum(tried), history.number), next(left, None) if history.number in TURNS else None
 
     def levels(self, history: History) -> tuple[int, ...]:
-        """The trust in each past, from 0 to LEVELS."""
+        """Return the trust in each earlier study, from 0 to LEVELS."""
         if history.ended >= FORGOTTEN:
             return (0,) * len(self._pasts)
         numbers = [trial.number for trial in history.finished]
@@ -136,7 +147,7 @@ class _Transfer:
         return tuple(levels)
 
     def expecting(self, levels: tuple[int, ...]) -> SearchSpace:
-        """The space with the prior of the pasts that are trusted; without any where none is."""
+        """Return the space with the prior of the trusted studies; without one where none is trusted."""
         if not any(levels):
             return self.space
         if levels not in self._spaces:
@@ -153,7 +164,7 @@ class _Transfer:
 
 
 def _places(costs: Array) -> Array:
-    """Costs as numbers of which only the order matters, shape (n,); failures last, and all alike."""
+    """Return costs as numbers of which only the order matters, shape (n,); failures last, and all alike."""
     if costs.ndim == 1:
         return np.where(np.isfinite(costs), costs, np.inf)
     places = np.empty(len(costs))
@@ -162,7 +173,7 @@ def _places(costs: Array) -> Array:
 
 
 def _agreement(one: Array, other: Array) -> float:
-    """Kendall's tau: the share of pairs in the same order less that of pairs in the other; 0 for less than two."""
+    """Return Kendall's tau, concordant minus discordant pairs as a share of all; 0 for fewer than two values."""
     if len(one) < 2:
         return 0.0
     above = (other[:, None] > other).astype(float)

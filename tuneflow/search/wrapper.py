@@ -1,4 +1,4 @@
-"""After: a searcher that stands behind another, and a history whose numbers begin later for it."""
+"""Wrapper: a searcher in front of another, and a history whose numbers start later for the other."""
 
 from typing import Any, cast
 
@@ -16,18 +16,18 @@ class _ShiftedHistory:
 
 
 def shifted(history: History, first: int) -> History:
-    """`history` for a searcher that counts, as a grid does, where `first` trials were another's."""
+    """Return `history` with trial numbers counted from `first` on, for searchers that count, as a grid does."""
     return cast(History, _ShiftedHistory(history, first))
 
 
 class Wrapper(Searcher):
-    """A searcher with another behind it, which goes on where this one has nothing of its own to propose.
+    """A searcher in front of another, which proposes every trial that this one leaves to it.
 
     Args:
-        then: the one behind.
+        then: the searcher behind.
 
     Raises:
-        TypeError: it is no searcher.
+        TypeError: `then` is not a searcher.
     """
 
     def __init__(self, then: Any) -> None:

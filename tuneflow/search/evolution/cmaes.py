@@ -21,24 +21,31 @@ SMALL = 1e-9  # a distribution that is narrower than this share of every range h
 
 
 class CMAES(Searcher):
-    """Draws from a normal distribution that moves, widens and turns to where the better trials lie.
+    """Draws from a normal distribution that moves, widens and turns toward the better trials.
 
-    For ten and more parameters, most of them continuous, and some hundreds of trials or more; it follows narrow bent
-    valleys that a searcher with one width for each parameter does not. It begins in the middle of the space, or
-    of the priors, and as wide as they are. A generation is 4 + 3 log(d) trials, whatever proposed them, in the
-    order in which they end; one that failed ranks last, one that is far away counts as near its edge, and whoever asks
-    meanwhile gets a draw from the distribution as it is. Where it has converged, it begins again elsewhere, with twice
-    the trials for a generation. With several objectives a generation is ranked by fronts.
+    For ten or more parameters, most of them continuous, and some hundreds of trials or more; it follows narrow bent
+    valleys that a searcher with one width per parameter does not. It starts in the middle of the space, or of its
+    priors, and as wide as they are. A generation is 4 + 3 log(d) trials, whichever searcher proposed them, in the order
+    in which they end; a failed one ranks last, and a distant one counts as near the distribution's edge. Requests in
+    between are draws from the current distribution. After convergence it restarts elsewhere with twice the generation
+    size. With several objectives a generation is ranked by fronts.
 
     Whole numbers, steps and ordered choices are cells of a continuous axis, and the distribution keeps a margin: the
-    neighbors of its mean stay within reach. A Choice without an order is beyond it: each has probabilities of its
-    own, which move toward the labels of the better trials.
+    neighbors of its mean stay within reach. A Choice without an order has probabilities instead, which move toward the
+    labels of the better trials.
 
     Args:
-        sigma: standard deviation at the beginning, as a share of each range.
+        sigma: initial standard deviation, as a share of each range, above 0 and at most 1.
 
     Raises:
-        ValueError: `sigma` is not a share; when the study is made: there is no number to search.
+        ValueError: `sigma` is not such a share; when the study is made: the space has no number to search.
+
+    Example:
+        >>> import tuneflow as tn
+        >>> space = tn.SearchSpace(x=tn.Float(-5.0, 5.0), y=tn.Float(-5.0, 5.0))
+        >>> best = tn.minimize(lambda x, y: (x - 1) ** 2 + y**2, space, trials=100, searcher=CMAES())
+        >>> best.metrics["value"] < 0.1
+        True
 
     Source: Hansen, The CMA Evolution Strategy: A Tutorial, 2016; the margin: Hamano, Saito, Nomura, Shirakawa, GECCO
     2022; restarts: Auger, Hansen, CEC 2005.
@@ -64,11 +71,11 @@ class CMAES(Searcher):
 
 
 class EvolvedDistribution:
-    """The distribution after the generations that have ended.
+    """The distribution after all generations that have ended.
 
     Attributes:
-        taken: how many of the ended trials they hold.
-        stretch: shape (n,), by which the margin widens each number; A in the paper.
+        taken: number of ended trials that it has learned from.
+        stretch: shape (n,), factor by which the margin widens each number; A in the paper.
         chances: the labels' probabilities, an array for each Choice without an order.
     """
 
@@ -121,7 +128,7 @@ class EvolvedDistribution:
         return unit
 
     def _moved(self, chances: Array, units: Array, weights: Array) -> Array:
-        """A Choice's probabilities after a generation's better half, of which `units` are the places."""
+        """Return a Choice's probabilities after a generation's better half, whose coordinates are `units`."""
         known, count = ~np.isnan(units), len(chances)
         if not known.any() or count == 1:
             return chances
@@ -134,10 +141,10 @@ class EvolvedDistribution:
         return kept
 
     def _unrounded(self, units: Array, numbers: Array) -> Array:
-        """The points that the values at `units` stand for, shape (n, d).
+        """Return the continuous points that stand for the values at `units`, shape (n, d).
 
-        A number that was rounded is drawn anew within its cell, and one that was not active from all there is, given
-        the others: so a coordinate that decided nothing keeps its width.
+        A rounded number is drawn anew within its cell, and an inactive one from its whole range, given the others: so a
+        coordinate that decided nothing keeps its width.
         """
         low, high = (ends[:, self._numbers] for ends in self.axes.cells(units))
         low, high = (
@@ -184,14 +191,14 @@ class EvolvedDistribution:
             state.mean[j] = (low[j] * right + high[j] * left) / (left + right)
 
     def _everywhere(self, mean: Array) -> Array:
-        """A point of the cube, shape (1, d), with these numbers."""
+        """Return a point of the cube, shape (1, d), with these numbers."""
         unit = np.full((1, len(self.axes.levels)), 0.5)
         unit[0, self._numbers] = mean.clip(0.0, 1.0)
         return unit
 
 
 def _within(low: float, high: float, center: float, width: float, share: float) -> float:
-    """A normal variable between `low` and `high`: the `share` of it that lies below; the nearer end far outside."""
+    """Return the `share` quantile of a normal variable truncated to [low, high]; the nearer end if both are far out."""
     ends = (low - center) / width, (high - center) / width
     sign = -1.0 if ends[0] > 0 else 1.0  # the lower tail is the precise one
     left, right = sorted((sign * ends[0], sign * ends[1]))

@@ -13,18 +13,27 @@ from tuneflow.validate import check_whole
 
 
 class NSGA2(Searcher):
-    """Mixes and changes the trials of the best fronts, so that the whole front of a trade-off comes forward.
+    """Evolution of a whole front: recombines and mutates the trials on the best fronts.
 
-    Parents are the best `population` of all trials so far: by the front that they are on, and within a front those that
-    are far from their neighbors. A child takes after two of them, each the better of two drawn, and changes about one
-    parameter. The parents are chosen anew whenever a trial has ended, so nobody waits for the rest of a generation.
-    The first trials are a Sobol sequence. It needs some hundred trials; with one objective it is a genetic algorithm.
+    Parents are the best `population` of all trials so far, by front and within a front by distance from their
+    neighbors. A child mixes two parents, each the better of two drawn, and changes about one parameter. Parents are
+    selected anew whenever a trial ends, so no worker waits for a generation. The first `population` trials are a Sobol
+    sequence. It needs some hundred trials; with one objective it is a genetic algorithm.
 
     Args:
-        population: how many are parents.
+        population: number of parents, at least 2.
 
     Raises:
         ValueError: `population` is below 2.
+
+    Example:
+        >>> import tuneflow as tn
+        >>> def two(x):
+        ...     return {"low": x**2, "high": (x - 2) ** 2}
+        >>> space = tn.SearchSpace(x=tn.Float(-5.0, 5.0))
+        >>> best = tn.minimize(two, space, trials=60, metric="low", searcher=NSGA2(population=10))
+        >>> abs(best.config["x"]) < 0.5
+        True
 
     Source: Deb, Pratap, Agarwal, Meyarivan, A fast and elitist multiobjective genetic algorithm: NSGA-II, 2002; one
     child at a time: Durillo et al., EMO 2009.
@@ -49,10 +58,10 @@ class NSGA2(Searcher):
 
 
 class _Parents:
-    """The numbers of the trials that survived, the best first.
+    """The numbers of the surviving trials, the best first.
 
     Attributes:
-        taken: how many of the ended trials were looked at.
+        taken: number of ended trials that were considered.
     """
 
     def __init__(self, space: SearchSpace, history: History, size: int) -> None:

@@ -13,20 +13,29 @@ from tuneflow.validate import check_whole, is_whole
 
 
 class Evolution(Searcher):
-    """Changes one parameter of the best of a few trials, drawn from the last ones that ended.
+    """Changes one parameter of a good trial among the last that ended.
 
-    For spaces of labels and whole numbers, as of architectures, where neighbors are alike and many workers ask at
-    once. Trials die of age, not of a bad score: what was good by luck only has to be good again in its children. The
-    first trials are a Sobol sequence. A number moves by a step of random size, a label becomes any other, and what
-    a label makes active is drawn from the prior. A configuration is not proposed twice while there are others near.
-    With several objectives the best is of the first front, and the least crowded there.
+    For spaces of labels and whole numbers, such as architectures, where neighbors are alike, and for many workers. The
+    parent is the best of `sample` trials drawn from the last `population`: trials leave by age, not by score, so a
+    lucky score has to be repeated by the children. A number moves by a step of random size, a label becomes any other,
+    and parameters that a label makes active are drawn from the prior. A configuration is not proposed twice while
+    others are near. The first `population` trials are a Sobol sequence. With several objectives the parent is on the
+    first front, the least crowded there.
 
     Args:
-        population: how many trials are alive.
-        sample: how many of them compete to be the parent.
+        population: number of trials that may be parents, at least 2.
+        sample: number of them that compete to be the parent, from 1 to `population`.
 
     Raises:
-        ValueError: `population` is below 2, or `sample` not from 1 to `population`.
+        ValueError: `population` is below 2, or `sample` is not from 1 to `population`.
+
+    Example:
+        >>> import tuneflow as tn
+        >>> space = tn.SearchSpace(act=tn.Choice(["relu", "tanh", "gelu"]), layers=tn.Int(1, 8))
+        >>> best = tn.minimize(lambda act, layers: abs(layers - 3) + (act != "gelu"), space, trials=24,
+        ...                    searcher=Evolution(population=8, sample=4))
+        >>> best.config
+        {'act': 'gelu', 'layers': 3}
 
     Source: Real, Aggarwal, Huang, Le, Regularized Evolution for Image Classifier Architecture Search, AAAI 2019.
     """

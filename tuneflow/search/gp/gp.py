@@ -35,18 +35,27 @@ WHOLE = 2_048  # of a space with at most so many configurations, all are candida
 
 
 class GP(Searcher):
-    """Bayesian optimization with a Gaussian process: the fewest trials, for a few hundredths of a second each.
+    """Bayesian optimization with a Gaussian process: the fewest trials, at a few hundredths of a second each.
 
-    The first min(10, max(5, d + 1)) of d parameters: the middle of the space, or of its priors, then a scrambled Sobol
-    sequence. After that each trial is where the improvement on the best score that a Gaussian process expects is
-    largest. Failed and diverged trials count as worse than the worst, those that a scheduler paused or stopped with the
-    scores that they would have come to, trials that are under way with scores that the process itself makes up, and a
-    known standard error of a score with its size. Priors count less the more trials there are.
+    The first min(10, max(5, d + 1)) trials of d parameters are the middle of the space, or of its priors, and a
+    scrambled Sobol sequence. After that each trial is where the expected improvement on the best score is largest.
+    Failed and diverged trials count as worse than the worst, paused and stopped ones with their extrapolated scores,
+    running ones with scores drawn from the process itself, and a known standard error of a score as its noise. Priors
+    of the space count less the more trials there are.
 
-    With several objectives each has a process of its own, and what is expected is how much of the space of scores the
-    front gains. Limits have a process for each bound: the improvement counts by the probability of keeping to them.
+    With several objectives each has a process, and the acquisition is the expected hypervolume improvement. Limits have
+    a process for each bound: the improvement is weighted by the probability of keeping to them. Where scores are exact,
+    no configuration is tried twice before all have been.
 
-    Where the scores are exact, no configuration is tried twice before all have been.
+    Raises:
+        ValueError: when the study is made: the space has more than 21,201 parameters.
+
+    Example:
+        >>> import tuneflow as tn
+        >>> space = tn.SearchSpace(x=tn.Float(-5.0, 5.0), y=tn.Float(-5.0, 5.0))
+        >>> best = tn.minimize(lambda x, y: (x - 1) ** 2 + y**2, space, trials=15, searcher=GP())
+        >>> best.metrics["value"] < 0.1
+        True
 
     Source: Snoek, Larochelle, Adams, Practical Bayesian optimization, NIPS 2012; and those of docs/howto/searchers.md.
     """
@@ -64,9 +73,9 @@ class GP(Searcher):
         return made.suggest(history, rng)
 
     def ranked(self, space: SearchSpace, history: History) -> list[int]:
-        """Numbers of the ended trials with a score, the one first of which the process expects most.
+        """Numbers of the ended trials with a score, the one with the best predicted mean first.
 
-        Where scores are noisy the best observed is the luckiest; what is expected has the luck taken off.
+        Where scores are noisy, the best observed one is also the luckiest; the process's mean corrects for that.
 
         Raises:
             ValueError: the study has several objectives.
@@ -79,7 +88,7 @@ class GP(Searcher):
 
 
 class _SpaceModel:
-    """What is kept for one space and seed; nothing of it changes a suggestion."""
+    """The layout and cached fits of one space and seed; the cache never changes a suggestion."""
 
     def __init__(self, space: SearchSpace, seed: int, warp: Warp = targets) -> None:
         self.space, self.seed, self.layout, self.sobol = space, seed, FeatureMap(space), Sobol()
@@ -135,7 +144,7 @@ class _SpaceModel:
         return Maximizer(promise, tried, rng).found(self._candidates(rng, leaders, clean), leaders)
 
     def _several(self, scores: Observations, rng: np.random.Generator) -> tuple["Acquisition", bool]:
-        """What is to be gained with several objectives or with limits, and whether the scores are clean."""
+        """Return the acquisition for several objectives or limits, and whether the scores are clean."""
         from tuneflow.search.gp.feasibility import Bound, FeasibleImprovement
         from tuneflow.search.gp.hypervolume import HypervolumeImprovement
 
@@ -160,14 +169,14 @@ class _SpaceModel:
     def _imagined(
         self, processes: list["GaussianProcess"], scores: Observations, rng: np.random.Generator
     ) -> list["GaussianProcess"]:
-        """The processes with scores that they make up for the trials under way."""
+        """Return the processes conditioned on scores drawn for the running trials."""
         pending = self.layout.features(scores.pending[-PENDING:])
         return [process.imagined(pending, rng) for process in processes] if len(pending) else processes
 
     def _processes(
         self, scores: Observations, costs: Array, errors: Array, rng: np.random.Generator
     ) -> tuple[list["GaussianProcess"], float]:
-        """A process for each draw of the hyper-parameters, and the variance of a look's error; 0 where it is small."""
+        """Return one process per draw of the hyper-parameters, and the noise variance; 0 where that is small."""
         from tuneflow.search.gp.gaussian_process import GaussianProcess
 
         chosen = _active(self.layout, scores.units, scores.merits)
@@ -178,7 +187,7 @@ class _SpaceModel:
         return [GaussianProcess(point, owner, features, values, variances) for point in points], wanted.error
 
     def _candidates(self, rng: np.random.Generator, leaders: Array, clean: bool) -> Array:
-        """Points all over the cube: a Sobol set, shifted anew for each trial; or all that there are."""
+        """Return points all over the cube: a Sobol set, shifted anew for each trial, or all points of a small space."""
         points = self._all()
         if points is None:
             if self._spread is None:
@@ -197,13 +206,13 @@ class _SpaceModel:
     def _hyper(
         self, units: Array, costs: Array, errors: Array, chosen: NDArray[np.int64], rng: np.random.Generator
     ) -> Array:
-        """Draws of the hyper-parameters, shape (DRAWS, d + 2)."""
+        """Draw hyper-parameters, shape (DRAWS, d + 2)."""
         posterior = self._posterior(units, costs, errors, chosen)
         start = self._start(units, costs, errors)
         return posterior.draws(posterior.fit(start, 20), DRAWS, rng)
 
     def _start(self, units: Array, costs: Array, errors: Array) -> Array:
-        """Hyper-parameters to begin from: those of the first trials, up to a number that changes seldom."""
+        """Return starting hyper-parameters: those of the first trials, refitted only now and then."""
         count = math.floor(STEP ** math.floor(math.log(len(costs) + 1e-9, STEP)))
         units, costs, errors = units[:count], costs[:count], errors[:count]
         key = units.tobytes() + costs.tobytes() + errors.tobytes()
@@ -222,7 +231,7 @@ class _SpaceModel:
         return Posterior(squared, wanted.values[chosen], wanted.variances[chosen])
 
     def _untried(self, known: set[bytes], rng: np.random.Generator) -> Config:
-        """A random configuration that was not tried, where there is one."""
+        """Draw a random configuration that was not tried, where there is one."""
         if (whole := self._all()) is not None:
             new = [
                 row
@@ -239,7 +248,7 @@ class _SpaceModel:
 
 
 def _active(layout: FeatureMap, units: Array, costs: Array) -> NDArray[np.int64]:
-    """The trials that the process is conditioned on: the better ones, and of the others those farthest apart."""
+    """Return the trials to condition on: the better half, then those farthest from all chosen so far."""
     if len(costs) <= ACTIVE:
         return np.arange(len(costs))
     order = np.argsort(costs, kind="stable")

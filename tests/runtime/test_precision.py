@@ -21,7 +21,7 @@ from tuneflow.runtime.threads import flushes
 from tuneflow.study import advice_of_training as advising
 from tuneflow.study.advice_of_training import advice
 from tuneflow.testing import check_trainer
-from tuneflow.train.session import Session, lay_out
+from tuneflow.train.session import lay_out
 
 BF16 = {"precision": "bf16"}
 LAST = {"channels_last": True}
@@ -374,7 +374,7 @@ def by_pixel(tensor):
 @pytest.mark.parametrize("order", [True, False])
 def test_weights_and_batches_lie_in_it_and_the_data_stay_as_they_were(order):
     made, given = trainer(), job(**LAST)
-    run = Session(made, given)
+    run = made.session(given)
     assert [by_pixel(p) for p in run.module.parameters() if p.ndim == 4] == [True, True]
     assert all(p.is_contiguous() for p in run.module.parameters() if p.ndim != 4)
     batches = run.batches(1) if order else run.valid.batches(16)

@@ -16,7 +16,6 @@ from tuneflow.errors import CheckpointError
 from tuneflow.heuristics.input_scaling import Moments, NormalizedModule
 from tuneflow.heuristics.target_scaling import RescaledModule, reaches_any_number, scale_of
 from tuneflow.study.saved_model import FORMAT, digest_of
-from tuneflow.train.session import Session
 
 METRICS = {"mae": tn.metrics.mae, "rmse": tn.metrics.rmse, "r2": tn.metrics.r2}
 THREADS = tn.Runtime("cpu", threads=1)
@@ -61,7 +60,7 @@ def run(ours, this, until=3, state=None):
 
 
 def scale_in(ours, this):
-    return Session(ours.configured(this.config), this).scale
+    return ours.configured(this.config).session(this).scale
 
 
 def in_units(report, power, unit):
@@ -143,7 +142,7 @@ def test_standardized_targets_are_the_plain_loop_to_the_bit():
     state, (report,) = run(ours, this, 1, start)
     module = nn.Linear(5, 1)
     module.load_state_dict(start.values["module"])
-    inputs = Session(ours.configured(this.config), this).normalizer(INPUTS)
+    inputs = ours.configured(this.config).session(this).normalizer(INPUTS)
     optimizer = torch.optim.SGD(module.parameters(), **CONFIG["optimizer"])
     for rows in this.order(1, 160).split(32):
         optimizer.zero_grad()
@@ -161,7 +160,7 @@ def test_what_is_minimized_is_the_given_loss_over_one_number():
     _, base = made(3)
     targets = base * torch.tensor([1.0, 30.0, 400.0]) + torch.tensor([0.0, -90.0, 1000.0])
     this = job(partial(mlp, 3))
-    live = Session(trainer(targets, nn.MSELoss()).configured(CONFIG), this)
+    live = trainer(targets, nn.MSELoss()).configured(CONFIG).session(this)
     live.module.eval()
     for inputs, wanted in live.batches(1):
         given = functional.mse_loss(live.whole(inputs), wanted)
@@ -277,7 +276,7 @@ def test_a_dataset_that_fetches_rows_gives_the_same(monkeypatch):
     parts = [torch.utils.data.Subset(TensorDataset(INPUTS, targets), range(240)[part]) for part in (TRAIN, VALID)]
     fetched = run(tn.Trainer(*parts, **settings), job())
     assert [r.metrics for r in fetched[1]] == [r.metrics for r in run(trainer(targets, nn.MSELoss()), job())[1]]
-    monkeypatch.setattr("tuneflow.train.evaluate.RESIDENT", 0)
+    monkeypatch.setattr("tuneflow.train.preparation.RESIDENT", 0)
     streamed = run(trainer(targets, nn.MSELoss()), job())
     assert [r.metrics for r in fetched[1]] == [r.metrics for r in streamed[1]]
 
@@ -327,7 +326,7 @@ ALONE = {
 @pytest.mark.parametrize("name", ALONE)
 def test_left_alone(name):
     ours, this = ALONE[name]()
-    live = Session(ours.configured(this.config), this)
+    live = ours.configured(this.config).session(this)
     assert live.scale is None
     assert live.whole is live.module
     assert live.unit == 1.0
@@ -463,7 +462,7 @@ def test_ends_of_other_modules(name):
 
 
 def test_an_initialization_from_data_starts_at_the_mean_once():
-    live = Session(trainer(RAW, nn.MSELoss()).configured(CONFIG), job(init="lecun"))
+    live = trainer(RAW, nn.MSELoss()).configured(CONFIG).session(job(init="lecun"))
     record = live.begin()
     inputs, targets = next(iter(live.train.batches(160)))
     with torch.no_grad():

@@ -189,7 +189,7 @@ def test_all_configurations_share_what_was_prepared_once():
 
 def test_large_data_prepared_batch_by_batch_give_the_same(monkeypatch):
     resident, _ = run(trainer(), job(), 1)
-    monkeypatch.setattr("tuneflow.train.evaluate.RESIDENT", 0)
+    monkeypatch.setattr("tuneflow.train.preparation.RESIDENT", 0)
     streamed, _ = run(trainer(), job(), 1)
     assert flat(resident.values) == flat(streamed.values)
 

@@ -171,7 +171,7 @@ def _built(job: Job) -> nn.Module:
 
 def _run(trainer: Trainer, job: Job) -> Session:
     with _building():
-        return Session(trainer.configured(job.config), job)
+        return trainer.configured(job.config).session(job)
 
 
 def _eagerly() -> AbstractContextManager[Any]:

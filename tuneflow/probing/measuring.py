@@ -22,7 +22,6 @@ from tuneflow.probing.chart import chart
 from tuneflow.probing.race import Race, affordable, race, range_test
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job
-from tuneflow.train.session import Session
 from tuneflow.train.trainer import Trainer
 
 ADAM_KIN = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop")
@@ -193,14 +192,14 @@ class _Measuring:
 
     def __init__(self, trainer: Trainer, job: Job) -> None:
         self.trainer, self.job = trainer, job
-        self.run = Session(trainer, replace(job, runtime=job.runtime.in_fp32()))
+        self.run = trainer.session(replace(job, runtime=job.runtime.in_fp32()))
         self.run.begin()
         self.unsure = False  # the race found no optimum
         self.swept: float | None = None  # the rate of a range test, where there is no rule
         self.gradients, self.naive = 0.0, math.inf  # naive: the loss of a model that has learned nothing
         self.notes: list[str] = []
         self.kind = type(self.run.optimizer).__name__
-        first = self.run.settings[0]
+        first = self.run.groups[0]
         self.momentum = float(first["momentum"]) if "momentum" in first and self.kind in SGD_KIN else None
         self.steps = self.run.steps * trainer.epochs
 
@@ -245,7 +244,7 @@ class _Measuring:
     @property
     def _given(self) -> float:
         """A rate without a rule: a range test's, or that which the optimizer was made with."""
-        return self.swept or float(self.run.settings[0].get("lr", 1e-3)) or 1e-3
+        return self.swept or float(self.run.groups[0].get("lr", 1e-3)) or 1e-3
 
     def _loss_of(self, batch: Batch) -> Tensor:
         """What is minimized: the loss, of standardized targets where the run has such."""
@@ -307,10 +306,12 @@ class _Measuring:
             outputs = self.run.whole(inputs)
             if not isinstance(outputs, Tensor) or outputs.ndim < 1:
                 return None
-            constant = best_constant(self.trainer.loss, outputs, targets, outputs.shape[1] if outputs.ndim > 1 else 1)
+            constant = best_constant(
+                self.run.settings.loss, outputs, targets, outputs.shape[1] if outputs.ndim > 1 else 1
+            )
             if isinstance(constant, str):
                 return None
-            return float(self.trainer.loss(constant.outputs.expand_as(outputs), targets))
+            return float(self.run.settings.loss(constant.outputs.expand_as(outputs), targets))
 
     def _race(self, center: float, share: float, deadline: float) -> Race | None:
         budget = share * self.steps if self.steps >= SHORT else LEAST
@@ -332,7 +333,7 @@ class _Measuring:
 
     def _doubt(self, lanes: Race | None) -> float:
         frozen = any(not p.requires_grad for p in self.run.module.parameters())
-        return 1.0 if frozen or self.unsure or len(self.run.settings) > 1 else 0.4 if lanes is not None else 0.6
+        return 1.0 if frozen or self.unsure or len(self.run.groups) > 1 else 0.4 if lanes is not None else 0.6
 
     def _settled(self, estimate: float | None, lanes: Race | None) -> float:
         if lanes is None or not math.isfinite(min(lanes.losses)):

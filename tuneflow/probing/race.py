@@ -203,11 +203,11 @@ class _Track:
 
     def run(self, rate: float) -> Judged:
         """Train a lane and judge it."""
-        trainer, run = self.trainer, Session(self.trainer, self.job)
+        run = self.trainer.session(self.job)
         run.begin()
         scale_rates(run, rate)
-        schedule = shortened(trainer.schedule, run.steps * trainer.epochs)
-        moving = schedule.attach(run.optimizer, run.settings, self.steps, 1)
+        schedule = shortened(run.settings.schedule, run.steps * run.settings.epochs)
+        moving = schedule.attach(run.optimizer, run.groups, self.steps, 1)
         judged: list[Tensor] = []
         with self.job.at_work("race", 0):
             for step, batch in enumerate(islice(_endless(run), self.steps)):
@@ -218,7 +218,7 @@ class _Track:
                     return None
                 if math.isinf(self.start):
                     self.start = value * run.unit
-                run.step(trainer.clip)
+                run.step()
                 if step + 1 in self.looks:
                     judged.append(self._judged(run))
         mean = torch.stack(judged).mean(0)
@@ -237,18 +237,18 @@ class _Track:
         """The loss of one part after the other, their outputs computed together where the loss is of outputs only."""
         at_once = min(self.parts, max(1, chunk_of(run.valid) // self.size)) * self.size
         for inputs, targets in run.valid.batches(at_once):
-            outputs = None if self.trainer.own_loss else run.whole(inputs)
+            outputs = None if run.settings.own_loss else run.whole(inputs)
             if isinstance(outputs, Tensor):
-                yield from (self.trainer.loss(*part) for part in sliced((outputs, targets), self.size))
+                yield from (run.settings.loss(*part) for part in sliced((outputs, targets), self.size))
             else:
-                yield from (self.trainer.loss_of(run.whole, part) for part in sliced((inputs, targets), self.size))
+                yield from (run.settings.loss_of(run.whole, part) for part in sliced((inputs, targets), self.size))
 
 
 def range_test(
     trainer: Trainer, job: Job, low: float = 1e-6, high: float = 10.0, steps: int = 60
 ) -> Suggestions | None:
     """What a range test on a run of its own suggests; None where the loss explodes before there is a curve."""
-    run = Session(trainer, job)
+    run = trainer.session(job)
     run.begin()
     batches = _endless(run)
 
@@ -256,7 +256,7 @@ def range_test(
         scale_rates(run, rate)
         value = backward(run.loss_of, run.whole, next(batches), run.optimizer, run.scaler)
         if math.isfinite(value):
-            run.step(clip=None)
+            run.step(clipped=False)
         return value
 
     with job.at_work("range test", 0):
@@ -266,8 +266,8 @@ def range_test(
 
 def scale_rates(run: Session, rate: float) -> None:
     """Give the first parameter group this learning rate, and the others theirs in proportion."""
-    first = float(run.settings[0]["lr"])
-    for group, made in zip(run.optimizer.param_groups, run.settings, strict=True):
+    first = float(run.groups[0]["lr"])
+    for group, made in zip(run.optimizer.param_groups, run.groups, strict=True):
         made["lr"] = rate * float(made["lr"]) / first if first else rate
         set_rate(group, made["lr"])
 

@@ -13,7 +13,6 @@ import torch
 from tuneflow.check.dry_run import small
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job
-from tuneflow.train.session import Session
 from tuneflow.train.trainer import Trainer
 
 STEPS = 5  # timed of each contestant, after one to warm up
@@ -63,7 +62,7 @@ def alternatives(trainer: Trainer, job: Job) -> Iterator[Runtime]:
 def _has_images(trainer: Trainer, job: Job) -> bool:
     """Whether there are weights of four dimensions."""
     try:
-        return any(weight.ndim == 4 for weight in Session(trainer, job).module.parameters())
+        return any(weight.ndim == 4 for weight in trainer.session(job).module.parameters())
     except Exception:  # what fails here is told by the dry run, or by the first trial
         return False
 
@@ -71,7 +70,7 @@ def _has_images(trainer: Trainer, job: Job) -> bool:
 def _step(trainer: Trainer, job: Job) -> Step | None:
     """Takes steps of a run of its own, on one batch; None where there is none to be had."""
     try:
-        run = Session(trainer, job)
+        run = trainer.session(job)
         with job.at_work("advice", 0):
             batch = next(iter(run.batches(1)))
     except Exception:  # as above
@@ -80,7 +79,7 @@ def _step(trainer: Trainer, job: Job) -> Step | None:
     def step() -> bool:
         with job.at_work("advice", 1):
             finite = math.isfinite(run.backward(batch))
-            run.step(trainer.clip)
+            run.step()
             if job.runtime.device.type != "cpu":
                 torch.accelerator.synchronize()
         return finite

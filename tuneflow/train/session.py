@@ -1,11 +1,8 @@
-"""Run: the live objects of one job, between two states."""
+"""Session: the live objects of one job, between two states."""
 
-from __future__ import annotations
-
-import copy
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +20,10 @@ from tuneflow.nested import copied
 from tuneflow.train.gradients import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Waiting
+from tuneflow.train.preparation import Preparation
+from tuneflow.train.settings import Settings
 
 INIT_ROWS = 256  # of the training part, that an initialization is corrected on
-
-if TYPE_CHECKING:
-    from tuneflow.train.trainer import Trainer
 
 
 class Session:
@@ -36,47 +32,47 @@ class Session:
     Attributes:
         module: as its builder made it; it may learn standardized targets.
         whole: it gives outputs in the targets' units: the module itself, or with these behind it.
-        unit: what is minimized is the trainer's loss divided by this.
+        unit: the trainer's loss divided by this is minimized.
+        groups: the options that each parameter group of the optimizer was made with.
     """
 
-    def __init__(self, trainer: Trainer, job: Job) -> None:
-        self.trainer, self.job = trainer, job
+    def __init__(self, settings: Settings, preparation: Preparation, job: Job) -> None:
+        self.settings, self.job = settings, job
         with job.at_work("init", 0):
             self.module = job.runtime.place(_model(job).build(job.config))
-            self.normalizer = trainer.normalizer(job, self.module)
-            self.scale = trainer.scale(job, self.module, self.normalizer)
+            self.normalizer = preparation.normalizer(job, self.module)
+            self.scale = preparation.scale(job, self.module, self.normalizer, settings)
         self.whole, self.unit = self.module, 1.0
         if self.scale is not None:
             self.whole = RescaledModule(self.module, self.scale.mean, self.scale.std)
-            self.unit = self.scale.unit_of(trainer.loss)
-        if isinstance(trainer.loss, nn.Module):
-            trainer.loss = job.runtime.place(copy.deepcopy(trainer.loss))
+            self.unit = self.scale.unit_of(settings.loss)
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
-        self.optimizer = trainer.optimizer(self.parameters)
-        self.settings = [_settings(group) for group in self.optimizer.param_groups]
-        self.late = self.normalizer if trainer.augment else None  # augmentations see raw inputs
-        self.train = trainer.prepared(trainer.train, job.runtime, None if trainer.augment else self.normalizer)
-        self.valid = trainer.prepared(trainer.valid, job.runtime, self.normalizer)
-        self.steps = math.ceil(len(self.train) / trainer.batch_size)
-        self.rate = trainer.schedule.attach(self.optimizer, self.settings, self.steps, trainer.epochs)
-        self.waiting = Waiting(trainer.patience)
+        self.optimizer = settings.optimizer(self.parameters)
+        self.groups = [_options(group) for group in self.optimizer.param_groups]
+        self.late = self.normalizer if settings.augment else None  # augmentations see raw inputs
+        early = None if settings.augment else self.normalizer
+        self.train = preparation.on_device(preparation.train, job.runtime, early)
+        self.valid = preparation.on_device(preparation.valid, job.runtime, self.normalizer)
+        self.steps = math.ceil(len(self.train) / settings.batch_size)
+        self.rate = settings.schedule.attach(self.optimizer, self.groups, self.steps, settings.epochs)
+        self.waiting = Waiting(settings.patience)
         self.scaler = job.runtime.scaler()
         self.module.train()
 
     def begin(self) -> Initialized | None:
-        """Draw the weights as the model says, where it does not leave them to its builder; what was done."""
+        """Draw the weights by the model's initialization; return its record, or None where the builder drew them."""
         scheme, data_driven = _model(self.job).initialization(self.job.config)
         if scheme == "default" and not data_driven:
             return None
         inputs, targets = self.first_rows()
         targets = targets if self.scale is None else self.scale(targets)
-        own = self.trainer.own_loss
+        own = self.settings.own_loss
         with self.job.at_work("init", 1):
             return initialize(
                 self.module,
                 inputs,
                 scheme=scheme,
-                loss=None if own else self.trainer.loss,
+                loss=None if own else self.settings.loss,
                 targets=None if own else targets,
                 data_driven=data_driven,
             )
@@ -88,10 +84,11 @@ class Session:
         return inputs if self.late is None else self.late(inputs), targets
 
     def state(self, epoch: int) -> TrainState:
+        """Return a copy of everything that the epoch after `epoch` depends on."""
         values = {
             "module": tensors_of(self.module),
             "optimizer": self.optimizer.state_dict(),
-            "settings": self.settings,
+            "settings": self.groups,
             "rate": self.rate.state(),
             "waiting": self.waiting.state(),
         }
@@ -107,7 +104,7 @@ class Session:
                 tensor.copy_(saved[name])
         self.optimizer.load_state_dict(copied(state.values["optimizer"]))
         lay_out(self.optimizer)
-        for group, mine, was in zip(self.optimizer.param_groups, self.settings, before, strict=True):
+        for group, mine, was in zip(self.optimizer.param_groups, self.groups, before, strict=True):
             group.update({name: value for name, value in mine.items() if value != was.get(name) and name != "lr"})
         self.rate.load(state.values["rate"], before)
         self.waiting.load(state.values["waiting"])
@@ -115,27 +112,30 @@ class Session:
             self.scaler.load_state_dict(state.values["scaler"])
 
     def train_epoch(self, epoch: int) -> float:
-        """One pass over the training rows; returns the mean training loss."""
-        trainer = self.trainer
+        """Train one pass over the training rows; return the mean training loss.
+
+        Raises:
+            Diverged: the loss of a batch is not finite.
+        """
         total, last = 0.0, None
-        first, rows, size = (epoch - 1) * self.steps, len(self.train), trainer.batch_size
+        first, rows, size = (epoch - 1) * self.steps, len(self.train), self.settings.batch_size
         for step, batch in enumerate(self.batches(epoch)):
             self.rate.before(first + step)
             value = self.backward(batch) * self.unit
             if not math.isfinite(value):
                 raise Diverged(epoch, step + 1, last)
-            if self.step(trainer.clip):
+            if self.step():
                 self.rate.after_step()
             total += value * min(size, rows - step * size)
             last = value
         return total / rows
 
     def evaluate(self) -> dict[str, Measured]:
-        """The loss and every metric over the whole validation part at once; training state is left as it was."""
+        """Return loss and metrics over the whole validation part; training state is left as it was."""
         modes = [(m, m.training) for m in self.module.modules()]
         self.module.eval()
         with torch.no_grad(), self.job.runtime.autocast():
-            measured = self.trainer.evaluate(self.whole, self.valid)
+            measured = self.settings.evaluate(self.whole, self.valid)
         for module, mode in modes:
             module.training = mode
         return measured
@@ -143,7 +143,7 @@ class Session:
     def after_epoch(
         self, epoch: int, train_loss: float, measured: Mapping[str, Measured], seconds: float
     ) -> tuple[TrainState, Report]:
-        """Take in what an epoch came to: the state behind it and its report.
+        """Return the state after an epoch and its report; schedule and patience take note of it.
 
         Raises:
             Diverged: the validation loss is not finite.
@@ -157,38 +157,42 @@ class Session:
         return self.state(epoch), Report(epoch, metrics, errors, seconds)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        batches = self.train.batches(self.trainer.batch_size, self.job.order(epoch, len(self.train)))
-        return batches if self.trainer.augment is None else self._augmented(batches)
+        """Yield the training batches of an epoch as the module takes them."""
+        batches = self.train.batches(self.settings.batch_size, self.job.order(epoch, len(self.train)))
+        return batches if self.settings.augment is None else self._augmented(batches)
 
     def _augmented(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        augment = self.trainer.augment
+        augment = self.settings.augment
         for inputs, targets in batches:
             changed = inputs if augment is None else augment(inputs)
             yield (changed if self.late is None else self.late(changed)), targets
 
     def loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
-        """What is minimized on a batch: the trainer's loss, divided by `unit`; `module` is `whole`."""
+        """Return the loss to minimize on a batch: the trainer's, divided by `unit`; `module` is `whole`."""
         with self.job.runtime.autocast():
-            loss = self.trainer.loss_of(module, batch)
+            loss = self.settings.loss_of(module, batch)
         return loss if self.scale is None else loss / self.unit
 
     def backward(self, batch: Batch) -> float:
-        """Set the gradients, which the scaler has multiplied where there is one; returns what is minimized."""
-        trainer, given = self.trainer, (self.loss_of, self.whole, batch, self.optimizer)
-        if trainer.micro_batch is None:
-            return backward(*given, self.scaler)
-        return backward_in_parts(*given, trainer.loss, trainer.micro_batch, self.scaler)
+        """Set the gradients, which the scaler has multiplied where there is one; return the minimized loss."""
+        settings, arguments = self.settings, (self.loss_of, self.whole, batch, self.optimizer)
+        if settings.micro_batch is None:
+            return backward(*arguments, self.scaler)
+        return backward_in_parts(*arguments, settings.loss, settings.micro_batch, self.scaler)
 
-    def step(self, clip: float | None) -> bool:
-        """Move along the gradients, clipped to a norm; whether it was done: a scaler skips a step where one is not
-        finite."""
+    def step(self, clipped: bool = True) -> bool:
+        """Take an optimizer step; False where a scaler skipped it for a gradient that is not finite.
+
+        Args:
+            clipped: whether the gradients are clipped to the norm that the settings give, if they give one.
+        """
         scaler = self.scaler
         if scaler is not None and all(p.grad is None for p in self.parameters):
             return True  # nothing to move, which a scaler takes for an error
         if scaler is not None:
             scaler.unscale_(self.optimizer)
-        if clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters, clip)
+        if clipped and self.settings.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         if scaler is None:
             self.optimizer.step()
             return True
@@ -212,6 +216,6 @@ def lay_out(optimizer: Optimizer) -> None:
                 state[name] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
-def _settings(group: dict[str, Any]) -> dict[str, Any]:
-    """What a parameter group was made with: learning rate, momentum, ..."""
+def _options(group: dict[str, Any]) -> dict[str, Any]:
+    """Options of a parameter group: learning rate, momentum, ..."""
     return {name: copied(value) for name, value in group.items() if name != "params"}

@@ -1,9 +1,10 @@
-"""Trainer: how a job is trained. Two methods carry it: `init(job) -> state` and `advance(job, state, until)`."""
+"""Trainer: trains a module by a loss and an optimizer, epoch by epoch, as a function of job and state."""
 
 import copy
-import inspect
+import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Self
@@ -14,19 +15,19 @@ from torch import Tensor, nn
 from tuneflow.data.data import Batch
 from tuneflow.data.sources import Source, as_source
 from tuneflow.errors import did_you_mean, listed
-from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer, cast_only, starts_normalized
-from tuneflow.heuristics.target_scaling import RescaledModule, Scale, fit_both, reaches_any_number, scales_with_targets
+from tuneflow.heuristics.input_scaling import NormalizedModule
+from tuneflow.heuristics.target_scaling import RescaledModule
 from tuneflow.metrics import Measured, Metric, as_metric, measure, measure_loss
-from tuneflow.runtime.runtime import Runtime
-from tuneflow.seeds import seeded_globals
 from tuneflow.signature import hinting, name_of
 from tuneflow.space.search_space import Config
-from tuneflow.train.evaluate import DeviceData, chunk_of, in_float32, outputs_of
+from tuneflow.train.evaluate import chunk_of, in_float32, outputs_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Patience
+from tuneflow.train.preparation import DeviceData, Preparation
 from tuneflow.train.protocol import DryRun, Epochs, TrainerProtocol
 from tuneflow.train.rates import Fixed, Schedule
 from tuneflow.train.session import Session
+from tuneflow.train.settings import Settings, patience_of, schedule_of, with_section
 from tuneflow.validate import check_positive, check_whole
 
 
@@ -175,25 +176,18 @@ class Trainer(TrainerProtocol):
         losses = [float(self.loss_of(module, batch)) for batch in data.batches(size)]
         return sum(loss * min(size, rows - i * size) for i, loss in enumerate(losses)) / rows
 
-    # The two functions that carry everything.
+    # The trainer protocol.
 
     def init(self, job: Job) -> TrainState:
-        """The state before the first epoch: a new module and optimizer, drawn from the job's seed."""
+        """Return the state before the first epoch: a new module and optimizer, drawn from the job's seed."""
         with job.runtime.active():
-            run = Session(self.configured(job.config), job)
+            run = self.configured(job.config).session(job)
             run.begin()
             return run.state(0)
 
     def advance(self, job: Job, state: TrainState, until: int) -> Epochs:
-        """Train on from `state` to epoch `until`; yield the new state and its report after every epoch.
-
-        Returns, as a generator does, the reason why the trial is done before its full length; empty when it is not.
-
-        Raises:
-            Diverged: a loss is not finite; the state of the epoch before stays good.
-        """
         with job.runtime.active():
-            run = Session(self.configured(job.config), job)
+            run = self.configured(job.config).session(job)
             run.restore(state)
         for epoch in range(state.epoch + 1, until + 1):
             started = time.perf_counter()
@@ -206,8 +200,8 @@ class Trainer(TrainerProtocol):
         return run.waiting.over
 
     def module(self, job: Job, state: TrainState) -> nn.Module:
-        """The module of `state`, in evaluation mode: it takes raw inputs and gives outputs in the targets' units."""
-        run = Session(self.configured(job.config), job)
+        """Return the module of `state`, in evaluation mode: raw inputs, and outputs in the targets' units."""
+        run = self.configured(job.config).session(job)
         run.restore(state)
         module = run.module if run.normalizer is None else NormalizedModule(run.module, run.normalizer)
         return (module if run.scale is None else RescaledModule(module, run.scale.mean, run.scale.std)).eval()
@@ -227,93 +221,46 @@ class Trainer(TrainerProtocol):
         with torch.no_grad(), job.runtime.active(), job.runtime.autocast():
             return self.configured(job.config).evaluate(module, source)
 
-    # What a configuration changes.
+    # One configuration.
 
     def configured(self, config: Config) -> Self:
-        """This trainer with the sections `optimizer`, `loss` and `trainer` of a resolved configuration filled in."""
-        made = copy.copy(self)
-        made._prepared = self._prepared  # a cache, shared by all configurations
+        """Return this trainer with the sections `optimizer`, `loss`, `augment` and `trainer` of a resolved config."""
+        trainer = copy.copy(self)
+        trainer._prepared = self._prepared  # a cache, shared by all configurations
         for name, value in config.get("trainer", {}).items():
             if name not in self.tunable:
                 near = did_you_mean(name, self.tunable)
                 raise TypeError(
                     f'{type(self).__name__} has no setting "{name}" to tune.{near} It has {listed(self.tunable)}.'
                 )
-            setattr(made, name, value)
+            setattr(trainer, name, value)
         optimizer = config.get("optimizer", {})
-        made.optimizer = partial(self.optimizer, **optimizer) if isinstance(optimizer, Mapping) else optimizer
-        loss = config.get("loss", {})
-        chosen = partial(self.loss, **loss) if loss and isinstance(loss, Mapping) else loss or self.loss
-        made.loss = chosen() if inspect.isclass(getattr(chosen, "func", chosen)) else chosen
-        augment = config.get("augment", {})
-        chosen = (
-            partial(self.augment, **augment) if augment and isinstance(augment, Mapping) else augment or self.augment
-        )
-        made.augment = chosen() if inspect.isclass(getattr(chosen, "func", chosen)) else chosen
-        made._check_settings()
-        return made
+        trainer.optimizer = partial(self.optimizer, **optimizer) if isinstance(optimizer, Mapping) else optimizer
+        trainer.loss = with_section(self.loss, config.get("loss"))
+        trainer.augment = with_section(self.augment, config.get("augment"))
+        trainer._check_settings()
+        return trainer
+
+    def session(self, job: Job) -> Session:
+        """Return the live objects of a job; this trainer needs to be configured for it."""
+        own = copy.copy(self)
+        if isinstance(self.loss, nn.Module):
+            own.loss = job.runtime.place(copy.deepcopy(self.loss))
+        settings = Settings(**{field.name: getattr(own, field.name) for field in fields(Settings)})
+        return Session(settings, Preparation(self.train, self.valid, self._prepared), job)
+
+    @property
+    def own_evaluation(self) -> bool:
+        """True if a subclass evaluates by itself."""
+        return type(self).evaluate is not Trainer.evaluate
 
     def _check_settings(self) -> None:
         self.batch_size = check_whole("Trainer: batch_size", self.batch_size)
         if self.micro_batch is not None:
             check_whole("Trainer: micro_batch", self.micro_batch)
-        if self.clip not in (None, float("inf")):
+        if self.clip not in (None, math.inf):
             check_positive("Trainer: clip", self.clip, "for none")
-        if self.schedule is None:
-            self.schedule = Fixed()
-        if not isinstance(self.schedule, Schedule) and callable(self.schedule):
-            self.schedule = self.schedule()
-        if not isinstance(self.schedule, Schedule):
-            raise TypeError(
-                f"Trainer: schedule needs one of tn.rates, got {self.schedule!r}; tn.rates.Torch wraps torch's."
-            )
-        if self.patience is not None and not isinstance(self.patience, Patience):
-            self.patience = Patience(check_whole("Trainer: patience", self.patience))
-
-    def prepared(self, source: Source, runtime: Runtime, normalizer: Normalizer | None) -> DeviceData:
-        """`source` on the device and normalized: once where it is small, batch by batch where it is not."""
-        key = (id(source), runtime.device, runtime.channels_last, id(normalizer))
-        if key not in self._prepared:
-            self._prepared[key] = DeviceData(source, runtime, normalizer)
-        ready: DeviceData = self._prepared[key]
-        return ready.under(runtime)
-
-    def normalizer(self, job: Job, module: nn.Module) -> Normalizer | None:
-        """What stands in front of `module` for this job, fitted on the training part only."""
-        if job.model is None or not job.model.normalize:
-            return None
-        inputs, fitted, plain, _ = self._fitted(job)
-        chosen: Normalizer | None = (
-            plain if fitted is not None and starts_normalized(module, fitted(inputs)) else fitted
-        )
-        return chosen
-
-    def scale(self, job: Job, module: nn.Module, normalizer: Normalizer | None) -> Scale | None:
-        """The targets' units, where `module` is to learn standardized ones: the training part's mean and deviation.
-
-        None where the model says normalize=False, where the loss is not one that scales with its targets, where a
-        subclass computes loss or metrics by itself, and where the module's outputs are bound to the units.
-        """
-        own = self.own_loss or type(self).evaluate is not Trainer.evaluate
-        if job.model is None or not job.model.normalize or own or not scales_with_targets(self.loss):
-            return None
-        inputs, _, _, scale = self._fitted(job)
-        if scale is None or not reaches_any_number(module, inputs if normalizer is None else normalizer(inputs)):
-            return None
-        return scale
-
-    def _fitted(self, job: Job) -> tuple[Any, Normalizer | None, Normalizer | None, Scale | None]:
-        """Two rows of inputs; their normalizer, the one that only casts, and the scale of the targets; in one pass."""
-        device = job.runtime.device
-        if (key := ("fitted", device)) not in self._prepared:
-            with seeded_globals(0, "normalizer"):  # a dataset may draw
-                fitted, scale = fit_both(self.train.batches(4096))
-            rows = job.runtime.place(next(iter(self.train.batches(2)))[0])
-            plain = None if fitted is None else cast_only(rows)
-            placed = [part if part is None else part.to(device) for part in (fitted, plain, scale)]
-            self._prepared[key] = (rows, *placed)
-        made: tuple[Any, Normalizer | None, Normalizer | None, Scale | None] = self._prepared[key]
-        return made
+        self.schedule, self.patience = schedule_of(self.schedule), patience_of(self.patience)
 
 
 def _metric(name: str, metric: Any) -> Metric:

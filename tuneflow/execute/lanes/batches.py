@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 from tuneflow.data.data import Batch
 from tuneflow.execute.lanes.lane import Lane
-from tuneflow.train.trainer import Trainer
+from tuneflow.train.settings import Settings
 
 
 class Batches:
@@ -25,7 +25,7 @@ class Batches:
         first = seats[moving[0]]
         assert first is not None
         self._seats, self._rows, self._run = seats, rows, first.run
-        self._data = None if first.run.trainer.augment is not None else first.run.train.resident
+        self._data = None if first.run.settings.augment is not None else first.run.train.resident
         self._loaded: dict[int, Any] = {}
 
     def load(self, seat: int, lane: Lane) -> None:
@@ -48,7 +48,7 @@ class Batches:
 
 def with_smoothing(batch: Batch, seats: Sequence[Lane | None]) -> Any:
     """`batch`, with each lane's label smoothing (K,) beside it where it has one."""
-    amounts = [smoothing_of(lane.run.trainer) if lane is not None else None for lane in seats]
+    amounts = [smoothing_of(lane.run.settings) if lane is not None else None for lane in seats]
     given = next((amount for amount in amounts if amount is not None), None)
     if given is None:
         return batch
@@ -56,8 +56,8 @@ def with_smoothing(batch: Batch, seats: Sequence[Lane | None]) -> Any:
     return batch, like.new_tensor([given if amount is None else amount for amount in amounts])
 
 
-def smoothing_of(trainer: Trainer) -> float | None:
+def smoothing_of(settings: Settings) -> float | None:
     """The label smoothing of a loss that has some, else None: it may differ from lane to lane."""
-    if trainer.own_loss or type(trainer.loss) is not nn.CrossEntropyLoss:
+    if settings.own_loss or type(settings.loss) is not nn.CrossEntropyLoss:
         return None
-    return trainer.loss.label_smoothing or None
+    return settings.loss.label_smoothing or None

@@ -14,7 +14,6 @@ from tuneflow.execute.lanes.lane import Lane
 from tuneflow.execute.lanes.lane_stack import lanes_of
 from tuneflow.fused.program_cache import Programs
 from tuneflow.fused.refusal import CannotFuse
-from tuneflow.train.session import Session
 
 STEPS = 5  # timed of each engine, at most
 ENOUGH = 0.5  # seconds, after which no further step is timed
@@ -24,15 +23,15 @@ GAIN = 1.05  # less is not worth the other rounding
 
 def time_alone(lane: Lane) -> float:
     """Seconds of a step in plain torch, on objects of its own."""
-    run = Session(lane.trainer.configured(lane.job.config), lane.job)
+    run = lane.trainer.configured(lane.job.config).session(lane.job)
     run.restore(lane.state)
 
     def step() -> None:
         run.backward(batch)
-        run.step(run.trainer.clip)
+        run.step()
 
     with lane.job.at_work("measure", 0):
-        batch = run.first_rows(run.trainer.batch_size)
+        batch = run.first_rows(run.settings.batch_size)
         step()
         return min(_times(step))
 
@@ -46,7 +45,7 @@ def measure(lanes: Sequence[Lane], seats: int, programs: Programs, alone: float)
     found: list[EngineTiming] = []
     reasons = []
     with lanes[0].job.at_work("measure", 0):
-        rows = lanes[0].run.first_rows(lanes[0].run.trainer.batch_size)
+        rows = lanes[0].run.first_rows(lanes[0].run.settings.batch_size)
         batch = with_smoothing(_repeated(rows, seats), [*lanes, *[None] * (seats - len(lanes))])
         for kind in _kinds(found):
             began = time.perf_counter()

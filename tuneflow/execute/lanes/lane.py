@@ -11,7 +11,6 @@ from tuneflow.history.trial import Report, Slice
 from tuneflow.metrics import Measured
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.rates import Fixed
-from tuneflow.train.session import Session
 from tuneflow.train.trainer import Trainer
 
 
@@ -29,15 +28,15 @@ class Lane:
 
     def __init__(self, work: Slice, trainer: Trainer, job: Job, state: TrainState | None) -> None:
         self.work, self.trainer, self.job = work, trainer, job
-        self.run = Session(trainer.configured(job.config), job)
+        self.run = trainer.configured(job.config).session(job)
         if state is None:
             self.run.begin()
             state = self.run.state(0)
         else:
             self.run.restore(state)
         self.state = state
-        self._count, self._size = len(self.run.train), self.run.trainer.batch_size
-        self.steady = isinstance(self.run.trainer.schedule, Fixed)
+        self._count, self._size = len(self.run.train), self.run.settings.batch_size
+        self.steady = isinstance(self.run.settings.schedule, Fixed)
         self.randomness = job.randomness("epoch", state.epoch + 1)
         self.epoch = self.step = self.rows = 0
         self.seconds = self._total = 0.0

@@ -20,7 +20,7 @@ from tuneflow.fused.program_cache import Programs
 from tuneflow.fused.refusal import CannotFuse
 from tuneflow.metrics import Measured, accuracy, measure_accuracies, measure_losses
 from tuneflow.train.evaluate import joined
-from tuneflow.train.trainer import Trainer
+from tuneflow.train.settings import Settings
 
 CHECKED = (16, 256, 4096)  # steps of a stack after which its program is compared with plain autograd again
 EVALUATED = 128  # rows that are evaluated at once; with many more lanes gain nothing by it, see docs/benchmarks.md
@@ -46,7 +46,7 @@ class LaneStack:
         for seat in range(len(lanes), seats):
             self._lanes.stop(seat)
         self._steps = 0
-        self._together = evaluates_together(lanes[0].run.trainer)
+        self._together = evaluates_together(lanes[0].run.settings)
 
     @property
     def lanes(self) -> list[Lane]:
@@ -64,7 +64,7 @@ class LaneStack:
         """
         seat, run = self.seats.index(None), lane.run
         generator = lane.randomness.generator
-        self._lanes.put(seat, run.whole, run.optimizer, clip=run.trainer.clip, generator=generator)
+        self._lanes.put(seat, run.whole, run.optimizer, clip=run.settings.clip, generator=generator)
         self.seats[seat] = lane
 
     def stop(self, trial: int) -> None:
@@ -185,20 +185,20 @@ class _Evaluated:
 
     def __init__(self, outputs: Any, targets: Any, lane: Lane) -> None:
         self._outputs, self._targets = outputs, targets
-        trainer = lane.run.trainer
+        settings, metrics = lane.run.settings, lane.trainer.metrics
         self._known: dict[str, list[Measured]] = {}
         with torch.no_grad(), suppress(Exception):  # of which each lane tells by itself
-            if smoothing_of(trainer) is None:  # the lanes have one loss
-                self._known["loss"] = measure_losses(trainer.loss, outputs, targets)
-            if accuracy in trainer.metrics.values():
-                name = next(name for name, metric in trainer.metrics.items() if metric is accuracy)
+            if smoothing_of(settings) is None:  # the lanes have one loss
+                self._known["loss"] = measure_losses(settings.loss, outputs, targets)
+            if accuracy in metrics.values():
+                name = next(name for name, metric in metrics.items() if metric is accuracy)
                 self._known[name] = measure_accuracies(outputs, targets)
 
     def of(self, seat: int, lane: Lane) -> dict[str, Measured]:
         outputs = pytree.tree_map(lambda stack: stack[seat], self._outputs)
         known = {name: measured[seat] for name, measured in self._known.items()}
         with torch.no_grad():
-            return lane.run.trainer.measured(outputs, self._targets, known)
+            return lane.run.settings.measured(outputs, self._targets, known)
 
 
 def lanes_of(
@@ -219,7 +219,7 @@ def lanes_of(
         _loss_of(lanes[0]),
         [lane.run.optimizer for lane in seated],
         kind=kind,
-        clips=[lane.run.trainer.clip for lane in seated],
+        clips=[lane.run.settings.clip for lane in seated],
         generators=drawn,
         programs=programs,
     )
@@ -230,16 +230,16 @@ def _part(rows: int) -> int:
     return math.ceil(rows / math.ceil(rows / EVALUATED))
 
 
-def evaluates_together(trainer: Trainer) -> bool:
+def evaluates_together(settings: Settings) -> bool:
     """Whether loss and metrics are functions of outputs and targets."""
-    return not trainer.own_loss and type(trainer).evaluate is Trainer.evaluate
+    return not (settings.own_loss or settings.own_evaluation)
 
 
 def _loss_of(lane: Lane) -> Callable[[nn.Module, Any], Tensor]:
     run = lane.run
-    if smoothing_of(run.trainer) is None or not isinstance(run.trainer.loss, nn.CrossEntropyLoss):
+    if smoothing_of(run.settings) is None or not isinstance(run.settings.loss, nn.CrossEntropyLoss):
         return run.loss_of
-    loss = smoothed(run.trainer.loss)
+    loss = smoothed(run.settings.loss)
 
     def with_amount(module: nn.Module, batch: Any) -> Tensor:
         (inputs, targets), amount = batch

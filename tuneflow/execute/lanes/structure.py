@@ -39,7 +39,7 @@ class Structure:
 
 def unfit_lane(lane: Lane) -> str:
     """Why this trial cannot share its steps; empty where it can."""
-    if lane.run.trainer.micro_batch is not None:
+    if lane.run.settings.micro_batch is not None:
         return "micro_batch trains in parts"
     label = lane.job.runtime.label
     return f"a stack of trials has no {label}" if label else ""
@@ -47,19 +47,21 @@ def unfit_lane(lane: Lane) -> str:
 
 def structure_of(lane: Lane) -> Structure:
     run = lane.run
-    trainer, optimizer = run.trainer, run.optimizer
+    settings, optimizer = run.settings, run.optimizer
     facts = (
-        type(trainer).__qualname__,
+        type(lane.trainer).__qualname__,
         _sorted(facts_of(run.whole)),
-        _loss_facts(trainer.loss),
+        _loss_facts(settings.loss),
         type(optimizer).__qualname__,
         tuple(len(group["params"]) for group in optimizer.param_groups),
-        trainer.batch_size,
-        trainer.augment is None,
+        settings.batch_size,
+        settings.augment is None,
         run.unit,
     )
-    loss = type(trainer.loss) if isinstance(trainer.loss, nn.Module) else getattr(trainer.loss, "func", trainer.loss)
-    code = (type(trainer), type(optimizer), loss if isinstance(loss, Hashable) else id(loss))
+    loss = (
+        type(settings.loss) if isinstance(settings.loss, nn.Module) else getattr(settings.loss, "func", settings.loss)
+    )
+    code = (type(lane.trainer), type(optimizer), loss if isinstance(loss, Hashable) else id(loss))
     return Structure(facts, code, (id(run.train), id(run.valid)))
 
 
@@ -68,7 +70,7 @@ _kept: OrderedDict[Hashable, Programs] = OrderedDict()
 
 def programs_of(lane: Lane, structure: Structure) -> Programs:
     """What was traced of a structure in this process so far, by any study; the last `KEPT` structures are kept."""
-    if lane.run.trainer.own_loss:
+    if lane.run.settings.own_loss:
         return Programs()  # its loss may hold anything of the trainer's
     key = (structure.facts, structure.code)
     made = _kept.setdefault(key, Programs())

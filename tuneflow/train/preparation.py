@@ -1,0 +1,118 @@
+"""Preparation: a trainer's data on the device, and the scaling of inputs and targets that is fitted to them."""
+
+import copy
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from tuneflow.data.data import Batch, Data
+from tuneflow.data.sources import Source
+from tuneflow.heuristics.input_scaling import Normalizer, cast_only, starts_normalized
+from tuneflow.heuristics.target_scaling import Scale, fit_both, reaches_any_number, scales_with_targets
+from tuneflow.runtime.runtime import Runtime
+from tuneflow.seeds import seeded_globals
+from tuneflow.train.job import Job
+from tuneflow.train.settings import Settings
+
+RESIDENT = 2**28  # bytes as stored: sets up to this size live on the device, prepared once
+
+Fitted = tuple[Any, Normalizer | None, Normalizer | None, Scale | None]
+
+
+class DeviceData:
+    """A source whose batches come on the device and normalized: once where it is small, else batch by batch.
+
+    Attributes:
+        source: the rows; of a small set, on the device and normalized.
+        runtime: places the batches.
+    """
+
+    def __init__(self, source: Source, runtime: Runtime, normalizer: Normalizer | None) -> None:
+        self.source, self.runtime = source, runtime
+        self._normalizer = normalizer
+        self._resident = isinstance(source, Data) and source.nbytes <= RESIDENT
+        if isinstance(source, Data) and self._resident:
+            inputs = runtime.place(source.inputs)
+            self.source = Data(inputs if normalizer is None else normalizer(inputs), runtime.place(source.targets))
+
+    def under(self, runtime: Runtime) -> "DeviceData":
+        """Return the same tensors for a runtime of the same device and layout."""
+        if runtime is self.runtime:
+            return self
+        other = copy.copy(self)
+        other.runtime = runtime
+        return other
+
+    @property
+    def resident(self) -> Data | None:
+        """All rows as modules take them, where they are on the device."""
+        return self.source if isinstance(self.source, Data) and self._resident else None
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
+        """Yield batches of `size` rows, as Data.batches does."""
+        batches = self.source.batches(size, order)
+        return batches if self._resident else self._placed(batches)
+
+    def _placed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            inputs, targets = self.runtime.place(batch)
+            yield (inputs if self._normalizer is None else self._normalizer(inputs)), targets
+
+
+class Preparation:
+    """The data of a trainer, prepared for jobs; what it makes is kept in a cache that all its jobs share.
+
+    Args:
+        train: training rows, which scaling is fitted to.
+        valid: validation rows.
+        cache: filled here; one dict per trainer.
+    """
+
+    def __init__(self, train: Source, valid: Source, cache: dict[Any, Any]) -> None:
+        self.train, self.valid, self._cache = train, valid, cache
+
+    def on_device(self, source: Source, runtime: Runtime, normalizer: Normalizer | None) -> DeviceData:
+        """Return `source` on the device and normalized: once where it is small, batch by batch where it is not."""
+        key = (id(source), runtime.device, runtime.channels_last, id(normalizer))
+        if key not in self._cache:
+            self._cache[key] = DeviceData(source, runtime, normalizer)
+        data: DeviceData = self._cache[key]
+        return data.under(runtime)
+
+    def normalizer(self, job: Job, module: nn.Module) -> Normalizer | None:
+        """Return the input normalizer of `module`, fitted to the training rows only; None where it takes raw inputs."""
+        if job.model is None or not job.model.normalize:
+            return None
+        inputs, fitted, plain, _ = self._fitted(job)
+        normalized = fitted is not None and starts_normalized(module, fitted(inputs))
+        return plain if normalized else fitted
+
+    def scale(self, job: Job, module: nn.Module, normalizer: Normalizer | None, settings: Settings) -> Scale | None:
+        """Return the mean and deviation of the training targets, where `module` is to learn standardized ones.
+
+        None where the model has normalize=False, where the loss does not scale with its targets, where a subclass
+        computes loss or metrics by itself, and where the module's outputs are bound to the targets' units.
+        """
+        own = settings.own_loss or settings.own_evaluation
+        if job.model is None or not job.model.normalize or own or not scales_with_targets(settings.loss):
+            return None
+        inputs, _, _, scale = self._fitted(job)
+        if scale is None or not reaches_any_number(module, inputs if normalizer is None else normalizer(inputs)):
+            return None
+        return scale
+
+    def _fitted(self, job: Job) -> Fitted:
+        """Two rows of inputs; their normalizer, the one that only casts, and the scale of the targets; in one pass."""
+        device = job.runtime.device
+        if (key := ("fitted", device)) not in self._cache:
+            with seeded_globals(0, "normalizer"):  # a dataset may draw
+                fitted, scale = fit_both(self.train.batches(4096))
+            rows = job.runtime.place(next(iter(self.train.batches(2)))[0])
+            plain = None if fitted is None else cast_only(rows)
+            self._cache[key] = (rows, *(part if part is None else part.to(device) for part in (fitted, plain, scale)))
+        result: Fitted = self._cache[key]
+        return result

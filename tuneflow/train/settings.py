@@ -1,0 +1,89 @@
+"""Settings: the training of one configuration, with everything resolved that a configuration can change."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tuneflow.data.data import Batch
+from tuneflow.metrics import Measured
+from tuneflow.train.patience import Patience
+from tuneflow.train.rates import Fixed, Schedule
+from tuneflow.validate import check_whole
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The values that a session trains with; made by a Trainer that is configured for a job.
+
+    Attributes:
+        loss: function of (outputs, targets), on the job's device if it is a module.
+        optimizer: makes the optimizer of a list of parameters.
+        augment: function of a batch's inputs, or None.
+        epochs: the full length of a trial.
+        batch_size: rows per optimizer step.
+        micro_batch: rows per backward pass; None for a whole batch.
+        clip: the largest norm of a gradient; None for no limit.
+        schedule: the learning rate over the trial.
+        patience: the rule for ending a trial early, or None.
+        loss_of: training loss of (module, batch), a scalar tensor with a gradient.
+        evaluate: loss and metrics of (module, data).
+        measured: loss and metrics of (outputs, targets), and those that are measured already.
+        own_loss: True if a subclass computes the training loss, from anything in module and batch.
+        own_evaluation: True if a subclass evaluates by itself.
+    """
+
+    loss: Callable[..., Any]
+    optimizer: Callable[..., Optimizer]
+    augment: Callable[..., Any] | None
+    epochs: int
+    batch_size: int
+    micro_batch: int | None
+    clip: float | None
+    schedule: Schedule
+    patience: Patience | None
+    loss_of: Callable[[nn.Module, Batch], Tensor]
+    evaluate: Callable[..., dict[str, Measured]]
+    measured: Callable[..., dict[str, Measured]]
+    own_loss: bool
+    own_evaluation: bool
+
+
+def with_section(target: Any, section: Any) -> Any:
+    """Return `target` with the arguments of a section of the space, or the object that the section chose instead.
+
+    Args:
+        target: a function or a class, given to the Trainer; a class is called.
+        section: resolved keyword arguments, or a chosen function or class.
+    """
+    chosen = partial(target, **section) if section and isinstance(section, Mapping) else section or target
+    return chosen() if inspect.isclass(getattr(chosen, "func", chosen)) else chosen
+
+
+def schedule_of(value: Any) -> Schedule:
+    """Return `value` as a Schedule: an instance, a callable that makes one, or None for a fixed rate.
+
+    Raises:
+        TypeError: it is anything else.
+    """
+    if value is None:
+        return Fixed()
+    schedule = value() if not isinstance(value, Schedule) and callable(value) else value
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"Trainer: schedule needs one of tn.rates, got {schedule!r}; tn.rates.Torch wraps torch's.")
+    return schedule
+
+
+def patience_of(value: Any) -> Patience | None:
+    """Return `value` as a Patience: an instance, a number of epochs, or None for none.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    if value is None or isinstance(value, Patience):
+        return value
+    return Patience(check_whole("Trainer: patience", value))

@@ -87,3 +87,23 @@ def test_faq_has_twenty_numbered_questions_each_with_a_message():
     answers = re.split(r"^### ", (ROOT / "docs" / "faq.md").read_text(), flags=re.M)[1:]
     assert [answer.partition(". ")[0] for answer in answers] == [str(number) for number in range(1, 21)]
     assert [answer for answer in answers if not re.search(r"^```text\n\w+: ", answer, re.M)] == []
+
+
+def test_the_script_is_the_same_on_every_page_that_shows_it():
+    tutorial = ROOT / "docs" / "tutorial"
+    pages = [ROOT / "README.md", tutorial / "quickstart.md", tutorial / "quickstart.zh.md"]
+    first, *others = ([b["body"] for b in BLOCK.finditer(page.read_text()) if b["kind"] == "python"] for page in pages)
+    assert [blocks[0] for blocks in others] == [first[0]] * 2
+
+
+def test_links_of_the_readme_work_wherever_it_is_shown():
+    targets = re.findall(r"\]\(([^)]*)\)", (ROOT / "README.md").read_text())
+    assert targets
+    assert [target for target in targets if not target.startswith("https://")] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_no_page_installs_the_unrelated_package_of_the_same_name(page):
+    assert not re.search(
+        r"pip install\b[^\n]*\btuneflow\b(?!-torch)", page.read_text().replace("python -m tuneflow", "")
+    )

@@ -325,21 +325,13 @@ class Batch:
         self.stopped.append(trial)
 
 
-class BatchRuntime(tn.Runtime):
-    def __init__(self, batch):
-        super().__init__("cpu")
-        self.batch = batch
-
-    def executor(self):
-        return self.batch
-
-
-def test_a_report_that_cannot_be_told_fails_its_trial_alone():
+def test_a_report_that_cannot_be_told_fails_its_trial_alone(monkeypatch):
     values = [{"w": torch.ones(2)}, {"w": threading.Lock()}, {"w": torch.zeros(2)}]
     report = tn.types.Report(1, {"loss": 1.0})
     events = [Reported(number, report, tn.types.TrainState(1, each)) for number, each in enumerate(values)]
     batch = Batch([*events, Ended(2, "DONE")])
-    told, packed = Worker(BatchRuntime(batch)).train(wire.pack)
+    monkeypatch.setattr("tuneflow.execute.workers.worker.in_process", lambda runtime: batch)
+    told, packed = Worker(LANES).train(wire.pack)
     assert [(type(event), event.trial) for event in told.events] == [
         (Reported, 0), (Ended, 1), (Reported, 2), (Ended, 2)
     ]  # fmt: skip

@@ -119,4 +119,4 @@ class Curve(TrainerProtocol):
             yield tn.types.TrainState(epoch, {"loss": loss}), tn.types.Report(epoch, {"loss": told})
 
     def module(self, job, state):
-        raise NotImplementedError
+        return torch.nn.Identity()

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from tests.helpers.global_generators import drawn_next, generators_untouched
+from tests.helpers.hooks import hooks_of
 from tuneflow.heuristics.initialize import initialize
 from tuneflow.heuristics.schemes import MEASURED, RECTIFIERS, gain
 from tuneflow.nn import ScaledTanh
@@ -668,7 +669,7 @@ def test_only_weights_are_changed_and_only_the_draws_are_drawn():
     assert same(buffers, dict(module.named_buffers()))
     assert torch.equal(inputs, kept)
     assert all(p.grad is None and p.requires_grad for p in parameters)
-    assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+    assert hooks_of(module) == []
 
 
 def test_names_of_weights_are_unchanged():

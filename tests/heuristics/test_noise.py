@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests.helpers.global_generators import generators_untouched
+from tests.helpers.hooks import hooks_of
 from tuneflow.heuristics.health import Units, health
 from tuneflow.heuristics.noise import gradient_noise
 from tuneflow.nn import ScaledTanh
@@ -232,7 +233,8 @@ def test_health_leaves_everything_bit_for_bit_as_it_was(training):
         assert torch.equal(value, kept[name]), name
     assert torch.equal(net[0].weight.grad, torch.ones(4, 3))
     assert net[4].weight.grad is None
-    assert all(part.training is training and not part._forward_hooks for part in net.modules())
+    assert all(part.training is training for part in net.modules())
+    assert hooks_of(net) == []
     assert json.loads(json.dumps(asdict(found)))["loss"] == found.loss
 
 
@@ -240,7 +242,7 @@ def test_module_that_raises_keeps_no_hooks():
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
     with pytest.raises(RuntimeError, match="shapes"):
         seen_of(net, normal(2, 9))
-    assert not any(part._forward_hooks for part in net.modules())
+    assert hooks_of(net) == []
 
 
 def test_module_without_parameters_is_refused():

@@ -1,6 +1,5 @@
 """LeCun's start: first trials at a measured rate, priors around it, nothing measured twice, nothing invented."""
 
-import json
 import math
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import nn
 
 import tuneflow as tn
 from tuneflow.history.objective import Objective
-from tuneflow.search.lecun import bell
+from tuneflow.search.lecun import MeasuredSpace, bell
 from tuneflow.search.roles import role_of
 
 THREADS = tn.Runtime("cpu", threads=1)
@@ -205,16 +204,16 @@ def test_a_constrained_space_is_started_in_what_is_allowed(data):
 
 
 def test_the_rates_slope_over_the_batch_size_is_measured(data):
-    study = study_of(data, BRANCHED)
-    proposals(study, 1)
-    made = study.searcher._made
-    assert 0.0 <= made.slope <= 1.0
-    sizes = {json.loads(value)["batch_size"] for key, value in _kept(study).items() if key.startswith("probe:")}
+    history, sizes = study_of(data, BRANCHED).history, set()
+    probe = history.prober
+
+    def noted(config):
+        sizes.add(config["trainer"]["batch_size"])
+        return probe(config)
+
+    history.prober = noted
+    assert 0.0 <= MeasuredSpace(BRANCHED, history, {}).slope <= 1.0
     assert sizes == {16, 32, 64}
-
-
-def _kept(study):
-    return {key: json.dumps(value) for key, value in study._ledger.store._kept.items()}
 
 
 @pytest.mark.parametrize("scale", ["log", "rest", ""])

@@ -1,6 +1,7 @@
 """States beyond the memory budget: in files, the same, and gone with the study."""
 
 import gc
+import tempfile
 
 import pytest
 import torch
@@ -15,8 +16,11 @@ def state(epoch, fill=0.0):
     return TrainState(epoch, {"weights": [torch.full((256,), fill)], "steps": 3, "name": "x"})
 
 
-def held(states):
-    return {(trial, epoch) for trial, inside in states._memory.items() for epoch in inside}
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """Where temporary folders are made."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
 
 
 def test_a_states_size_is_that_of_its_tensors():
@@ -25,29 +29,33 @@ def test_a_states_size_is_that_of_its_tensors():
 
 
 @pytest.mark.parametrize("in_folder", [False, True])
-def test_what_was_used_longest_ago_goes_to_a_file_and_comes_back_the_same(tmp_path, in_folder):
-    states = States(tmp_path if in_folder else None, memory=3000)
+def test_what_was_used_longest_ago_goes_to_a_file_and_comes_back_the_same(temporary, in_folder):
+    states = States(temporary if in_folder else None, memory=3000)
     for trial in range(2):
         states.put(trial, state(1, float(trial)))
     states.get(0, 1)
     states.put(2, state(1, 2.0))
-    assert held(states) == {(0, 1), (2, 1)}
+    assert files_in(temporary) == ["000001-000001.state"]
     assert torch.equal(states.get(1, 1).values["weights"][0], torch.ones(256))
     assert states.epochs(1) == {1}
 
 
-def test_the_newest_state_is_held_even_when_it_is_larger_than_the_budget():
+def files_in(folder):
+    return sorted(file.name for file in folder.rglob("*.state"))
+
+
+def test_the_newest_state_is_held_even_when_it_is_larger_than_the_budget(temporary):
     states = States(None, memory=10)
     states.put(0, state(1))
     states.put(0, state(2))
-    assert held(states) == {(0, 2)}
+    assert files_in(temporary) == ["000000-000001.state"]
 
 
-def test_a_spilled_file_goes_when_its_state_is_not_needed_and_the_folder_with_the_object():
+def test_a_spilled_file_goes_when_its_state_is_not_needed_and_the_folder_with_the_object(temporary):
     states = States(None, memory=10)
     for epoch in (1, 2, 3):
         states.put(0, state(epoch))
-    folder = states._temporary
+    (folder,) = temporary.iterdir()
     assert len(list(folder.iterdir())) == 2
     states.keep(0, {3})
     assert not list(folder.iterdir())

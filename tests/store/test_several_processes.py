@@ -14,6 +14,7 @@ import pytest
 import tuneflow as tn
 from tests.helpers.scripts.shared_study import make
 from tuneflow.store.owner import is_alive, new_owner
+from tuneflow.store.sqlite import SqliteStore
 
 SCRIPT = Path(__file__).parents[1] / "helpers" / "scripts" / "shared_study.py"
 
@@ -72,14 +73,16 @@ def test_killed_processes_lose_nothing(tmp_path):
 
 
 def test_a_number_that_is_given_back_leaves_no_trace_in_other_processes(tmp_path):
-    with make(tmp_path, "random") as one, make(tmp_path, "random") as other, make(tmp_path, "random") as third:
+    with make(tmp_path, "random") as one, make(tmp_path, "random") as third:
         trial = third.ask()
-        number = other._ledger.claim(10)
-        one._ledger.sync()
-        other._ledger.release(number)
+        store = SqliteStore(tmp_path / "study.sqlite")
+        number = store.claim(10)
+        one.run(trials=1)  # has nothing to do but to see what is there
+        store.release(number)
         third.tell(trial, 1.0)
-        one._ledger.sync()
+        one.run(trials=1)
         assert [t.status for t in one.trials] == ["DONE"]
+        store.close()
 
 
 def test_an_owner_is_alive_as_long_as_its_process():

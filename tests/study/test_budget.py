@@ -145,7 +145,6 @@ def test_a_decision_that_is_none_is_named(decision, words):
 
 def test_a_searcher_is_heard_when_it_has_something_new_to_say(capsys):
     made = study(searcher=tn.Auto())
-    made._progress.begin(math.inf, True)
     made.progress = True
     made.run(trials=3)
     assert capsys.readouterr().err.count("Auto: GP() from trial 0 on, for less than 1,000 trials") == 1

@@ -9,6 +9,7 @@ from torch import nn
 
 import tuneflow as tn
 from tuneflow.errors import NothingFinished, StudyError
+from tuneflow.store.sqlite import SqliteStore
 from tuneflow.study.selection_bias import optimism
 
 NOISE = 0.1
@@ -63,21 +64,20 @@ def test_every_training_is_made_once_and_kept(tmp_path):
 
 
 def test_what_was_trained_before_a_kill_is_kept(tmp_path, monkeypatch):
-    def killed(key, value):
-        monkeypatch.setattr(made._ledger.store, "remember", die if len(kept) == 3 else killed)
-        kept.append(remember(key, value))
+    def killed(store, key, value):
+        if len(kept) == 4:
+            raise KeyboardInterrupt
+        kept.append(remember(store, key, value))
         return kept[-1]
-
-    def die(key, value):
-        raise KeyboardInterrupt
 
     kept, made, straight = [], study(folder=tmp_path), study()
     for each in (made, straight):
         each.run(trials=6)
-    remember = made._ledger.store.remember
-    monkeypatch.setattr(made._ledger.store, "remember", killed)
-    with pytest.raises(KeyboardInterrupt):
-        made.confirm(top=2, seeds=3)
+    remember = SqliteStore.remember
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteStore, "remember", killed)
+        with pytest.raises(KeyboardInterrupt):
+            made.confirm(top=2, seeds=3)
     made.close()
     with study(folder=tmp_path) as again:
         CALLS.clear()

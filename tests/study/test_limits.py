@@ -80,9 +80,14 @@ def test_the_epoch_that_speaks_is_within_where_one_is():
 
 
 def test_the_line_of_a_trial_says_that_it_is_beyond(capsys):
-    made = study({"size": 2.0})
-    made._progress.begin(1, True)
-    tell(made, {"score": 0.9, "size": 4.0})
+    @tn.loop(epochs=1)
+    def large(config, run):
+        for _ in run.epochs():
+            yield {"score": 0.9, "size": 4.0}
+
+    made = study({"size": 2.0}, trainer=large)
+    made.progress = True
+    made.run(trials=1)
     assert "score 0.9000  size 4.0000  beyond the limits" in capsys.readouterr().err
 
 

@@ -120,7 +120,8 @@ class Average:
 
     def update(self, module):
         self.steps += 1
-        torch._foreach_lerp_(self.weights, [p.detach() for p in module.parameters()], 0.1)
+        for weight, parameter in zip(self.weights, module.parameters(), strict=True):
+            weight.lerp_(parameter.detach(), 0.1)
 
     def state_dict(self):
         return {"weights": self.weights, "steps": np.int64(self.steps)}

@@ -80,7 +80,7 @@ class LeCun(Wrapper):
             if role is not None and role not in ROLES:
                 near = did_you_mean(str(role), ROLES)
                 raise ValueError(f'LeCun: the role of "{name}" needs to be one of {listed(ROLES)}, got {role!r}.{near}')
-        self._made: _MeasuredSpace | None = None
+        self._made: MeasuredSpace | None = None
 
     def check(self, space: SearchSpace) -> None:
         for name in self.roles:
@@ -93,13 +93,13 @@ class LeCun(Wrapper):
             return self.then.suggest(space, history, rng)
         made = self._made
         if made is None or made.plain is not space or made.history is not history:
-            made = self._made = _MeasuredSpace(space, history, self.roles)
+            made = self._made = MeasuredSpace(space, history, self.roles)
         if history.number < len(made.starts):
             return made.starts[history.number]
         return self.then.suggest(made.space, shifted(history, len(made.starts)), rng)
 
 
-class _MeasuredSpace:
+class MeasuredSpace:
     """A space with its measurements: the first configurations, and the priors.
 
     Attributes:

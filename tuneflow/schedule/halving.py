@@ -15,19 +15,34 @@ from tuneflow.validate import check_whole
 
 
 class Halving(Scheduler):
-    """Trains many trials a little and the best of them on, `factor` times as far at every rung.
+    """Trains many trials for a few epochs and the best of them further, `factor` times as far at every rung.
 
-    A trial that reaches a rung is paused there. Whenever a worker is free, the best paused trial that is among the best
-    1 / `factor` of its rung is trained on from where it stands, to the next rung; if there is none, a new trial starts.
-    When no more trials may start, what was not promoted ends as STOPPED. With several objectives the best are those
-    that nothing beats in all of them, the least crowded first; with limits, those within them come first.
+    A trial that reaches a rung is paused there. Whenever a worker is free, the best paused trial among the best 1 /
+    `factor` of its rung resumes from its state and trains to the next rung; if there is none, a new trial starts. When
+    no more trials may start, every trial that was not promoted ends as STOPPED. With several objectives the best are
+    those on the first fronts, the least crowded first; with limits, feasible trials come first.
 
     Args:
-        factor: how many trials compete for one place at the next rung, at least 2.
-        first: epochs of the first rung.
+        factor: number of trials that compete for one place at the next rung, at least 2.
+        first: epochs of the first rung, at least 1.
 
-    Source: Li et al., A System for Massively Parallel Hyperparameter Tuning (ASHA), MLSys 2020; here promoted trials go
-    on from their state instead of starting anew.
+    Raises:
+        ValueError: `factor` or `first` is too small; when the study is made: no rung is below the full length.
+
+    Example:
+        >>> import tuneflow as tn
+        >>> @tn.loop(epochs=9)
+        ... def fit(config, run):
+        ...     for epoch in run.epochs():
+        ...         yield {"loss": config["x"] + 1 / epoch}
+        >>> space = tn.SearchSpace(x=tn.Float(0.0, 1.0))
+        >>> study = tn.Study(space=space, trainer=fit, scheduler=Halving(), minimize="loss", progress=False)
+        >>> study.run(trials=9)
+        >>> sorted(trial.epochs for trial in study.trials)
+        [1, 1, 1, 1, 1, 3, 3, 3, 9]
+
+    Source: Li et al., A System for Massively Parallel Hyperparameter Tuning (ASHA), MLSys 2020; here promoted trials
+    resume from their state instead of starting anew.
     """
 
     def __init__(self, factor: int = 3, first: int = 1) -> None:
@@ -42,7 +57,7 @@ class Halving(Scheduler):
             )
 
     def rungs(self, epochs: int) -> list[int]:
-        """The epochs at which trials compete, the full length last: `[1, 3, 9, 10]` for 10 epochs."""
+        """Epochs at which trials compete, the full length last: `[1, 3, 9, 10]` for 10 epochs."""
         below = (self.first * self.factor**k for k in range(int(math.log(epochs, self.factor)) + 1))
         return [*(rung for rung in below if rung < epochs), epochs]
 
@@ -51,7 +66,7 @@ class Halving(Scheduler):
         return [self.rungs(epochs)]
 
     def bracket(self, number: int, epochs: int) -> int:
-        """Which of these groups the trial of this number is in."""
+        """The index of the bracket that the trial of this number is in."""
         return 0
 
     def next(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Decision:
@@ -75,7 +90,7 @@ class Halving(Scheduler):
         return Stop(left.number, self._reason(history, left))
 
     def _promoted(self, history: History, place: int, rung: int) -> list[int]:
-        """Numbers of the trials of a bracket that may go on from `rung`, the best first; those that did among them."""
+        """Return the numbers of the trials of a bracket that may go beyond `rung`, the best first."""
         costs = history.costs_at(rung)
         reached = self._reached(history, place, costs)
         count = len(reached) // self.factor
@@ -83,7 +98,7 @@ class Halving(Scheduler):
         return [int(number) for number in best if np.isfinite(costs[number]).all()]
 
     def _reached(self, history: History, place: int, costs: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Numbers of the trials of a bracket that have costs."""
+        """Return the numbers of the trials of a bracket that have costs."""
         known = np.flatnonzero(~np.isnan(costs.reshape(len(costs), -1)).any(1)).tolist()
         own = [number for number in known if self.bracket(number, history.epochs) == place]
         return np.array(own, dtype=np.intp)

@@ -10,14 +10,28 @@ from tuneflow.validate import check_whole
 
 
 class Median(Scheduler):
-    """Trains every trial to its full length, unless at some epoch it is worse than most of the others were.
+    """Trains every trial to its full length, unless it is worse than most others at the same epoch.
 
-    A trial stops when its score so far is worse than the median of the mean scores that the ended trials had up to
-    the same epoch.
+    A trial stops when its score is worse than the median of the mean scores that ended trials had up to the same epoch.
 
     Args:
-        trials: how many trials must have come as far before any is stopped.
-        epochs: how many epochs every trial is given in any case.
+        trials: number of trials that must have come as far before any is stopped, at least 1.
+        epochs: number of epochs that every trial gets in any case, at least 1.
+
+    Raises:
+        ValueError: `trials` or `epochs` is below 1; when the study is made: it has several objectives.
+
+    Example:
+        >>> import tuneflow as tn
+        >>> @tn.loop(epochs=9)
+        ... def fit(config, run):
+        ...     for epoch in run.epochs():
+        ...         yield {"loss": config["x"] + 1 / epoch}
+        >>> space = tn.SearchSpace(x=tn.Float(0.0, 1.0))
+        >>> study = tn.Study(space=space, trainer=fit, scheduler=Median(trials=2), minimize="loss", progress=False)
+        >>> study.run(trials=6)
+        >>> study.trials[5].status, study.trials[5].reason
+        ('STOPPED', 'worse than 5 of 5 at epoch 1')
 
     Source: Golovin et al., Google Vizier, KDD 2017, section 3.2.2.
     """
@@ -39,7 +53,7 @@ class Median(Scheduler):
         return Start(history.epochs)
 
     def _reason(self, history: History, trial: Trial) -> str:
-        """Why `trial` should stop now; empty when it should go on."""
+        """Return the reason to stop `trial` now; empty when it should go on."""
         epoch = trial.epochs
         others = [t for t in history.finished if t.number != trial.number and t.epochs >= epoch]
         if len(others) < self.trials:

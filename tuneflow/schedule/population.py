@@ -1,4 +1,4 @@
-"""Population based training: the worst copy the best on the way, and try other settings from there."""
+"""Population based training: the worst trials are replaced by changed copies of the best on the way."""
 
 import numpy as np
 
@@ -13,27 +13,41 @@ TRIES = 20  # changes that are drawn until one is allowed
 
 
 class Population(Scheduler):
-    """Trains a population side by side; every few epochs the worst quarter goes on from the best quarter's states.
+    """Trains a population side by side; every few epochs the worst quarter continues from the best quarter's states.
 
-    All members train to the same epoch. Then each of the worst `share` ends, and in its place a new trial goes on from
-    the state of one of the best `share`, with settings that differ a little: every Float, such as a rate, momentum or
-    dropout, takes a step in the unit cube. What decides shapes and kinds stays the parent's. A fork is a new trial and
-    counts in `trials=`; without a trial left, nobody is replaced.
+    All members train to the same epoch. Then each of the worst `share` ends, and a new trial in its place continues
+    from the state of one of the best `share`, with slightly changed settings: every Float, such as a rate, momentum or
+    dropout, takes a step in the unit cube. Parameters that decide shapes and kinds stay the parent's. A fork is a new
+    trial and counts in `trials=`; without a trial left, nobody is replaced.
 
     Args:
-        members: how many trials there are at a time, at least 4.
-        every: epochs between two replacements.
-        share: of the members that are replaced, and that are copied, above 0 and at most 0.5.
-        step: standard deviation of the change of a setting, in the unit cube.
+        members: number of trials at a time, at least 4.
+        every: epochs between two replacements, at least 1.
+        share: share of the members that is replaced, and that is copied, above 0 and at most 0.5.
+        step: standard deviation of the change of a setting, in the unit cube, above 0.
+
+    Raises:
+        ValueError: an argument is out of its range; when the study is made: it has several objectives, or `every`
+            leaves no replacement within the full length.
+
+    Example:
+        >>> import tuneflow as tn
+        >>> @tn.loop(epochs=4)
+        ... def fit(config, run):
+        ...     for epoch in run.epochs():
+        ...         yield {"loss": config["x"] + 1 / epoch}
+        >>> space = tn.SearchSpace(x=tn.Float(0.0, 1.0))
+        >>> study = tn.Study(space=space, trainer=fit, scheduler=Population(members=4), minimize="loss", progress=False)
+        >>> study.run(trials=6)
+        >>> [trial.parent[1] for trial in study.trials if trial.parent]
+        [1, 2]
 
     Source: Jaderberg et al., Population Based Training of Neural Networks, arXiv:1711.09846, 2017.
     """
 
     def __init__(self, members: int = 12, every: int = 1, share: float = 0.25, step: float = 0.1) -> None:
-        self.members, self.every = (
-            check_whole("Population: members", members, 4),
-            check_whole("Population: every", every),
-        )
+        self.members = check_whole("Population: members", members, 4)
+        self.every = check_whole("Population: every", every)
         if not 0 < share <= 0.5:
             raise ValueError(f"Population: share needs to be above 0 and at most 0.5, got {share!r}.")
         if not step > 0:
@@ -71,25 +85,25 @@ class Population(Scheduler):
         return Continue(min(t.number for t in history.paused if t.epochs == epoch), self._after(history, epoch))
 
     def _count(self, ranked: list[Trial]) -> int:
-        """How many of them are replaced, and how many are copied."""
+        """Return the number of members that are replaced, and that are copied."""
         return int(self.share * len(ranked))
 
     def _after(self, history: History, epoch: int) -> int:
-        """Where the next comparison is."""
+        """Return the epoch of the next comparison."""
         return min(history.epochs, (epoch // self.every + 1) * self.every)
 
     def _ranked(self, history: History, epoch: int) -> list[Trial]:
-        """Those that were trained to this epoch, the best first."""
+        """Return the trials that were trained to this epoch, the best first."""
         here = [trial for trial in history.trials if any(report.epoch == epoch for report in trial.reports)]
         return sorted(here, key=lambda trial: (_cost(history, trial, epoch), trial.number))
 
     def _lost(self, history: History, epoch: int) -> int:
-        """How many have failed or diverged since the last comparison."""
+        """Return the number of trials that failed or diverged since the last comparison."""
         since = epoch - self.every
         return sum(t.status in ("FAILED", "DIVERGED") and since <= t.epochs < epoch for t in history.trials)
 
     def _changed(self, space: SearchSpace, parent: Trial, rng: np.random.Generator) -> Config:
-        """The parent's configuration with a step for every Float; its own where no step is allowed."""
+        """Return the parent's configuration with a step for every Float; unchanged where no step is allowed."""
         unit = space.to_unit(parent.config)
         moves = np.array([isinstance(c.parameter, Float) for c in space.coordinates]) & np.isfinite(unit)
         for _ in range(TRIES):
@@ -102,6 +116,6 @@ class Population(Scheduler):
 
 
 def _cost(history: History, trial: Trial, epoch: int) -> float:
-    """What a trial reported at this epoch, lower is better."""
+    """Return a trial's cost at this epoch, lower is better."""
     report = next(report for report in trial.reports if report.epoch == epoch)
     return history.objective.cost(report.metrics)

@@ -1,4 +1,4 @@
-"""Scheduler: the base class, and the decisions it may take."""
+"""Scheduler: the base class, and the decisions that it returns."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to do before something that is running reports."""
+    """Do nothing until a running trial reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +51,36 @@ Decision = Start | Continue | Fork | Stop | Wait
 
 
 class Scheduler:
-    """Says who trains next and how far. Subclass it and write `next`.
+    """Decides which trial trains next and how far. Subclass it and write `next`.
 
-    A decision is a function of (space, history, rng), as a searcher's is. It is asked for whenever a
-    worker is free, and after every report while something runs.
+    A decision is a function of (space, history, rng), like a searcher's suggestion. `next` is called whenever a worker
+    is free, and after every report while something runs.
+
+    Example:
+        >>> class Short(Scheduler):
+        ...     def next(self, space, history, rng):
+        ...         return Start(min(2, history.epochs))
+        >>> Short()
+        Short()
     """
 
     def next(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Decision:
-        """The next decision. `history.running` and `history.paused` say what there is to decide on."""
+        """Return the next decision for the trials in `history.running` and `history.paused`.
+
+        Args:
+            space: the study's space.
+            history: all trials so far; read-only.
+            rng: a generator for this decision alone; the only source of randomness.
+        """
         raise NotImplementedError(f"{type(self).__name__} needs a method next(space, history, rng)")
 
     def check(self, history: History) -> None:
-        """Raise ValueError when a study like this one cannot be scheduled; called once, when it is made."""
+        """Raise ValueError when a study like this one cannot be scheduled; called once, when the study is made."""
 
     def keep(self, history: History) -> Iterable[tuple[int, int]]:
-        """(trial, epoch) of the states that later decisions may need, beside those of paused trials.
+        """Return (trial, epoch) of the states that later decisions may need, besides those of paused trials.
 
-        Asked when a study is made, and after every decision.
+        Called when a study is made, and after every decision.
         """
         return ()
 

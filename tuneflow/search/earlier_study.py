@@ -1,4 +1,4 @@
-"""Past: what is kept of an earlier study, and what it says in another space."""
+"""Earlier studies: the trials kept of them, and their place in another space."""
 
 import json
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ APART = 0.2  # how far two of those differ in one number at least, in sides of t
 
 @dataclass(frozen=True)
 class EarlierStudy:
-    """The trials of an earlier study that ended, the best one first.
+    """The ended trials of an earlier study, the best one first.
 
     Attributes:
-        rows: their values by dotted name, without what was not active.
+        rows: their values by dotted name, active parameters only.
         ranks: shape (n,), the share of trials that are better, from 0 to 1.
     """
 
@@ -34,7 +34,7 @@ class EarlierStudy:
 
     @classmethod
     def of(cls, source: Any) -> "EarlierStudy":
-        """Of a Study, an Archive or a History; it is not looked at again.
+        """Copy the trials of a Study, an Archive or a History.
 
         Raises:
             TypeError: it is none of these.
@@ -57,15 +57,15 @@ class EarlierStudy:
 
 
 class MappedStudy:
-    """A past in another space: by the names that both have.
+    """An earlier study in another space, matched by the names that both have.
 
-    Numbers out of range are moved to its end. What the past does not know is unknown. A trial with a label that the
-    space does not have is left out.
+    Numbers out of range are clipped, parameters that the earlier study lacks are unknown, and trials with a label that
+    the space lacks are left out.
 
     Attributes:
         units: shape (n, d), NaN where unknown or not active; the best trial first.
-        starts: a few of the best configurations, different ones, the best one first; unknown parameters are in the
-            middle of their priors.
+        starts: a few of the best configurations, distinct from each other, the best one first; unknown parameters are
+            in the middle of their priors.
     """
 
     def __init__(self, past: EarlierStudy, space: SearchSpace, starts: int) -> None:
@@ -81,11 +81,11 @@ class MappedStudy:
         return len(self.units)
 
     def top(self, most: int) -> Array:
-        """The best trials, shape (k, d): a fifth of them, `most` at most."""
+        """Return the best fifth of the trials, at most `most`: shape (k, d)."""
         return self.units[: min(max(1, int((self._ranks < TOP).sum())), most)]
 
     def rank(self, unit: Array) -> float:
-        """What rank a point would have had in the past, from 0 for the best to 1."""
+        """Predict the rank of a point in the earlier study, from 0 for the best to 1, by its nearest trials."""
         apart = np.nan_to_num(np.abs(self.units - unit), nan=0.0)
         apart[:, self._axes.labels] = np.where(apart[:, self._axes.labels] > 1e-9, np.sqrt(0.5), 0.0)
         near = np.argsort(np.square(apart).sum(1), kind="stable")[:NEAR]
@@ -111,7 +111,7 @@ def _values(space: SearchSpace, unit: Array) -> dict[str, Value]:
 
 
 def _placed(row: Mapping[str, Value], space: SearchSpace) -> tuple[Array, Config] | None:
-    """Where a trial lies in `space`, and as what configuration; None where a label is unknown there."""
+    """Return a trial's point and configuration in `space`; None where it has a label that the space lacks."""
     unit = space.quantile(np.full(len(space), 0.5))
     known = np.array([axis.name in row for axis in space.coordinates], dtype=bool)
     for place in np.flatnonzero(known):

@@ -1,4 +1,4 @@
-"""Whole: every configuration of a finite space, once."""
+"""Exhaustive search: every configuration of a finite space, once."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from tuneflow.space.search_space import Config, SearchSpace
 
 
 class Exhaustive(Searcher):
-    """What was not tried yet, whoever proposed the rest, in an order that is fixed by the study's seed."""
+    """Every untried configuration, in a seeded random order."""
 
     ends = True
 
@@ -30,5 +30,5 @@ class Exhaustive(Searcher):
 
 
 def everything(space: SearchSpace) -> GridPoints:
-    """Every configuration of a finite space that its `where=` allows."""
+    """Return every configuration of a finite space that its `where=` allows."""
     return space.grid({axis.name: int(axis.parameter.levels) for axis in space.coordinates})

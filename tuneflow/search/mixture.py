@@ -1,4 +1,4 @@
-"""Mixture: a density around some points of the unit cube, in the form of priors for a space."""
+"""Mixture priors: a density around some points of the unit cube, as priors for a space."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,15 +15,16 @@ KEPT = 0.7  # of a label's kernel, the mass that stays on the label
 
 
 class Mixture:
-    """One kernel around each point, and an even share over the whole cube.
+    """One kernel around each point, plus a uniform share over the whole cube.
 
     A kernel is a product over the coordinates: a normal density for a number, most of the mass on the label for a
-    Choice, even where the point is NaN. The mixture is not a product: which values go with each other is kept. It is
-    given out coordinate by coordinate, each under the condition of those before it.
+    Choice, uniform where the point is NaN. The mixture is not a product, so it keeps which values occur together. It is
+    factored coordinate by coordinate, each conditional on those before it.
 
     Args:
-        points: shape (n, d), NaN where nothing is known or not active.
-        weights: shape (n,), of the kernels; their sum is at most 1, the rest is even.
+        space: whose unit cube this is on.
+        points: shape (n, d), NaN where unknown or not active.
+        weights: shape (n,), of the kernels; their sum is at most 1, the rest is uniform.
         width: standard deviation of the normal densities, in sides of the cube; a cell where that is wider.
     """
 
@@ -43,14 +44,14 @@ class Mixture:
         self._known: tuple[tuple[float, ...], dict[int, Array]] = ((), {})
 
     def priors(self) -> Mapping[int, Callable[[Sequence[float]], Curve]]:
-        """For `SearchSpace.expecting`: every coordinate without a prior of the user's own."""
+        """Return priors for `SearchSpace.expecting`: of every coordinate for which the user gave none."""
         return {place: self._prior(place) for place in self._free}
 
     def _prior(self, place: int) -> Callable[[Sequence[float]], Curve]:
         return lambda units: _Conditional(self._given(place, units), self._tables[place])
 
     def _given(self, place: int, units: Sequence[float]) -> Array:
-        """Weights of the kernels, shape (n + 1,), given the coordinates before `place`."""
+        """Return the kernels' weights, shape (n + 1,), conditional on the coordinates before `place`."""
         key = tuple(units)
         if self._known[0] != key:
             self._known = key, self._all_given(key)
@@ -72,7 +73,7 @@ class Mixture:
         )
 
     def _table(self, centers: Array, place: int, width: float) -> NDArray[np.float64]:
-        """Mass of each kernel in each cell of a coordinate, shape (n + 1, cells); the last kernel is the even one."""
+        """Return each kernel's mass in each cell of a coordinate, shape (n + 1, cells); the last kernel is uniform."""
         count = self._cells[place]
         table = np.full((len(centers) + 1, count), 1 / count)
         for row, center in enumerate(centers):
@@ -88,7 +89,7 @@ class Mixture:
 
 
 class _Conditional(Curve):
-    """A coordinate's density where the kernels have these weights, shape (n,), and masses, shape (n, cells)."""
+    """The density of one coordinate under kernels of these weights, shape (n,), and masses, shape (n, cells)."""
 
     def __init__(self, weights: Array, masses: Array) -> None:
         self._weights, self._masses = weights, masses

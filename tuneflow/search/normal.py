@@ -1,10 +1,10 @@
-"""The normal distribution for arrays; scipy.special takes a sixth of a second to import, so it is when it is used."""
+"""The normal distribution for arrays; scipy.special takes a sixth of a second to import, so it waits for first use."""
 
 from typing import Any
 
 
 def ndtr(at: Any) -> Any:
-    """The share of a standard normal variable that lies below `at`."""
+    """Cumulative distribution function of the standard normal at `at`."""
     from scipy import special
 
     return special.ndtr(at)

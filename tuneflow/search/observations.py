@@ -1,4 +1,4 @@
-"""Scores: what is known of the trials, on one scale where they were not trained equally long."""
+"""Observations: the trials as data for a model, on one scale where they were not trained equally long."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,22 +17,22 @@ FAR = 3.0  # costs count as so many spreads above their median, at most
 
 @dataclass(frozen=True)
 class Observations:
-    """What is known of the trials: those with a score, and those without.
+    """All trials as arrays: those with a score, and those without.
 
-    Trials that a scheduler paused or stopped at different epochs do not compare as they stand. So each counts with the
-    score that it would come to if it went on, as those tell that did: by the rising function that fits best from what
-    they had at the same epoch to what became of them. What was worse than all of them stays worse by as much. What was
-    trained furthest counts as it is, and so does every trial where all came to their own end. A trial that trains
-    counts with what it had at the last epoch at which others stand.
+    Trials that a scheduler paused or stopped at different epochs cannot be compared as they stand. So each counts with
+    an extrapolated score: the trials that went further give pairs of early and late scores, and the rising function
+    that fits these best maps its score to the later epoch. A trial worse than all of them stays worse by as much. The
+    trials that were trained furthest count as they are, and so does every trial where all ran to their own end. A
+    running trial counts with its score at the last epoch at which others stand.
 
     Attributes:
         numbers: shape (n,), first the ended in the order in which they ended, then the others by number.
         units: shape (n, d), their configurations.
         costs: shape (n,), or (n, k) with k objectives; inf for failures.
         errors: shaped as costs, standard errors, NaN where not known.
-        breaches: shape (n, c), how far each of c bounds of the limits is passed as the trials stand; inf for failures.
-        beyond: shape (n,), how far the limits are passed in all, each as a share of its bound.
-        pending: shape (q, d), configurations of which nothing is known yet.
+        breaches: shape (n, c), the excess over each of c bounds of the limits as the trials stand; inf for failures.
+        beyond: shape (n,), the total excess over the limits, each as a share of its bound.
+        pending: shape (q, d), configurations without any report yet.
     """
 
     numbers: NDArray[np.intp]
@@ -45,14 +45,14 @@ class Observations:
 
     @cached_property
     def merits(self) -> Array:
-        """The places of the trials, 0 for the best: within the limits first, then by cost or by fronts."""
+        """Ranks of the trials, 0 for the best: within the limits first, then by cost or by fronts."""
         places = np.empty(len(self.numbers))
         places[ranking(self.costs, beyond=self.beyond)] = np.arange(len(places))
         return places
 
     @classmethod
     def of(cls, history: History) -> "Observations | None":
-        """None where no trial has a finite score."""
+        """Collect the trials of `history`; None where no trial has a finite score."""
         goals, units, ended = len(history.objective.goals), history.units, history.finished.numbers
         live = np.sort(np.concatenate([history.running.numbers, history.paused.numbers]))
         numbers = np.concatenate([ended, live])
@@ -85,7 +85,7 @@ class Observations:
 
 
 def _levels(history: History, numbers: NDArray[np.intp], costs: Array) -> tuple[Array, NDArray[np.intp]]:
-    """Epochs at which trials stand, the shortest first, inf for their own end; and at or after which each one is."""
+    """Return the epochs at which trials stand, the shortest first, inf for their own end; and each trial's level."""
     paused = history.paused.numbers
     reached = history.reached
     stand = np.concatenate([reached[numbers[np.isfinite(costs).all(1)]], reached[paused[reached[paused] > 0]]])
@@ -94,11 +94,13 @@ def _levels(history: History, numbers: NDArray[np.intp], costs: Array) -> tuple[
 
 
 def _extend(costs: Array, early: Array, here: Mask, further: Mask) -> None:
-    """Change the costs of those `here` to what they would have come to, as those that went `further` tell.
+    """Replace the costs of the trials `here` by their extrapolation, as the trials that went `further` suggest.
 
     Args:
         costs: shape (n,), of all; changed in place.
         early: shape (n,), costs of all at the epoch of those here; NaN where there is none.
+        here: shape (n,), the trials at that epoch.
+        further: shape (n,), the trials that went on from there.
     """
     told = further & np.isfinite(early) & np.isfinite(costs)
     here = here & np.isfinite(costs)
@@ -111,10 +113,9 @@ def _extend(costs: Array, early: Array, here: Mask, further: Mask) -> None:
 
 
 def rising(x: Array, y: Array) -> tuple[Array, Array]:
-    """The values of x in their order, and for each the rising function that is nearest to y by least squares.
+    """Fit a rising function of x to y by least squares; return the sorted values of x, and the fit at each.
 
-    Neighbors in the wrong order are pooled. Source: Barlow et al., Statistical Inference under Order Restrictions,
-    1972.
+    Pools adjacent violators. Source: Barlow et al., Statistical Inference under Order Restrictions, 1972.
     """
     values, which, counts = np.unique(x, return_inverse=True, return_counts=True)
     pools: list[tuple[float, int, int]] = []  # mean, weight, how many values
@@ -129,7 +130,7 @@ def rising(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _drawn_in(costs: Array) -> Array:
-    """Costs, with what is far worse than the median drawn near."""
+    """Return costs, clipped at FAR spreads above the median."""
     middle = np.median(costs)
     spread = np.sqrt(np.mean(np.square(costs[costs <= middle] - middle))) or np.std(costs)
     near: Array = np.minimum(costs, middle + FAR * spread)

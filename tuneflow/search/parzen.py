@@ -1,4 +1,4 @@
-"""Parzen: a density over the unit cube, made of one kernel around each of some points and of a prior."""
+"""Parzen estimator: a density over the unit cube with one kernel around each point and one of the prior."""
 
 import math
 
@@ -9,16 +9,17 @@ from tuneflow.space.coordinates import Array, Coordinates
 
 
 class Parzen:
-    """A mixture of kernels; each is a product over all coordinates, so what belongs together stays together.
+    """A mixture of kernels; each is a product over all coordinates, so the mixture keeps their interactions.
 
-    A number's kernel is a normal density cut off at 0 and 1; a label's gives most of the mass to the label itself and
-    the rest to all alike. Where a coordinate was not active, its kernel is even: the point says nothing of it.
+    A number's kernel is a normal density truncated to [0, 1]; a label's puts most of the mass on the label itself and
+    spreads the rest over all labels. A coordinate that was not active has a uniform kernel.
 
     Args:
+        axes: coordinates of the space.
         points: shape (n, d), NaN where not active.
         weights: shape (n,), of the kernels; the prior's is 1.
         widths: shape (d,), standard deviations of the normal densities.
-        informed: the prior is the space's own; else it is even.
+        informed: the prior is the space's own; else it is uniform.
     """
 
     def __init__(self, axes: Coordinates, points: Array, weights: Array, widths: Array, informed: bool) -> None:
@@ -28,7 +29,7 @@ class Parzen:
         self._rest = 1.0 / (len(weights) + axes.levels[axes.labels])  # a label's mass for each other label
 
     def draw(self, count: int, rng: np.random.Generator) -> Array:
-        """`count` points, shape (count, d), in the middle of their cells and NaN where not active."""
+        """Draw `count` points, shape (count, d), in the middle of their cells and NaN where not active."""
         axes, labels = self._axes, self._axes.labels
         units, shares = rng.random((2, count, len(labels)))
         chosen = rng.choice(len(self._shares), count, p=self._shares)
@@ -45,7 +46,7 @@ class Parzen:
         return axes.settled(np.where(unknown, units, drawn).clip(0.0, 1.0))
 
     def log_density(self, at: Array) -> Array:
-        """Shape (m,), of the points `at`, shape (m, d), as `draw` gives them."""
+        """Return the log density, shape (m,), of points of shape (m, d), as `draw` returns them."""
         labels = self._axes.labels
         logs = np.empty((len(at), len(self._shares)))
         logs[:, :-1] = self._log_numbers(at[:, ~labels]) + self._log_labels(at[:, labels])
@@ -56,7 +57,7 @@ class Parzen:
         return summed
 
     def _log_numbers(self, at: Array) -> Array:
-        """Shape (m, n): the squares are multiplied out, so that all is a product of matrices."""
+        """Return the numbers' part, shape (m, n), with the squares expanded into products of matrices."""
         widths, centers = self._widths[~self._axes.labels], self._points[:, ~self._axes.labels]
         log_mass = np.log(ndtr((1 - centers) / widths) - ndtr(-centers / widths)) + np.log(
             widths * math.sqrt(2 * math.pi)

@@ -1,4 +1,4 @@
-"""Roles: which parameter is the learning rate, which the momentum, and what values are usual."""
+"""Roles: find the learning rate, the momentum and their kin by name, and the values that are usual for them."""
 
 import math
 
@@ -26,13 +26,13 @@ _ALIASES = {"learning_rate": "lr", "drop": "dropout", "drop_rate": "dropout", "p
 
 
 def role_of(axis: Coordinate) -> str | None:
-    """What a parameter is, by its section and name; None where they do not tell."""
+    """Return the role of a parameter by its section and name; None where these do not show it."""
     name = _ALIASES.get(axis.path[-1], axis.path[-1])
     return name if _SECTION.get(name) == axis.path[0] else None
 
 
 def scaled(scale: str, value: float) -> float:
-    """`value` where differences matter alike: in decades ("log"), in decades of 1 - value ("rest"), or as it is."""
+    """Return `value` on the scale where differences matter alike: "log" is log10, "rest" log10 of 1 - value."""
     if scale == "log":
         return math.log10(max(value, 1e-30))
     return -math.log10(max(1 - value, 1e-6)) if scale == "rest" else value

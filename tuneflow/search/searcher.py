@@ -11,36 +11,51 @@ ASKED = 1_000  # how often for a configuration that the space's where= allows
 
 
 class Searcher:
-    """Says where a new trial starts. Subclass it and write `suggest`.
+    """Proposes the configuration of each new trial. Subclass it and write `suggest`.
 
-    A suggestion is a function of (space, history, rng): what a searcher keeps on `self` is only a
-    cache, and a fresh object that is given the same history decides the same. That is what lets a
-    study be killed and resumed without a trace.
+    A suggestion is a function of (space, history, rng): attributes are only a cache, and a fresh object that is given
+    the same history proposes the same. Therefore a study can be killed and resumed, and continues as if it had not
+    been.
 
     Attributes:
-        ends: whether `suggest` returns None some day, as a grid does; then a study needs no other limit.
+        ends: True if `suggest` returns None eventually, as a grid does; then a study needs no other limit.
+
+    Example:
+        >>> class Climb(Searcher):
+        ...     def suggest(self, space, history, rng):
+        ...         if not history.finished:
+        ...             return space.sample(rng)
+        ...         step = 0.1 * rng.standard_normal(len(space))
+        ...         return space.from_unit((space.to_unit(history.best.config) + step).clip(0, 1))
+        >>> import tuneflow as tn
+        >>> space = tn.SearchSpace(x=tn.Float(-5.0, 5.0))
+        >>> best = tn.minimize(lambda x: (x - 1) ** 2, space, trials=30, searcher=Climb())
+        >>> abs(best.config["x"] - 1) < 0.5
+        True
     """
 
     ends: bool = False
 
     @property
     def said(self) -> str:
-        """What there is to say of the last suggestion, such as a choice that it rests on; shown when it changes."""
+        """A notice on the last suggestion, such as the searcher that made it; shown when it changes."""
         return ""
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
-        """The configuration of trial `history.number`, or None when there is nothing left to try.
+        """Return the configuration of trial `history.number`, or None when there is nothing left to try.
 
         Args:
-            rng: made for this trial alone; draw from it and from nothing else.
+            space: the space to propose from.
+            history: all trials so far; read-only.
+            rng: a generator for this trial alone; the only source of randomness.
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method suggest(space, history, rng)")
 
     def ranked(self, space: SearchSpace, history: History) -> list[int]:
-        """Numbers of the ended trials that have a score, that first of which most is to be expected.
+        """Numbers of the ended trials with a score, the one with the best expected score first.
 
-        By default in the order of what was observed; a searcher that models noise can know better. `study.confirm`
-        asks for it. With several objectives the first one counts.
+        By default in the order of the observed scores; a searcher that models noise can do better. `study.confirm` uses
+        it. With several objectives the first one counts.
         """
         scored = [trial for trial in history.finished if history.cost(trial) < math.inf]
         return [trial.number for trial in sorted(scored, key=lambda trial: (history.rank(trial), trial.number))]
@@ -54,7 +69,7 @@ class Searcher:
 
 
 def proposed(searcher: Searcher, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
-    """What `searcher` suggests, cast; asked again with the same generator while `where=` excludes it.
+    """Return a searcher's suggestion, cast; retry with the same generator while `where=` excludes it.
 
     Raises:
         ValueError: the suggestion is not in the space, or a thousand were excluded.

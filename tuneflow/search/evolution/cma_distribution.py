@@ -1,4 +1,4 @@
-"""Adaptation: the normal distribution of CMA-ES, and how a generation of ranked points moves it."""
+"""The normal distribution of CMA-ES, and its update from a generation of ranked points."""
 
 import math
 from functools import cached_property
@@ -11,15 +11,15 @@ LONGEST = 3.0  # a step longer than sqrt(d) + 3 did not come from here, and is s
 
 
 class CMADistribution:
-    """N(mean, sigma^2 C), adapted to where the better points lie.
+    """N(mean, sigma^2 C), adapted toward the better points.
 
     Attributes:
         mean: shape (d,).
         sigma: the step size.
         C: shape (d, d).
-        size: how many points make a generation, lambda.
+        size: number of points in a generation, lambda.
         weights: shape (size,), of the points from the best to the worst; those of the better half sum to 1.
-        generation: how many have been taken in.
+        generation: number of generations learned from.
 
     Source: Hansen, The CMA Evolution Strategy: A Tutorial, 2016, with its default settings; the letters are its own.
     """
@@ -45,18 +45,18 @@ class CMADistribution:
 
     @cached_property
     def axes(self) -> tuple[Array, Array]:
-        """C = B diag(D^2) B^T: B, shape (d, d), and D, shape (d,)."""
+        """The eigendecomposition C = B diag(D^2) B^T: B, shape (d, d), and D, shape (d,)."""
         squares, B = np.linalg.eigh(self.C)
         return B, np.sqrt(np.maximum(squares, 1e-16))
 
     def draw(self, rng: np.random.Generator, count: int) -> Array:
-        """Shape (count, d)."""
+        """Draw points, shape (count, d)."""
         B, D = self.axes
         drawn: Array = self.mean + self.sigma * ((rng.standard_normal((count, len(D))) * D) @ B.T)
         return drawn
 
     def learn(self, points: Array) -> None:
-        """Take in a generation: `points`, shape (size, d), the best first."""
+        """Update from a generation: `points`, shape (size, d), the best first."""
         d, (B, D) = len(self.mean), self.axes
         self.generation += 1
         y = (points - self.mean) / self.sigma

@@ -1,4 +1,4 @@
-"""Variation: how a configuration is changed a little, and how two are mixed."""
+"""Mutation and crossover: change a configuration a little, or mix two."""
 
 import numpy as np
 
@@ -9,9 +9,9 @@ TRIES = 20  # changes on top of each other, until there is a configuration that 
 
 
 def changed(axes: Coordinates, unit: Array, places: Places, rng: np.random.Generator) -> Array:
-    """`unit`, shape (d,), with another value at each of `places`; what becomes active is drawn from the prior.
+    """Return `unit`, shape (d,), with new values at `places`; coordinates that become active are drawn from the prior.
 
-    A label becomes any other. A number moves by a normal step, at least to the next value there is.
+    A label becomes any other. A number moves by a normal step, at least to the next value.
     """
     child = np.where(np.isnan(unit), axes.space.quantile(rng.random(len(unit))), unit)
     low, high = (ends[0] for ends in axes.cells(child[None]))
@@ -30,9 +30,9 @@ def changed(axes: Coordinates, unit: Array, places: Places, rng: np.random.Gener
 
 
 def crossed(axes: Coordinates, one: Array, other: Array, rng: np.random.Generator) -> Array:
-    """A child of two, shape (d,), each value from either of them.
+    """Return a child of two points, shape (d,), with each value from either of them.
 
-    What only one has active comes from that one, what neither has, from the prior.
+    A coordinate that is active in one parent only comes from that one; one that is active in neither, from the prior.
     """
     one, other = np.where(np.isnan(one), other, one), np.where(np.isnan(other), one, other)
     child = np.where(rng.random(len(one)) < 0.5, other, one)
@@ -42,7 +42,7 @@ def crossed(axes: Coordinates, one: Array, other: Array, rng: np.random.Generato
 
 
 def unseen(axes: Coordinates, unit: Array, units: Array, rng: np.random.Generator) -> Array:
-    """`unit`, shape (d,), changed until it is none of `units`, shape (n, d); as it is after 20 changes."""
+    """Mutate `unit`, shape (d,), until it is none of `units`, shape (n, d), at most 20 times."""
     for _ in range(TRIES):
         if not axes.among(units, unit):
             break

@@ -14,24 +14,25 @@ FAR = -50.0  # below it, the ratios of the normal distribution are had from thei
 
 
 class ExpectedImprovement:
-    """The expected improvement on the best score that a process expects at its own points, in the logarithm.
+    """Logarithm of the expected improvement on the best mean that a process predicts at its own points.
 
         EI = sd h(z),   h(z) = phi(z) + z Phi(z),   z = (best - mean) / sd
 
-    averaged over the processes. Its logarithm has slopes also where EI itself is zero to the machine.
+    averaged over the processes. The logarithm has useful slopes also where EI itself underflows to zero.
 
-    A look that has an error improves what is expected, not what is seen: sd is by how much one look moves the mean,
+    With noisy scores the improvement is of the predicted mean, not of the observation: sd is the standard deviation of
+    the change of the mean after one evaluation,
 
-        sd^2 = v^2 / (v + error),   v the variance of the score, error that of the look
+        sd^2 = v^2 / (v + error),   v the variance of the score, error that of the observation
 
-    so that a point pays where much is expected of it, and less where much is unknown that one look would not tell.
+    so a point pays where a good mean is expected, and less where one noisy evaluation would reveal little.
 
     Args:
         processes: all conditioned on the same points.
-        error: variance of the error of one look; 0 where scores are exact.
+        error: variance of the error of one observation; 0 where scores are exact.
 
     Source: Mockus, 1978; Jones et al., 1998; in the logarithm: Ament et al., Unexpected improvements to expected
-    improvement for Bayesian optimization, NeurIPS 2023; how far a look moves the mean: Frazier, Powell, Dayanik, The
+    improvement for Bayesian optimization, NeurIPS 2023; the change of the mean: Frazier, Powell, Dayanik, The
     knowledge-gradient policy for correlated normal beliefs, INFORMS Journal on Computing, 2009.
     """
 
@@ -40,7 +41,7 @@ class ExpectedImprovement:
         self.best = [float(process.expects(process.features)[0].min()) for process in processes]
 
     def __call__(self, features: Array) -> Array:
-        """At points of shape (m, f): shape (m,)."""
+        """Value at points of shape (m, f): shape (m,)."""
         each = []
         for process, best in zip(self.processes, self.best, strict=True):
             mean, variance = process.expects(features)
@@ -61,7 +62,7 @@ class ExpectedImprovement:
         return value, np.einsum("sm,smf->mf", shares, np.array(pulls))
 
     def _told(self, variance: Array) -> Array:
-        """By what variance one look moves the mean."""
+        """Return the variance of the change of the mean after one observation."""
         return variance * (variance / (variance + self.error))
 
 
@@ -84,7 +85,7 @@ def _tail(z: Array) -> Array:
 
 
 def ratios(z: Array) -> tuple[Array, Array]:
-    """Phi(z) / h(z) and phi(z) / h(z)."""
+    """Return Phi(z) / h(z) and phi(z) / h(z)."""
     bell = np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
     below = np.exp(log_ndtr(z))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -95,7 +96,7 @@ def ratios(z: Array) -> tuple[Array, Array]:
 
 
 def averaged(each: Array) -> tuple[Array, Array]:
-    """The logarithm of the mean of exponentials over the first axis, and the share of each."""
+    """Return the logarithm of the mean of exponentials over the first axis, and the share of each."""
     top = each.max(0)
     lifted = np.exp(each - top)
     total = lifted.sum(0)

@@ -1,4 +1,4 @@
-"""What is to be gained within limits: an improvement times the probability of keeping to them, in the logarithm."""
+"""Feasibility: an acquisition times the probability of keeping to the limits, in the logarithm."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 
 class Acquisition(Protocol):
-    """The logarithm of what is to be gained at points of shape (m, f), shape (m,), and its gradient."""
+    """The logarithm of an acquisition function at points of shape (m, f), shape (m,), and its gradient."""
 
     def __call__(self, features: Array) -> Array: ...
 
@@ -24,21 +24,21 @@ class Acquisition(Protocol):
 
 @dataclass(frozen=True)
 class Bound:
-    """One end of a limit: a process of its breaches for each draw, and the value among theirs that is just within."""
+    """One end of a limit: a process of its breaches for each draw, and the largest feasible value on their scale."""
 
     processes: Sequence[GaussianProcess]
     most: float
 
     def kept(self) -> NDArray[np.bool_]:
-        """Which of the processes' own points are within, shape (draws, n)."""
+        """Feasibility of the processes' own points, bool, shape (draws, n)."""
         return np.array([process.values <= self.most + 1e-12 for process in self.processes])
 
 
 class FeasibleImprovement:
-    """A gain times the probability that the bounds are kept, which are taken to be independent.
+    """An acquisition times the probability that all bounds are kept, which are taken to be independent.
 
-    The gain has to be that on trials within the limits. Where there are none yet, it is the same everywhere, and the
-    search is for what is likeliest to keep to the limits.
+    The improvement has to be that on feasible trials. Where there are none yet, it is the same everywhere, and the
+    search is for the point that is likeliest to be feasible.
 
     Source: Schonlau, Computer Experiments and Global Optimization, 1997; Gardner et al., Bayesian optimization with
     inequality constraints, ICML 2014.

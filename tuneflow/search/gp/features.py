@@ -1,4 +1,4 @@
-"""Layout: the unit cube of a space as a model of the scores sees it, for many points at once."""
+"""Feature map: the unit cube of a space as the kernel sees it, for many points at once."""
 
 import numpy as np
 
@@ -11,12 +11,12 @@ FAR = 8  # of more, so many that are spread over the range, and those next to th
 
 
 class FeatureMap(Coordinates):
-    """Axes of which some are moved along by a gradient, and a kernel's features of them.
+    """Coordinates of a space, and the kernel's features of points.
 
-    Points are rows of an array of shape (m, d), d coordinates, as `SearchSpace.to_unit` gives them.
+    Points are rows of an array of shape (m, d), d coordinates, as `SearchSpace.to_unit` returns them.
 
     Attributes:
-        smooth: shape (d,), bool: whether a point may be moved along the coordinate by a gradient.
+        smooth: shape (d,), bool: True for coordinates that are optimized by gradient.
         owner: shape (f,), the coordinate that each feature belongs to.
     """
 
@@ -29,15 +29,14 @@ class FeatureMap(Coordinates):
 
     @property
     def mixed(self) -> bool:
-        """Whether there are coordinates of both kinds, for gradients and for changes one at a time."""
+        """True if there are coordinates of both kinds, for gradients and for changes one at a time."""
         return bool(self.smooth.any() and np.isfinite(self.levels).any())
 
     def features(self, units: Array) -> Array:
-        """Coordinates for the kernel, shape (m, f): squared distances between them are those that it wants.
+        """Return the kernel's features, shape (m, f), of which it takes squared distances.
 
-        A number is itself. Each label of a Choice has a feature of its own, so that two different labels lie 1 apart,
-        whichever they are. A coordinate that is not active lies in its middle: what tells the branches apart is
-        the label that chose between them.
+        A number is itself. Each label of a Choice has a feature of its own, so that any two labels are 1 apart. An
+        inactive coordinate is in its middle: the branches differ by the label that selects between them.
         """
         columns = []
         for place, label in enumerate(self.labels):
@@ -51,7 +50,7 @@ class FeatureMap(Coordinates):
         return np.concatenate(columns, axis=1, dtype=np.float64) if columns else np.empty((len(units), 0))
 
     def moves(self, unit: Array) -> Array:
-        """Every point that differs from `unit`, shape (d,), in one discrete coordinate; shape (m, d), not settled."""
+        """Return all points that differ from `unit` in one discrete coordinate, shape (m, d), not settled."""
         rows = []
         for place in np.flatnonzero(np.isfinite(self.levels) & ~np.isnan(unit)):
             steps = self.levels[place]
@@ -66,6 +65,6 @@ class FeatureMap(Coordinates):
         return np.concatenate(rows) if rows else np.empty((0, len(unit)))
 
     def keys(self, units: Array) -> list[bytes]:
-        """For each point, what only the same configuration has."""
+        """Return a key for each point that only the same configuration has."""
         rounded = np.round(np.nan_to_num(units, nan=-1.0), 9)
         return [row.tobytes() for row in rounded]

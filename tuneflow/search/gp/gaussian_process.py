@@ -1,4 +1,4 @@
-"""A Gaussian process over few points: its hyper-parameters, fitted and drawn, and what it expects elsewhere."""
+"""A Gaussian process over few points: hyper-parameters, fitted and sampled, and its predictions."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,12 +26,12 @@ JITTER = 1e-8
 
 
 class Posterior:
-    """Scores at known points, and how likely hyper-parameters are given them.
+    """The posterior of the hyper-parameters, given scores at known points.
 
         K = s^2 matern(r) + LEVEL + diag(noise + errors^2),   r^2 = sum_j apart_j / length_j^2
 
     Args:
-        apart: shape (d, n * n), squared distances in each coordinate, as `kernel.apart` gives them.
+        apart: shape (d, n * n), squared distances in each coordinate, from `kernel.apart`.
         values: shape (n,), the scores.
         variances: shape (n,), known variances of their errors.
 
@@ -60,17 +60,17 @@ class Posterior:
         return float(value), np.concatenate([lengths, rest]) + away / self.sd
 
     def fit(self, start: Array, rounds: int) -> Array:
-        """The likeliest hyper-parameters that L-BFGS finds from `start` in at most so many rounds."""
+        """Return the likeliest hyper-parameters that L-BFGS finds from `start` in at most `rounds` rounds."""
         bounds = [(LOWEST, HIGHEST)] * len(start)
         options = {"maxiter": rounds, "maxls": 10}
         found = minimize(self.loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         return np.asarray(found.x, dtype=np.float64)
 
     def draws(self, point: Array, count: int, rng: np.random.Generator) -> Array:
-        """Hyper-parameters drawn around the likeliest ones, shape (count, d + 2).
+        """Draw hyper-parameters around the most likely ones, shape (count, d + 2).
 
-        From the normal distribution whose precision is the expected second derivative of the loss there:
-        half the trace of (K^-1 dK_i K^-1 dK_j), and the prior's.
+        From the normal distribution whose precision is the expected second derivative of the loss there: half the trace
+        of (K^-1 dK_i K^-1 dK_j), and the prior's.
         """
         known = self._factored(point)
         if known is None:
@@ -122,9 +122,11 @@ class GaussianProcess:
     """A Gaussian process with given hyper-parameters, conditioned on scores.
 
     Args:
-        point: shape (d + 2,), hyper-parameters as Posterior has them.
-        features: shape (n, f), the points; `owner`, shape (f,), is the coordinate of each feature.
-        values, variances: shape (n,), their scores, and the variances of the errors.
+        point: shape (d + 2,), hyper-parameters as in Posterior.
+        owner: shape (f,), the coordinate of each feature.
+        features: shape (n, f), the points.
+        values: shape (n,), their scores.
+        variances: shape (n,), the variances of their errors.
     """
 
     def __init__(
@@ -141,14 +143,14 @@ class GaussianProcess:
         self.weights = self.whiten.T @ (self.whiten @ values)
 
     def expects(self, features: Array) -> tuple[Array, Array]:
-        """Mean and variance of the scores, without noise, at points of shape (m, f); each of shape (m,)."""
+        """Return mean and variance of the scores, without noise, at points of shape (m, f); each of shape (m,)."""
         cross = self.variance * matern(between(features * self.scale, self.scaled))[0] + LEVEL
         known = cross @ self.whiten.T
         left = self.variance + LEVEL - np.einsum("ij,ij->i", known, known)
         return cross @ self.weights, np.maximum(left, 1e-12)
 
     def slopes(self, features: Array) -> tuple[Array, Array, Array, Array]:
-        """As `expects`, and the gradients of both with respect to the features, shapes (m, f)."""
+        """Return mean and variance, shapes (m,), and their gradients with respect to the features, shapes (m, f)."""
         scaled = features * self.scale
         value, slope = matern(between(scaled, self.scaled))
         cross, steep = self.variance * value + LEVEL, 2 * self.variance * slope
@@ -161,7 +163,7 @@ class GaussianProcess:
         return cross @ self.weights, np.maximum(left, 1e-12), pulls[0], pulls[1]
 
     def imagined(self, features: Array, rng: np.random.Generator) -> "GaussianProcess":
-        """The process after scores at `features`, shape (q, f), that are drawn from what it expects of them."""
+        """Return the process conditioned also on scores at `features`, shape (q, f), drawn from its own prediction."""
         cross = self.variance * matern(between(features * self.scale, self.scaled))[0] + LEVEL
         known = cross @ self.whiten.T
         scaled = features * self.scale
@@ -178,7 +180,7 @@ class GaussianProcess:
 
 
 def _root(matrix: Array) -> Array:
-    """The Cholesky root, with as much added to the diagonal as it takes."""
+    """Return the Cholesky root, with as much added to the diagonal as it takes."""
     added = 0.0
     for _ in range(12):
         root, failed = lapack.dpotrf(matrix + added * np.eye(len(matrix)), lower=1, clean=1)

@@ -1,4 +1,4 @@
-"""Expected hypervolume improvement, in the logarithm, averaged over several draws of processes, and its gradient."""
+"""Log expected hypervolume improvement, averaged over several draws of processes, and its gradient."""
 
 from collections.abc import Sequence
 
@@ -16,23 +16,23 @@ MOST = 200  # boxes; of more, as four objectives have, the largest
 
 
 class HypervolumeImprovement:
-    """How much more of the space of costs a point is expected to beat than the front does, in the logarithm.
+    """Logarithm of the expected gain in the volume of cost space that the front dominates.
 
-    What no point of the front beats, up to a reference point, is cut into boxes. The costs are independent given the
-    hyper-parameters, so within a box the expectation is a product over the objectives,
+    The region that no point of the front dominates, up to a reference point, is cut into boxes. The costs are
+    independent given the hyper-parameters, so within a box the expectation is a product over the objectives,
 
         sum over boxes of  prod_j  psi_j(high_j) - psi_j(low_j),     psi(t) = E max(0, t - cost) = sd h((t - mean) / sd)
 
-    with h as in `Improvement`: exact for any number of objectives. The front is that of the scores that the processes
-    expect at their own points, as each draw sees it.
+    with h as in `ExpectedImprovement`: exact for any number of objectives. The front is that of the means that the
+    processes predict at their own points, for each draw separately.
 
     Args:
         processes: for each draw one process for each objective, all over the same points.
-        counted: shape (draws, n), which points may be on the front; all by default. A draw without any expects the
-            same everywhere.
+        counted: shape (draws, n), the points that may be on the front; all by default. A draw without any is
+            constant.
 
-    Source: Emmerich, Giannakoglou, Naujoks, 2006; by boxes: Yang, Emmerich, Deutz, Baeck, 2019; in the logarithm:
-    Ament et al., NeurIPS 2023.
+    Source: Emmerich, Giannakoglou, Naujoks, 2006; by boxes: Yang, Emmerich, Deutz, Baeck, 2019; in the logarithm: Ament
+    et al., NeurIPS 2023.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class HypervolumeImprovement:
             self.cells.append(Cells(kept, reference(known)) if len(kept) else None)
 
     def __call__(self, features: Array) -> Array:
-        """At points of shape (m, f): shape (m,)."""
+        """Value at points of shape (m, f): shape (m,)."""
         each = []
         for own, cells in zip(self.processes, self.cells, strict=True):
             found = [process.expects(features) for process in own]
@@ -70,15 +70,16 @@ class HypervolumeImprovement:
 
 
 class Cells:
-    """The boxes that a front leaves below a reference point, and what normal costs are expected to beat of them.
+    """The boxes that a front leaves below a reference point, and their expected dominated volume under normal costs.
 
     Args:
         costs: shape (n, k), lower is better; only their front counts.
         corner: shape (k,), the reference point.
 
     Attributes:
-        edges: for each objective, where boxes begin and end, ascending.
-        low, high: shape (boxes, k), the places of their ends in `edges`; -1 for a box without a lower end.
+        edges: for each objective, the ends of boxes, ascending.
+        low: shape (boxes, k), indices of their lower ends in `edges`; -1 for a box without one.
+        high: shape (boxes, k), indices of their upper ends.
     """
 
     def __init__(self, costs: Array, corner: Array) -> None:
@@ -89,12 +90,12 @@ class Cells:
         self.low[np.isneginf(low)] = -1
 
     def log_gain(self, costs: Sequence[tuple[Array, Array]]) -> Array:
-        """The logarithm of what is expected, shape (m,), from a mean and a variance, shapes (m,), of each cost."""
+        """Return the log of the expected volume, shape (m,), from a mean and a variance, shapes (m,), of each cost."""
         gain: Array = averaged(self._parts(costs)[0])[0] + np.log(len(self.low))
         return gain
 
     def slopes(self, costs: Sequence[tuple[Array, Array]]) -> tuple[Array, Array, Array]:
-        """As `log_gain`, and its derivatives with respect to the means and the variances, shapes (k, m)."""
+        """Return `log_gain`, and its derivatives with respect to the means and the variances, shapes (k, m)."""
         total, sides = self._parts(costs)
         value, shares = averaged(total)
         ups, wides = [], []
@@ -112,7 +113,7 @@ class Cells:
         return value + np.log(len(self.low)), np.array(ups), np.array(wides)
 
     def _parts(self, costs: Sequence[tuple[Array, Array]]) -> tuple[Array, list[Array]]:
-        """The logarithm of each box's part, shape (boxes, m); for each objective psi(low) / psi(high), so shaped."""
+        """Return the log of each box's part, shape (boxes, m), and psi(low) / psi(high) for each objective."""
         total, sides = np.zeros((len(self.low), len(costs[0][0]))), []
         for j, (mean, variance) in enumerate(costs):
             logs = log_improvement(mean, np.sqrt(variance), self.edges[j][:, None])
@@ -125,9 +126,9 @@ class Cells:
 
 
 def reference(costs: Array) -> Array:
-    """A point slightly worse than the worst there is in each objective, shape (k,), for costs of shape (n, k).
+    """Return a point slightly worse than the worst in each objective, shape (k,), for costs of shape (n, k).
 
-    Of all costs, not of the front alone: a front that is one corner so far would say that the others are worth nothing.
+    Of all costs, not of the front alone: with a front of a single point so far, the rest would be worth nothing.
     """
     span = np.ptp(costs, axis=0)
     corner: Array = costs.max(0) + BEYOND * np.where(span > 0, span, 1.0)
@@ -135,7 +136,7 @@ def reference(costs: Array) -> Array:
 
 
 def boxes(costs: Array, corner: Array) -> tuple[Array, Array]:
-    """Disjoint boxes that together are what no point of `costs`, shape (n, k), beats below `corner`, shape (k,).
+    """Cut the region below `corner`, shape (k,), that no point of `costs`, shape (n, k), dominates into disjoint boxes.
 
     Returns:
         Lower and upper ends, shapes (boxes, k); some of the lower ones are -inf.
@@ -160,7 +161,7 @@ def boxes(costs: Array, corner: Array) -> tuple[Array, Array]:
 
 
 def _merged(low: Array, high: Array, j: int) -> tuple[Array, Array]:
-    """The same boxes, those as one that follow each other along objective `j` and are alike in the others."""
+    """Merge boxes that are adjacent along objective `j` and equal in the others."""
     others = np.delete(np.concatenate([low, high], axis=1), [j, low.shape[1] + j], axis=1)
     order = np.lexsort([low[:, j], *others.T])
     low, high, others = low[order], high[order], others[order]
@@ -169,7 +170,7 @@ def _merged(low: Array, high: Array, j: int) -> tuple[Array, Array]:
 
 
 def _largest(low: Array, high: Array, floor: Array) -> tuple[Array, Array]:
-    """At most MOST of the boxes, those with the largest part above `floor`, shape (k,)."""
+    """Return at most MOST of the boxes, those with the largest part above `floor`, shape (k,)."""
     if len(low) <= MOST:
         return low, high
     sides = np.maximum(high - np.maximum(low, floor), 0.0)

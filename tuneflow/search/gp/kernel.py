@@ -20,11 +20,12 @@ def matern(squared: Array) -> tuple[Array, Array]:
 
 
 def apart(features: Array, owner: NDArray[np.int64], coordinates: int) -> Array:
-    """Squared distance of every two points in each coordinate, shape (d, n * n).
+    """Return the squared distance of every two points in each coordinate, shape (d, n * n).
 
     Args:
         features: shape (n, f).
-        owner: shape (f,), which coordinate each feature belongs to.
+        owner: shape (f,), the coordinate that each feature belongs to.
+        coordinates: d.
     """
     found = np.zeros((coordinates, len(features) ** 2))
     for column, place in enumerate(owner):
@@ -34,7 +35,7 @@ def apart(features: Array, owner: NDArray[np.int64], coordinates: int) -> Array:
 
 
 def between(one: Array, other: Array) -> Array:
-    """Squared distances of scaled points: shapes (m, f) and (n, f) give (m, n)."""
+    """Return squared distances of scaled points: shapes (m, f) and (n, f) give (m, n)."""
     squared = np.square(one).sum(1)[:, None] + np.square(other).sum(1) - 2 * one @ other.T
     clipped: Array = np.maximum(squared, 0.0)
     return clipped

@@ -1,4 +1,4 @@
-"""Where a new trial promises most: candidates, the best of them polished."""
+"""Maximize the acquisition: score candidates, and polish the best of them."""
 
 from collections.abc import Collection
 
@@ -21,9 +21,12 @@ TURNS = 3  # how often labels and numbers are polished in turn
 
 
 class WeightedAcquisition:
-    """What points of the unit cube promise: the logarithm of what is to be gained, and the priors while they count.
+    """An acquisition function over the unit cube, in the logarithm, plus the weighted log priors.
 
     Args:
+        layout: the features of points.
+        improvement: the acquisition, as a function of features.
+        space: whose priors count.
         weight: the power of the priors; 0 where there are none.
 
     Source: the power: Hvarfner et al., piBO, ICLR 2022.
@@ -33,7 +36,7 @@ class WeightedAcquisition:
         self.layout, self.improvement, self.space, self.weight = layout, improvement, space, weight
 
     def __call__(self, units: Array) -> Array:
-        """At settled points, shape (m, d): shape (m,)."""
+        """Value at settled points, shape (m, d): shape (m,)."""
         if not len(units):
             return np.empty(0)
         found = self.improvement(self.layout.features(units))
@@ -43,7 +46,7 @@ class WeightedAcquisition:
         return self.weight * np.array([self.space.log_prior(unit) for unit in units])
 
     def best(self, units: Array, drawn: int) -> NDArray[np.int64]:
-        """Candidates, the most promising first; the last `drawn` of them came from the priors."""
+        """Rank candidates, the most promising first; the last `drawn` of them came from the priors."""
         found = self.improvement(self.layout.features(units))
         order = np.argsort(-found, kind="stable")
         if not self.weight:
@@ -54,10 +57,10 @@ class WeightedAcquisition:
 
 
 class Maximizer:
-    """One search for the point that promises most.
+    """One search for the point with the highest acquisition.
 
     Args:
-        promise: what is to be had where.
+        promise: the acquisition.
         tried: keys of configurations that are not to be proposed again.
         rng: the trial's.
     """
@@ -66,7 +69,7 @@ class Maximizer:
         self.promise, self.layout, self.tried, self.rng = promise, promise.layout, tried, rng
 
     def found(self, spread: Array, leaders: Array) -> Array | None:
-        """The best point, shape (d,); None where every candidate was tried or is not allowed.
+        """Return the best point, shape (d,); None where every candidate was tried or is not allowed.
 
         Args:
             spread: shape (m, d), points all over the cube.
@@ -91,7 +94,7 @@ class Maximizer:
         return best
 
     def _mutated(self, leaders: Array) -> Array:
-        """Copies of the leaders with some coordinates moved a little, or drawn anew where they are labels."""
+        """Return copies of the leaders with some coordinates moved a little, or drawn anew where they are labels."""
         rng, dimensions = self.rng, leaders.shape[1]
         rows = leaders[rng.integers(len(leaders), size=MUTATED)]
         rows = np.where(np.isnan(rows), rng.random(rows.shape), rows)
@@ -108,12 +111,12 @@ class Maximizer:
         return np.array([space.quantile(row) for row in shares])
 
     def _new(self, points: Array) -> Array:
-        """Those that were not tried, each once, in order."""
+        """Return the untried points, each once, in order."""
         seen = dict(zip(reversed(self.layout.keys(points)), reversed(range(len(points))), strict=True))
         return points[sorted(place for key, place in seen.items() if key not in self.tried)]
 
     def _allowed(self, points: Array, most: int) -> Array:
-        """The first so many that `where=` allows."""
+        """Return the first `most` points that `where=` allows."""
         space = self.promise.space
         if not space.where:
             return points[:most]
@@ -124,7 +127,7 @@ class Maximizer:
         return np.array(kept).reshape(len(kept), points.shape[1])
 
     def _changed(self, points: Array, values: Array) -> tuple[Array, Array]:
-        """Each point after the best changes of one discrete coordinate at a time, until none is better."""
+        """Improve each point by the best change of one discrete coordinate at a time, until none helps."""
         points, values = points.copy(), values.copy()
         for row in range(len(points)):
             for _ in range(2 * points.shape[1]):
@@ -138,7 +141,7 @@ class Maximizer:
         return points, values
 
     def _moved(self, points: Array, values: Array) -> tuple[Array, Array]:
-        """Each point after L-BFGS over its continuous coordinates, where that is better."""
+        """Improve each point by L-BFGS over its continuous coordinates, where that helps."""
         free = self.layout.smooth & ~np.isnan(points)
         if not free.any():
             return points, values
@@ -152,7 +155,7 @@ class Maximizer:
         return np.where(better[:, None], moved, points), np.where(better, found, values)
 
     def _climbed(self, points: Array, free: NDArray[np.bool_]) -> Array:
-        """All points at once: the sum of what they promise has a gradient in each of them."""
+        """Run L-BFGS on all points at once: the sum of their acquisitions has a gradient in each of them."""
         layout, improvement = self.layout, self.promise.improvement
         column = np.searchsorted(layout.owner, np.arange(points.shape[1]))  # first feature of each coordinate
         units = points.copy()

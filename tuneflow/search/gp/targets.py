@@ -1,4 +1,4 @@
-"""Scores made fit for a Gaussian process: what is far worse is drawn near, what is nearly the best is drawn apart."""
+"""Targets: costs transformed for a Gaussian process, bad ones compressed, those close to the best stretched."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ SHARP = 10.0  # breaches up to so many times those of the nearer half are kept n
 
 @dataclass(frozen=True)
 class Targets:
-    """What the model is given in the place of costs.
+    """Standardized targets for the model, with their error variances.
 
     Attributes:
         values: shape (n,), mean 0 and standard deviation 1, lower is better.
@@ -34,21 +34,22 @@ class Targets:
 
 
 def targets(costs: Array, errors: Array, just: float = JUST) -> Targets:
-    """Costs as targets for a Gaussian process.
+    """Transform costs for the GP: compress bad ones, stretch those close to the best.
 
-    The better half keeps its distances, in units of its spread. Where scores are clean, the worse half keeps its order
-    only, and goes where the upper half of a normal distribution would have it. Then each becomes the logarithm of its
-    distance to a point just below the best, lower the larger the errors are: what matters is by what factor a
-    configuration is worse, not by how much.
+    The better half keeps its distances, in units of its spread. Where scores are clean, the worse half keeps only its
+    order, and is mapped to the upper half of a normal distribution. Then each value becomes the logarithm of its
+    distance to a point just below the best, lower the larger the errors are: the factor by which a configuration is
+    worse matters, not the difference.
 
-    Where errors are a tenth of the spread or more, an order would be one of luck, and so would the distance to the
-    best. There the better half stays as it is, and the worse half has its distance to the median in the logarithm.
+    Where errors are a tenth of the spread or more, an order would be luck, and so would the distance to the best. There
+    the better half stays as it is, and the worse half has the logarithm of its distance to the median.
 
     Failures come last, beyond the worst.
 
     Args:
         costs: shape (n,), lower is better; inf for failures. At least one is finite.
         errors: shape (n,), standard errors of `costs`; NaN where not known.
+        just: distance of that point below the best, in spreads of the better half.
 
     Source: the half by rank: Song et al., The Vizier Gaussian process bandit algorithm, 2024.
     """
@@ -75,10 +76,10 @@ def targets(costs: Array, errors: Array, just: float = JUST) -> Targets:
 
 
 def front_targets(costs: Array, errors: Array) -> Targets:
-    """Costs of one objective among several, or under limits, as targets.
+    """Transform costs of one objective among several, or under limits: compress bad ones only.
 
-    What makes a trade-off good may lie anywhere in each cost, so none of it is drawn apart, as `targets` does near
-    the best; only the far worse is drawn near. Failures come last, beyond the worst.
+    Good trade-offs may lie anywhere in each cost, so nothing is stretched as in `targets`. Failures come last, beyond
+    the worst.
 
     Args:
         costs: shape (n,), lower is better; inf for failures. At least one is finite.
@@ -101,7 +102,7 @@ def front_targets(costs: Array, errors: Array) -> Targets:
 
 
 def breach_targets(breaches: Array, errors: Array) -> Targets:
-    """Breaches of one bound as targets: what is far within or far beyond is drawn near.
+    """Transform breaches of one bound: compress values far within or far beyond.
 
     Args:
         breaches: shape (n,), 0 or less within; inf for failures, which come beyond the worst.
@@ -112,13 +113,13 @@ def breach_targets(breaches: Array, errors: Array) -> Targets:
 
 
 def bound_target(breaches: Array) -> float:
-    """Where the bound itself lies among the targets that `measured` makes."""
+    """Return the bound itself on the scale of `breach_targets`."""
     _, center, scale = _bent(breaches)
     return -center / scale
 
 
 def _upper_half(costs: Array) -> Array:
-    """Where their ranks lie in the upper half of a normal distribution."""
+    """Map costs by rank to quantiles of the upper half of a normal distribution."""
     from scipy.special import ndtri
 
     places: Array = ndtri(0.5 + 0.5 * (_ranks(costs) + 0.5) / max(len(costs), 1))
@@ -126,14 +127,14 @@ def _upper_half(costs: Array) -> Array:
 
 
 def _ranks(values: Array) -> Array:
-    """The rank of each value from 0; the mean rank of equals."""
+    """Return the rank of each value from 0; equal values share their mean rank."""
     ordered = np.sort(values)
     first, last = np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
     return (first + last - 1) / 2
 
 
 def _bent(breaches: Array) -> tuple[Array, float, float]:
-    """A curve through 0 that keeps the distances around the bound, and draws near what is far; its center and scale."""
+    """Return arcsinh of the breaches, linear around the bound and compressed far from it; its mean and its scale."""
     finite = np.isfinite(breaches)
     away = np.sort(np.abs(breaches[finite]))
     unit = np.median(away[: (len(away) + 1) // 2]) if len(away) else 1.0

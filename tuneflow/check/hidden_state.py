@@ -15,7 +15,7 @@ from tuneflow.errors import Diverged, listed
 from tuneflow.model import tensors_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import Loop
-from tuneflow.train.loop_run import Built, Passes
+from tuneflow.train.loop_run import Built
 from tuneflow.train.loop_state import PLAIN, differences, restorable
 
 CLOSE = 1e-3  # how far apart two runs on an accelerator may be, as a share of a tensor's largest value
@@ -114,7 +114,7 @@ def _variables(loop: Loop, job: Job) -> tuple[list[str], dict[str, Any]]:
 
     They are read from the function's frame, of one that stands before its first pass and one at its first yield.
     """
-    passes = Passes(loop, job, None)
+    passes = loop.passes(job, None)
     before, after = {}, {}
     with suppress(Exception):  # a hint for a message; what fails here has been told otherwise
         before = _before(loop, job)
@@ -133,7 +133,7 @@ def _variables(loop: Loop, job: Job) -> tuple[list[str], dict[str, Any]]:
 
 
 def _before(loop: Loop, job: Job) -> dict[str, Any]:
-    passes = Passes(loop, job, None, only_build=True)
+    passes = loop.passes(job, None, only_build=True)
     try:
         passes.next()
     except Built as built:

@@ -2,7 +2,7 @@
 
 import inspect
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from typing import Any
 
@@ -11,15 +11,13 @@ from torch import nn
 from tuneflow.errors import StudyError
 from tuneflow.signature import name_of
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.loop_run import Built, Passes
+from tuneflow.train.loop_run import Built, LoopFunction, Passes
 from tuneflow.train.loop_state import LoopState
 from tuneflow.train.protocol import DryRun, Epochs, TrainerProtocol
 from tuneflow.validate import check_whole
 
-Function = Callable[[Any, Any], Iterator[Mapping[str, Any]]]
 
-
-def loop(epochs: int) -> Callable[[Function], "Loop"]:
+def loop(epochs: int) -> Callable[[LoopFunction], "Loop"]:
     """Makes a trainer of a generator function `(config, run)` that yields its metrics once per epoch.
 
     The function builds what it trains, names in `run.epochs(...)` all that changes from one epoch to the next, and ends
@@ -56,7 +54,7 @@ def loop(epochs: int) -> Callable[[Function], "Loop"]:
         raise TypeError(f"loop needs the number of epochs: write @tn.loop(epochs=10) above {name_of(epochs)}.")
     check_whole("loop: epochs", epochs)
 
-    def decorate(function: Function) -> Loop:
+    def decorate(function: LoopFunction) -> Loop:
         return Loop(function, epochs)
 
     return decorate
@@ -65,7 +63,7 @@ def loop(epochs: int) -> Callable[[Function], "Loop"]:
 class Loop(TrainerProtocol):
     """A trainer around a generator function; see `loop`. It holds nothing that changes."""
 
-    def __init__(self, function: Function, epochs: int) -> None:
+    def __init__(self, function: LoopFunction, epochs: int) -> None:
         if not inspect.isgeneratorfunction(function):
             raise TypeError(
                 f"loop needs a generator function, one that yields a dict of metrics per epoch, got {function!r}."
@@ -107,7 +105,7 @@ class Loop(TrainerProtocol):
 
     def advance(self, job: Job, state: TrainState, until: int) -> Epochs:
         """As Trainer.advance; the reason is what the function returned."""
-        passes = Passes(self, job, state)
+        passes = self.passes(job, state)
         try:
             for _ in range(state.epoch, min(until, self.epochs)):
                 reached = passes.next()
@@ -129,9 +127,13 @@ class Loop(TrainerProtocol):
             raise StudyError(f"loop {self.name} names no nn.Module in run.epochs(...), so it has no model to give.")
         return module.eval()
 
+    def passes(self, job: Job, start: TrainState | None, only_build: bool = False) -> Passes:
+        """Return the loop's generator at work on a job, from a state on."""
+        return Passes(self.function, self.name, self.epochs, job, start, only_build)
+
     def _built(self, job: Job, state: TrainState | None) -> LoopState:
         """What the function names, built and restored; it is left before its first pass."""
-        passes = Passes(self, job, state, only_build=True)
+        passes = self.passes(job, state, only_build=True)
         try:
             passes.next()
         except Built as built:

@@ -1,13 +1,11 @@
-"""A training loop's generator at work: one pass, one epoch, one yield."""
-
-from __future__ import annotations
+"""A training loop's generator at work: one pass is one epoch and ends with one yield."""
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -19,20 +17,19 @@ from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop_state import LoopState
 from tuneflow.train.reported_metrics import described, numbers_of
 
-if TYPE_CHECKING:
-    from tuneflow.train.loop import Loop
-
 T = TypeVar("T")
+LoopFunction = Callable[[Any, Any], Iterator[Mapping[str, Any]]]  # (config, run), a generator function
 
 
 class LoopRun:
-    """What a training loop is given beside its configuration: the device, the epochs and the randomness of one job."""
+    """The `run` of a training loop: the device, the epochs and the randomness of one job."""
 
-    def __init__(self, loop: Loop, job: Job, start: TrainState | None, only_build: bool) -> None:
-        self._loop, self._job, self._start, self._only_build = loop, job, start, only_build
+    def __init__(self, where: str, epochs: int, job: Job, start: TrainState | None, only_build: bool) -> None:
+        self._where, self._until, self._job = where, epochs, job
+        self._start, self._only_build = start, only_build
         self._named: LoopState | None = None
         self._epoch = 0  # the pass under way; 0 before the first
-        self._reached: TrainState | None = None  # where it stood at its yield
+        self._reached: TrainState | None = None  # the state at its yield
         self._started = 0.0
         self._seeded = ExitStack()
         self.lowered = False  # autocast was asked for
@@ -79,10 +76,8 @@ class LoopRun:
             ValueError: it is called a second time.
         """
         if self._named is not None:
-            raise ValueError(
-                f"loop {self._loop.name}: run.epochs(...) is called twice; a loop has one run.epochs(...)."
-            )
-        self._named = LoopState(f"loop {self._loop.name}", state)
+            raise ValueError(f"{self._where}: run.epochs(...) is called twice; a loop has one run.epochs(...).")
+        self._named = LoopState(self._where, state)
         return self._passes(self._named)
 
     def _passes(self, named: LoopState) -> Iterator[int]:
@@ -92,14 +87,14 @@ class LoopRun:
             done = self._start.epoch
         if self._only_build:
             raise Built(named)
-        for epoch in range(done + 1, self._loop.epochs + 1):
+        for epoch in range(done + 1, self._until + 1):
             self._epoch, self._reached, self._started = epoch, None, time.perf_counter()
             self._seed("epoch", epoch)
             yield epoch
             self._check_pass(named)
 
     def _check_pass(self, named: LoopState) -> None:
-        where = f"loop {self._loop.name}, epoch {self._epoch}"
+        where = f"{self._where}, epoch {self._epoch}"
         if self._reached is None:
             raise ValueError(
                 f"{where}: the pass ended without a yield; yield the epoch's metrics at its end, every time."
@@ -121,17 +116,23 @@ class LoopRun:
 
 
 class Passes:
-    """A loop's generator at work from a state on, epoch by epoch, with the caller's global generators put back between.
+    """A loop's generator, advanced epoch by epoch; the caller's global generators are put back in between.
 
     Args:
-        start: None for a new trial.
+        function: the generator function of `(config, run)`.
+        name: of the loop, for messages.
+        epochs: the full length of a trial.
+        job: what is trained.
+        start: the state to go on from; None for a new trial.
         only_build: leave the loop by Built before its first pass.
     """
 
-    def __init__(self, loop: Loop, job: Job, start: TrainState | None, only_build: bool = False) -> None:
-        self.run = LoopRun(loop, job, start, only_build)
-        self.generator = cast("GeneratorType[Any, None, Any]", loop.function(copied(job.config), self.run))
-        self._where = f"loop {loop.name}"
+    def __init__(
+        self, function: LoopFunction, name: str, epochs: int, job: Job, start: TrainState | None, only_build: bool = False
+    ) -> None:
+        self._where = f"loop {name}"
+        self.run = LoopRun(self._where, epochs, job, start, only_build)
+        self.generator = cast("GeneratorType[Any, None, Any]", function(copied(job.config), self.run))
         self._last: dict[str, float] = start.values["metrics"] if start is not None else {}
 
     @property
@@ -188,7 +189,7 @@ class Passes:
             raise ValueError(f"{self._where}: never calls run.epochs(...); it needs `for epoch in run.epochs(...):`.")
         if not returned:
             raise ValueError(
-                f"{self._where}: ended in epoch {run._epoch} of {run._loop.epochs} without a reason;"
+                f"{self._where}: ended in epoch {run._epoch} of {run._until} without a reason;"
                 ' return a string that says why, such as return "no better for 5 epochs".'
             )
         if run._reached is not None:

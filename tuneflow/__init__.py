@@ -6,7 +6,8 @@ from tuneflow import data, errors, metrics, nn, schedule, seeds, types
 from tuneflow.data.data import Data
 from tuneflow.history.trial import Trial
 from tuneflow.model import Model
-from tuneflow.probing.measuring import Probe, probe
+from tuneflow.probing.measuring import probe
+from tuneflow.probing.probe import Probe
 from tuneflow.runtime.ray_runtime import RayRuntime
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.full import Full

@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable
 
 from tuneflow.model import Model
-from tuneflow.probing.measuring import Probe, probe
+from tuneflow.probing.measuring import probe
+from tuneflow.probing.probe import Probe
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import digest
 from tuneflow.space.search_space import Config, SearchSpace

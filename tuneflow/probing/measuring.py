@@ -1,10 +1,9 @@
-"""Probe: what is measured of a model and its training before any trial, and the learning rate that follows."""
+"""Measuring a model and its training before any trial: curvature, a race of rates, noise, health, the prior loss."""
 
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from html import escape
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -15,10 +14,10 @@ from tuneflow.check.dry_run import check_known_sections, check_sections
 from tuneflow.data.data import Batch, sliced
 from tuneflow.heuristics.constant_baseline import best_constant
 from tuneflow.heuristics.curvature import adam_rate, adam_scale, curvature, sgd_rate
-from tuneflow.heuristics.health import Health, Units, Weights, health
+from tuneflow.heuristics.health import health
 from tuneflow.heuristics.noise import gradient_noise
 from tuneflow.model import Model
-from tuneflow.probing.chart import chart
+from tuneflow.probing.probe import Probe
 from tuneflow.probing.race import Race, affordable, race, range_test
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job
@@ -32,121 +31,6 @@ LANES = 4.75  # what a race takes, or fewer: four, and one that diverges late
 FEW = 15  # steps: a shorter race says nothing
 LEARNED = 0.98  # a lane that ends above this share of a constant's loss has learned nothing
 HORIZON = 0.3  # the best rate falls as the number of steps to this power; measured, see docs/explanation/lecun.md
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What was measured of one structure: a model, its optimizer, batch size and schedule.
-
-    Attributes:
-        rate: the learning rate to start with: the race's, or where there was none the rule's.
-        estimate: the rate that the curvature gives; None where it gives none, see `notes`.
-        curvature: the largest positive eigenvalue of the Hessian; for Adam and its kin of the Hessian between
-            the inverse roots of what Adam divides by.
-        exact: whether it came from double backward, and not from finite differences.
-        race: rates, losses and steps of the lanes; None where the budget allowed none.
-        optimizer: the class's name; `momentum` where it has one.
-        parameters: how many are trained.
-        steps: optimizer steps of the whole run.
-        loss: mean training loss before the first step.
-        prior: loss of the best constant outputs, such as the entropy of the class frequencies; None where the loss is
-            not one that it is known for.
-        noise: the gradient noise scale, in rows: batches well below it gain nearly in proportion from more rows.
-        health: gradients, weights and saturated or dead units, layer by layer.
-        doubt: standard deviation of the rate, in factors of ten: 0.4, or 0.6 without a race, or 1 where a part of the
-            model is frozen or has a rate of its own, or where the race found no more than an edge.
-        gradients: what it cost, in gradients of a mini-batch.
-        seconds: what it cost, wall clock.
-        screened: why nothing can be trained here; empty where it can.
-        notes: what a reader should know.
-    """
-
-    rate: float
-    estimate: float | None
-    curvature: float | None
-    exact: bool
-    race: Race | None
-    optimizer: str
-    momentum: float | None
-    batch_size: int
-    parameters: int
-    steps: int
-    loss: float
-    prior: float | None
-    noise: float | None
-    health: Health | None
-    doubt: float
-    gradients: float
-    seconds: float
-    screened: str = ""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def reached(self) -> float:
-        """The lowest loss of the race's lanes; inf without a race."""
-        return math.inf if self.race is None else min(self.race.losses)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Probe":
-        """The probe that `to_json` described."""
-        made: dict[str, Any] = {f.name: data[f.name] for f in fields(cls)} | {"notes": tuple(data["notes"])}
-        if (lanes := data["race"]) is not None:
-            made["race"] = Race(**{**lanes, **{name: tuple(lanes[name]) for name in ("rates", "losses", "errors")}})
-        if (state := data["health"]) is not None:
-            weights = tuple(Weights(**one) for one in state["weights"])
-            units = tuple(Units(**one) for one in state["units"])
-            made["health"] = Health(**{**state, "weights": weights, "units": units})
-        return cls(**made)
-
-    def chart(self) -> str:
-        """The race as a picture: the loss at each rate, the rule's rate and the one to start with. SVG text.
-
-        Raises:
-            ValueError: no race was run, or none of its lanes ended.
-        """
-        if self.race is None:
-            raise ValueError("Probe: there was no race to draw; give the probe a larger share.")
-        marks = {"the rule": self.estimate} if self.estimate else {}
-        lanes = list(zip(self.race.rates, self.race.losses, strict=True))
-        title = f"learning rate of {self.optimizer}"
-        up = f"loss after {self.race.steps} steps"
-        return chart({"race": lanes}, {**marks, "start": self.rate}, title, up)
-
-    def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._lines())
-        drawn = self.race is not None and math.isfinite(min(self.race.losses))
-        return f"<table>{rows}</table>{self.chart() if drawn else ''}"
-
-    def __str__(self) -> str:
-        return "\n".join(f"{name:<16}{value}" for name, value in self._lines())
-
-    def _lines(self) -> list[tuple[str, str]]:
-        momentum = "" if self.momentum is None else f", momentum {self.momentum:g}"
-        prior = "" if self.prior is None else f"  (best constant {self.prior:.4g})"
-        lines = [
-            ("optimizer", f"{self.optimizer}{momentum}, batch {self.batch_size}, {self.steps:,} steps"),
-            ("parameters", f"{self.parameters:,}"),
-            ("initial loss", f"{self.loss:.4g}{prior}"),
-        ]
-        if self.curvature is not None:
-            exact = "" if self.exact else ", by finite differences"
-            lines.append(("curvature", f"{self.curvature:.4g}{exact}"))
-        if self.estimate is not None:
-            lines.append(("rule's rate", f"{self.estimate:.3g}"))
-        if self.race is not None:
-            lanes = zip(self.race.rates, self.race.losses, strict=True)
-            lines.append((f"race of {self.race.steps}", "  ".join(f"{rate:.2g}: {loss:.3g}" for rate, loss in lanes)))
-        if self.noise is not None:
-            lines.append(("noise scale", f"{self.noise:.3g} rows"))
-        shorter = f"  ({self.race.best:.3g} in the race; less for the longer run)" if self.race else ""
-        lines.append(("rate", f"{self.rate:.3g}{shorter}"))
-        lines.append(("cost", f"{self.gradients:.0f} gradients, {self.seconds:.2f} s"))
-        if self.screened:
-            lines.append(("screened", self.screened))
-        return lines + [("note", note) for note in self.notes]
 
 
 def probe(

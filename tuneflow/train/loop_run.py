@@ -128,7 +128,13 @@ class Passes:
     """
 
     def __init__(
-        self, function: LoopFunction, name: str, epochs: int, job: Job, start: TrainState | None, only_build: bool = False
+        self,
+        function: LoopFunction,
+        name: str,
+        epochs: int,
+        job: Job,
+        start: TrainState | None,
+        only_build: bool = False,
     ) -> None:
         self._where = f"loop {name}"
         self.run = LoopRun(self._where, epochs, job, start, only_build)

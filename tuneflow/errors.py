@@ -28,11 +28,11 @@ __all__ = [
 
 
 class TuneflowError(Exception):
-    """Everything that tuneflow raises on purpose, bad arguments apart."""
+    """Base of every error that tuneflow raises on purpose, except for bad arguments."""
 
 
 class StudyError(TuneflowError):
-    """The study cannot do what was asked of it."""
+    """A study cannot do what was asked of it."""
 
 
 class NothingFinished(StudyError):
@@ -71,13 +71,13 @@ class Diverged(TuneflowError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The middle of a message: ` did you mean "x"?` where something close is known, else nothing."""
+    """Return the hint ` Did you mean "x"?` where a known word is close, else an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f' Did you mean "{close[0]}"?' if close else ""
 
 
 def warn(text: str) -> None:
-    """A UserWarning that points at the line outside of tuneflow that led here."""
+    """Issue a UserWarning that points at the calling line outside of tuneflow."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "tuneflow":
         level, frame = level + 1, frame.f_back
@@ -85,7 +85,7 @@ def warn(text: str) -> None:
 
 
 def listed(words: Iterable[str]) -> str:
-    """Names for a message: `a, b, c`, at most twelve of them."""
+    """Return names for a message: `a, b, c`, at most twelve of them."""
     words = list(words)
     more = f", ... ({len(words)} in all)" if len(words) > 12 else ""
     return (", ".join(words[:12]) or "nothing") + more

@@ -1,8 +1,8 @@
-"""Metrics, and how far a measured number can be trusted.
+"""Metrics, and their uncertainty.
 
-A metric is any callable `(outputs, targets) -> number`, or `-> one number per example`, shape (n,): then
-the mean is reported together with its standard error. An object with `update`, `compute` and `reset`, as torchmetrics
-has them, is a metric too.
+A metric is any callable `(outputs, targets) -> number`, or `-> one number per example`, shape (n,): then the mean is
+reported together with its standard error. An object with `update`, `compute` and `reset`, as torchmetrics has them, is
+a metric too.
 """
 
 import copy
@@ -24,13 +24,21 @@ Metric = Callable[[Any, Any], Any]
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """1 where the largest output is at the target class, else 0: shape (n,) float.
+    """Return 1 where the largest output is at the target class, else 0: shape (n,) float.
+
+    Outputs that are not finite count as wrong; extra dimensions are averaged within an example.
 
     Args:
-        outputs: logits, shape (n, classes, ...) with targets (n, ...) of class numbers or, as
-            probabilities, (n, classes, ...); or, for two classes, shape (n,) or (n, 1) with targets of
-            the same number of elements in {0, 1}. Extra dimensions are averaged within an example.
-            Outputs that are not finite count as wrong.
+        outputs: logits, shape (n, classes, ...); or, for two classes, shape (n,) or (n, 1).
+        targets: class numbers, shape (n, ...), or probabilities, (n, classes, ...); for two classes as many elements as
+            outputs, in {0, 1}.
+
+    Raises:
+        ValueError: the shapes do not fit.
+
+    Example:
+        >>> accuracy(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1]))
+        tensor([1., 0.])
     """
     finite = torch.isfinite(outputs)
     if outputs.ndim == 1 or (outputs.ndim == 2 and outputs.shape[1] == 1):
@@ -44,7 +52,16 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def mae(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean absolute error of each example: shape (n,). Outputs (n, 1) are read as (n,)."""
+    """Return the mean absolute error of each example: shape (n,).
+
+    Args:
+        outputs: shape (n, ...); (n, 1) counts as (n,).
+        targets: shape (n, ...).
+
+    Example:
+        >>> mae(torch.tensor([1.0, 2.0]), torch.tensor([1.5, 2.0]))
+        tensor([0.5000, 0.0000])
+    """
     return (
         (outputs.reshape(targets.shape) - targets)
         .abs()
@@ -55,13 +72,16 @@ def mae(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def top_k(k: int) -> Metric:
-    """A metric: 1 where the target class is among the `k` largest outputs, else 0, shape (n,) float.
+    """Return a metric: 1 where the target class is among the `k` largest outputs, else 0, shape (n,) float.
 
     Outputs and targets are as for `accuracy`, targets as class numbers; `top_k(1)` is `accuracy`. Among equal outputs
     the earlier class comes first. Outputs that are not finite count as wrong.
 
+    Args:
+        k: at least 1, below the number of outputs.
+
     Raises:
-        ValueError: k < 1 here; k not below the number of outputs when the metric is used.
+        ValueError: k < 1; when the metric is used: k is not below the number of outputs, or the shapes do not fit.
 
     Example:
         >>> top_k(2)(torch.tensor([[0.1, 0.7, 0.2]] * 3), torch.tensor([0, 1, 2]))
@@ -85,18 +105,32 @@ def _among_largest(k: int, outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def rmse(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Root of the mean squared error over all numbers: a scalar. Outputs (n, 1) are read as (n,)."""
+    """Return the root of the mean squared error over all numbers: a scalar, float64.
+
+    Args:
+        outputs: shape (n, ...); (n, 1) counts as (n,).
+        targets: shape (n, ...).
+
+    Example:
+        >>> rmse(torch.tensor([1.0, 2.0]), torch.tensor([4.0, 6.0])).item()
+        3.5355339059327378
+    """
     return (outputs.reshape(targets.shape).double() - targets).square().mean().sqrt()
 
 
 def r2(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Share of the targets' variance that the outputs explain, over all rows: a scalar, at best 1.
+    """Return the share of the targets' variance that the outputs explain, over all rows: a scalar, at best 1.
 
     1 minus the squared errors over the squared distances from the targets' mean; for targets of several numbers the
     mean over these. Where a target is constant, 1 if it is met exactly, else 0.
 
     Args:
-        outputs, targets: shape (n, ...) alike; outputs (n, 1) are read as (n,).
+        outputs: shape (n, ...); (n, 1) counts as (n,).
+        targets: shape (n, ...).
+
+    Example:
+        >>> r2(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0])).item()
+        1.0
     """
     wanted = targets.reshape(len(targets), -1).double()
     missed = (outputs.reshape(wanted.shape).double() - wanted).square().sum(0)
@@ -107,7 +141,7 @@ def r2(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def as_metric(metric: Any) -> Metric:
-    """`metric` as a callable `(outputs, targets)`; see `Accumulated` for objects that are updated.
+    """Return `metric` as a callable `(outputs, targets)`; see `Accumulated` for objects that are updated.
 
     Raises:
         TypeError: it is neither, or a class where an instance is needed.
@@ -123,9 +157,9 @@ def as_metric(metric: Any) -> Metric:
 
 @dataclass(frozen=True)
 class Accumulated:
-    """An object with `update(outputs, targets)`, `compute()` and `reset()`, as a metric.
+    """A metric from an object with `update(outputs, targets)`, `compute()` and `reset()`.
 
-    Each call works on a fresh copy, on the outputs' device: the object that was given stays as it is.
+    Each call works on a fresh copy, on the outputs' device; the object itself never changes.
     """
 
     metric: Any
@@ -143,12 +177,12 @@ class Accumulated:
 
 
 class Measured(NamedTuple):
-    """A value over some examples, and how far it can be trusted.
+    """A value over some examples, with its uncertainty.
 
     Attributes:
-        value: the mean over examples, or what the metric gave.
+        value: the mean over examples, or the metric's single number.
         error: its standard error over examples; NaN where it is not known.
-        examples: how many numbers the mean was taken over; 0 where the metric gave one number.
+        examples: number of examples in the mean; 0 where the metric returned one number.
         binary: every example counted 0 or 1.
     """
 
@@ -159,7 +193,7 @@ class Measured(NamedTuple):
 
 
 def measure(result: Any) -> Measured:
-    """What a metric returned, as a value with its error.
+    """Return a metric's result as a value with its error.
 
     Raises:
         TypeError: the metric returned something that is not a number or a vector of them.
@@ -178,10 +212,10 @@ def measure(result: Any) -> Measured:
 
 
 def measure_loss(loss: Callable[..., Tensor], outputs: Any, targets: Any) -> Measured:
-    """The loss over all examples at once, exactly as `loss` defines it, with its standard error.
+    """Return the loss over all examples at once, exactly as `loss` defines it, with its standard error.
 
-    The error comes from the same loss per example (`reduction="none"`), and is NaN where the loss has no such
-    form or where its mean is not the mean over examples, as under class weights.
+    The error comes from the same loss per example (`reduction="none"`), and is NaN where the loss has no such form or
+    where its mean is not the mean over examples, as under class weights.
     """
     value = float(loss(outputs, targets))
     if getattr(loss, "reduction", None) != "mean":
@@ -197,7 +231,7 @@ def measure_loss(loss: Callable[..., Tensor], outputs: Any, targets: Any) -> Mea
 
 
 def measure_losses(loss: Callable[..., Tensor], outputs: Any, targets: Any) -> list[Measured]:
-    """As `measure_loss` of each of K outputs, stacked in front: (K, n, ...); at once where that is the same."""
+    """Return `measure_loss` of each of K outputs, stacked in front: (K, n, ...); batched where that is equal."""
     if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor):
         return [measure_loss(loss, part, targets) for part in _unstacked(outputs)]
     first = measure_loss(loss, outputs[0], targets)
@@ -210,13 +244,13 @@ def measure_losses(loss: Callable[..., Tensor], outputs: Any, targets: Any) -> l
 
 
 def measure_accuracies(outputs: Any, targets: Tensor) -> list[Measured]:
-    """`measure(accuracy(...))` of each of K outputs, stacked in front: (K, n, ...)."""
+    """Return `measure(accuracy(...))` of each of K outputs, stacked in front: (K, n, ...)."""
     repeated = targets.repeat(len(outputs), *[1] * (targets.ndim - 1))
     return _rows(accuracy(outputs.flatten(0, 1), repeated).view(len(outputs), -1))
 
 
 def _rows(each: Tensor) -> list[Measured]:
-    """`measure` of each row: (K, n)."""
+    """Return `measure` of each row: (K, n)."""
     count = each.shape[1]
     if count < 2:
         return [measure(row) for row in each]
@@ -234,13 +268,14 @@ def _unstacked(outputs: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number measured on n examples, with the interval that covers the true one 19 times in 20.
+    """A number measured on n examples, with its 95 % confidence interval.
 
-    The interval is about the choice of examples only; it knows nothing of how the model was chosen.
+    The interval is about the choice of examples only; it does not account for how the model was chosen.
 
     Attributes:
         value: the measured number.
-        low, high: the 95 % interval; NaN where it is not known.
+        low: lower end of the interval; NaN where it is not known.
+        high: upper end of the interval; NaN where it is not known.
         examples: n; 0 where it is not known.
     """
 
@@ -259,7 +294,7 @@ Z = 1.959964  # the standard normal's 97.5 % quantile
 
 
 def estimate(measured: Measured) -> Estimate:
-    """What was measured, with its 95 % interval.
+    """Return a measured value with its 95 % interval.
 
     Wilson's interval where every example counts 0 or 1; the normal one from the standard error otherwise.
 

@@ -1,4 +1,4 @@
-"""Model: how a module is made, and what stands in front of it."""
+"""Model: a builder of modules, with normalization and initialization."""
 
 from collections.abc import Callable, Mapping
 
@@ -61,7 +61,7 @@ class Model:
         return f"Model({', '.join(words)})"
 
     def initialization(self, config: Config) -> tuple[str, bool]:
-        """(scheme, whether the data-driven pass runs) for a resolved configuration.
+        """Return (scheme, data_driven) for a resolved configuration.
 
         Raises:
             TypeError, ValueError: the section `init` holds something else; the message says what.
@@ -77,7 +77,7 @@ class Model:
         return scheme, scheme != "default" if driven is None else bool(driven)
 
     def build(self, config: Config) -> nn.Module:
-        """A new module for a resolved configuration; draws from torch's global generator, as builders do.
+        """Build a new module for a resolved configuration; draws from torch's global generator, as builders do.
 
         Args:
             config: its section `model` holds arguments for the builder, or is a builder itself.
@@ -96,5 +96,5 @@ class Model:
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer by name, the buffers that state_dict leaves out among them."""
+    """Return every parameter and buffer by name, also the buffers that state_dict leaves out."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}

@@ -9,9 +9,9 @@ __all__ = ["ScaledTanh"]
 class ScaledTanh(nn.Module):
     """LeCun's activation, 1.7159 tanh(2 x / 3): about the identity within -1 and 1.
 
-    Normal inputs of standard deviation 1 leave with 0.87, where tanh leaves 0.63. It passes through (1, 1) and
-    (-1, -1), so targets of plus and minus one lie where the second derivative is largest and not at the asymptotes,
-    where gradients vanish.
+    Normal inputs of standard deviation 1 leave with 0.87, where tanh leaves 0.63. It passes through (1, 1) and (-1,
+    -1), so targets of plus and minus one lie where the second derivative is largest and not at the asymptotes, where
+    gradients vanish.
 
     Shapes: any; the output has the input's.
 

@@ -1,8 +1,7 @@
-"""The only maker of random generators: randomness is a counter, not a state.
+"""Random generators from keys: randomness is a counter, not a state.
 
-Every draw in tuneflow comes from a generator that is made, on the spot, from a key such as
-`(study seed, replica, "order", epoch)`. So nothing random has to be saved: a resumed or forked
-trial makes the same generators again.
+Every draw in tuneflow comes from a generator that is made, on the spot, from a key such as `(study seed, replica,
+"order", epoch)`. So nothing random has to be saved: a resumed or forked trial makes the same generators again.
 """
 
 import hashlib
@@ -17,7 +16,7 @@ __all__ = ["digest", "stream", "torch_stream"]
 
 
 def digest(*key: int | str) -> int:
-    """A 128-bit number that depends on every part of `key`; any int is a valid seed.
+    """Return a 128-bit number that depends on every part of `key`; any int is a valid seed.
 
     Example:
         >>> digest(0, "order", 3) == digest(0, "order", 3) != digest(0, "order", 4)
@@ -27,7 +26,7 @@ def digest(*key: int | str) -> int:
 
 
 def stream(*key: int | str) -> np.random.Generator:
-    """A NumPy generator for `key`: the same key gives the same draws on every machine.
+    """Return a NumPy generator for `key`: the same key gives the same draws on every machine.
 
     Example:
         >>> stream(0, "search", 7).random() == stream(0, "search", 7).random()
@@ -37,7 +36,7 @@ def stream(*key: int | str) -> np.random.Generator:
 
 
 class lazy_stream:
-    """As `stream`, but the generator is made when it is first used; for those who seldom draw."""
+    """A generator like that of `stream`, made on first use; for callers that seldom draw."""
 
     def __init__(self, *key: int | str) -> None:
         self._key = key
@@ -50,7 +49,7 @@ class lazy_stream:
 
 
 def torch_stream(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator for `key`, on `device`."""
+    """Return a torch generator for `key`, on `device`."""
     return torch.Generator(device).manual_seed(digest(*key) & (2**63 - 1))
 
 
@@ -97,12 +96,12 @@ class seeded_globals:
 
 
 class kept_globals:
-    """A block to enter again and again: within it the global generators go on from where they were last left.
+    """A reusable block: within it the global generators continue from where the block was last left.
 
-    They begin as within `seeded_globals` of the same key, and the caller's are put back in the same way.
+    They begin as within `seeded_globals` of the same key, and the caller's are restored in the same way.
 
     Attributes:
-        generator: what torch's global generator of `device` would draw next; whoever draws from it here takes part.
+        generator: torch's global generator of `device` as it is within the block; a draw from it is one there.
     """
 
     def __init__(self, *key: int | str, device: torch.device | None = None) -> None:
@@ -114,7 +113,7 @@ class kept_globals:
         self.generator = self._cpu if self._device is None else torch.Generator(self._device).manual_seed(self._number)
 
     def restart(self, *key: int | str) -> None:
-        """Begin anew, with another key; `generator` stays the same object."""
+        """Restart with another key; `generator` stays the same object."""
         self._key, self._others = key, None
         self._number = digest(*key) & (2**63 - 1)
         self._cpu.manual_seed(self._number)
@@ -139,7 +138,7 @@ class kept_globals:
 
 
 class _Hashed(ISeedSequence):
-    """Seeds a bit generator straight from the hash of a key, 15 times faster than NumPy's own mixing."""
+    """A seed sequence that hashes a key, 15 times faster than NumPy's own mixing."""
 
     def __init__(self, key: tuple[int | str, ...]) -> None:
         self._key = key

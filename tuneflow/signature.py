@@ -1,4 +1,4 @@
-"""Which keyword arguments a callable takes, and what to say when one does not fit."""
+"""Signatures: the keyword arguments that a callable takes, and messages for those that it does not."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -12,14 +12,14 @@ R = TypeVar("R")
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """A readable name of any callable, partials and instances included."""
+    """Return a readable name of any callable, partials and instances included."""
     inner = getattr(function, "func", function)
     whole = getattr(inner, "__qualname__", type(inner).__qualname__).replace("<locals>.", "")
     return str(whole).removesuffix(".__init__").split(".")[-1]
 
 
 def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
-    """The parameters of `function`, or None for a builtin that does not tell."""
+    """Return the parameters of `function`, or None for a builtin without a signature."""
     try:
         return list(inspect.signature(function).parameters.values())
     except (ValueError, TypeError):
@@ -30,8 +30,10 @@ def check_keywords(function: Callable[..., Any], names: Iterable[str], where: st
     """Raise TypeError unless `function` takes every one of `names` by keyword.
 
     Args:
+        function: the callable.
+        names: the keywords.
         where: opens the message, such as `space section "model"`.
-        given: how many leading positional arguments the library passes itself, as an optimizer's
+        given: number of leading positional arguments that the library passes itself, such as an optimizer's
             parameters; those cannot be named.
     """
     known = parameters_of(function)
@@ -47,7 +49,7 @@ def check_keywords(function: Callable[..., Any], names: Iterable[str], where: st
 
 
 def check_complete(function: Callable[..., Any], names: Iterable[str], where: str, given: int = 0) -> None:
-    """Raise TypeError when `function` would miss a required argument if it were given `names`."""
+    """Raise TypeError when a call of `function` with `names` would lack a required argument."""
     known = parameters_of(function)
     if known is None:
         return
@@ -66,7 +68,7 @@ def check_complete(function: Callable[..., Any], names: Iterable[str], where: st
 
 
 def hinting(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, which names its closest parameter when it is called with a keyword that it does not take."""
+    """Return `function` with a hint at its closest parameter when a keyword is unknown."""
 
     names = inspect.signature(function).parameters
 

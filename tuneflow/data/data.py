@@ -31,6 +31,7 @@ class Data:
 
     Raises:
         ValueError: there are no rows, or inputs and targets differ in number.
+        TypeError: an array does not hold numbers.
 
     Example:
         >>> data = Data(np.zeros((5, 3)), [0, 1, 0, 1, 0])
@@ -57,7 +58,7 @@ class Data:
         return f"Data({_shape(self.inputs)} -> {_shape(self.targets)})"
 
     def __getitem__(self, rows: Any) -> Data:
-        """The given rows: a slice, a sequence of row numbers, or a boolean mask."""
+        """Return some rows as a Data: a slice, a sequence of row numbers, or a boolean mask."""
         if isinstance(rows, int | np.integer):
             raise TypeError(
                 f"Data: rows are taken with a slice or a list, got {rows}; data[{rows}:{rows + 1}] is one row."
@@ -68,10 +69,19 @@ class Data:
         return Data(mapped(lambda t: t[rows], self.inputs), mapped(lambda t: t[rows], self.targets))
 
     def split(self, *shares: float, seed: int = 0) -> list[Data]:
-        """Random parts without overlap, as large as `shares` of the rows say; the last takes the rest.
+        """Split into random parts without overlap, with these shares of the rows, rounded.
+
+        Args:
+            shares: each above 0; together at most 1. Where they add up to less, the rest of the rows is in no part.
+            seed: of the random order.
 
         Raises:
             ValueError: a share is not above 0, they add up to more than 1, or a part would be empty.
+
+        Example:
+            >>> train, valid = Data(torch.zeros(10, 2), torch.zeros(10)).split(0.8, 0.2)
+            >>> len(train), len(valid)
+            (8, 2)
         """
         if not shares or min(shares) <= 0 or sum(shares) > 1 + 1e-9:
             raise ValueError(f"Data.split: shares need to be above 0 and add up to at most 1, got {shares}.")
@@ -80,9 +90,10 @@ class Data:
         return [self[order[start:end]] for start, end in zip([0, *ends], ends, strict=False)]
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
-        """Batches of `size` rows, the last one shorter where it does not divide.
+        """Yield batches of `size` rows, the last one shorter where `size` does not divide the rows.
 
         Args:
+            size: rows per batch.
             order: row numbers, int64, shape (m,); None for the stored order.
         """
         if order is None:
@@ -99,7 +110,7 @@ class Data:
         return sum(t.nbytes for t in leaves((self.inputs, self.targets)))
 
     def digest(self) -> str:
-        """A short hash of every value, dtype and shape."""
+        """Return a short hash of every value, dtype and shape."""
         sha = hashlib.sha256()
         for tensor in leaves((self.inputs, self.targets)):
             sha.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -108,7 +119,7 @@ class Data:
 
 
 def _taken(tensor: Tensor, rows: Tensor) -> Tensor:
-    """These rows of `tensor`; unlike torch's index_select, images keep their layout."""
+    """Return these rows of `tensor`; unlike torch's index_select, images keep their layout."""
     by_pixel = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     if not by_pixel or tensor.is_contiguous():
         return tensor.index_select(0, rows)
@@ -116,7 +127,7 @@ def _taken(tensor: Tensor, rows: Tensor) -> Tensor:
 
 
 def _tensors(values: Any, what: str) -> Any:
-    """Arrays and lists as tensors, floats in torch's default dtype; tuples and dicts element by element."""
+    """Convert arrays and lists to tensors, floats to torch's default dtype; tuples and dicts element by element."""
     if isinstance(values, dict):
         return {key: _tensors(value, what) for key, value in values.items()}
     if isinstance(values, tuple) and hasattr(values, "_fields"):
@@ -146,7 +157,7 @@ def _from_array(values: Any, what: str) -> Tensor:
 
 
 def sliced(batch: Batch, size: int) -> Iterator[Batch]:
-    """`batch` in parts of `size` rows, the last one shorter where it does not divide; views, not copies."""
+    """Yield `batch` in parts of `size` rows, the last one shorter; views, not copies."""
     inputs, targets = batch
     if isinstance(inputs, Tensor) and isinstance(targets, Tensor):
         yield from zip(torch.split(inputs, size), torch.split(targets, size), strict=True)

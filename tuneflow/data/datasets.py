@@ -1,4 +1,4 @@
-"""Datasets: the digits that come with tuneflow, and Fashion-MNIST from its files."""
+"""Data sets: the digits that come with tuneflow, and Fashion-MNIST from its files."""
 
 import gzip
 import struct
@@ -15,13 +15,18 @@ FASHION_FOLDER = "/usr/share/datasets/fashion-mnist"  # where Debian's package d
 
 
 def digits() -> tuple[Data, Data, Data]:
-    """1,797 real handwritten digits of 8x8 pixels: train, valid and test.
+    """Return 1,797 real handwritten digits of 8x8 pixels: train, valid and test.
 
-    Inputs are float32, shape (n, 1, 8, 8), values 0..16 as stored; targets 0..9. The parts have 1,077, 360
-    and 360 images, drawn once by a fixed seed; all hold the same writers.
+    Inputs are float32, shape (n, 1, 8, 8), values 0..16 as stored; targets int64, 0..9. The parts have 1,077, 360 and
+    360 images, drawn once by a fixed seed; all hold the same writers.
 
-    Source: Alpaydin, Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository,
-    1998 (its test part), CC BY 4.0.
+    Example:
+        >>> train, valid, test = digits()
+        >>> train.inputs.shape
+        torch.Size([1077, 1, 8, 8])
+
+    Source: Alpaydin, Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998 (its test
+    part), CC BY 4.0.
     """
     with resources.files("tuneflow").joinpath("_digits/digits.npz").open("rb") as file, np.load(file) as stored:
         inputs, targets = stored["inputs"], stored["targets"]
@@ -31,13 +36,18 @@ def digits() -> tuple[Data, Data, Data]:
 
 
 def fashion_mnist(folder: str | Path = FASHION_FOLDER, valid: int = 10_000) -> tuple[Data, Data, Data]:
-    """Fashion-MNIST from its four `.gz` files: train, valid and test. Nothing is downloaded.
+    """Read Fashion-MNIST from its four `.gz` files: train, valid and test. Nothing is downloaded.
 
-    Inputs are uint8, shape (n, 1, 28, 28), values 0..255; targets 0..9. The last `valid` of a fixed random order
+    Inputs are uint8, shape (n, 1, 28, 28), values 0..255; targets int64, 0..9. The last `valid` of a fixed random order
     of the 60,000 training images are the validation part.
+
+    Args:
+        folder: of the four files, as Debian's package dataset-fashion-mnist installs them.
+        valid: number of validation images, from 1 to 59,999.
 
     Raises:
         FileNotFoundError: the folder does not hold the files; the message says where to get them.
+        ValueError: `valid` is out of range, or a file is damaged.
 
     Source: Xiao, Rasul, Vollgraf, arXiv:1708.07747, 2017, MIT license.
     """
@@ -57,7 +67,7 @@ def fashion_mnist(folder: str | Path = FASHION_FOLDER, valid: int = 10_000) -> t
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An array of unsigned bytes in the IDX format, gzipped: shape as the file's header says."""
+    """Read an array of unsigned bytes in the IDX format, gzipped, in the shape that its header gives."""
     try:
         with gzip.open(path, "rb") as file:
             content = file.read()

@@ -1,4 +1,4 @@
-"""Sources that fetch their rows: a torch Dataset, item by item, and a torch DataLoader, rebuilt with our own order."""
+"""Sources that load their rows: a torch Dataset, item by item, and a torch DataLoader, rebuilt with our own order."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -24,10 +24,9 @@ T = TypeVar("T")
 
 
 class DatasetSource:
-    """A map-style torch Dataset: its items are fetched by number and collated, batch by batch.
+    """A map-style torch Dataset: items are loaded by number and collated, batch by batch.
 
-    Transforms that draw from the global generators are repeatable, since those are seeded at the start
-    of every epoch.
+    Transforms that draw from the global generators are repeatable, since those are seeded at the start of every epoch.
     """
 
     def __init__(self, dataset: Dataset[Any]) -> None:
@@ -38,13 +37,13 @@ class DatasetSource:
         return len(self.dataset)  # type: ignore[arg-type]
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
-        """As Data.batches."""
+        """Yield batches, like Data.batches."""
         rows = range(len(self)) if order is None else order.tolist()
         for start in range(0, len(rows), size):
             yield _pair(default_collate([self.dataset[i] for i in rows[start : start + size]]), self.dataset)
 
     def rows(self, numbers: list[int]) -> "DatasetSource":
-        """The rows of these numbers."""
+        """Return the rows of these numbers as a source."""
         return DatasetSource(Subset(self.dataset, numbers))
 
     def digest(self) -> str:
@@ -52,14 +51,14 @@ class DatasetSource:
 
 
 class LoaderSource:
-    """What a torch DataLoader loads, in batches and an order of ours, so that an epoch can be replayed.
+    """A torch DataLoader, rebuilt with batches and an order of our own, so that an epoch can be replayed.
 
     Dataset, collate_fn, workers and pinned memory are the loader's. Its batch size, shuffling and generator are not
     used; its workers live for one epoch. Their seeds come from a copy of torch's global generator, which is seeded at
     the start of every epoch: random transforms are repeatable, for one number of workers.
 
     Raises:
-        ValueError: the loader has no rows to put in another order, or a way of its own to pick them.
+        ValueError: the loader has no numbered rows, or a sampler of its own.
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
@@ -80,7 +79,7 @@ class LoaderSource:
         return len(self.dataset)  # type: ignore[arg-type]
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
-        """As Data.batches."""
+        """Yield batches, like Data.batches."""
         generator = torch.Generator()
         generator.set_state(torch.get_rng_state())  # a copy: what the model draws does not depend on the loader
         rows = range(len(self)) if order is None else order.tolist()
@@ -89,7 +88,7 @@ class LoaderSource:
             yield _pair(batch, self.dataset)
 
     def rows(self, numbers: list[int]) -> "LoaderSource":
-        """The rows of these numbers, loaded in this process."""
+        """Return the rows of these numbers as a source, loaded in this process."""
         return LoaderSource(DataLoader(Subset(self.dataset, numbers), collate_fn=self._settings["collate_fn"]))
 
     def digest(self) -> str:
@@ -97,7 +96,7 @@ class LoaderSource:
 
 
 def warn_of_settings(loader: DataLoader[Any], batch_size: int, what: str) -> None:
-    """Warn once of what a training loader says about batches that a Trainer decides otherwise."""
+    """Warn of the settings of a training loader that the Trainer's own settings replace."""
     ignored = []
     if loader.batch_size != batch_size:
         ignored.append(f"batch_size={loader.batch_size}")
@@ -114,11 +113,16 @@ Source = Data | DatasetSource | LoaderSource
 
 
 def as_source(data: Any, what: str, batch_size: int | None = None) -> Source:
-    """What a Trainer was given as data, in a form that it can take batches from.
+    """Convert a Trainer's data argument to a source of batches.
 
     Args:
+        data: a Data, a pair (inputs, targets), a map-style Dataset, or a DataLoader of one.
         what: opens the message, such as `Trainer: train`.
         batch_size: the Trainer's, to warn of a DataLoader that has another; None for no warning.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: it has no rows, or cannot be replayed.
     """
     if isinstance(data, Data | DatasetSource | LoaderSource):
         return data
@@ -140,7 +144,7 @@ def as_source(data: Any, what: str, batch_size: int | None = None) -> Source:
 
 
 def _named(what: str, kind: type[T], *given: Any) -> T:
-    """`kind(*given)`; what is wrong with it is said of `what`."""
+    """Return `kind(*given)`; its errors open with `what`."""
     try:
         return kind(*given)
     except (ValueError, TypeError) as error:

@@ -151,7 +151,7 @@ def starts_normalized(module: nn.Module, inputs: Any) -> bool:
         for hook in hooks:
             hook.remove()
     return bool(first) and (
-        isinstance(first[0], NORMS) or type(first[0]).__name__.lower() in ("normalize", "normalize")
+        isinstance(first[0], NORMS) or type(first[0]).__name__.lower() in ("normalize", "normalise")
     )
 
 

@@ -1,1 +1,1 @@
-"""Searchers: where a new trial starts."""
+"""Searchers: the configuration of each new trial."""

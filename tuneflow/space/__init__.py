@@ -1,1 +1,1 @@
-"""Spaces: what may be tuned, and the unit cube it maps to."""
+"""Search spaces: parameters, priors, and the map to the unit cube."""

@@ -1,4 +1,4 @@
-"""Axes: a space's coordinates as arrays, for searchers that work on many points of the unit cube at once."""
+"""Coordinates: a space's axes as arrays, for searchers that work on many points of the unit cube at once."""
 
 import math
 
@@ -14,12 +14,12 @@ Places = NDArray[np.intp]
 
 
 class Coordinates:
-    """What the coordinates of a space are.
+    """The kinds and cells of a space's coordinates, as arrays.
 
     Attributes:
-        labels: shape (d,), whether a coordinate is a Choice without an order.
-        numbers: shape (d,), whether it is one of several numbers, or of several options in order.
-        levels: shape (d,), how many values it has; `inf` where it is continuous.
+        labels: shape (d,), True for a Choice without an order.
+        numbers: shape (d,), True for a number, or an ordered Choice, with more than one value.
+        levels: shape (d,), number of values; `inf` where continuous.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -41,15 +41,15 @@ class Coordinates:
         ]
 
     def chances(self, place: int) -> Array:
-        """The prior's probability of each option of a Choice."""
+        """Return the prior probability of each option of a Choice."""
         parameter, count = self.space.coordinates[place].parameter, int(self.levels[place])
         curve = parameter.curve or Curve()
         return np.array([curve.density((option + 0.5) / count) / count for option in range(count)])
 
     def cells(self, units: Array) -> tuple[Array, Array]:
-        """The ends of the intervals that stand for the same value as `units`, shape (n, d); NaN stays.
+        """Return the ends of the intervals that stand for the same value as `units`, shape (n, d); NaN stays.
 
-        A continuous coordinate has the point itself as both.
+        For a continuous coordinate both ends are the point itself.
         """
         low, high = units.copy(), units.copy()
         levels = self.levels[self._even]
@@ -63,7 +63,7 @@ class Coordinates:
         return low, high
 
     def settled(self, units: Array) -> Array:
-        """`units`, shape (n, d), as the space would give them back: in the middle of cells, NaN where not active."""
+        """Return `units`, shape (n, d), as the space maps them back: in the middle of cells, NaN where not active."""
         low, high = self.cells(units)
         settled: Array = (low + high) / 2
         for place, parent, label in self._needs:
@@ -72,16 +72,16 @@ class Coordinates:
         return settled
 
     def among(self, units: Array, unit: Array) -> bool:
-        """Whether a point, shape (d,), has the values of one of `units`, shape (n, d)."""
+        """True if a point, shape (d,), has the values of one of `units`, shape (n, d)."""
         same = (np.abs(units - unit) < 1e-9) | (np.isnan(units) & np.isnan(unit))
         return bool(same.all(1).any())
 
     def configured(self, unit: Array) -> Config:
-        """The configuration at a point, shape (d,), of which what is not active may be NaN."""
+        """Return the configuration at a point, shape (d,); inactive coordinates may be NaN."""
         return self.space.from_unit(np.nan_to_num(unit, nan=0.5))
 
 
 def _levels(parameter: object) -> float:
-    """Values so many that a step between them is lost in the rest count as continuous."""
+    """Return the number of values; with more than a million the parameter counts as continuous."""
     levels = parameter.levels if isinstance(parameter, Float | Int | Choice) else math.inf
     return float(levels) if levels <= 1_000_000 else math.inf

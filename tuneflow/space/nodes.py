@@ -1,4 +1,4 @@
-"""The tree behind a search space: every node translates its part of a configuration."""
+"""The tree of a search space: each node translates its part of a configuration."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ Needs = tuple[tuple[int, str], ...]  # (coordinate of a Choice, the label chosen
 
 @dataclass(frozen=True)
 class Call:
-    """A callable with settings to be tuned; made by `call`."""
+    """A callable with arguments to be tuned; made by `call`."""
 
     function: Callable[..., Any]
     arguments: dict[str, Any]
@@ -31,7 +31,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Coordinate:
-    """One axis of the unit cube: where its parameter stands, and which choices make it active."""
+    """One axis of the unit cube: the path of its parameter, and the choices that make it active."""
 
     path: tuple[str, ...]
     parameter: Parameter
@@ -43,7 +43,7 @@ class Coordinate:
 
 
 class Section:
-    """Named entries: what a SearchSpace is, also as an option of a Choice."""
+    """Named entries: the base of SearchSpace, which may also be an option of a Choice."""
 
     where: tuple[Callable[..., bool], ...] = ()
 
@@ -52,14 +52,14 @@ class Section:
 
 
 class Node:
-    """A part of the space: it translates its part of a configuration."""
+    """A part of the space, which translates its part of a configuration."""
 
     def read(self, unit: Sequence[float]) -> Any:
-        """The part at a point of the whole space's unit cube."""
+        """Return the part at a point of the whole space's unit cube."""
         raise NotImplementedError
 
     def write(self, part: Any, unit: Unit) -> None:
-        """The inverse of `read`, into `unit`; what is not active stays as it is."""
+        """Write the inverse of `read` into `unit`; inactive coordinates stay as they are."""
         raise NotImplementedError
 
     def cast(self, part: Any, name: str) -> Any:
@@ -75,15 +75,17 @@ class Node:
         raise NotImplementedError
 
     def count(self, values: list[list[Any]]) -> int:
-        """How many parts there are when each coordinate has only its `values`."""
+        """Number of parts when each coordinate has only its `values`."""
         raise NotImplementedError
 
     def nth(self, place: int, values: list[list[Any]]) -> Any:
-        """Number `place` of those that `count` counts."""
+        """Return part number `place` of those that `count` counts."""
         raise NotImplementedError
 
 
 class Leaf(Node):
+    """A parameter with one coordinate of the unit cube."""
+
     def __init__(self, parameter: Parameter, place: int) -> None:
         self.parameter, self.place = parameter, place
 
@@ -113,7 +115,7 @@ class Leaf(Node):
 
 
 class ConstantNode(Node):
-    """A Constant: part of every configuration, no coordinate of the unit cube."""
+    """A Constant: part of every configuration, without a coordinate of the unit cube."""
 
     def __init__(self, constant: Constant) -> None:
         self.constant = constant
@@ -144,7 +146,7 @@ class ConstantNode(Node):
 
 
 class Branch(Node):
-    """A Choice of which some options have parameters of their own."""
+    """A Choice where some options have parameters of their own."""
 
     def __init__(self, leaf: Leaf, branches: dict[str, Node]) -> None:
         self.leaf, self.branches = leaf, branches
@@ -245,7 +247,7 @@ class Record(Node):
 
 
 class TreeBuilder:
-    """Grows the tree of nodes from what the user wrote, and numbers the coordinates on the way."""
+    """Builds the tree of nodes from a user's entries, and numbers the coordinates."""
 
     def __init__(self) -> None:
         self.axes: list[Coordinate] = []

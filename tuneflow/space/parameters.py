@@ -1,7 +1,7 @@
-"""One hyperparameter each: Float, Int, Choice and Constant, and `call`, which gives a callable settings of its own.
+"""Parameters: one hyperparameter each, as Float, Int, Choice or Constant.
 
-A parameter maps its values to the unit interval and back, casts and range-checks a proposal, and
-lists its grid. It is validated when a SearchSpace gives it a name, so that every message can say it.
+A parameter maps its values to the unit interval and back, casts and range-checks a proposal, and lists its grid. It is
+validated when a SearchSpace names it, so that every message can show the name.
 """
 
 import math
@@ -33,35 +33,35 @@ Value = Any  # a JSON value: None, bool, int, float, str, or lists and dicts of 
 
 
 class Parameter:
-    """What Float, Int, Choice and Constant have in common. `levels` is how many values there are."""
+    """The interface of Float, Int, Choice and Constant. `levels` is the number of values."""
 
     @property
     def levels(self) -> float:
         raise NotImplementedError
 
     def named(self, name: str) -> "Parameter":
-        """This parameter, validated; every message opens with its kind and `name`."""
+        """Return this parameter, validated; every message opens with its kind and `name`."""
         raise NotImplementedError
 
     @property
     def curve(self) -> Curve | None:
-        """The prior's density over the unit interval; None where none was given."""
+        """The prior's density over the unit interval; None without a prior."""
         return None
 
     def to_unit(self, value: Any) -> float:
-        """Where `value` lies in [0, 1]; the middle of its cell for discrete values."""
+        """Return the position of `value` in [0, 1]; the middle of its cell for discrete values."""
         raise NotImplementedError
 
     def from_unit(self, unit: float) -> Value:
-        """The value at `unit` in [0, 1]; equal lengths are equally likely."""
+        """Return the value at `unit` in [0, 1]; equal lengths are equally likely."""
         raise NotImplementedError
 
     def cast(self, value: Value) -> Value:
-        """`value` as this parameter's own plain Python type; ValueError when it is not one of its values."""
+        """Return `value` as this parameter's plain Python type; ValueError when it is not one of its values."""
         raise NotImplementedError
 
     def grid(self, points: int) -> list[Value]:
-        """At most `points` values, evenly spread; every value of a Choice."""
+        """Return at most `points` values, evenly spread; every value of a Choice."""
         raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:
@@ -73,10 +73,19 @@ class Float(Parameter):
     """A real number in [low, high].
 
     Args:
-        low, high: finite bounds, both included; `low == high` is a constant.
+        low: finite lower bound, included.
+        high: finite upper bound, included; `low == high` is a constant.
         log: spread evenly in the logarithm (needs low > 0).
         step: only low, low + step, low + 2 step, ... (not with log).
         prior: a tn.Normal, where good values are expected.
+
+    Raises:
+        ValueError, TypeError: when a space is made of it: an argument is not valid; the message names the parameter.
+
+    Example:
+        >>> rate = Float(1e-4, 1.0, log=True)
+        >>> round(rate.from_unit(0.5), 6), rate.to_unit(1.0)
+        (0.01, 1.0)
     """
 
     low: float
@@ -176,10 +185,18 @@ class Int(Parameter):
     """A whole number in [low, high].
 
     Args:
-        low, high: bounds, both included, at most 2**53 in size; `low == high` is a constant.
+        low: lower bound, included, at most 2**53 in size.
+        high: upper bound, included; `low == high` is a constant.
         log: spread evenly in the logarithm (needs low > 0; not with step).
         step: only low, low + step, low + 2 step, ...
         prior: a tn.Normal, where good values are expected.
+
+    Raises:
+        ValueError, TypeError: when a space is made of it: an argument is not valid; the message names the parameter.
+
+    Example:
+        >>> Int(8, 64, step=8).grid(4)
+        [8, 24, 48, 64]
     """
 
     low: int
@@ -276,10 +293,17 @@ class Choice(Parameter):
     Args:
         options: a list of plain values (None, bool, int, float, str, or lists of them), or a dict from
             a label to any object. With a dict the label is stored and the object is passed on. An
-            object that is a `tn.call(...)` or a SearchSpace brings parameters of its own, which are
+            option that is a `tn.call(...)` or a SearchSpace has parameters of its own, which are
             active only when its label is chosen.
         ordered: the options have an order that a searcher may use, as small < medium < large.
-        prior: a weight for each option, as a list or as a dict from label to weight; how likely it is the best.
+        prior: a weight for each option, as a list or as a dict from label to weight: its probability to be the best.
+
+    Raises:
+        ValueError, TypeError: when a space is made of it: an argument is not valid; the message names the parameter.
+
+    Example:
+        >>> Choice(["adam", "sgd"]).from_unit(0.7)
+        'sgd'
     """
 
     options: Sequence[Value] | Mapping[str, Any]
@@ -326,7 +350,7 @@ class Choice(Parameter):
         return checked
 
     def _weighted(self, what: str, options: Any) -> "Choice":
-        """This choice with these options, its prior checked and summing to 1."""
+        """Return this choice with these options, its prior checked and scaled to sum to 1."""
         if self.prior is None:
             return replace(self, options=options)
         given = self.prior
@@ -365,7 +389,7 @@ class Choice(Parameter):
         return {key_of(value): place for place, value in enumerate(self.values)}
 
     def object(self, value: Value) -> Any:
-        """What is passed on for the stored `value`."""
+        """Return the object that is passed on for the stored `value`."""
         return self.options[value] if isinstance(self.options, Mapping) else value
 
     def to_unit(self, value: Any) -> float:
@@ -393,7 +417,11 @@ class Choice(Parameter):
 
 @dataclass(frozen=True)
 class Constant(Parameter):
-    """A fixed plain value, written in the space so that it is stored with every configuration."""
+    """A fixed plain value, part of the space so that it is stored with every configuration.
+
+    Args:
+        value: None, bool, int, float, str, or lists and dicts of them.
+    """
 
     value: Value
 

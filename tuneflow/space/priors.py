@@ -1,4 +1,4 @@
-"""Priors: where good values are expected, as densities over a parameter's unit interval."""
+"""Priors: beliefs about good values, as densities over a parameter's unit interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Curve:
     """A density over the unit interval; this one is flat."""
 
     def quantile(self, share: float) -> float:
-        """The place below which a `share` of the mass lies."""
+        """Return the point below which a `share` of the mass lies."""
         return share
 
     def density(self, place: float) -> float:

@@ -1,12 +1,12 @@
-"""SearchSpace: where a searcher may look. It translates between configurations and the unit cube.
+"""SearchSpace: named parameters, and the translation between configurations and the unit cube.
 
 A configuration is nested plain data, shaped like the space:
 
     {"model": {"width": 16}, "optimizer": {"sgd": {"lr": 0.1, "momentum": 0.9}}}
 
-A Choice between things with settings of their own is stored as `{label: settings}`, any other value as
-itself. Every parameter but a Constant has one coordinate of the unit cube, conditional ones too; those
-of a branch that was not chosen are not active, and their coordinates are NaN.
+A Choice between things with settings of their own is stored as `{label: settings}`, any other value as itself. Every
+parameter but a Constant has one coordinate of the unit cube, conditional ones too; those of a branch that was not
+chosen are not active, and their coordinates are NaN.
 """
 
 import copy
@@ -38,7 +38,11 @@ class NotAllowed(ValueError):
 
 
 def call(function: Callable[..., Any], /, **arguments: Any) -> Call:
-    """A callable whose keyword arguments are parameters; what is passed on is `functools.partial` of it.
+    """Return a callable whose keyword arguments are parameters; the space resolves it to a `functools.partial`.
+
+    Args:
+        function: the callable.
+        arguments: its parameters by keyword.
 
     Raises:
         TypeError: `function` is not callable, or does not take one of the arguments.
@@ -56,12 +60,12 @@ def call(function: Callable[..., Any], /, **arguments: Any) -> Call:
 class SearchSpace(Section):
     """Named parameters, in sections or flat.
 
-    A section holds the keyword arguments of the thing that a Study is given under the same name
-    (`model=`, `optimizer=`, `loss=`, `augment=`, `trainer=`); a flat space holds the arguments of a plain function.
+    A section holds the keyword arguments of the object that a Study takes under the same name (`model=`, `optimizer=`,
+    `loss=`, `augment=`, `trainer=`); a flat space holds the arguments of a plain function.
 
     Args:
-        where: what a configuration has to satisfy: a function of it that says so, or a list of them. It gets plain
-            values and labels, in the nested shape of a configuration.
+        where: a constraint: a function that returns True for the configurations that are allowed, or a list of such
+            functions. It gets plain values and labels, in the nested shape of a configuration.
         entries: each a Float, Int, Choice or Constant; a dict or SearchSpace of them; a `tn.call`; or a
             plain value, which is a Constant.
 
@@ -69,6 +73,7 @@ class SearchSpace(Section):
         ValueError, TypeError: a parameter or a name is not valid; the message names it.
 
     Example:
+        >>> from tuneflow import Int
         >>> space = SearchSpace(model={"width": Int(8, 32)}, lr=Float(0.01, 1.0, log=True))
         >>> space.from_unit([0.5, 0.5])
         {'model': {'width': 20}, 'lr': 0.1}
@@ -85,7 +90,7 @@ class SearchSpace(Section):
         ]
 
     def __len__(self) -> int:
-        """The number of coordinates of the unit cube."""
+        """Number of coordinates of the unit cube."""
         return len(self.coordinates)
 
     def __eq__(self, other: object) -> bool:
@@ -105,19 +110,19 @@ class SearchSpace(Section):
 
     @property
     def size(self) -> float:
-        """How many configurations there are; `inf` with a continuous parameter."""
+        """Number of configurations; `inf` with a continuous parameter."""
         return self._root.size()
 
     @property
     def informed(self) -> bool:
-        """Whether any coordinate has a prior."""
+        """True if any coordinate has a prior."""
         return bool(self._curves)
 
     def find(self, name: str) -> int:
-        """The coordinate called `name`: its dotted name, or the end of it where only one ends so.
+        """Return the index of the coordinate `name`: its dotted name, or the end of it where only one ends so.
 
         Raises:
-            ValueError: no coordinate, or more than one, is called so.
+            ValueError: no coordinate has the name, or more than one.
         """
         exact = [i for i, c in enumerate(self.coordinates) if c.name == name]
         ends = exact or [i for i, c in enumerate(self.coordinates) if c.name.endswith("." + name)]
@@ -129,7 +134,7 @@ class SearchSpace(Section):
         raise ValueError(f'the space has no "{name}".{did_you_mean(name, known)} It has {listed(self.names)}.')
 
     def sample(self, rng: np.random.Generator) -> Config:
-        """A configuration drawn from the priors, evenly in the unit cube where there are none.
+        """Draw a configuration from the priors, uniformly in the unit cube where there are none.
 
         Raises:
             ValueError: `where=` allowed none of 10,000 draws.
@@ -141,7 +146,7 @@ class SearchSpace(Section):
         raise ValueError(f"SearchSpace: {self._constraints} allowed none of {TRIES:,} random configurations; relax it.")
 
     def quantile(self, shares: Sequence[float] | Unit) -> Unit:
-        """The point of the unit cube below which these shares of the priors lie, coordinate by coordinate.
+        """Return the point of the unit cube below which these shares of the priors lie, coordinate by coordinate.
 
         It turns evenly spread points into points spread as the priors say; without priors it changes nothing.
 
@@ -151,16 +156,16 @@ class SearchSpace(Section):
         return np.array(self._placed(np.asarray(shares, dtype=np.float64).tolist()))
 
     def log_prior(self, unit: Sequence[float] | Unit) -> float:
-        """Log density of the priors at a point of the unit cube, over active coordinates; 0 without priors."""
+        """Return the log density of the priors at a point of the unit cube, where active; 0 without priors."""
         places = np.asarray(unit, dtype=np.float64).tolist()
         densities = (curve(places).density(places[i]) for i, curve in self._curves if places[i] == places[i])
         return sum(math.log(density) if density > 0 else -math.inf for density in densities)
 
     def allows(self, config: Config) -> bool:
-        """Whether `config` satisfies `where=`.
+        """True if `config` satisfies `where=`.
 
         Raises:
-            ValueError: a constraint fails on it.
+            ValueError: a constraint raised on it.
         """
         for constraint in self.where:
             try:
@@ -174,12 +179,12 @@ class SearchSpace(Section):
         return True
 
     def expecting(self, curves: Mapping[int, CurveAt]) -> "SearchSpace":
-        """The same space with other priors, as a searcher has that knows more than the user said.
+        """Return the same space with more priors, such as those that a searcher has measured.
 
         Args:
-            curves: coordinate to a function that gives its prior's density at a point of the unit cube, shape
-                (len(space),): it may look at coordinates that stand before it in this mapping or have no prior. The
-                user's own priors stay.
+            curves: coordinate to a function that returns its prior's density at a point of the unit cube, shape
+                (len(space),): it may depend on coordinates that come before it in this mapping or have no prior. The
+                space's own priors stay.
         """
         made, own = copy.copy(self), {place for place, _ in self._curves}
         made._curves = self._curves + [(place, curve) for place, curve in curves.items() if place not in own]
@@ -195,10 +200,10 @@ class SearchSpace(Section):
         return "where=" + listed(object_repr(constraint) for constraint in self.where)
 
     def from_unit(self, unit: Sequence[float] | Unit) -> Config:
-        """The configuration at a point of the unit cube.
+        """Return the configuration at a point of the unit cube.
 
         Args:
-            unit: shape (len(space),), each in [0, 1]. NaN in an active coordinate is read as 0.5: a
+            unit: shape (len(space),), each in [0, 1]. NaN in an active coordinate counts as 0.5: a
                 searcher that moves into a branch starts in the middle of its parameters.
 
         Raises:
@@ -217,16 +222,17 @@ class SearchSpace(Section):
         return config
 
     def to_unit(self, config: Config) -> Unit:
-        """Where `config` lies: shape (len(space),), float64, NaN where a coordinate is not active."""
+        """Return the point of `config`: shape (len(space),), float64, NaN where a coordinate is not active."""
         unit = np.full(len(self), np.nan)
         self._root.write(config, unit)
         return unit
 
     def cast(self, config: Config, where: bool = True) -> Config:
-        """`config` checked and in plain Python types, as it is stored and passed on.
+        """Return `config` checked and in plain Python types, as it is stored and passed on.
 
         Args:
-            where: False leaves `where=` unasked, as for a trial that is there already.
+            config: a configuration, NumPy's and torch's scalars included.
+            where: False skips `where=`, as for a trial that exists already.
 
         Raises:
             ValueError: a value is out of range, missing or unknown; the message names the parameter.
@@ -238,21 +244,21 @@ class SearchSpace(Section):
         return checked
 
     def structure(self, config: Config) -> dict[str, Any]:
-        """`config` by the names of its active coordinates, without its Floats: what decides shapes and kinds."""
+        """Return the active parameters of `config` by name, without the Floats: those that decide shapes and kinds."""
         unit = self.to_unit(config).tolist()
         active = ((c, u) for c, u in zip(self.coordinates, unit, strict=True) if u == u)
         return {c.name: c.parameter.from_unit(u) for c, u in active if not isinstance(c.parameter, Float)}
 
     def resolve(self, config: Config) -> dict[str, Any]:
-        """`config` with every label replaced by its object and every `tn.call` by a partial."""
+        """Return `config` with every label replaced by its object and every `tn.call` by a partial."""
         resolved: dict[str, Any] = self._root.resolve(config)
         return resolved
 
     def grid(self, points: Points = 5) -> GridPoints:
-        """Every combination of evenly spread values, as a lazy sequence; the last name varies fastest.
+        """Return every combination of evenly spread values, as a lazy sequence; the last name varies fastest.
 
         Args:
-            points: how many values of each Float and Int (all of a Choice), or a dict from names to a
+            points: number of values of each Float and Int (all of a Choice), or a dict from names to a
                 number or a list of values; a name that is left out has 5.
 
         Raises:
@@ -269,7 +275,7 @@ class SearchSpace(Section):
         return GridPoints(self._root, values, self.allows if self.where else None)
 
     def examples(self, most: int = 32) -> Iterator[Config]:
-        """The middle of the space, then one configuration for each label of each dict of options.
+        """Yield the middle of the space, then one configuration for each label of each dict of options.
 
         Where `where=` excludes one of them, a random one with its labels takes its place.
         """
@@ -285,7 +291,7 @@ class SearchSpace(Section):
                         yield from self._near(point, chosen)
 
     def _near(self, point: Unit, chosen: Needs) -> Iterator[Config]:
-        """The configuration at `point`; one that is allowed and has the `chosen` labels, where it is not; or none."""
+        """Yield the configuration at `point`, or where that is excluded one with the `chosen` labels; or none."""
         rng = stream("examples")
         for _ in range(TRIES if self.where else 1):
             config = self.from_unit(point)
@@ -300,14 +306,16 @@ class SearchSpace(Section):
             raise ValueError(f"SearchSpace: {self._constraints} allowed none of {TRIES:,} configurations; relax it.")
 
     def to_json(self) -> dict[str, Any]:
-        """The space as JSON; objects and callables by their names."""
+        """Return the space as JSON; objects and callables by their names."""
         described: dict[str, Any] = self._root.to_json()
         return described | ({"where": [object_repr(constraint) for constraint in self.where]} if self.where else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "SearchSpace":
-        """The space that `to_json` described. Its labels and calls stand for themselves: it translates
-        configurations like the original, but `resolve` gives names where that gave objects, and it has no `where=`."""
+        """Return the space that `to_json` described, with names in the place of objects.
+
+        It translates configurations like the original, but `resolve` returns names, and it has no `where=`.
+        """
         return cls(**entries_from_json(data["entries"]))
 
 

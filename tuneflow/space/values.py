@@ -1,4 +1,4 @@
-"""Values: what may be stored as plain data, and how numbers, names and ranges are checked."""
+"""Values: plain data that can be stored, and checks of numbers, names and ranges."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def check_name(name: object, what: str) -> None:
 
 
 def check_bounds(what: str, low: Any, high: Any, log: bool, step: Any, tiny: str) -> tuple[float, float]:
-    """The bounds of a range as floats; `tiny` is what to try in the place of a low of 0 under log."""
+    """Return the bounds of a range as floats; `tiny` is the suggestion for a low of 0 under log."""
     bottom, top = number_of(what, "low", low), number_of(what, "high", high)
     if bottom > top:
         raise ValueError(f"{what}: needs low <= high, got low={low}, high={high}; swap them.")
@@ -35,7 +35,7 @@ def check_bounds(what: str, low: Any, high: Any, log: bool, step: Any, tiny: str
 
 
 def number_of(what: str, word: str, value: Any) -> float:
-    """`value` as a float; an error that names `word` where it is no finite number."""
+    """Return `value` as a float, or raise an error that names `word` where it is no finite number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{what}: {word} needs to be a number, got {word}={value!r}.")
     try:
@@ -48,7 +48,7 @@ def number_of(what: str, word: str, value: Any) -> float:
 
 
 def real(value: Any) -> float | None:
-    """`value` as a float where it is a finite number (NumPy's and torch's scalars too), else None."""
+    """Return `value` as a float where it is a finite number (NumPy's and torch's scalars too), else None."""
     if type(value) is float:
         return value if math.isfinite(value) else None
     if isinstance(value, bool | str | bytes) or "bool" in str(getattr(value, "dtype", type(value).__name__)):
@@ -61,22 +61,22 @@ def real(value: Any) -> float | None:
 
 
 def cell(unit: float, count: float) -> int:
-    """Which of `count` cells of equal length `unit` lies in."""
+    """Return the index of the cell that `unit` lies in, of `count` cells of equal length."""
     return min(int(unit * count), int(count) - 1)
 
 
 def stepped(low: float, count: int, step: float) -> float:
-    """Low + count * step as a decimal, free of rounding: 0.3, not 0.30000000000000004."""
+    """Return low + count * step in decimal arithmetic: 0.3, not 0.30000000000000004."""
     return float(Decimal(repr(low)) + count * Decimal(repr(step)))
 
 
 def tidy(value: float) -> float:
-    """`value` without the rounding of its last digits."""
+    """Return `value` rounded to 12 digits."""
     return float(f"{value:.12g}")
 
 
 def spread(count: int, points: int) -> list[int]:
-    """At most `points` of range(count), evenly spread, the ends among them; the middle for one point."""
+    """Return at most `points` of range(count), evenly spread, with both ends; the middle for one point."""
     if points >= count:
         return list(range(count))
     if points == 1:
@@ -85,7 +85,7 @@ def spread(count: int, points: int) -> list[int]:
 
 
 def plain(value: Any) -> Any:
-    """`value` with tuples as lists and NumPy scalars as Python's, as JSON knows them."""
+    """Return `value` as JSON knows it: tuples as lists, NumPy scalars as Python's."""
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if isinstance(value, dict):
@@ -94,14 +94,14 @@ def plain(value: Any) -> Any:
 
 
 def bare(value: Any) -> Any:
-    """`value` without NumPy's and torch's scalars; tuples stay."""
+    """Return `value` without NumPy's and torch's scalars; tuples stay."""
     if isinstance(value, list | tuple):
         return type(value)(bare(v) for v in value)
     return plain(value) if not isinstance(value, dict) else {k: bare(v) for k, v in value.items()}
 
 
 def key_of(value: Any) -> str:
-    """Equal for values that mean the same option: 1 and 1.0, (3, 3) and [3, 3]; not 1 and True."""
+    """Return a key that is equal for values that mean the same option: 1 and 1.0, (3, 3) and [3, 3]; not 1 and True."""
     value = plain(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
         value = int(value)
@@ -109,6 +109,7 @@ def key_of(value: Any) -> str:
 
 
 def check_plain(what: str, place: int | None, value: Any) -> None:
+    """Raise unless `value` can be stored as JSON; `place` is its position in a list of options."""
     where = "" if place is None else f" at position {place}"
     try:
         json.dumps(plain(value), allow_nan=False)
@@ -121,6 +122,7 @@ def check_plain(what: str, place: int | None, value: Any) -> None:
 
 
 def object_repr(value: Any) -> str:
+    """Return a short readable name of any object, without memory addresses."""
     if isinstance(value, Callable) and hasattr(value, "__qualname__"):  # type: ignore[arg-type]
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, partial):

@@ -16,7 +16,7 @@ from tuneflow.train.protocol import TrainerProtocol
 
 
 class Counting(TrainerProtocol):
-    """A trainer for checking executors: its state counts epochs; `config` says what happens at which."""
+    """A trainer for checking executors: its state counts epochs; `config` names those that fail, diverge or stop."""
 
     epochs = 5
 
@@ -41,10 +41,14 @@ class Counting(TrainerProtocol):
 
 
 def check_executor(make: Callable[[], Executor], runtime: Runtime | None = None) -> None:
-    """An executor trains every slice it took, reports every epoch in order, and outlives what goes wrong in one.
+    """Check that an executor trains every slice, reports every epoch in order, and survives slices that fail.
 
     Args:
         make: returns a new executor.
+        runtime: of the jobs; one on the CPU by default.
+
+    Raises:
+        AssertionError: a rule is broken; the message names it.
     """
     runtime, executor, trainer = runtime or Runtime("cpu"), make(), Counting()
     cases: list[tuple[dict[str, int], int, int, list[int], str]] = [

@@ -18,18 +18,26 @@ from tuneflow.testing.common import require, untouched
 
 
 def check_scheduler(make: Callable[[], Scheduler], trials: int = 9, epochs: int = 9, all_start: bool = True) -> None:
-    """A scheduler decides what can be done, from the history and its rng alone, until every trial has ended.
+    """Check that a scheduler returns valid decisions, from the history and its rng alone, until every trial has ended.
 
     Runs made-up studies of `trials` trials: with one, two and five workers; with trials that fail and diverge; with
-    scores that are all equal; with slices that are interrupted on their way; with trials of one epoch; and with two
-    objectives. In each of them a fresh scheduler decides what the kept one does; only paused trials are continued, and
-    further than they are; only live ones are stopped; nobody is given up without a decision; the study comes to its
-    end. Of epochs and objectives it may refuse, by a ValueError of `check`, what it cannot take.
+    equal scores; with interrupted slices; with trials of one epoch; and with two objectives. In each of them a fresh
+    scheduler decides what the kept one does; only paused trials are continued, and further than they are; only live
+    ones are stopped; no trial is left without a decision; the study comes to its end. A ValueError of `check` may
+    refuse epochs and objectives that the scheduler does not support.
 
     Args:
         make: returns a new scheduler, configured alike each time.
-        trials, epochs: the size of the studies.
-        all_start: whether it has to start all of the trials, which a population that has come to its end does not.
+        trials: number of trials of a study.
+        epochs: full length of a trial.
+        all_start: all of the trials have to start, which does not hold for a population that has come to its end.
+
+    Raises:
+        AssertionError: a rule is broken; the message names the case and the rule.
+
+    Example:
+        >>> from tuneflow.schedule.halving import Halving
+        >>> check_scheduler(Halving, trials=4, epochs=4)
     """
     for case in CASES:
         history = _scheduled(make, case, trials, case.epochs or epochs)
@@ -40,7 +48,7 @@ def check_scheduler(make: Callable[[], Scheduler], trials: int = 9, epochs: int 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A made-up study: how many train at once, for how long, and what becomes of them."""
+    """A made-up study: the number of workers, the full length, and the fates of trials."""
 
     name: str
     workers: int = 2
@@ -65,7 +73,7 @@ CASES = [
 
 
 def _scheduled(make: Callable[[], Scheduler], case: Case, trials: int, epochs: int) -> History | None:
-    """The history of a made-up study, at its end; None when the scheduler refuses it."""
+    """Return the history of a made-up study, at its end; None when the scheduler refuses it."""
     history, kept = History(SearchSpace(x=Float(0.0, 1.0)), Objective(case.goals), 0, epochs), make()
     try:
         kept.check(history)
@@ -102,7 +110,7 @@ def _decided(scheduler: Scheduler, history: History, case: Case) -> Any:
 
 
 def _carry_out(decision: Any, history: History, until: dict[int, int], case: Case) -> bool:
-    """Do what was decided; False when it is to wait, or there is no worker or no trial left for it."""
+    """Apply a decision; False when it is to wait, or there is no worker or no trial left for it."""
     known = range(len(history))
     if isinstance(decision, Stop | Continue | Fork):
         require(decision.trial in known, case.name, f"{decision}: there is no trial of this number")
@@ -140,7 +148,7 @@ def _carry_out(decision: Any, history: History, until: dict[int, int], case: Cas
 
 
 def _train(history: History, until: dict[int, int], case: Case) -> bool:
-    """One epoch of everything that runs; False when nothing does."""
+    """Train every running trial for one epoch; False when none runs."""
     ran = bool(until)
     for number, end in list(until.items()):
         trial = history.trials[number]

@@ -39,17 +39,24 @@ def _uneven(config: Config) -> bool:
 
 
 def check_searcher(make: Callable[[], Searcher], trials: int = 12) -> None:
-    """A searcher proposes what the space allows, from the history and its rng alone.
+    """Check that a searcher proposes allowed configurations, from the history and its rng alone.
 
-    Over several kinds of space, and there where trials are told in several ways: one by one with good, equal, diverged
-    and failed ones among them; four at once, ended out of order, one of them paused; the first half all failed; all
-    equal; with two objectives, unless the searcher asks for the best of several. A fresh searcher proposes what the
-    kept one does; proposals pass the space's cast; the seed is obeyed (unless the searcher ends by itself, as a grid);
-    its `repr`, the global generators and the history are left alone.
+    Over several kinds of space, and over histories where trials end in several ways: one by one with good, equal,
+    diverged and failed ones among them; four at once, ended out of order, one of them paused; the first half all
+    failed; all equal; with two objectives, unless the searcher asks for the best of several. A fresh searcher proposes
+    what the kept one does; proposals pass the space's cast; the seed is obeyed (unless the searcher ends by itself, as
+    a grid); its `repr`, the global generators and the history do not change.
 
     Args:
         make: returns a new searcher, configured alike each time.
-        trials: how many are proposed in each of them.
+        trials: number of proposals in each of them.
+
+    Raises:
+        AssertionError: a rule is broken; the message names the space and the rule.
+
+    Example:
+        >>> from tuneflow.search.random import Random
+        >>> check_searcher(Random, trials=4)
     """
     for name, space in SPACES.items():
         first = _proposals(make, space(), 0, trials, name, _one_by_one)
@@ -113,7 +120,7 @@ def _asked(searcher: Searcher, space: SearchSpace, history: History, seed: int, 
 
 
 def _one_by_one(history: History, number: int, config: Config, trials: int) -> None:
-    """Mostly a bowl around the middle; now and then diverged, failed, or equal to others."""
+    """Record mostly a bowl around the middle; now and then a diverged, failed or equal trial."""
     if number % 5 == 3:
         history.record(Trial(number, config, "DIVERGED" if number % 2 else "FAILED", "made up"))
     else:

@@ -11,11 +11,14 @@ from tuneflow.testing.common import require
 
 
 def check_store(make: Callable[[Path], Store], path: Path) -> None:
-    """A store keeps what was committed, gives each number once, and refuses what is written of another's trial.
+    """Check that a store keeps what was committed, claims each number once, and refuses writes to trials of others.
 
     Args:
         make: opens the store at a path, or makes it there.
-        path: where; nothing may be there yet.
+        path: a path where nothing exists yet.
+
+    Raises:
+        AssertionError: a rule is broken; the message names it.
     """
     one, other = make(path), make(path)
     require(one.describe({"seed": 1}) == {"seed": 1}, "store", "describe gives back what was described")

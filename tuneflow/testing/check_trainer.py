@@ -11,14 +11,19 @@ from tuneflow.train.protocol import TrainerProtocol
 
 
 def check_trainer(trainer: TrainerProtocol, job: Job, epochs: int = 3) -> None:
-    """A trainer's state is a value: training in pieces, through a saved state, is training at once.
+    """Check that a trainer's state is a value: training in pieces, through a saved state, equals training at once.
 
-    Compares states and metrics to the last bit; checks that a state is not touched by training on, holds only what
-    `torch.load(weights_only=True)` accepts, that epochs are numbered from 1, that the seed is obeyed, and that the
-    global generators are left alone.
+    Compares states and metrics to the last bit; checks that training leaves the state that it starts from unchanged,
+    that a state holds only what `torch.load(weights_only=True)` accepts, that epochs are numbered from 1, that the seed
+    is obeyed, and that the global generators do not change.
 
     Args:
-        job: what to train; on the CPU.
+        trainer: the trainer.
+        job: the job to train; on the CPU.
+        epochs: number of epochs to train.
+
+    Raises:
+        AssertionError: a rule is broken; the message names it.
     """
     with untouched("trainer"):
         start = trainer.init(job)
@@ -49,7 +54,7 @@ def _through_a_file(state: TrainState) -> TrainState:
 
 
 def _flat(value: Any) -> list[Any]:
-    """Nested tensors and numbers as a list that `==` compares to the last bit, NaN equal to NaN."""
+    """Return nested tensors and numbers as a list that `==` compares to the last bit, NaN equal to NaN."""
     if isinstance(value, dict):
         return [leaf for key in value for leaf in (key, *_flat(value[key]))]
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The tools that every check uses: a condition with a message, and a guard of the global generators."""
+"""Tools of every check: a condition with a message, and a guard of the global generators."""
 
 import random
 from collections.abc import Iterator
@@ -11,6 +11,8 @@ import torch
 
 @contextmanager
 def untouched(what: str) -> Iterator[None]:
+    """A block that raises AssertionError if the global generators changed within it."""
+
     def states() -> list[Any]:
         legacy = np.random.get_state()  # noqa: NPY002
         return [
@@ -26,5 +28,6 @@ def untouched(what: str) -> Iterator[None]:
 
 
 def require(condition: bool, what: str, message: str) -> None:
+    """Raise AssertionError with `what` and `message` unless the condition holds."""
     if not condition:
         raise AssertionError(f"{what}: {message}")

@@ -17,10 +17,10 @@ from torch import nn
 from trainer import convnet
 
 import tuneflow as tn
-from tuneflow.execute.inline import Inline
+from tuneflow.execute.inline import InlineExecutor
 from tuneflow.execute.lanes import lane_stack as stack
 from tuneflow.execute.lanes.engine_cache import EngineCache
-from tuneflow.execute.lanes.executor import Fused
+from tuneflow.execute.lanes.executor import LaneExecutor
 from tuneflow.history.trial import Slice
 from tuneflow.train.job import Job
 
@@ -107,9 +107,9 @@ def compare(rounds, only):
         if only not in name:
             continue
         trainer, model = tn.Trainer(*data(), **settings), tn.Model(builder)
-        lanes = Fused(LANES)
+        lanes = LaneExecutor(LANES)
         lanes.notes = EngineCache(to_come=lambda: float("inf"))
-        executors = {"plain": Inline(LANES), "lanes": lanes, "again": Inline(LANES)}
+        executors = {"plain": InlineExecutor(LANES), "lanes": lanes, "again": InlineExecutor(LANES)}
         taken = {which: [train(each, trainer, model, slices)] for which, each in executors.items()}
         for _ in range(rounds):
             for which, executor in executors.items():

@@ -17,10 +17,10 @@ from torch import nn
 from trainer import convnet, mlp
 
 import tuneflow as tn
-from tuneflow.execute.inline import Inline
+from tuneflow.execute.inline import InlineExecutor
 from tuneflow.execute.lanes.engine_cache import EngineCache
-from tuneflow.execute.lanes.executor import Fused
-from tuneflow.execute.processes.executor import Processes
+from tuneflow.execute.lanes.executor import LaneExecutor
+from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.history.trial import Slice
 from tuneflow.train.job import Job
 
@@ -69,9 +69,13 @@ def main():
     scaled = [tn.Data(part.inputs / 8 - 1, part.targets) for part in (train_data, valid)]
     big = [tn.Data(nn.functional.interpolate(p.inputs, 32).repeat(1, 3, 1, 1)[:320], p.targets[:320]) for p in scaled]
     settings = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.SGD, "epochs": 100}
-    executors = {"two workers": Processes(ONE, 2), "one worker": Processes(ONE, 1), "inline": Inline(ONE)}
-    stacked = {"lanes here": Fused(SIXTEEN), "lanes, one worker": Processes(SIXTEEN, 1)}
-    stacked["lanes, two workers"] = Processes(SIXTEEN, 2)
+    executors = {
+        "two workers": ProcessExecutor(ONE, 2),
+        "one worker": ProcessExecutor(ONE, 1),
+        "inline": InlineExecutor(ONE),
+    }
+    stacked = {"lanes here": LaneExecutor(SIXTEEN), "lanes, one worker": ProcessExecutor(SIXTEEN, 1)}
+    stacked["lanes, two workers"] = ProcessExecutor(SIXTEEN, 2)
     for executor in stacked.values():
         executor.notes = EngineCache(to_come=lambda: float("inf"))
     try:

@@ -14,7 +14,7 @@ from tests.helpers.simulated_clock import Clocked, Curve, uneven
 from tuneflow.errors import FingerprintError, StudyError
 from tuneflow.execute.choose import executor_for
 from tuneflow.execute.executor import Reported
-from tuneflow.execute.in_order import AHEAD, Ordered
+from tuneflow.execute.in_order import AHEAD, OrderedExecutor
 from tuneflow.history.trial import Slice
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.testing import check_executor
@@ -219,13 +219,13 @@ def test_one_worker_trains_in_the_order_that_is_told_and_nothing_in_vain():
 
 
 def test_the_ordered_executor_passes():
-    check_executor(lambda: Ordered(executor_for(Clocked(2, uneven(0))), 3, lambda turns: None))
+    check_executor(lambda: OrderedExecutor(executor_for(Clocked(2, uneven(0))), 3, lambda turns: None))
 
 
 def test_a_state_before_the_start_is_trained_up_to_it_first():
     """Trial 1 has told of 4 epochs, and its last state is that after 2."""
     runtime, trainer, notes = Clocked(2, uneven(0)), Curve(), []
-    ordered = Ordered(executor_for(runtime), 2, notes.append)
+    ordered = OrderedExecutor(executor_for(runtime), 2, notes.append)
     jobs = [tn.types.Job(None, {"x": 0.5}, runtime), tn.types.Job(None, {"x": 0.4}, runtime)]
     states = dict(enumerate((s for s, _ in trainer.advance(jobs[1], trainer.init(jobs[1]), 9)), 1))
     ordered.submit(Slice(0, 0, 3), trainer, jobs[0], None)

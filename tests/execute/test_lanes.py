@@ -11,7 +11,7 @@ import tuneflow as tn
 from tuneflow.execute.lanes import lane_stack as stack
 from tuneflow.execute.lanes import structure_group as group
 from tuneflow.execute.lanes.engine_cache import EngineCache, EngineTiming
-from tuneflow.execute.lanes.executor import Fused
+from tuneflow.execute.lanes.executor import LaneExecutor
 from tuneflow.history.trial import Slice
 from tuneflow.study import progress
 from tuneflow.testing import check_executor
@@ -238,7 +238,7 @@ def test_a_trial_that_diverges_disturbs_no_other_and_gives_its_seat_away(stacked
 
 
 def test_a_seat_is_taken_in_the_middle_of_the_others_epoch(stacked):
-    executor, of = Fused(tn.Runtime("cpu", threads=1, lanes=2)), trainer()
+    executor, of = LaneExecutor(tn.Runtime("cpu", threads=1, lanes=2)), trainer()
     start(executor, of, 0, 0.1)
     start(executor, of, 1, 1e25)
     assert executor.wait()[0].status == "DIVERGED"
@@ -401,14 +401,14 @@ def test_what_was_measured_is_kept_and_not_measured_again(monkeypatch):
     measured, measure = [], group.measure
     monkeypatch.setattr(group, "measure", lambda *given: measured.append(given) or measure(*given))
     notes, of = EngineCache(), trainer()
-    first = Fused(LANES)
+    first = LaneExecutor(LANES)
     first.notes = notes
     for number in range(4):
         start(first, of, number, 0.1, until=1)
     while first.busy:
         first.wait()
     assert len(measured) == 1
-    second = Fused(LANES)
+    second = LaneExecutor(LANES)
     second.notes = notes
     for number in range(4):
         start(second, of, number, 0.1, until=1)
@@ -438,7 +438,7 @@ def test_a_measurement_leaves_lanes_as_they_were(monkeypatch):
 
 
 def test_the_executor_keeps_its_promises():
-    check_executor(lambda: Fused(tn.Runtime("cpu", threads=1, lanes=3)))
+    check_executor(lambda: LaneExecutor(tn.Runtime("cpu", threads=1, lanes=3)))
 
 
 @pytest.mark.parametrize("lanes", [0, -1, 1.5, True, "all"])

@@ -43,10 +43,10 @@ from ray.cluster_utils import Cluster  # noqa: E402
 
 from tests.helpers.global_generators import generators_untouched  # noqa: E402
 from tuneflow.errors import StudyError  # noqa: E402
-from tuneflow.execute.inline import Inline  # noqa: E402
+from tuneflow.execute.inline import InlineExecutor  # noqa: E402
 from tuneflow.execute.ray import pickling as cloud  # noqa: E402
 from tuneflow.execute.ray.cluster import workers_that_fit  # noqa: E402
-from tuneflow.execute.ray.executor import Actors  # noqa: E402
+from tuneflow.execute.ray.executor import RayExecutor  # noqa: E402
 from tuneflow.history.trial import Slice  # noqa: E402
 from tuneflow.runtime import ray_runtime as rayruntime  # noqa: E402
 from tuneflow.testing import check_executor  # noqa: E402
@@ -60,7 +60,7 @@ pytestmark = [
 PATH = os.pathsep.join([str(Path(tn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
 
 
-class LastingActors(Actors):
+class LastingActors(RayExecutor):
     """Goes on after `close`, so that several tests and studies share actors that take seconds to start."""
 
     def close(self):
@@ -262,7 +262,7 @@ def test_a_trial_that_kills_every_worker_fails_and_the_others_go_on(shared):
 
 def test_a_worker_that_hangs_is_killed_after_the_timeout(pool, runtime, monkeypatch, tmp_path):
     monkeypatch.setattr(runtime, "timeout", 3.0)
-    inline, config = Inline(ONE), {"kind": "hang", "epoch": 2, "marker": str(tmp_path / "hung")}
+    inline, config = InlineExecutor(ONE), {"kind": "hang", "epoch": 2, "marker": str(tmp_path / "hung")}
     pool.submit(Slice(0, 0, 8), slowly, tn.types.Job(None, config, ONE), None)
     metrics, last = of_trial(finish(pool), 0)
     assert (tmp_path / "hung").exists()
@@ -358,7 +358,7 @@ def node(cluster):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there the GPU would be found")
 def test_a_node_that_comes_later_is_used_and_one_without_the_gpu_that_it_said_is_named(cluster, request):
-    executor = Actors(tn.RayRuntime(gpus=0.25, cpus=0.25))
+    executor = RayExecutor(tn.RayRuntime(gpus=0.25, cpus=0.25))
     with pytest.raises(StudyError, match=r"0\.25 GPU on one node"):
         executor.free  # noqa: B018
     request.getfixturevalue("node")
@@ -455,7 +455,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch):
         address = f"127.0.0.1:{free.getsockname()[1]}"
         for given in (address, f"ray://{address}"):
             with pytest.raises(StudyError, match=rf"no Ray cluster is at '{given}' .*`ray start --head` starts one"):
-                Actors(tn.RayRuntime(given)).free  # noqa: B018
+                RayExecutor(tn.RayRuntime(given)).free  # noqa: B018
 
 
 # The runtime.

@@ -17,10 +17,9 @@ from tests.helpers.worker_training import ONE, LastingProcesses, finish, fit
 from tuneflow.execute.choose import executor_for
 from tuneflow.execute.executor import Ended, Reported
 from tuneflow.execute.lanes import structure_group as group
-from tuneflow.execute.lanes.engine_cache import EngineCache, EngineTiming, EngineUpdate, Sheet
+from tuneflow.execute.lanes.engine_cache import EngineCache, EngineTiming, EngineUpdate, WorkerEngineCache
 from tuneflow.execute.workers import pickling as wire
 from tuneflow.execute.workers.assignment import Assignment
-from tuneflow.execute.workers.worker import Worker
 from tuneflow.execute.workers.worker_proxy import WorkerProxy, spread
 from tuneflow.history.trial import Slice
 from tuneflow.store.memory import MemoryStore
@@ -343,7 +342,7 @@ def test_a_report_that_cannot_be_told_fails_its_trial_alone(monkeypatch):
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: MemoryStore(), lambda path: SqliteStore(path)])
 def test_what_one_worker_measured_the_others_know_and_so_does_the_next_run(make, tmp_path):
     store = make(tmp_path / "study.sqlite")
-    notes, first, second = EngineCache(store, lambda: 6.0), Sheet(), Sheet()
+    notes, first, second = EngineCache(store, lambda: 6.0), WorkerEngineCache(), WorkerEngineCache()
     first.take(notes.brief(0, 2))
     assert first.to_come() == 3.0
     paces = [EngineTiming("stacked", 4, 1.0, 2.0), EngineTiming("single", 8, 1.0, 3.0)]
@@ -367,7 +366,7 @@ def test_what_one_worker_measured_the_others_know_and_so_does_the_next_run(make,
 
 
 def test_of_two_workers_that_measure_the_first_ones_pace_stays():
-    notes, first, second = EngineCache(), Sheet(), Sheet()
+    notes, first, second = EngineCache(), WorkerEngineCache(), WorkerEngineCache()
     one, other = EngineTiming("stacked", 4, 1.0, 2.0), EngineTiming("single", 4, 1.0, 2.5)
     first.remember("net", one)
     second.remember("net", other)

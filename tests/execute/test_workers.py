@@ -41,11 +41,11 @@ from tests.helpers.worker_training import (
 )
 from tuneflow.errors import StudyError
 from tuneflow.execute.choose import executor_for
-from tuneflow.execute.inline import Inline
-from tuneflow.execute.processes.executor import Processes
+from tuneflow.execute.inline import InlineExecutor
+from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.execute.workers import sendable
 from tuneflow.execute.workers.pickling import SharedObject, receive, receive_parcel, send
-from tuneflow.execute.workers.worker import Settings
+from tuneflow.execute.workers.worker import ProcessSettings
 from tuneflow.history.trial import Slice
 from tuneflow.testing import check_executor
 from tuneflow.train.function_trainer import Function
@@ -418,7 +418,7 @@ CANNOT = {
 def test_what_cannot_be_sent_is_refused_by_name_before_any_process_is_started(said):
     thing = CANNOT[said]()
     model, teacher = (thing, trainer()) if isinstance(thing, tn.Model) else (tn.Model(net), thing)
-    executor, before = Processes(ONE, 2), set(multiprocessing.active_children())
+    executor, before = ProcessExecutor(ONE, 2), set(multiprocessing.active_children())
     with pytest.raises(TypeError, match=said):
         executor.submit(Slice(0, 0, 1), teacher, tn.types.Job(model, {}, ONE), None)
     assert executor.busy == 0
@@ -473,16 +473,16 @@ def test_what_a_process_writes_into_a_parcel_is_its_own():
 
 
 def test_a_worker_takes_over_what_its_parent_set_for_torch():
-    before = Settings.current()
+    before = ProcessSettings.current()
     try:
         torch.set_default_dtype(torch.float64)
         torch.use_deterministic_algorithms(True)
-        changed = Settings.current()
+        changed = ProcessSettings.current()
         before.apply()
         assert torch.get_default_dtype() is torch.float32
         assert not torch.are_deterministic_algorithms_enabled()
         changed.apply()
-        assert Settings.current() == changed != before
+        assert ProcessSettings.current() == changed != before
     finally:
         before.apply()
 
@@ -508,8 +508,8 @@ def test_workers_share_the_cores():
     assert repr(tn.Runtime("cpu", threads=1, workers=2)) == 'Runtime("cpu", threads=1, workers=2)'
     assert repr(tn.Runtime("cpu", 3, 2, timeout=60)) == 'Runtime("cpu", threads=3, workers=2, timeout=60)'
     assert tn.Runtime("cpu", workers=10**6).threads == 1
-    assert isinstance(executor_for(tn.Runtime("cpu", workers=2)), Processes)
-    assert isinstance(executor_for(tn.Runtime("cpu")), Inline)
+    assert isinstance(executor_for(tn.Runtime("cpu", workers=2)), ProcessExecutor)
+    assert isinstance(executor_for(tn.Runtime("cpu")), InlineExecutor)
 
 
 def test_a_study_goes_on_with_another_number_of_workers_without_a_warning(tmp_path):

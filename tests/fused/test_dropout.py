@@ -22,7 +22,7 @@ from tests.helpers.small_networks import (
     train_alone,
 )
 from tuneflow.fused.dropout import draw
-from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.fused.refusal import CannotFuse
 
 
@@ -126,7 +126,7 @@ def test_the_probability_of_layers_may_differ_from_lane_to_lane_and_change_with_
     for net, p in zip(start, (0.0, 0.25, 0.6, 0.9)):
         net[2].p = p
     fused, alone = copy.deepcopy(start), copy.deepcopy(start)
-    programs, steps = Programs(), batches(4, 8)[:7]
+    programs, steps = ProgramCache(), batches(4, 8)[:7]
     lanes = lanes_of(fused[:3], generators=[seeded(n) for n in range(3)], programs=programs)
     for inputs, targets in steps[:4]:
         lanes.step((inputs[:3], targets[:3]))
@@ -148,7 +148,7 @@ def test_a_first_guest_that_drops_out_gets_a_program_that_does():
     for net in start[:2]:
         net[2].p = net[4].p = 0.0
     fused, alone = copy.deepcopy(start), copy.deepcopy(start)
-    programs, steps = Programs(), batches(2, 4)[:3]
+    programs, steps = ProgramCache(), batches(2, 4)[:3]
     lanes = lanes_of(fused[:2], programs=programs)
     for step in steps:
         lanes.step(step)

@@ -27,7 +27,7 @@ from tests.helpers.small_networks import (
 from tuneflow.fused import verify
 from tuneflow.fused.label_smoothing import smoothed
 from tuneflow.fused.lanes import Lanes
-from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.fused.refusal import CannotFuse
 from tuneflow.fused.stacked_tensors import StackedTensors
 
@@ -58,7 +58,7 @@ def test_outputs_are_those_of_each_module_in_evaluation_mode(net, kind):
 
 
 def test_outputs_are_the_callers_to_keep_and_shapes_share_programs():
-    programs, (inputs, other) = Programs(), torch.randn(2, 2000, 64, dtype=torch.float64)
+    programs, (inputs, other) = ProgramCache(), torch.randn(2, 2000, 64, dtype=torch.float64)
     lanes = lanes_of(made(NETS["mlp"], 4), programs=programs)
     first = lanes.outputs(inputs)
     kept = first.clone()

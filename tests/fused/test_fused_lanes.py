@@ -28,7 +28,7 @@ from tests.helpers.small_networks import (
     train_alone,
 )
 from tuneflow.fused.lanes import Lanes
-from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.fused.refusal import CannotFuse
 from tuneflow.fused.stacked_tensors import StackedTensors
 
@@ -184,7 +184,7 @@ def test_a_step_of_no_lane_changes_nothing():
 @pytest.mark.parametrize("kind", ["stacked", "single"])
 def test_lanes_that_share_programs_do_not_disturb_each_other(kind):
     """Two sets of lanes, stepped in turn, end where each ends by itself; there is one trace for each shape."""
-    programs, steps, ends = Programs(), batches(3, 12), {}
+    programs, steps, ends = ProgramCache(), batches(3, 12), {}
     for together in (True, False):
         sets = [made(NETS["wide"], 3), [copy.deepcopy(net) for net in reversed(made(NETS["wide"], 3))]]
         makers = [OPTIMIZERS["momentum"], OPTIMIZERS["mixed"]]
@@ -202,7 +202,7 @@ def test_lanes_that_share_programs_do_not_disturb_each_other(kind):
 
 
 def test_shapes_lanes_and_kinds_have_programs_of_their_own_and_kept_lanes_share_them():
-    programs, steps = Programs(), batches(3, 2)
+    programs, steps = ProgramCache(), batches(3, 2)
     lanes = lanes_of(made(NETS["mlp"], 3), programs=programs)
     for step in steps + steps:
         lanes.step(step)
@@ -221,7 +221,7 @@ def test_shapes_lanes_and_kinds_have_programs_of_their_own_and_kept_lanes_share_
 
 
 def test_a_guest_needs_no_new_program():
-    programs, steps = Programs(), batches(3, 4)
+    programs, steps = ProgramCache(), batches(3, 4)
     lanes = lanes_of(made(NETS["mlp"], 3), OPTIMIZERS["adam"], programs=programs)
     for step in steps:
         lanes.step(step)

@@ -215,14 +215,14 @@ def test_a_wrong_gradient_is_refused():
     lanes = lanes_of(modules)
     from tuneflow.fused import program
 
-    plain = program.Step.plain
+    plain = program.LaneStep.plain
 
     def honest(self, flat):
         Wrong.eager = True
         return plain(self, flat)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program.Step, "plain", honest)
+        patch.setattr(program.LaneStep, "plain", honest)
         with pytest.raises(CannotFuse, match="gradients differ from plain torch's by"):
             lanes.step(batches(2, 1)[0])
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 import tuneflow as tn
-from tuneflow.execute.inline import Inline
+from tuneflow.execute.inline import InlineExecutor
 from tuneflow.train.protocol import TrainerProtocol
 
 
@@ -41,7 +41,7 @@ class Clockwork:
     def submit(self, work, trainer, job, state):
         assert self.free
         assert work.trial not in self._at_work
-        inline = Inline(job.runtime)
+        inline = InlineExecutor(job.runtime)
         inline.submit(work, trainer, job, state)
         self._at_work[work.trial] = inline
         self._await(work.trial, work.start + 1, inline)

@@ -12,15 +12,15 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tuneflow as tn
-from tuneflow.execute.inline import Inline
-from tuneflow.execute.processes.executor import Processes
+from tuneflow.execute.inline import InlineExecutor
+from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.history.trial import Slice
 
 ONE = tn.Runtime("cpu", threads=1)
 EPOCHS = 4
 
 
-class LastingProcesses(Processes):
+class LastingProcesses(ProcessExecutor):
     """Goes on after `close`, so that several tests and studies share processes that take seconds to start."""
 
     def close(self):
@@ -133,7 +133,7 @@ def of_trial(events, number):
 
 
 def inline_metrics(**config):
-    executor = Inline(ONE)
+    executor = InlineExecutor(ONE)
     train(executor, 0, **config)
     return of_trial(finish(executor), 0)[0]
 

@@ -13,8 +13,8 @@ from tests.helpers.global_generators import generators_untouched
 from tuneflow.check.round_trip import differences, through_a_file
 from tuneflow.errors import Diverged
 from tuneflow.execute.executor import Reported
-from tuneflow.execute.inline import Inline
-from tuneflow.execute.processes.executor import Processes
+from tuneflow.execute.inline import InlineExecutor
+from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.execute.processes.worker_process import Settings
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.threads import flushes
@@ -141,8 +141,8 @@ def test_workers_train_what_inline_trains_to_the_last_bit():
     for given in (BF16 | LAST, {"precision": "fp16"}):
         tables = []
         here = runtime(**given)
-        pool = Processes(here, 1)
-        for executor in (Inline(here), pool):
+        pool = ProcessExecutor(here, 1)
+        for executor in (InlineExecutor(here), pool):
             executor.submit(Slice(0, 0, 3), made, tn.types.Job(model, {"optimizer": {"lr": 0.05}}, here, 7), None)
             tables.append([e for _ in range(20) if executor.busy for e in executor.wait() if isinstance(e, Reported)])
         pool.close()
@@ -746,7 +746,7 @@ class Dies(nn.Module):
 def test_trainers_flush_however_they_are_called():
     made, given = trainer(), job(Dies)
     ((direct, _),) = made.advance(given, made.init(given), 1)
-    executor = Inline(given.runtime)
+    executor = InlineExecutor(given.runtime)
     executor.submit(Slice(0, 0, 1), made, given, None)
     (reported, *_) = executor.wait()
     for state in (direct, reported.state):

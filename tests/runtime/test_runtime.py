@@ -4,7 +4,7 @@ import pytest
 
 import tuneflow as tn
 from tuneflow.execute.choose import executor_for
-from tuneflow.execute.inline import Inline
+from tuneflow.execute.inline import InlineExecutor
 
 
 @tn.loop(epochs=1)
@@ -18,7 +18,7 @@ def test_an_executor_of_your_own_is_made_anew_by_each_run_from_the_runtime():
 
     def factory(runtime):
         made.append(runtime)
-        return Inline(runtime)
+        return InlineExecutor(runtime)
 
     runtime = tn.Runtime("cpu", threads=1, executor=factory)
     study = tn.Study(
@@ -35,7 +35,7 @@ def test_an_executor_of_your_own_is_made_anew_by_each_run_from_the_runtime():
 
 
 def test_a_class_is_a_factory_too_and_is_named_in_the_repr():
-    class Own(Inline):
+    class Own(InlineExecutor):
         pass
 
     runtime = tn.Runtime("cpu", threads=1, executor=Own)
@@ -44,6 +44,6 @@ def test_a_class_is_a_factory_too_and_is_named_in_the_repr():
 
 
 def test_an_executor_in_place_of_its_factory_is_refused():
-    executor = Inline(tn.Runtime("cpu"))
+    executor = InlineExecutor(tn.Runtime("cpu"))
     with pytest.raises(TypeError, match=r"executor needs to be a function of the runtime .* got <.*; pass the class"):
         tn.Runtime("cpu", executor=executor)

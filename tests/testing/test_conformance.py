@@ -10,7 +10,7 @@ from torch import nn
 import tuneflow as tn
 from tests.helpers.small_studies import TRAIN, VALID
 from tuneflow.execute.executor import Ended
-from tuneflow.execute.inline import Inline
+from tuneflow.execute.inline import InlineExecutor
 from tuneflow.history.objective import Objective
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.testing import check_executor, check_scheduler, check_searcher, check_store, check_trainer
@@ -311,20 +311,20 @@ def test_broken_trainers_are_rejected(broken):
 
 
 def test_the_inline_executor_passes():
-    check_executor(lambda: Inline(tn.Runtime("cpu")))
+    check_executor(lambda: InlineExecutor(tn.Runtime("cpu")))
 
 
-class SwallowsFailures(Inline):
+class SwallowsFailures(InlineExecutor):
     def wait(self):
         return [Ended(e.trial, "DONE") if isinstance(e, Ended) else e for e in super().wait()]
 
 
-class ForgetsState(Inline):
+class ForgetsState(InlineExecutor):
     def submit(self, work, trainer, job, state):
         super().submit(work, trainer, job, None)
 
 
-class NeverStops(Inline):
+class NeverStops(InlineExecutor):
     def stop(self, trial):
         pass
 

@@ -11,7 +11,7 @@ import torch
 import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
 from tuneflow.errors import StudyError
-from tuneflow.execute.inline import Inline
+from tuneflow.execute.inline import InlineExecutor
 from tuneflow.history.trial import Slice
 from tuneflow.train.function_trainer import Function
 
@@ -151,7 +151,7 @@ def test_a_function_says_what_it_is_and_travels():
 
 
 def test_the_executor_takes_a_function():
-    executor = Inline(tn.Runtime("cpu"))
+    executor = InlineExecutor(tn.Runtime("cpu"))
     executor.submit(Slice(0, 0, 1), Function(bowl), job(), None)
     reported, ended = executor.wait()
     assert (reported.report.metrics, ended.status) == ({"value": 5.0}, "DONE")

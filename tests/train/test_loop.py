@@ -16,7 +16,7 @@ import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
 from tuneflow.check.hidden_state import check_loop
 from tuneflow.errors import Diverged, StudyError
-from tuneflow.execute.inline import Inline
+from tuneflow.execute.inline import InlineExecutor
 from tuneflow.history.trial import Slice
 from tuneflow.train.loop import Loop, loop
 from tuneflow.train.loop_state import differences
@@ -294,7 +294,7 @@ def test_a_reason_to_end_comes_at_the_same_epoch_however_the_trial_is_cut(stop):
 
 
 def test_the_executor_ends_a_trial_with_the_reason_that_the_loop_returned():
-    executor = Inline(tn.Runtime("cpu"))
+    executor = InlineExecutor(tn.Runtime("cpu"))
     executor.submit(Slice(3, 0, 6), patient, job({"patience": 2}), None)
     events = []
     while executor.busy:
@@ -1099,7 +1099,7 @@ def test_a_decorator_without_its_parentheses_says_how_it_is_written():
 
 def test_a_loop_is_a_trainer_for_every_epoch_of_an_executor():
     assert isinstance(everything, Loop)
-    executor = Inline(tn.Runtime("cpu", threads=1))
+    executor = InlineExecutor(tn.Runtime("cpu", threads=1))
     executor.submit(Slice(0, 0, 2), everything, job(), None)
     with generators_untouched():
         first = executor.wait()

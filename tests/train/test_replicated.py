@@ -12,7 +12,7 @@ from torch import nn
 import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
 from tuneflow.errors import Diverged
-from tuneflow.execute.inline import Inline
+from tuneflow.execute.inline import InlineExecutor
 from tuneflow.history.trial import Slice
 from tuneflow.train.function_trainer import Function
 from tuneflow.train.loop import loop
@@ -268,7 +268,7 @@ def test_infinite_values_have_no_error():
 
 
 def test_the_executor_takes_replicas_and_ends_them_with_their_reason():
-    executor = Inline(tn.Runtime("cpu"))
+    executor = InlineExecutor(tn.Runtime("cpu"))
     executor.submit(Slice(0, 0, 6), Replicated(scripted, 2), script(1, 2), None)
     events = []
     while executor.busy:

@@ -2,7 +2,7 @@
 
 from tuneflow.execute.executor import Executor
 from tuneflow.execute.in_process import in_process
-from tuneflow.execute.processes.executor import Processes
+from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.execute.processes.worker_process import leave_if_imported
 from tuneflow.runtime.ray_runtime import RayRuntime
 from tuneflow.runtime.runtime import Runtime
@@ -15,7 +15,7 @@ def executor_for(runtime: Runtime) -> Executor:
         executor: Executor = runtime.executor(runtime)
         return executor
     if isinstance(runtime, RayRuntime):
-        from tuneflow.execute.ray.executor import Actors  # Ray is optional
+        from tuneflow.execute.ray.executor import RayExecutor  # Ray is optional
 
-        return Actors(runtime)
-    return Processes(runtime) if runtime.workers != 1 else in_process(runtime)
+        return RayExecutor(runtime)
+    return ProcessExecutor(runtime) if runtime.workers != 1 else in_process(runtime)

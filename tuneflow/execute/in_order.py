@@ -46,7 +46,7 @@ class _Turn:
         return wanted and not self.training and not self.over and self.trained - self.told < ahead
 
 
-class Ordered:
+class OrderedExecutor:
     """`executor`, as if it trained `lag` slices at once, each epoch of each taking equally long.
 
     Slices take turns in the order in which they were submitted: each `wait` tells of one epoch of one slice, which is

@@ -12,7 +12,7 @@ from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import Epochs, TrainerProtocol
 
 
-class Inline:
+class InlineExecutor:
     """Trains in the calling process; `wait` trains one epoch."""
 
     def __init__(self, runtime: Runtime) -> None:

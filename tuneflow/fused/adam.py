@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tuneflow.fused.gradient import Gradient, Product, of_lane
+from tuneflow.fused.gradient import FactoredGradient, Gradient, of_lane
 
 Groups = Sequence[dict[str, Any]]
 
 
-class Adams:
+class StackedAdam:
     """Adam and AdamW; a lane counts its own steps."""
 
     def __init__(self, parameters: Sequence[Tensor], groups: Groups) -> None:
@@ -37,7 +37,7 @@ class Adams:
     def step(self, gradients: Sequence[Gradient], moving: Sequence[bool]) -> None:
         self._steps.add_(torch.tensor(moving, device=self._steps.device))
         lanes = [lane for lane, moves in enumerate(moving) if moves]
-        products = [n for n, gradient in enumerate(gradients) if isinstance(gradient, Product)]
+        products = [n for n, gradient in enumerate(gradients) if isinstance(gradient, FactoredGradient)]
         others = [n for n in range(len(gradients)) if n not in products]
         parts = [gradients[n].unbind() for n in others]  # type: ignore[union-attr]
         for lane in lanes if others else ():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from tuneflow.fused.graph import Traced, aten, name_of, returned_by
+from tuneflow.fused.graph import TracedGraph, aten, name_of, returned_by
 
 # Ops whose torch.* function takes the same arguments in the same places, at less cost than the op's own object.
 _DIRECT = {
@@ -28,7 +28,7 @@ _INTO: dict[Any, tuple[str, Any]] = {  # op to the name of the argument that tak
 }
 
 
-def compiled(traced: Traced, *, fresh: bool = False) -> Callable[..., Sequence[Any]]:
+def compiled(traced: TracedGraph, *, fresh: bool = False) -> Callable[..., Sequence[Any]]:
     """The function of the graph's placeholders; values are dropped after their last use.
 
     Large products lie in memory that is kept and written again by the next call, outputs too: fresh memory would have
@@ -83,7 +83,7 @@ def compiled(traced: Traced, *, fresh: bool = False) -> Callable[..., Sequence[A
     return function
 
 
-def _called(traced: Traced, node: fx.Node, given: list[str], scope: dict[str, Any]) -> str:
+def _called(traced: TracedGraph, node: fx.Node, given: list[str], scope: dict[str, Any]) -> str:
     """The call of one op as Python source."""
     if node.target is operator.getitem:
         return f"{given[0]}[{given[1]}]"
@@ -101,7 +101,7 @@ def _called(traced: Traced, node: fx.Node, given: list[str], scope: dict[str, An
     return f"{key}({', '.join(given)})"
 
 
-def _is_short(traced: Traced, node: fx.Node) -> bool:
+def _is_short(traced: TracedGraph, node: fx.Node) -> bool:
     """Whether this works along a last axis of few classes, on a CPU, where torch's own kernel is slow."""
     seat = traced.seats[node]
     last, along = len(seat.shape) - 1, next(value for value in node.args if type(value) is int)
@@ -127,7 +127,7 @@ _SHORT: dict[Any, Any] = {
 }
 
 
-def _is_kept(traced: Traced, node: fx.Node) -> bool:
+def _is_kept(traced: TracedGraph, node: fx.Node) -> bool:
     """Whether the result of this op is worth memory of its own from call to call, and is laid out as such."""
     if node.target not in _INTO or node not in traced.seats:
         return False

@@ -18,7 +18,7 @@ _BATCHED = {F.dropout1d: 3, F.dropout3d: 5}  # dimensions of an input that has r
 
 
 @dataclass(frozen=True)
-class Dropout:
+class DropoutCall:
     """One call of dropout in forward.
 
     Attributes:
@@ -57,15 +57,15 @@ def name_rates(module: nn.Module, active: Mapping[str, float]) -> None:
     """Have every dropout layer's probability say whose it is: that in `active`, or 0."""
     for name, inner in module.named_modules():
         if type(inner) in LAYERS:
-            inner.p = Rate(active[name], name) if name in active else 0.0
+            inner.p = DropoutRate(active[name], name) if name in active else 0.0
 
 
-class Rate(float):
+class DropoutRate(float):
     """A probability of a dropout layer that knows which; nothing but dropout may be computed with it."""
 
     layer: str
 
-    def __new__(cls, value: float, layer: str = "") -> "Rate":
+    def __new__(cls, value: float, layer: str = "") -> "DropoutRate":
         made = super().__new__(cls, value)
         made.layer = layer
         return made
@@ -79,31 +79,31 @@ class Rate(float):
 
 
 def check_rates(function: Any, args: Any, kwargs: dict[str, Any]) -> None:
-    """Raise Refused where a function other than dropout is given a layer's probability."""
+    """Raise CannotFuse where a function other than dropout is given a layer's probability."""
     for value in (*args, *kwargs.values()):
-        if isinstance(value, Rate) and function not in (*_PLAIN, *_FEATURE):
+        if isinstance(value, DropoutRate) and function not in (*_PLAIN, *_FEATURE):
             value._refuse()
 
 
-class Recording(TorchFunctionMode):
+class RecordDropout(TorchFunctionMode):
     """Notes the calls of dropout and makes them the identity."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[Dropout] = []
+        self.calls: list[DropoutCall] = []
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         call = _call(function, args, kwargs)
         if call is not None:
-            layer = call.p.layer if isinstance(call.p, Rate) else None
+            layer = call.p.layer if isinstance(call.p, DropoutRate) else None
             mask = _mask_of(function, call.input)
-            self.calls.append(Dropout(tuple(mask.shape), mask.stride(), mask.dtype, float(call.p), layer))
+            self.calls.append(DropoutCall(tuple(mask.shape), mask.stride(), mask.dtype, float(call.p), layer))
             return call.by(torch.ones((), dtype=call.input.dtype, device=call.input.device))
         return function(*args, **kwargs)
 
 
-class Masked(TorchFunctionMode):
+class MaskedDropout(TorchFunctionMode):
     """Has each call of dropout multiply by the next mask."""
 
     def __init__(self, masks: Sequence[Tensor]) -> None:
@@ -115,7 +115,7 @@ class Masked(TorchFunctionMode):
         return function(*args, **(kwargs or {})) if call is None else call.by(next(self._masks))
 
 
-class _Call(NamedTuple):
+class _DropoutArguments(NamedTuple):
     input: Tensor
     p: float
     inplace: bool
@@ -124,7 +124,7 @@ class _Call(NamedTuple):
         return self.input.mul_(mask) if self.inplace else self.input * mask
 
 
-def _call(function: Any, args: Any, kwargs: dict[str, Any]) -> _Call | None:
+def _call(function: Any, args: Any, kwargs: dict[str, Any]) -> _DropoutArguments | None:
     """The call, where it is one of dropout that drops something."""
     if function not in (*_PLAIN, *_FEATURE):
         return None
@@ -133,7 +133,9 @@ def _call(function: Any, args: Any, kwargs: dict[str, Any]) -> _Call | None:
     named = {"p": 0.5, "training": True, "inplace": False} | dict(zip(names, args, strict=False)) | kwargs
     if not named.get("train", named["training"]) or float(named["p"]) == 0.0:
         return None
-    return _Call(named["input"], named["p"], named["inplace"] or function in (torch.dropout_, torch.feature_dropout_))
+    return _DropoutArguments(
+        named["input"], named["p"], named["inplace"] or function in (torch.dropout_, torch.feature_dropout_)
+    )
 
 
 def _mask_of(function: Any, given: Tensor) -> Tensor:

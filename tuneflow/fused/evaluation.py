@@ -12,13 +12,13 @@ from tuneflow.fused.codegen import compiled
 from tuneflow.fused.inspection import run_carefully, untouched_generators
 from tuneflow.fused.program import traced_quietly
 from tuneflow.fused.refusal import CannotFuse
-from tuneflow.fused.stacked_tensors import Given
+from tuneflow.fused.stacked_tensors import ProgramInputs
 from tuneflow.fused.verify import compare
 
 Lists = Sequence[Tensor]
 
 
-class Outputs:
+class EvaluationProgram:
     """What the modules give in evaluation mode, as (K, rows, ...) tensors that are the caller's to keep.
 
     Args:
@@ -29,11 +29,11 @@ class Outputs:
         spec: of the inputs.
 
     Raises:
-        Refused: it cannot be traced, or gives something else than plain torch does.
+        CannotFuse: it cannot be traced, or gives something else than plain torch does.
     """
 
     def __init__(
-        self, kind: str, skeleton: nn.Module, names: Sequence[str], given: Given, spec: pytree.TreeSpec
+        self, kind: str, skeleton: nn.Module, names: Sequence[str], given: ProgramInputs, spec: pytree.TreeSpec
     ) -> None:
         self._skeleton, self._names, self._spec = skeleton.eval(), names, spec
         self._made: pytree.TreeSpec | None = None
@@ -43,23 +43,23 @@ class Outputs:
             self._run = self._program(kind, given)
             self._verify(given)
 
-    def __call__(self, given: Given) -> Any:
+    def __call__(self, given: ProgramInputs) -> Any:
         with torch.no_grad():
             return pytree.tree_unflatten(list(self._run(given)), self._made)  # type: ignore[arg-type]
 
-    def _program(self, kind: str, given: Given) -> Callable[[Given], Lists]:
+    def _program(self, kind: str, given: ProgramInputs) -> Callable[[ProgramInputs], Lists]:
         if kind == "stacked":
             together = compiled(traced_quietly(vmap(self._taken_apart, given.dims), given.flat), fresh=True)
             return lambda given: together(*given.flat)
         one = self._forward if kind == "eager" else self._traced_once(given)
 
-        def each(given: Given) -> Lists:
+        def each(given: ProgramInputs) -> Lists:
             rows = [one(*given.lane(lane)) for lane in range(len((*given.trained, *given.others)[0]))]
             return [torch.stack(parts) for parts in zip(*rows)]
 
         return each
 
-    def _traced_once(self, given: Given) -> Callable[..., Lists]:
+    def _traced_once(self, given: ProgramInputs) -> Callable[..., Lists]:
         return compiled(traced_quietly(self._forward, [tensor.contiguous() for tensor in given.lane(0)]), fresh=True)
 
     def _taken_apart(self, *flat: Tensor) -> list[Tensor]:
@@ -76,7 +76,7 @@ class Outputs:
                 raise CannotFuse(f"forward gives a {type(leaf).__name__}; tensors can be stacked")
         return made
 
-    def _verify(self, given: Given) -> None:
+    def _verify(self, given: ProgramInputs) -> None:
         with untouched_generators("check"):
             made = self._run(given)
             for lane in range(len(made[0])):

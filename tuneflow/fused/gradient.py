@@ -10,7 +10,7 @@ LARGE = 1 << 17  # bytes of a lane's parameter, from which on it moves by itself
 
 
 @dataclass(frozen=True)
-class Product:
+class FactoredGradient:
     """A gradient (K, m, n) that is not multiplied out yet.
 
     A lane's part is made when it is used, in memory that the next lane's part overwrites, so that it stays in the
@@ -31,12 +31,12 @@ class Product:
         return torch.bmm(self.left, self.right)
 
 
-Gradient = Tensor | Product
+Gradient = Tensor | FactoredGradient
 
 
 def of_lane(gradient: Gradient, lane: int, into: Tensor) -> Tensor:
     """A lane's part of a gradient; a product is written to `into`."""
-    if isinstance(gradient, Product):
+    if isinstance(gradient, FactoredGradient):
         return torch.mm(gradient.left[lane], gradient.right[lane], out=into)
     return gradient[lane]
 
@@ -60,7 +60,7 @@ def along(vector: Tensor, like: Tensor) -> Tensor:
     return vector.view(-1, *[1] * (like.dim() - 1))
 
 
-class Before:
+class Snapshot:
     """Stacked tensors as they are now, so that lanes can be put back after something has changed all."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:

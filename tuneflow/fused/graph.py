@@ -22,7 +22,7 @@ _HIDDEN_WRITES = {"native_batch_norm": (3, 4), "cudnn_batch_norm": (3, 4), "miop
 
 
 @dataclass(frozen=True)
-class Seat:
+class TensorView:
     """Where a value lay when the graph ran once: two equal seats are the same numbers in the same memory."""
 
     memory: int
@@ -32,12 +32,12 @@ class Seat:
     dtype: torch.dtype
     device: torch.device
 
-    def like(self, other: "Seat") -> bool:
+    def like(self, other: "TensorView") -> bool:
         return (self.shape, self.stride, self.dtype) == (other.shape, other.stride, other.dtype)
 
 
 @dataclass
-class Traced:
+class TracedGraph:
     """A graph, its constants, and what a run of it showed.
 
     Attributes:
@@ -50,13 +50,13 @@ class Traced:
 
     graph: fx.Graph
     constants: dict[fx.Node, Tensor] = field(default_factory=dict)
-    seats: dict[fx.Node, Seat] = field(default_factory=dict)
+    seats: dict[fx.Node, TensorView] = field(default_factory=dict)
     written: set[int] = field(default_factory=set)
     given: set[int] = field(default_factory=set)
     changed: list[int] = field(default_factory=list)
 
 
-def trace(function: Callable[..., Any], inputs: Sequence[Tensor], lasting: int | None = None) -> Traced:
+def trace(function: Callable[..., Any], inputs: Sequence[Tensor], lasting: int | None = None) -> TracedGraph:
     """The cleaned graph of `function(*inputs)`, which returns a flat sequence of tensors.
 
     Args:
@@ -66,7 +66,7 @@ def trace(function: Callable[..., Any], inputs: Sequence[Tensor], lasting: int |
     """
     copies = [tensor.clone() for tensor in inputs]
     module = make_fx(function)(*copies)
-    traced = Traced(module.graph)
+    traced = TracedGraph(module.graph)
     _observe(traced, module, [tensor.clone() for tensor in inputs])
     _out_of_place_views(traced)
     _drop_repeated_views(traced)
@@ -105,24 +105,26 @@ def writes(node: fx.Node) -> list[fx.Node]:
     return [leaf for leaf in leaves if isinstance(leaf, fx.Node)]
 
 
-class _Seating(fx.Interpreter):
+class _ViewRecorder(fx.Interpreter):
     """Runs a graph, keeps every value alive, so that memory tells what is a view of what, and notes where each lay."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module, garbage_collect_values=False)
-        self.seats: dict[fx.Node, Seat] = {}
+        self.seats: dict[fx.Node, TensorView] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if isinstance(value, Tensor):
             memory, offset = value.untyped_storage()._cdata, int(value.storage_offset())
-            self.seats[n] = Seat(memory, offset, tuple(value.shape), tuple(value.stride()), value.dtype, value.device)
+            self.seats[n] = TensorView(
+                memory, offset, tuple(value.shape), tuple(value.stride()), value.dtype, value.device
+            )
         return value
 
 
-def _observe(traced: Traced, module: fx.GraphModule, inputs: Sequence[Tensor]) -> None:
+def _observe(traced: TracedGraph, module: fx.GraphModule, inputs: Sequence[Tensor]) -> None:
     """Note where values lie, what is changed in place, and what is the same at every step."""
-    runner = _Seating(module)
+    runner = _ViewRecorder(module)
     with torch.no_grad():
         runner.run(*inputs)
     traced.seats = runner.seats
@@ -139,7 +141,7 @@ def _observe(traced: Traced, module: fx.GraphModule, inputs: Sequence[Tensor]) -
     traced.given.update(traced.seats[node].memory for node in fixed)
 
 
-def _is_fixed(traced: Traced, node: fx.Node, fixed: set[fx.Node]) -> bool:
+def _is_fixed(traced: TracedGraph, node: fx.Node, fixed: set[fx.Node]) -> bool:
     if node.op == "get_attr":
         return True
     if node.op != "call_function" or _is_random(node) or writes(node):
@@ -151,26 +153,26 @@ def _is_random(node: fx.Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags
 
 
-def _touched(traced: Traced, *nodes: fx.Node) -> bool:
+def _touched(traced: TracedGraph, *nodes: fx.Node) -> bool:
     """Whether something changes one of these in place, or cannot be seen."""
     return any(node not in traced.seats or traced.seats[node].memory in traced.written for node in nodes)
 
 
-def _replace(traced: Traced, node: fx.Node, by: fx.Node) -> None:
+def _replace(traced: TracedGraph, node: fx.Node, by: fx.Node) -> None:
     node.replace_all_uses_with(by)
     traced.graph.erase_node(node)
 
 
-def _out_of_place_views(traced: Traced) -> None:
+def _out_of_place_views(traced: TracedGraph) -> None:
     """`transpose_` of what nobody else sees is `transpose`."""
     for node in traced.graph.nodes:
         if node.target is aten.transpose_.default and set(node.args[0].users) == {node}:
             node.target = aten.transpose.int
 
 
-def _drop_repeated_views(traced: Traced) -> None:
+def _drop_repeated_views(traced: TracedGraph) -> None:
     """A view that is the same numbers in the same memory as an earlier value is that value."""
-    first: dict[Seat, fx.Node] = {}
+    first: dict[TensorView, fx.Node] = {}
     for node in list(traced.graph.nodes):
         seat = traced.seats.get(node)
         if seat is None or node in traced.constants:
@@ -181,7 +183,7 @@ def _drop_repeated_views(traced: Traced) -> None:
             first.setdefault(seat, node)
 
 
-def _drop_copies(traced: Traced) -> None:
+def _drop_copies(traced: TracedGraph) -> None:
     """Multiplying by 1, cloning or converting x to what it is: x itself, unless either is changed in place later."""
     for node in list(traced.graph.nodes):
         source = node.args[0] if node.args else None
@@ -194,7 +196,7 @@ def _drop_copies(traced: Traced) -> None:
             _replace(traced, node, source)
 
 
-def _drop_repeated_work(traced: Traced) -> None:
+def _drop_repeated_work(traced: TracedGraph) -> None:
     """The same op on the same arguments is done once."""
     first: dict[str, fx.Node] = {}
     for node in list(traced.graph.nodes):
@@ -211,7 +213,7 @@ def _drop_repeated_work(traced: Traced) -> None:
             first[key] = node
 
 
-def _join_products(traced: Traced) -> None:
+def _join_products(traced: TracedGraph) -> None:
     """bmm, then + bias: one baddbmm."""
     for node in list(traced.graph.nodes):
         if node.target is not aten.add.Tensor or node.kwargs or len(node.args) != 2 or node in traced.constants:
@@ -237,7 +239,7 @@ def _join_products(traced: Traced) -> None:
             break
 
 
-def _own_outputs(traced: Traced) -> None:
+def _own_outputs(traced: TracedGraph) -> None:
     """Every output is contiguous memory of its own, so that it may be changed in place."""
     output, made = returned_by(traced.graph)
     owned, results = set(traced.given), []
@@ -254,7 +256,7 @@ def _own_outputs(traced: Traced) -> None:
     output.args = (tuple(results),)
 
 
-def _leave_products(traced: Traced, lasting: int) -> None:
+def _leave_products(traced: TracedGraph, lasting: int) -> None:
     """An output that is a large bmm is left to be multiplied out, lane by lane, by whoever needs it."""
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
     output, made = returned_by(traced.graph)
@@ -270,11 +272,11 @@ def _leave_products(traced: Traced, lasting: int) -> None:
     output.args = (tuple(tuple(node.args) if is_left(node) else node for node in made),)
 
 
-def _bytes_of_lane(seat: Seat) -> int:
+def _bytes_of_lane(seat: TensorView) -> int:
     return math.prod(seat.shape[1:]) * seat.dtype.itemsize
 
 
-def _drop_dead(traced: Traced) -> None:
+def _drop_dead(traced: TracedGraph) -> None:
     for node in reversed(list(traced.graph.nodes)):
         if node.op not in ("placeholder", "output") and not node.users and not writes(node):
             traced.constants.pop(node, None)

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tuneflow.data.data import Batch
-from tuneflow.fused.dropout import Dropout, Recording, check_rates, name_rates
+from tuneflow.fused.dropout import DropoutCall, RecordDropout, check_rates, name_rates
 from tuneflow.fused.module_facts import attributes_of
 from tuneflow.fused.refusal import CannotFuse, because, place_below
 from tuneflow.seeds import seeded_globals
@@ -33,14 +33,14 @@ class Inspection:
     """
 
     trained: tuple[str, ...]
-    dropouts: tuple[Dropout, ...]
+    dropouts: tuple[DropoutCall, ...]
 
 
 def skeleton_of(module: nn.Module, rates: Mapping[str, float]) -> nn.Module:
     """A copy of `module` to be run with other tensors in place of its own; its dropout layers have these rates.
 
     Raises:
-        Refused: it cannot be copied.
+        CannotFuse: it cannot be copied.
     """
     try:
         skeleton = copy.deepcopy(module)
@@ -54,9 +54,9 @@ def inspect_step(skeleton: nn.Module, loss_of: LossOf, batch: Batch) -> Inspecti
     """Compute one loss and its gradient; the global generators are left as they are.
 
     Raises:
-        Refused: forward branches on data, draws random numbers other than dropout's, or keeps state outside buffers.
+        CannotFuse: forward branches on data, draws random numbers other than dropout's, or keeps state outside buffers.
     """
-    with torch.enable_grad(), Recording() as recording:
+    with torch.enable_grad(), RecordDropout() as recording:
         loss = run_carefully(skeleton, lambda: loss_of(skeleton, batch))
     if not isinstance(loss, Tensor) or loss.dim() != 0 or not loss.requires_grad:
         shape = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
@@ -74,14 +74,14 @@ def run_carefully(module: nn.Module, forward: Callable[[], Any]) -> Any:
     """What `forward` returns; the global generators are left as they are.
 
     Raises:
-        Refused: it does what a trace of it would not do again.
+        CannotFuse: it does what a trace of it would not do again.
     """
     buffers, plain = dict(module.named_buffers()), attributes_of(module)
     versions = {name: p._version for name, p in module.named_parameters()}
     with seeded_globals("fused", "inspect_step"):
         before = _generators()
         try:
-            with _Plain(), _Static():  # type: ignore[no-untyped-call]
+            with _RefuseUnstackable(), _RefuseDataDependence():  # type: ignore[no-untyped-call]
                 made = forward()
         except Exception as error:
             raise because(error) from error
@@ -101,7 +101,7 @@ def run_carefully(module: nn.Module, forward: Callable[[], Any]) -> Any:
     return made
 
 
-class _Plain(TorchFunctionMode):
+class _RefuseUnstackable(TorchFunctionMode):
     """Raises where a gradient would be sparse, or a dropout layer's probability is computed with."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -111,7 +111,7 @@ class _Plain(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-class _Static(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _RefuseDataDependence(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Raises where what is computed next depends on values, not only on shapes, or on luck."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

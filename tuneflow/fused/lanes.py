@@ -11,16 +11,16 @@ from torch.utils import _pytree as pytree
 
 from tuneflow.data.data import Batch
 from tuneflow.fused.dropout import rates_of
-from tuneflow.fused.evaluation import Outputs
-from tuneflow.fused.gradient import Before, Gradient, Product, clip
+from tuneflow.fused.evaluation import EvaluationProgram
+from tuneflow.fused.gradient import FactoredGradient, Gradient, Snapshot, clip
 from tuneflow.fused.inspection import Inspection, LossOf, inspect_step, skeleton_of
-from tuneflow.fused.masks import Masks
+from tuneflow.fused.masks import DropoutMasks
 from tuneflow.fused.module_facts import check_alike, facts_of
-from tuneflow.fused.optimizers import Optimizers
-from tuneflow.fused.program import KINDS, Part, Program, Step
-from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.optimizers import StackedOptimizers
+from tuneflow.fused.program import KINDS, LaneStep, Program, StepGradients
+from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.fused.refusal import CannotFuse
-from tuneflow.fused.stacked_tensors import Given, StackedTensors
+from tuneflow.fused.stacked_tensors import ProgramInputs, StackedTensors
 from tuneflow.fused.verify import verify
 
 
@@ -48,7 +48,7 @@ class Lanes:
         live: which lanes have not been stopped and have had finite losses.
 
     Raises:
-        Refused: modules or optimizers are not alike, or cannot be stacked; the reason is in the message.
+        CannotFuse: modules or optimizers are not alike, or cannot be stacked; the reason is in the message.
 
     Example:
         >>> nets = [nn.Linear(4, 1) for _ in range(3)]
@@ -68,7 +68,7 @@ class Lanes:
         kind: str = "stacked",
         clips: Sequence[float | None] | None = None,
         generators: Sequence[torch.Generator] | None = None,
-        programs: Programs | None = None,
+        programs: ProgramCache | None = None,
     ) -> None:
         if kind not in KINDS:
             raise ValueError(f"Lanes: kind needs to be one of {', '.join(KINDS)}, got {kind!r}.")
@@ -86,8 +86,8 @@ class Lanes:
         self._rates = [rates_of(module) for module in modules]
         self._active = {name for rates in self._rates for name, rate in rates.items() if rate > 0.0}
         self._stack = StackedTensors(modules)
-        self._programs = Programs() if programs is None else programs
-        self._ready: dict[Hashable, _Ready] = {}
+        self._programs = ProgramCache() if programs is None else programs
+        self._ready: dict[Hashable, _PreparedProgram] = {}
         self._seen: Inspection | None = None
 
     def step(self, batch: Batch, only: Sequence[bool] | None = None) -> list[float]:
@@ -100,7 +100,7 @@ class Lanes:
                 losses are NaN. They neither move nor draw.
 
         Raises:
-            Refused: this shape of batch cannot be traced.
+            CannotFuse: this shape of batch cannot be traced.
         """
         asked = [lane for lane, live in enumerate(self.live) if live and (only is None or only[lane])]
         ready = self._prepared(batch)
@@ -115,7 +115,7 @@ class Lanes:
         What forward keeps in Python, as a counter, is frozen in a program, and this may notice.
 
         Raises:
-            Refused: they differ by more than rounding.
+            CannotFuse: they differ by more than rounding.
         """
         if self._kind != "eager" and any(self.live):
             ready = self._prepared(batch)
@@ -130,17 +130,17 @@ class Lanes:
             inputs: of all lanes, as the modules take them: tensors (rows, ...), nested.
 
         Raises:
-            Refused: this shape of inputs cannot be traced.
+            CannotFuse: this shape of inputs cannot be traced.
         """
         leaves, spec = pytree.tree_flatten(inputs)
         shared = self._stack.shared
         names = [*(name for name in self._stack.of if name not in shared), *shared]
         tensors = [self._stack.of[name] for name in names]
         split = len(names) - len(shared)
-        given = Given((), tensors[:split], [*tensors[split:], *(leaf.contiguous() for leaf in leaves)])
+        given = ProgramInputs((), tensors[:split], [*tensors[split:], *(leaf.contiguous() for leaf in leaves)])
 
-        def make() -> Outputs:
-            return Outputs(self._kind, skeleton_of(self._modules[0], self._rates_here), names, given, spec)
+        def make() -> EvaluationProgram:
+            return EvaluationProgram(self._kind, skeleton_of(self._modules[0], self._rates_here), names, given, spec)
 
         made = self._programs.of(self._key("outputs", spec, _shapes(leaves), *sorted(self._active)), make)
         return made(given)
@@ -172,7 +172,7 @@ class Lanes:
         """Give a lane to another trial of the same structure, with its own state, settings, counter and draws.
 
         Raises:
-            Refused: it is not alike, or has other frozen parameters.
+            CannotFuse: it is not alike, or has other frozen parameters.
         """
         check_alike([self._facts, facts_of(module)])
         self._stack.check(module)
@@ -207,9 +207,9 @@ class Lanes:
 
     # A step.
 
-    def _step(self, program: Program, given: Given, asked: Sequence[int]) -> list[float]:
+    def _step(self, program: Program, given: ProgramInputs, asked: Sequence[int]) -> list[float]:
         losses = [math.nan] * len(self.live)
-        before = Before([given.others[place] for place in program.changed])
+        before = Snapshot([given.others[place] for place in program.changed])
         for part in program(given, asked) if asked else ():
             if part.lane is None:
                 values = part.losses.tolist()
@@ -226,23 +226,23 @@ class Lanes:
             self.live[lane] = math.isfinite(losses[lane])
         return losses
 
-    def _clipped(self, part: Part) -> Sequence[Gradient]:
+    def _clipped(self, part: StepGradients) -> Sequence[Gradient]:
         if self._limits is None or (part.lane is not None and self._clips[part.lane] is None):
             return part.gradients
-        whole = [g.whole() if isinstance(g, Product) else g for g in part.gradients]
+        whole = [g.whole() if isinstance(g, FactoredGradient) else g for g in part.gradients]
         if part.lane is None:
             clip(whole, self._limits)
         else:
             clip([g.unsqueeze(0) for g in whole], self._limits[part.lane : part.lane + 1])
         return whole
 
-    def _given(self, batch: Batch, masks: Sequence[Tensor]) -> Given:
+    def _given(self, batch: Batch, masks: Sequence[Tensor]) -> ProgramInputs:
         leaves = [leaf.contiguous() for leaf in pytree.tree_leaves(batch)]
-        return Given(self._trained, self._others, self._shared, leaves, masks)
+        return ProgramInputs(self._trained, self._others, self._shared, leaves, masks)
 
     # Programs.
 
-    def _prepared(self, batch: Batch) -> "_Ready":
+    def _prepared(self, batch: Batch) -> "_PreparedProgram":
         """The program for this shape of batch, traced where there is none; nothing is moved."""
         leaves, spec = pytree.tree_flatten(batch)
         for leaf in leaves:
@@ -257,10 +257,10 @@ class Lanes:
             key = self._key("step", spec, _shapes([leaf[0] for leaf in leaves]), *sorted(self._active))
             made = self._programs.of(key, lambda: self._trace(batch))
             self._begin(made.seen)
-            self._ready[here] = _Ready(*made, self._masks(made.seen))
+            self._ready[here] = _PreparedProgram(*made, self._masks(made.seen))
         return self._ready[here]
 
-    def _trace(self, batch: Batch) -> "_Made":
+    def _trace(self, batch: Batch) -> "_TracedProgram":
         first, spec = pytree.tree_map(lambda leaf: leaf[0].clone(), batch), pytree.tree_structure(batch)
         seen = inspect_step(skeleton_of(self._modules[0], self._rates_here), self._loss_of, first)
         self._begin(seen)
@@ -269,18 +269,18 @@ class Lanes:
         if self._kind != "eager":
             last = len(self._modules) - 1
             verify(made, {lane: self._step_of(lane, seen, spec) for lane in {0, last // 2, last}}, given)
-        return _Made(made, seen)
+        return _TracedProgram(made, seen)
 
     @property
     def _rates_here(self) -> dict[str, float]:
         """Of the dropout layers of a skeleton: any rate above 0 will do, as masks come from outside."""
         return dict.fromkeys(self._active, 0.5)
 
-    def _step_of(self, lane: int, seen: Inspection, spec: pytree.TreeSpec) -> Step:
+    def _step_of(self, lane: int, seen: Inspection, spec: pytree.TreeSpec) -> LaneStep:
         """A lane's step, by a copy of its own module."""
         names = [*seen.trained, *self._names(seen), *self._stack.shared]
         skeleton = skeleton_of(self._modules[lane], self._rates_here)
-        return Step(skeleton, self._loss_of, names, len(seen.trained), spec)
+        return LaneStep(skeleton, self._loss_of, names, len(seen.trained), spec)
 
     def _begin(self, seen: Inspection) -> None:
         """The first program says which parameters are trained."""
@@ -292,7 +292,7 @@ class Lanes:
         self._trained = [of[name] for name in seen.trained]
         self._others = [of[name] for name in self._names(seen)]
         self._shared = [of[name] for name in self._stack.shared]
-        self._movers = Optimizers(self._modules, self._optimizers, seen.trained, self._trained)
+        self._movers = StackedOptimizers(self._modules, self._optimizers, seen.trained, self._trained)
         self._seen, self._limits = seen, self._limits_now()
 
     def _names(self, seen: Inspection) -> list[str]:
@@ -308,8 +308,8 @@ class Lanes:
         most = [math.inf if limit is None else float(limit) for limit in self._clips]
         return None if all(map(math.isinf, most)) else self._trained[0].new_tensor(most)
 
-    def _masks(self, seen: Inspection) -> Masks:
-        return Masks(seen.dropouts, len(self._modules), next(iter(self._stack.of.values())).device)
+    def _masks(self, seen: Inspection) -> DropoutMasks:
+        return DropoutMasks(seen.dropouts, len(self._modules), next(iter(self._stack.of.values())).device)
 
     def _trial_masks(self, seen: Inspection) -> list[Tensor]:
         """Masks for a program to be tried on, from a generator of their own."""
@@ -318,19 +318,19 @@ class Lanes:
         return masks.stacks
 
 
-class _Made(NamedTuple):
+class _TracedProgram(NamedTuple):
     """What Lanes share: a program, and what was seen of the step that it is of."""
 
     program: Program
     seen: Inspection
 
 
-class _Ready(NamedTuple):
+class _PreparedProgram(NamedTuple):
     """A program with the masks of these lanes."""
 
     program: Program
     seen: Inspection
-    masks: Masks
+    masks: DropoutMasks
 
 
 def _generator(module: nn.Module) -> torch.Generator:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from tuneflow.fused.dropout import Dropout, draw
+from tuneflow.fused.dropout import DropoutCall, draw
 
 
-class Masks:
+class DropoutMasks:
     """A mask (K, *shape) for each call of dropout; each lane's is laid out as torch would."""
 
-    def __init__(self, dropouts: Sequence[Dropout], lanes: int, device: torch.device) -> None:
+    def __init__(self, dropouts: Sequence[DropoutCall], lanes: int, device: torch.device) -> None:
         self._dropouts, self._stacks = dropouts, []
         for dropout in dropouts:
             size = (lanes, *dropout.shape), (math.prod(dropout.shape), *dropout.stride)

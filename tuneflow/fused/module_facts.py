@@ -29,7 +29,7 @@ def facts_of(module: nn.Module) -> dict[str, Hashable]:
     Classes, shapes, which tensors are one, and every attribute; but no tensor's values, and not the probability of
     dropout layers, which may differ.
     """
-    frozen = _Freezer({})
+    frozen = _Comparable({})
     kinds = {f"class of {name or 'the module'}": frozen(type(inner)) for name, inner in module.named_modules()}
     tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     first: dict[int, str] = {}
@@ -43,7 +43,7 @@ def attributes_of(module: nn.Module, *, dropout: bool = True) -> dict[str, Hasha
     Args:
         dropout: whether the probability of dropout layers counts.
     """
-    frozen = _Freezer({id(t): name for name, t in [*module.named_parameters(), *module.named_buffers()]})
+    frozen = _Comparable({id(t): name for name, t in [*module.named_parameters(), *module.named_buffers()]})
     found = {}
     for path, inner in module.named_modules():
         for name, value in vars(inner).items():
@@ -60,7 +60,7 @@ def check_alike(facts: Sequence[dict[str, Hashable]]) -> None:
     """Raise unless all are equal to the first.
 
     Raises:
-        Refused: they differ; the message names where.
+        CannotFuse: they differ; the message names where.
     """
     for lane, other in enumerate(facts):
         if other == facts[0]:
@@ -72,7 +72,7 @@ def check_alike(facts: Sequence[dict[str, Hashable]]) -> None:
         raise CannotFuse(f'lanes differ in "{name}": {mine!r} in lane {lane}, {first!r} in lane 0')
 
 
-class _Freezer:
+class _Comparable:
     """Makes values into what can be compared: equal where a forward that reads them does the same.
 
     What cannot be looked into is equal to itself alone.
@@ -142,17 +142,17 @@ class _Freezer:
         plain = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
         if hasattr(value, "__dict__") and (plain or dataclasses.is_dataclass(value)):
             return _named(kind), self(vars(value))
-        return _Itself(value)
+        return _Identity(value)
 
 
-class _Itself:
+class _Identity:
     """Equal where it holds the same object, which it keeps alive."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Itself) and self._value is other._value
+        return isinstance(other, _Identity) and self._value is other._value
 
     def __hash__(self) -> int:
         return id(self._value)

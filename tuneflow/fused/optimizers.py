@@ -6,16 +6,16 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from tuneflow.fused.adam import Adams
+from tuneflow.fused.adam import StackedAdam
 from tuneflow.fused.gradient import Gradient
 from tuneflow.fused.refusal import CannotFuse
-from tuneflow.fused.sgd import Sgd
+from tuneflow.fused.sgd import StackedSGD
 
 Groups = Sequence[dict[str, Any]]
 Partition = tuple[tuple[str, ...], ...]
 
 
-class Mover(Protocol):
+class StackedOptimizer(Protocol):
     """Moves the stacked parameters of one group."""
 
     def settle(self, groups: Groups) -> None:
@@ -34,7 +34,7 @@ class Mover(Protocol):
         """Give a lane's state to torch's optimizer of these parameters, as a copy."""
 
 
-class Optimizers:
+class StackedOptimizers:
     """One mover for each parameter group that trains something; state is taken over.
 
     Args:
@@ -43,7 +43,7 @@ class Optimizers:
         parameters: these, each (K, *shape), contiguous.
 
     Raises:
-        Refused: another class than SGD, Adam and AdamW, groups that hold other parameters than lane 0's, amsgrad, or
+        CannotFuse: another class than SGD, Adam and AdamW, groups that hold other parameters than lane 0's, amsgrad, or
             a setting that is a tensor.
     """
 
@@ -61,18 +61,18 @@ class Optimizers:
         for module, optimizer in zip(modules, optimizers, strict=True):
             self.check(module, optimizer)
         place = {name: n for n, name in enumerate(names)}
-        self._movers: list[tuple[int, list[int], Mover]] = []
+        self._movers: list[tuple[int, list[int], StackedOptimizer]] = []
         for group, members in enumerate(self._partition):
             which = [place[name] for name in members]
             if which:
                 settings = [optimizer.param_groups[group] for optimizer in optimizers]
-                made = (Sgd if self._kind is SGD else Adams)([parameters[n] for n in which], settings)
+                made = (StackedSGD if self._kind is SGD else StackedAdam)([parameters[n] for n in which], settings)
                 self._movers.append((group, which, made))
         for lane, (module, optimizer) in enumerate(zip(modules, optimizers, strict=True)):
             self.load(lane, module, optimizer)
 
     def check(self, module: nn.Module, optimizer: Optimizer) -> None:
-        """Raise Refused unless a lane may have this optimizer."""
+        """Raise CannotFuse unless a lane may have this optimizer."""
         if type(optimizer) is not self._kind:
             kinds = f"{type(optimizer).__name__} and {self._kind.__name__}"
             raise CannotFuse(f"lanes have different optimizers, {kinds}; one class can be stacked")
@@ -120,7 +120,7 @@ def partition(module: nn.Module, optimizer: Optimizer, trained: Sequence[str]) -
     """Names of the trained parameters in each of the optimizer's groups, in the order of `trained`.
 
     Raises:
-        Refused: the optimizer leaves one of them out, or has a parameter that is not the module's.
+        CannotFuse: the optimizer leaves one of them out, or has a parameter that is not the module's.
     """
     names = {id(p): name for name, p in module.named_parameters()}
     groups = [{names.get(id(p)) for p in group["params"]} for group in optimizer.param_groups]

@@ -14,17 +14,17 @@ from torch.utils import _pytree as pytree
 
 from tuneflow.data.data import Batch
 from tuneflow.fused.codegen import compiled
-from tuneflow.fused.dropout import Masked
-from tuneflow.fused.gradient import Gradient, Product
+from tuneflow.fused.dropout import MaskedDropout
+from tuneflow.fused.gradient import FactoredGradient, Gradient
 from tuneflow.fused.graph import trace
 from tuneflow.fused.inspection import LossOf, untouched_generators
 from tuneflow.fused.refusal import because
-from tuneflow.fused.stacked_tensors import Given
+from tuneflow.fused.stacked_tensors import ProgramInputs
 
 Lists = Sequence[Tensor]
 
 
-class Part(NamedTuple):
+class StepGradients(NamedTuple):
     """What came of one lane, or of all at once: `lane` is None, and every tensor has the lanes in front.
 
     Gradients are the reader's to change, and good until the next part.
@@ -42,50 +42,52 @@ class Program(Protocol):
     def changed(self) -> Sequence[int]:
         """Places in `Given.others` of what a call changes."""
 
-    def __call__(self, given: Given, lanes: Sequence[int]) -> Iterator[Part]:
+    def __call__(self, given: ProgramInputs, lanes: Sequence[int]) -> Iterator[StepGradients]:
         """Losses and gradients of at least these lanes; parameters may be moved between the parts."""
 
 
-class Eager:
+class EagerProgram:
     """Plain autograd, lane by lane."""
 
-    def __init__(self, step: "Step", given: Given) -> None:
+    def __init__(self, step: "LaneStep", given: ProgramInputs) -> None:
         self._step = step
         self.changed = list(range(len(given.others)))
 
-    def __call__(self, given: Given, lanes: Sequence[int]) -> Iterator[Part]:
+    def __call__(self, given: ProgramInputs, lanes: Sequence[int]) -> Iterator[StepGradients]:
         for lane in lanes:
-            yield Part(lane, *self._step.plain(given.lane(lane)))
+            yield StepGradients(lane, *self._step.plain(given.lane(lane)))
 
 
-class Single:
+class ReplayedProgram:
     """The trace of one lane, replayed for each."""
 
-    def __init__(self, step: "Step", given: Given) -> None:
+    def __init__(self, step: "LaneStep", given: ProgramInputs) -> None:
         self._replay, changed = _traced(step.gradients, [tensor.contiguous() for tensor in given.lane(0)])
         self.changed = _of_others(changed, given)
 
-    def __call__(self, given: Given, lanes: Sequence[int]) -> Iterator[Part]:
+    def __call__(self, given: ProgramInputs, lanes: Sequence[int]) -> Iterator[StepGradients]:
         for lane in lanes:
             loss, *gradients = self._replay(*given.lane(lane))
-            yield Part(lane, loss, gradients)
+            yield StepGradients(lane, loss, gradients)
 
 
-class Stacked:
+class StackedProgram:
     """The trace of all lanes at once."""
 
-    def __init__(self, step: "Step", given: Given) -> None:
+    def __init__(self, step: "LaneStep", given: ProgramInputs) -> None:
         lasting = len(given.trained) + len(given.others) + len(given.shared)
         together = vmap(step.gradients, in_dims=given.dims, randomness="error")
         self._replay, changed = _traced(together, given.flat, lasting)
         self.changed = _of_others(changed, given)
 
-    def __call__(self, given: Given, lanes: Sequence[int]) -> Iterator[Part]:
+    def __call__(self, given: ProgramInputs, lanes: Sequence[int]) -> Iterator[StepGradients]:
         losses, *made = self._replay(*given.flat)
-        yield Part(None, losses, [Product(*part) if isinstance(part, tuple) else part for part in made])
+        yield StepGradients(
+            None, losses, [FactoredGradient(*part) if isinstance(part, tuple) else part for part in made]
+        )
 
 
-class Step:
+class LaneStep:
     """One lane's step as a function of a flat list of tensors, in the order of `Given.flat`.
 
     Args:
@@ -98,7 +100,7 @@ class Step:
     def __init__(
         self, skeleton: nn.Module, loss_of: LossOf, names: Sequence[str], trained: int, spec: pytree.TreeSpec
     ) -> None:
-        self._whole = _Whole(skeleton, loss_of)
+        self._whole = _ModuleAndLoss(skeleton, loss_of)
         self._names = [f"module.{name}" for name in names]
         self._trained, self._spec = trained, spec
 
@@ -124,7 +126,7 @@ class Step:
             return loss.detach(), list(torch.autograd.grad(loss, own))
 
 
-class _Whole(nn.Module):
+class _ModuleAndLoss(nn.Module):
     """The module and its loss as one: a batch and dropout's masks in, the loss out."""
 
     def __init__(self, module: nn.Module, loss_of: LossOf) -> None:
@@ -133,18 +135,22 @@ class _Whole(nn.Module):
         self._loss_of = (loss_of,)  # in a tuple, so that a loss that is a module is none of this one's
 
     def forward(self, batch: Batch, masks: Lists) -> Tensor:
-        with Masked(masks):
+        with MaskedDropout(masks):
             return self._loss_of[0](self.module, batch)
 
 
-KINDS: dict[str, Callable[[Step, Given], Program]] = {"stacked": Stacked, "single": Single, "eager": Eager}
+KINDS: dict[str, Callable[[LaneStep, ProgramInputs], Program]] = {
+    "stacked": StackedProgram,
+    "single": ReplayedProgram,
+    "eager": EagerProgram,
+}
 
 
 def traced_quietly(function: Callable[..., Any], inputs: Lists, **how: Any) -> Any:
     """The trace of `function`, with nothing of the process changed by it.
 
     Raises:
-        Refused: it cannot be traced; the message says where.
+        CannotFuse: it cannot be traced; the message says where.
     """
     mkldnn = torch._C._get_mkldnn_enabled()
     with untouched_generators(), warnings.catch_warnings():
@@ -165,6 +171,6 @@ def _traced(
     return compiled(made), made.changed
 
 
-def _of_others(changed: Sequence[int], given: Given) -> list[int]:
+def _of_others(changed: Sequence[int], given: ProgramInputs) -> list[int]:
     first = len(given.trained)
     return [place - first for place in changed if first <= place < first + len(given.others)]

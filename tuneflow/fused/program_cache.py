@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Programs:
+class ProgramCache:
     """What was traced, by the shapes, the number of lanes and the facts of the modules that it holds for.
 
     One for each loss: of that the programs know nothing. A program keeps memory of its own between calls; it is not

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tuneflow.fused.gradient import Before, Gradient, along, is_large, of_lane
+from tuneflow.fused.gradient import Gradient, Snapshot, along, is_large, of_lane
 
 Groups = Sequence[dict[str, Any]]
 _NAMES = ("lr", "momentum", "weight_decay", "dampening", "nesterov", "maximize")
 
 
-class Sgd:
+class StackedSGD:
     """Small parameters move in a pass over the stack, large ones lane by lane by torch's fused kernel."""
 
     def __init__(self, parameters: Sequence[Tensor], groups: Groups) -> None:
@@ -44,7 +44,7 @@ class Sgd:
         idle = [lane for lane, moves in enumerate(moving) if not moves]
         if self._small:
             mine = [stack[n] for n in self._small for stack in (self._parameters, self._velocities)]
-            before = Before(mine if idle else ())
+            before = Snapshot(mine if idle else ())
             self._step(gradients)
             before.put_back(idle)
         for n in self._large:

@@ -33,7 +33,7 @@ class StackedTensors:
         }
 
     def check(self, module: nn.Module) -> None:
-        """Raise Refused unless a lane may be given to `module`: what is shared needs to be equal in it."""
+        """Raise CannotFuse unless a lane may be given to `module`: what is shared needs to be equal in it."""
         own = _tensors(module)
         for name in self.shared:
             if not torch.equal(own[name], self.of[name]):
@@ -54,7 +54,7 @@ class StackedTensors:
 
 
 @dataclass(frozen=True)
-class Given:
+class ProgramInputs:
     """What a program is given.
 
     Attributes:

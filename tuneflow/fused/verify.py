@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from tuneflow.fused.inspection import untouched_generators
-from tuneflow.fused.program import Program, Step
+from tuneflow.fused.program import LaneStep, Program
 from tuneflow.fused.refusal import CannotFuse
-from tuneflow.fused.stacked_tensors import Given
+from tuneflow.fused.stacked_tensors import ProgramInputs
 
 TOLERANCE = {torch.float64: 1e-12}  # of the largest; others 1e-5
 _TRIES, ROUNDINGS = 4, 8.0
@@ -19,7 +19,7 @@ _TRIES, ROUNDINGS = 4, 8.0
 Facts = list[tuple[str, Tensor]]  # what it is, and its value
 
 
-def verify(program: Program, steps: Mapping[int, Step], given: Given) -> None:
+def verify(program: Program, steps: Mapping[int, LaneStep], given: ProgramInputs) -> None:
     """Compare some lanes' losses, gradients and buffers with autograd's; nothing that is given is changed.
 
     Where they differ, autograd is run again on tensors that differ by a rounding error: what that changes is not held
@@ -29,7 +29,7 @@ def verify(program: Program, steps: Mapping[int, Step], given: Given) -> None:
         steps: by lane, of its own module.
 
     Raises:
-        Refused: they differ by more than 1e-5 (float32) or 1e-12 (float64) of the largest, and more than by rounding.
+        CannotFuse: they differ by more than 1e-5 (float32) or 1e-12 (float64) of the largest, beyond rounding.
     """
     tested = replace(given, others=[tensor.clone() for tensor in given.others])
     found: dict[int, Facts] = {}
@@ -45,7 +45,7 @@ def verify(program: Program, steps: Mapping[int, Step], given: Given) -> None:
 
 
 def compare(mine: Facts, plain: Callable[[Sequence[Tensor]], Facts], own: Sequence[Tensor]) -> None:
-    """Raise Refused unless `mine` is what `plain` makes of `own`."""
+    """Raise CannotFuse unless `mine` is what `plain` makes of `own`."""
     theirs = plain(own)
     loss = theirs[0][1]
     if theirs[0][0] == "loss" and not loss.isfinite() and not mine[0][1].isfinite():
@@ -73,7 +73,7 @@ def _facts(loss: Tensor, gradients: Sequence[Tensor], others: Sequence[Tensor]) 
     return [("loss", loss), *(("gradients", g) for g in gradients), *(("buffers", other) for other in others)]
 
 
-def _plain(step: Step, given: Given, own: Sequence[Tensor]) -> Facts:
+def _plain(step: LaneStep, given: ProgramInputs, own: Sequence[Tensor]) -> Facts:
     start, end = len(given.trained), len(given.trained) + len(given.others)
     others = [tensor.clone() for tensor in own[start:end]]
     with untouched_generators("check"):

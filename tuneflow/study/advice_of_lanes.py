@@ -6,7 +6,7 @@ from tuneflow.execute.guard import guarded
 from tuneflow.execute.lanes.benchmark import measure, time_alone
 from tuneflow.execute.lanes.lane import Lane
 from tuneflow.execute.lanes.structure import unfit_lane
-from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.history.trial import Slice
 from tuneflow.train.job import Job
 
@@ -32,7 +32,7 @@ def advice(trainer: Any, job: Job) -> str:
             if alone > SLOW:
                 return ""
             lanes = [lane, *(lane.again() for _ in range(LANES - 1))]
-            gain = measure(lanes, LANES, Programs(), alone).gain
+            gain = measure(lanes, LANES, ProgramCache(), alone).gain
     except Exception:
         return ""  # the trials themselves will tell what is wrong
     return f"lanes: Runtime(lanes={LANES}) would train trials like this {gain:.1f} times as fast" * (gain >= LEAST)

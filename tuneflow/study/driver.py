@@ -10,7 +10,7 @@ import numpy as np
 
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported
-from tuneflow.execute.in_order import Ordered
+from tuneflow.execute.in_order import OrderedExecutor
 from tuneflow.history.history import History
 from tuneflow.history.trial import CUT, Report, Slice, Trial
 from tuneflow.model import Model
@@ -101,7 +101,7 @@ class Driver:
 
     def _decide_all(self, executor: Executor, most: float) -> None:
         """Carry out decisions until there is nothing to do before the next event."""
-        while not (isinstance(executor, Ordered) and executor.behind):
+        while not (isinstance(executor, OrderedExecutor) and executor.behind):
             self.ledger.sync()
             decision = self._decision(most)
             if isinstance(decision, Stop):
@@ -210,14 +210,14 @@ class Driver:
 
     # Under lag=.
 
-    def _ordered(self, executor: Executor, lag: int) -> Ordered:
+    def _ordered(self, executor: Executor, lag: int) -> OrderedExecutor:
         """`executor` with events in order, and with the slices that were under way when the last run ended."""
         self.ledger.sync()
         for trial in list(self.history.paused):
             if trial.epochs >= self.history.epochs:  # it was interrupted between its last epoch and its end
                 self.ledger.retake(trial.number)
                 self.end(trial.number, "DONE")
-        ordered = Ordered(executor, lag, self.ledger.note)
+        ordered = OrderedExecutor(executor, lag, self.ledger.note)
         under_way = [(self.history.trials[n], until, self.ledger.last(n)) for n, until in self.ledger.turns()]
         for trial, _, _ in under_way:
             self.ledger.retake(trial.number)

@@ -12,7 +12,7 @@ from tuneflow.execute.lanes.lane import Lane
 from tuneflow.train.settings import Settings
 
 
-class Batches:
+class LaneBatches:
     """The next batch of each lane, as one with the seats in front.
 
     Args:

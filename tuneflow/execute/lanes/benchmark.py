@@ -12,7 +12,7 @@ from tuneflow.execute.lanes.batches import with_smoothing
 from tuneflow.execute.lanes.engine_cache import EngineTiming
 from tuneflow.execute.lanes.lane import Lane
 from tuneflow.execute.lanes.lane_stack import lanes_of
-from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.fused.refusal import CannotFuse
 
 STEPS = 5  # timed of each engine, at most
@@ -36,7 +36,7 @@ def time_alone(lane: Lane) -> float:
         return min(_times(step))
 
 
-def measure(lanes: Sequence[Lane], seats: int, programs: Programs, alone: float) -> EngineTiming:
+def measure(lanes: Sequence[Lane], seats: int, programs: ProgramCache, alone: float) -> EngineTiming:
     """Trace, check and time the engines on these lanes, which are left as they are.
 
     Args:

@@ -45,7 +45,7 @@ class EngineTiming:
         return asdict(self)
 
 
-class Remembers(Protocol):
+class RememberingStore(Protocol):
     """What a store has."""
 
     def recall(self, name: str) -> Any: ...
@@ -93,7 +93,7 @@ class EngineCache:
 
     def __init__(
         self,
-        store: Remembers | None = None,
+        store: RememberingStore | None = None,
         to_come: Callable[[], float] = lambda: 0.0,
         show: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -144,7 +144,7 @@ class EngineCache:
         return self._own[key]
 
 
-class Sheet(EngineCache):
+class WorkerEngineCache(EngineCache):
     """A worker's: what it was told, and what it is to tell."""
 
     def __init__(self) -> None:

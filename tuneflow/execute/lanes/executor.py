@@ -5,18 +5,18 @@ from collections.abc import Hashable
 
 from tuneflow.execute.executor import Event
 from tuneflow.execute.guard import guarded
-from tuneflow.execute.inline import Inline
+from tuneflow.execute.inline import InlineExecutor
 from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.lanes.lane import Lane
 from tuneflow.execute.lanes.structure import programs_of, structure_of, unfit_lane
-from tuneflow.execute.lanes.structure_group import Group
+from tuneflow.execute.lanes.structure_group import StructureGroup
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
 
 
-class Fused:
+class LaneExecutor:
     """Trains up to `runtime.lanes` trials at once in the calling process.
 
     Trials that differ only in numbers, such as rates, decays and the seeds of their weights, are one program: every
@@ -29,9 +29,9 @@ class Fused:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime, self.notes = runtime, EngineCache()
-        self._groups: dict[Hashable, Group] = {}
-        self._parts: deque[Group | Inline] = deque()
-        self._alone: dict[int, Inline] = {}
+        self._groups: dict[Hashable, StructureGroup] = {}
+        self._parts: deque[StructureGroup | InlineExecutor] = deque()
+        self._alone: dict[int, InlineExecutor] = {}
 
     @property
     def free(self) -> int:
@@ -55,7 +55,7 @@ class Fused:
             while self.busy:
                 part = self._parts.popleft()
                 events = part.wait() if part.busy else []
-                if part.busy or isinstance(part, Group):
+                if part.busy or isinstance(part, StructureGroup):
                     self._parts.append(part)
                 self._alone = {trial: inline for trial, inline in self._alone.items() if inline.busy}
                 if events:
@@ -93,11 +93,11 @@ class Fused:
             self.notes.say(f"not fused: {reason}")
         return None if reason else lane
 
-    def _group(self, lane: Lane) -> Group:
+    def _group(self, lane: Lane) -> StructureGroup:
         structure = structure_of(lane)
         if structure not in self._groups:
             programs = programs_of(lane, structure)
-            group = Group(structure.name, self.notes, self._give_back, self._more, programs)
+            group = StructureGroup(structure.name, self.notes, self._give_back, self._more, programs)
             self._groups[structure] = group
             self._parts.append(group)
         return self._groups[structure]
@@ -109,6 +109,6 @@ class Fused:
         self._train_alone(lane.left, lane.trainer, lane.job, lane.state)
 
     def _train_alone(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
-        inline = self._alone[work.trial] = Inline(self._runtime)
+        inline = self._alone[work.trial] = InlineExecutor(self._runtime)
         inline.submit(work, trainer, job, state)
         self._parts.append(inline)

@@ -12,11 +12,11 @@ from torch.utils import _pytree as pytree
 
 from tuneflow.execute.executor import Ended, Event, Reported
 from tuneflow.execute.inline import ended
-from tuneflow.execute.lanes.batches import Batches, smoothing_of
+from tuneflow.execute.lanes.batches import LaneBatches, smoothing_of
 from tuneflow.execute.lanes.lane import Lane
 from tuneflow.fused.label_smoothing import smoothed
 from tuneflow.fused.lanes import Lanes
-from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.fused.refusal import CannotFuse
 from tuneflow.metrics import Measured, accuracy, measure_accuracies, measure_losses
 from tuneflow.train.evaluate import joined
@@ -37,10 +37,10 @@ class LaneStack:
         programs: kept by the caller for all stacks of this structure.
 
     Raises:
-        Refused: they cannot be fused; the reason is in the message.
+        CannotFuse: they cannot be fused; the reason is in the message.
     """
 
-    def __init__(self, lanes: Sequence[Lane], seats: int, kind: str, programs: Programs) -> None:
+    def __init__(self, lanes: Sequence[Lane], seats: int, kind: str, programs: ProgramCache) -> None:
         self.seats: list[Lane | None] = [*lanes, *[None] * (seats - len(lanes))]
         self._lanes = lanes_of(lanes, seats, kind, programs, [lane.randomness.generator for lane in lanes])
         for seat in range(len(lanes), seats):
@@ -60,7 +60,7 @@ class LaneStack:
         """Give a free seat to a lane.
 
         Raises:
-            Refused: it is not alike, in a frozen parameter.
+            CannotFuse: it is not alike, in a frozen parameter.
         """
         seat, run = self.seats.index(None), lane.run
         generator = lane.randomness.generator
@@ -83,7 +83,7 @@ class LaneStack:
         """Take steps until a lane has come to the end of an epoch, or has diverged or failed.
 
         Raises:
-            Refused: the program can no longer be trusted.
+            CannotFuse: the program can no longer be trusted.
         """
         events: list[Event] = []
         while not events and self.lanes:
@@ -100,7 +100,7 @@ class LaneStack:
         seats = [seat for seat, lane in enumerate(self.seats) if lane is not None and lane.rows == rows]
         moved = [seat for seat in seats if not self._of(seat).steady]
         events = self._each(moved, lambda seat, lane: lane.before_step())
-        batches = Batches(self.seats, seats, rows)
+        batches = LaneBatches(self.seats, seats, rows)
         events += self._each(seats, batches.load)
         moving = [seat for seat in seats if self.seats[seat] is not None]
         if not moving:
@@ -142,7 +142,7 @@ class LaneStack:
         failed = self._each(seats, measure)
         return events + failed
 
-    def _evaluate(self) -> "_Evaluated | None":
+    def _evaluate(self) -> "_StackedOutputs | None":
         """What all lanes give over the validation part; None where that is refused."""
         valid = self.lanes[0].run.valid
         outputs, targets = [], []
@@ -154,7 +154,7 @@ class LaneStack:
             self._together = False
             return None
         made = outputs[0] if len(outputs) == 1 else pytree.tree_map(lambda *parts: torch.cat(parts, 1), *outputs)
-        return _Evaluated(made, joined(targets), self.lanes[0])
+        return _StackedOutputs(made, joined(targets), self.lanes[0])
 
     def _each(self, seats: Iterable[int], act: Callable[[int, Lane], None]) -> list[Event]:
         """Have each lane do something; one that raises has ended, and disturbs no other."""
@@ -180,7 +180,7 @@ class LaneStack:
         self._lanes.stop(seat)
 
 
-class _Evaluated:
+class _StackedOutputs:
     """Outputs of all lanes, each tensor (K, n, ...), and their losses."""
 
     def __init__(self, outputs: Any, targets: Any, lane: Lane) -> None:
@@ -205,7 +205,7 @@ def lanes_of(
     lanes: Sequence[Lane],
     seats: int,
     kind: str,
-    programs: Programs,
+    programs: ProgramCache,
     generators: Sequence[torch.Generator] | None = None,
 ) -> Lanes:
     """The core of a stack; empty seats hold copies of the first lane."""

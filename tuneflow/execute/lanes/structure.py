@@ -11,7 +11,7 @@ from torch import nn
 
 from tuneflow.execute.lanes.lane import Lane
 from tuneflow.fused.module_facts import facts_of
-from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.seeds import digest
 from tuneflow.signature import name_of
 
@@ -65,15 +65,15 @@ def structure_of(lane: Lane) -> Structure:
     return Structure(facts, code, (id(run.train), id(run.valid)))
 
 
-_kept: OrderedDict[Hashable, Programs] = OrderedDict()
+_kept: OrderedDict[Hashable, ProgramCache] = OrderedDict()
 
 
-def programs_of(lane: Lane, structure: Structure) -> Programs:
+def programs_of(lane: Lane, structure: Structure) -> ProgramCache:
     """What was traced of a structure in this process so far, by any study; the last `KEPT` structures are kept."""
     if lane.run.settings.own_loss:
-        return Programs()  # its loss may hold anything of the trainer's
+        return ProgramCache()  # its loss may hold anything of the trainer's
     key = (structure.facts, structure.code)
-    made = _kept.setdefault(key, Programs())
+    made = _kept.setdefault(key, ProgramCache())
     _kept.move_to_end(key)
     while len(_kept) > KEPT:
         _kept.popitem(last=False)

@@ -10,7 +10,7 @@ from tuneflow.execute.lanes.benchmark import is_out_of_memory, measure, time_alo
 from tuneflow.execute.lanes.engine_cache import EngineCache, EngineTiming
 from tuneflow.execute.lanes.lane import Lane
 from tuneflow.execute.lanes.lane_stack import LaneStack
-from tuneflow.fused.program_cache import Programs
+from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.fused.refusal import CannotFuse
 
 CHUNK = 16  # seats of a stack at most: more no longer fit into the caches
@@ -20,7 +20,7 @@ HOPES = ((0.001, 0.7), (0.003, 0.4), (0.01, 0.1), (math.inf, 0.03))
 TRIED = 20  # steps of every seat that a measurement takes
 
 
-class Group:
+class StructureGroup:
     """Trials of one structure.
 
     They are trained as one program where that pays: as measured on themselves, once what is left to train is worth the
@@ -39,7 +39,7 @@ class Group:
         notes: EngineCache,
         alone: Callable[[Lane], None],
         more: Callable[[], float],
-        programs: Programs,
+        programs: ProgramCache,
     ) -> None:
         self._name, self._notes, self._programs = name, notes, programs
         self._alone, self._more = alone, more

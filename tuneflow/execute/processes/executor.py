@@ -10,12 +10,12 @@ from typing import Any
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Event
 from tuneflow.execute.lanes.engine_cache import EngineCache
-from tuneflow.execute.processes.proxy import Child, bury, end
+from tuneflow.execute.processes.proxy import ProcessProxy, bury, end
 from tuneflow.execute.processes.worker_process import UNGUARDED
 from tuneflow.execute.workers import sendable
 from tuneflow.execute.workers.assignment import STARTS, Assignment, SharedObjects, slices
 from tuneflow.execute.workers.pickling import SharedObject, receive
-from tuneflow.execute.workers.worker import Misread, Reply
+from tuneflow.execute.workers.worker import LoadFailure, Reply
 from tuneflow.execute.workers.worker_proxy import spread
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import Runtime
@@ -23,11 +23,11 @@ from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
 
 
-class Processes:
+class ProcessExecutor:
     """Trains in processes of its own. They are started when there is work for them, and live until `close`.
 
     Each trains as the runtime does in one process: as the inline executor, with the same digits for the same number of
-    threads, or as Fused where there are lanes. Trainer and model are sent to a process once, their data in memory that
+    threads, or in lanes. Trainer and model are sent to a process once, their data in memory that
     all of them share; the state after each epoch comes back with its report. A process goes on to the next epoch at
     once, unless it has room for another slice: what it trained beyond a stop is dropped.
 
@@ -50,7 +50,7 @@ class Processes:
         self._most = (runtime.workers or 1) if workers is None else workers
         self.timeout = runtime.timeout if timeout is None else timeout
         self.notes = EngineCache()
-        self._children: list[Child] = []
+        self._children: list[ProcessProxy] = []
         self._waiting: deque[Assignment] = deque()
         self._sent = SharedObjects(sendable.parcel)
         self._lost = 0  # processes killed in a row before they were ready
@@ -112,7 +112,7 @@ class Processes:
         """
         able = sum(child.idle and not child.work for child in self._children)
         for _ in range(min(len(self._waiting) - able, self._most - len(self._children))):
-            self._children.append(Child(self._runtime, len(self._children)))
+            self._children.append(ProcessProxy(self._runtime, len(self._children)))
         spread(self._waiting, self._children, self._runtime.seats)
         for child in self._children:
             if child.idle and child.full:
@@ -126,14 +126,14 @@ class Processes:
             elif child.ready and child.unsent:
                 child.halt()
 
-    def _begin(self, child: Child) -> None:
+    def _begin(self, child: ProcessProxy) -> None:
         child.begin(self._sent, self.notes, self._most)
 
     # What the processes say.
 
-    def _speaker(self) -> Child | None:
+    def _speaker(self) -> ProcessProxy | None:
         """Of those that have something to say, the one heard longest ago; None when one was overdue."""
-        by_pipe: dict[Any, Child] = {child.pipe: child for child in self._children}
+        by_pipe: dict[Any, ProcessProxy] = {child.pipe: child for child in self._children}
         speaking = [by_pipe[pipe] for pipe in connection.wait(list(by_pipe), self._patience())]
         if not speaking:
             self._kill_overdue()
@@ -151,7 +151,7 @@ class Processes:
             if self.timeout is not None and child.at_work and time.monotonic() >= child.heard + self.timeout:
                 child.kill(f"sent nothing for {self.timeout:g} seconds")
 
-    def _hear(self, child: Child) -> list[Event]:
+    def _hear(self, child: ProcessProxy) -> list[Event]:
         message = _message(child)
         if message is None:
             return self._lose(child)
@@ -163,12 +163,12 @@ class Processes:
         if not isinstance(message, Reply) or message.waits:
             self._lost = 0
             child.rest()
-        if isinstance(message, Misread) and child.training:  # else it is of a slice that was stopped
+        if isinstance(message, LoadFailure) and child.training:  # else it is of a slice that was stopped
             raise message.error()
         self._staff()
         return events
 
-    def _lose(self, child: Child) -> list[Event]:
+    def _lose(self, child: ProcessProxy) -> list[Event]:
         """A process is gone: what it trained goes on elsewhere, or has failed."""
         bury(child)
         self._children.remove(child)
@@ -179,7 +179,7 @@ class Processes:
         self._staff()
         return list(ended)
 
-    def _check_start(self, child: Child) -> None:
+    def _check_start(self, child: ProcessProxy) -> None:
         """Raise StudyError when starting another process has no prospect."""
         code = child.process.exitcode or 0
         script = getattr(sys.modules["__main__"], "__file__", "the script")
@@ -200,7 +200,7 @@ class Processes:
             )
 
 
-def _message(child: Child) -> Any:
+def _message(child: ProcessProxy) -> Any:
     """What it has to tell; None when it is gone."""
     try:
         message = receive(child.pipe)
@@ -210,7 +210,7 @@ def _message(child: Child) -> Any:
     return message
 
 
-def _close(children: list[Child], sent: SharedObjects[SharedObject]) -> None:
+def _close(children: list[ProcessProxy], sent: SharedObjects[SharedObject]) -> None:
     end(children)
     children.clear()
     for parcel in sent.clear():

@@ -11,7 +11,7 @@ from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.processes.worker_process import HALT, NAME, serve
 from tuneflow.execute.workers.assignment import SharedObjects
 from tuneflow.execute.workers.pickling import SharedObject, send
-from tuneflow.execute.workers.worker import Settings
+from tuneflow.execute.workers.worker import ProcessSettings
 from tuneflow.execute.workers.worker_proxy import WorkerProxy
 from tuneflow.runtime.runtime import Runtime
 
@@ -20,7 +20,7 @@ GRACE = 5.0  # seconds that a process has to leave by itself
 SPAWN = multiprocessing.get_context("spawn")
 
 
-class Child(WorkerProxy):
+class ProcessProxy(WorkerProxy):
     """A process of its own, started when this is made.
 
     Attributes:
@@ -35,7 +35,7 @@ class Child(WorkerProxy):
         self.idle = self.ready = self._halted = False
         self.heard, self.overdue = time.monotonic(), ""
         self.pipe, theirs = SPAWN.Pipe()
-        given = (theirs, runtime.of_a_worker(), Settings.current())
+        given = (theirs, runtime.of_a_worker(), ProcessSettings.current())
         self.process = SPAWN.Process(target=serve, args=given, name=f"{NAME} {number}")
         with theirs, _signals_held():
             self.process.start()
@@ -93,7 +93,7 @@ class Child(WorkerProxy):
         return f"was killed by {signal.Signals(-code).name} (signal {-code}{memory})"
 
 
-def end(children: Iterable[Child]) -> None:
+def end(children: Iterable[ProcessProxy]) -> None:
     """End processes: those that are idle leave by themselves, those at work are killed."""
     children = list(children)
     for child in children:
@@ -106,7 +106,7 @@ def end(children: Iterable[Child]) -> None:
         child.process.close()
 
 
-def bury(child: Child) -> None:
+def bury(child: ProcessProxy) -> None:
     """Wait for a process that is about to end; kill it when it does not."""
     child.process.join(GRACE)
     if child.process.exitcode is None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tuneflow.execute.workers.pickling import Pipe, pack, receive, receive_parcel, send
-from tuneflow.execute.workers.worker import Command, Settings, Worker
+from tuneflow.execute.workers.worker import Command, ProcessSettings, Worker
 from tuneflow.runtime.runtime import Runtime
 
 NAME = "tuneflow worker"  # what the names of worker processes begin with
@@ -29,7 +29,7 @@ def leave_if_imported() -> None:
         raise SystemExit(UNGUARDED)
 
 
-def serve(pipe: Pipe, given: dict[str, Any], settings: Settings) -> None:
+def serve(pipe: Pipe, given: dict[str, Any], settings: ProcessSettings) -> None:
     """The life of a worker; it ends when the pipe is closed, or its parent is gone.
 
     Args:
@@ -44,7 +44,7 @@ def serve(pipe: Pipe, given: dict[str, Any], settings: Settings) -> None:
     torch.set_num_threads(given["threads"])
     settings.apply()
     try:
-        _Worker(pipe, Runtime(**given)).run()
+        _WorkerLoop(pipe, Runtime(**given)).run()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has no more work, or is gone
 
@@ -64,7 +64,7 @@ def _end_with_the_parent() -> None:
         os._exit(1)
 
 
-class _Worker:
+class _WorkerLoop:
     """It trains on by itself until it has room for another slice, or is halted; then it waits for orders."""
 
     def __init__(self, pipe: Pipe, runtime: Runtime) -> None:

@@ -8,27 +8,27 @@ from typing import Any
 import ray
 import torch
 
-from tuneflow.execute.ray.pickling import Packed, pack
-from tuneflow.execute.workers.worker import Misread, Settings, Worker
+from tuneflow.execute.ray.pickling import CloudPickled, pack
+from tuneflow.execute.workers.worker import LoadFailure, ProcessSettings, Worker
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.version import __version__
 
 
 @dataclass(frozen=True)
-class Ready:
+class Versions:
     """A worker's first word: the versions that it has."""
 
     tuneflow: str
     torch: str
 
 
-VERSIONS = Ready(__version__, str(torch.__version__))
+VERSIONS = Versions(__version__, str(torch.__version__))
 
 
 class RayActor:
     """Its calls come in order, one at a time, and raise nothing: what goes wrong is what they return."""
 
-    def ready(self, given: dict[str, Any], settings: Settings) -> Ready | Misread:
+    def ready(self, given: dict[str, Any], settings: ProcessSettings) -> Versions | LoadFailure:
         """Get ready to train.
 
         Args:
@@ -40,10 +40,10 @@ class RayActor:
             settings.apply()
             self._bench = Worker(Runtime(**given))
         except Exception as error:
-            return Misread(f"{type(error).__name__}: {error}", traceback.format_exc())
+            return LoadFailure(f"{type(error).__name__}: {error}", traceback.format_exc())
         return VERSIONS
 
-    def train(self, orders: Packed | None = None, parcels: Sequence[Any] = ()) -> Packed | Misread:
+    def train(self, orders: CloudPickled | None = None, parcels: Sequence[Any] = ()) -> CloudPickled | LoadFailure:
         """Train until something happens; what did, as Told, with no events where there is nothing to train.
 
         Args:

@@ -13,11 +13,11 @@ from tuneflow.errors import StudyError, warn
 from tuneflow.execute.executor import Event
 from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.ray import pickling as cloud
-from tuneflow.execute.ray.actor import VERSIONS, Ready
+from tuneflow.execute.ray.actor import VERSIONS, Versions
 from tuneflow.execute.ray.cluster import Cluster
-from tuneflow.execute.ray.proxy import Actor
+from tuneflow.execute.ray.proxy import ActorProxy
 from tuneflow.execute.workers.assignment import STARTS, Assignment, SharedObjects, slices
-from tuneflow.execute.workers.worker import Misread, Reply
+from tuneflow.execute.workers.worker import LoadFailure, Reply
 from tuneflow.execute.workers.worker_proxy import spread
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.ray_runtime import RayRuntime
@@ -27,11 +27,11 @@ from tuneflow.train.protocol import TrainerProtocol
 TICK = 1.0  # seconds after which `wait` comes back with nothing, as there may be more room, or a wish to leave
 
 
-class Actors:
+class RayExecutor:
     """Trains in actors of a Ray cluster. They are asked for when there is work for them, and live until `close`.
 
     Each trains as the runtime does in one process: as the inline executor, with the same digits for the same number of
-    threads, or as Fused where there are lanes. Trainer and model are put into the cluster's object store once, and
+    threads, or in lanes. Trainer and model are put into the cluster's object store once, and
     copied from there by each actor once. The state after each epoch comes back with its report, as a value: so nothing
     is lost with a node but the epochs under way. An actor goes on to the next epoch at once: what it trained beyond a
     stop is dropped.
@@ -50,7 +50,7 @@ class Actors:
     def __init__(self, runtime: RayRuntime) -> None:
         self._runtime = runtime
         self.notes = EngineCache()
-        self._actors: list[Actor] = []
+        self._actors: list[ActorProxy] = []
         self._waiting: deque[Assignment] = deque()
         self._sent: SharedObjects[Any] = SharedObjects(lambda trainer, model: ray.put(cloud.parcel(trainer, model)))
         self._held: list[Cluster] = []  # the connection, once it is there
@@ -136,14 +136,14 @@ class Actors:
         if self._waiting:
             coming = sum(not actor.ready for actor in self._actors)
             for _ in range(min(len(self._waiting) - coming, self._room() - len(self._actors))):
-                self._actors.append(Actor(self._runtime))
+                self._actors.append(ActorProxy(self._runtime))
 
-    def _ask(self, actor: Actor) -> None:
+    def _ask(self, actor: ActorProxy) -> None:
         actor.ask(self._sent, self.notes, len(self._actors))
 
     # What the actors say.
 
-    def _speaker(self) -> Actor | None:
+    def _speaker(self) -> ActorProxy | None:
         """Of those that have something to say, the one heard longest ago; None when there was none for a while."""
         asked = sorted((actor for actor in self._actors if actor.calls), key=lambda actor: actor.heard)
         by_call = {actor.calls[0]: actor for actor in asked}
@@ -163,18 +163,18 @@ class Actors:
             if timeout is not None and actor.at_work and time.monotonic() >= actor.heard + timeout:
                 actor.kill(f"sent nothing for {timeout:g} seconds")
 
-    def _hear(self, actor: Actor) -> list[Event]:
+    def _hear(self, actor: ActorProxy) -> list[Event]:
         try:
             answer = actor.hear()
         except RayError as error:
             if isinstance(error, RayTaskError) and not isinstance(error, TaskCancelledError):
                 raise  # from within a Seat, where all is caught that training can raise
             return self._lose(actor, error)
-        if isinstance(answer, Ready):
+        if isinstance(answer, Versions):
             actor.ready, self._lost = True, 0
             self._check_versions(answer)
             return []
-        if isinstance(answer, Misread):
+        if isinstance(answer, LoadFailure):
             if not actor.ready:
                 raise StudyError(f"RayRuntime: a worker cannot start: {answer.reason}\n{answer.detail}".rstrip())
             if actor.training:
@@ -186,7 +186,7 @@ class Actors:
         self._waiting.extend(left)
         return events
 
-    def _lose(self, actor: Actor, error: Exception) -> list[Event]:
+    def _lose(self, actor: ActorProxy, error: Exception) -> list[Event]:
         """An actor is gone: what it trained goes on in another, or has failed."""
         self._actors.remove(actor)
         fate, seconds = actor.fate(error), time.monotonic() - actor.heard
@@ -199,7 +199,7 @@ class Actors:
         self._waiting.extendleft(reversed(left))
         return list(ended)
 
-    def _check_versions(self, there: Ready) -> None:
+    def _check_versions(self, there: Versions) -> None:
         if there.tuneflow != VERSIONS.tuneflow:
             raise StudyError(
                 f"RayRuntime: a worker has tuneflow {there.tuneflow}, this process {VERSIONS.tuneflow}; install one of"
@@ -210,7 +210,7 @@ class Actors:
             warn(f"RayRuntime: a worker has torch {there.torch}, this process {VERSIONS.torch}; scores depend on it.")
 
 
-def _close(actors: list[Actor], sent: SharedObjects[Any], held: list[Cluster]) -> None:
+def _close(actors: list[ActorProxy], sent: SharedObjects[Any], held: list[Cluster]) -> None:
     if ray.is_initialized():
         for actor in actors:
             actor.kill()

@@ -12,13 +12,13 @@ import torch
 from ray import cloudpickle
 
 from tuneflow.execute.workers.pickling import SMALL, loaded, reduced
-from tuneflow.execute.workers.sendable import Way, check
+from tuneflow.execute.workers.sendable import Transport, check
 from tuneflow.train.job import Job
 from tuneflow.train.loop import Loop
 
 
 @dataclass(frozen=True)
-class Packed:
+class CloudPickled:
     """A pickled value.
 
     Attributes:
@@ -45,7 +45,7 @@ def _own(raw: Any) -> Any:
     return own
 
 
-class CloudPacker(cloudpickle.Pickler):  # type: ignore[misc]
+class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]
     """As wire.Packer, with functions and classes by value where a module that is imported does not have them."""
 
     def __init__(
@@ -67,7 +67,7 @@ def _is_found_by_name(loop: Loop) -> bool:
     return module != "__main__" and getattr(sys.modules.get(module), loop.name, None) is loop
 
 
-def pack(value: Any, keep_device: bool = False) -> Packed:
+def pack(value: Any, keep_device: bool = False) -> CloudPickled:
     """`value`, pickled; its tensors come out on the CPU, or on their device."""
     file, large = io.BytesIO(), list[Any]()
 
@@ -77,11 +77,11 @@ def pack(value: Any, keep_device: bool = False) -> Packed:
             large.append(np.frombuffer(raw, np.uint8))
         return raw.nbytes <= SMALL
 
-    CloudPacker(file, apart, keep_device).dump(value)
-    return Packed(file.getvalue(), large)
+    CloudPickler(file, apart, keep_device).dump(value)
+    return CloudPickled(file.getvalue(), large)
 
 
-def parcel(trainer: Any, model: Any) -> Packed:
+def parcel(trainer: Any, model: Any) -> CloudPickled:
     """Trainer and model, to be sent to every worker.
 
     Raises:
@@ -96,16 +96,16 @@ def given(job: Job) -> bytes:
     """As sendable.packed."""
     check(job.config, "configuration", CLOUD)
     file = io.BytesIO()
-    CloudPacker(file, keep_device=True).dump((job.config, job.seed, job.replica, job.trial))
+    CloudPickler(file, keep_device=True).dump((job.config, job.seed, job.replica, job.trial))
     return file.getvalue()
 
 
 def _obstacle(value: Any) -> Exception | None:
     try:
-        CloudPacker(io.BytesIO(), lambda buffer: None).dump(value)
+        CloudPickler(io.BytesIO(), lambda buffer: None).dump(value)
     except Exception as error:
         return error
     return None
 
 
-CLOUD = Way(_obstacle, by_value=True)
+CLOUD = Transport(_obstacle, by_value=True)

@@ -14,7 +14,7 @@ from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.ray.actor import RayActor
 from tuneflow.execute.ray.pickling import pack
 from tuneflow.execute.workers.assignment import Assignment, SharedObjects
-from tuneflow.execute.workers.worker import Reply, Settings
+from tuneflow.execute.workers.worker import ProcessSettings, Reply
 from tuneflow.execute.workers.worker_proxy import WorkerProxy
 from tuneflow.runtime.ray_runtime import RayRuntime
 
@@ -23,7 +23,7 @@ AHEAD = 2  # calls that an actor has at a time: it trains the next epoch while t
 REMOTE = ray.remote(RayActor)
 
 
-class Actor(WorkerProxy):
+class ActorProxy(WorkerProxy):
     """A worker of the cluster, asked for when this is made. It comes when there is room for it.
 
     Attributes:
@@ -40,7 +40,7 @@ class Actor(WorkerProxy):
         self._since: dict[int, int] = {}  # by trial, the call that began its slice
         resources = {"num_cpus": runtime.cpus, "num_gpus": runtime.gpus}
         self._handle: Any = REMOTE.options(**resources, max_restarts=0, max_task_retries=0).remote()
-        self.calls = deque([self._handle.ready.remote(runtime.of_a_worker(), Settings.current())])
+        self.calls = deque([self._handle.ready.remote(runtime.of_a_worker(), ProcessSettings.current())])
 
     @property
     def idle(self) -> bool:  # type: ignore[override]

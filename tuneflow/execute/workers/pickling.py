@@ -24,7 +24,7 @@ class Unreadable(Exception):
     """All of a value arrived, and could not be made again here; the cause says why."""
 
 
-class Packer(pickle.Pickler):
+class TensorPickler(pickle.Pickler):
     """Pickles with every plain tensor as a buffer: its bytes, in the order of its memory.
 
     Args:
@@ -67,14 +67,14 @@ def _tensor(buffer: Any, dtype: torch.dtype, shape: tuple[int, ...], stride: tup
     return tensor.to(device) if device else tensor
 
 
-class Packed(NamedTuple):
+class Pickled(NamedTuple):
     """A pickle, and the larger tensors and arrays beside it."""
 
     body: bytes
     large: list[memoryview]
 
 
-def pack(value: Any) -> Packed:
+def pack(value: Any) -> Pickled:
     """`value` as it is sent; its tensors arrive as copies on the CPU."""
     file, large = io.BytesIO(), list[memoryview]()
 
@@ -84,13 +84,13 @@ def pack(value: Any) -> Packed:
             large.append(raw)
         return raw.nbytes <= SMALL
 
-    Packer(file, apart).dump(value)
-    return Packed(file.getvalue(), large)
+    TensorPickler(file, apart).dump(value)
+    return Pickled(file.getvalue(), large)
 
 
 def send(pipe: Pipe, value: Any) -> None:
     """Send `value`, packed or not. An error in pickling comes before anything is sent."""
-    body, large = value if isinstance(value, Packed) else pack(value)
+    body, large = value if isinstance(value, Pickled) else pack(value)
     pipe.send(([raw.nbytes for raw in large], body))
     for raw in large:
         pipe.send_bytes(raw)
@@ -134,7 +134,7 @@ class SharedObject:
             large.append(buffer.raw())
             return False
 
-        Packer(file, apart, keep_device=True).dump(value)
+        TensorPickler(file, apart, keep_device=True).dump(value)
         self.body, self.places = file.getvalue(), _places(large)
         self._file = _nameless() if large else None
         if self._file is not None:

@@ -12,7 +12,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from tuneflow.errors import StudyError
-from tuneflow.execute.workers.pickling import Packer, SharedObject
+from tuneflow.execute.workers.pickling import SharedObject, TensorPickler
 from tuneflow.train.job import Job
 
 
@@ -30,7 +30,7 @@ def parcel(trainer: Any, model: Any) -> SharedObject:
 
 
 @dataclass(frozen=True)
-class Way:
+class Transport:
     """How things are sent.
 
     Attributes:
@@ -42,7 +42,7 @@ class Way:
     by_value: bool
 
 
-def check(value: Any, what: str, way: Way | None = None) -> None:
+def check(value: Any, what: str, way: Transport | None = None) -> None:
     """Raise TypeError when `value` cannot be sent; `what` is the name that the message opens with."""
     way = way or SPAWN
     error = way.obstacle(value)
@@ -59,7 +59,7 @@ def packed(job: Job) -> bytes:
     """
     check(job.config, "configuration")
     file = io.BytesIO()
-    Packer(file, keep_device=True).dump((job.config, job.seed, job.replica, job.trial))
+    TensorPickler(file, keep_device=True).dump((job.config, job.seed, job.replica, job.trial))
     return file.getvalue()
 
 
@@ -72,7 +72,7 @@ def _check_main() -> None:
         )
 
 
-class _Probe(Packer):
+class _DryPickler(TensorPickler):
     """Finds out whether something can be pickled and found again in a worker; the bytes go nowhere."""
 
     def __init__(self) -> None:
@@ -81,23 +81,23 @@ class _Probe(Packer):
 
     def reducer_override(self, thing: Any) -> Any:
         if not self._main and getattr(thing, "__module__", "") == "__main__" and hasattr(thing, "__qualname__"):
-            raise _OnlyHere
+            raise _NotImportable
         return super().reducer_override(thing)
 
 
-class _OnlyHere(Exception):
+class _NotImportable(Exception):
     """Defined in a `__main__` that workers do not import."""
 
 
 def _obstacle(value: Any) -> Exception | None:
     try:
-        _Probe().dump(value)
+        _DryPickler().dump(value)
     except Exception as error:
         return error
     return None
 
 
-SPAWN = Way(_obstacle, by_value=False)
+SPAWN = Transport(_obstacle, by_value=False)
 
 
 def _main_is_imported() -> bool:
@@ -110,7 +110,9 @@ def _main_is_imported() -> bool:
     return path is not None and os.path.splitext(os.path.basename(path))[0] != "ipython"
 
 
-def _culprit(value: Any, path: str, error: Exception, seen: set[int], way: Way) -> tuple[str, Any, Exception] | None:
+def _culprit(
+    value: Any, path: str, error: Exception, seen: set[int], way: Transport
+) -> tuple[str, Any, Exception] | None:
     """The innermost thing that cannot be sent, with the path that leads to it; None where that leads in a circle."""
     seen.add(id(value))
     circle = False
@@ -157,7 +159,7 @@ def _state_of(value: Any) -> dict[str, Any]:
     return found
 
 
-def _words(culprit: Any, error: Exception, is_whole: bool, way: Way) -> str:
+def _words(culprit: Any, error: Exception, is_whole: bool, way: Transport) -> str:
     place = str(getattr(culprit, "__qualname__", type(culprit).__qualname__))
     outer, name = place.split(".<locals>")[0], place.split(".")[-1]
     if way.by_value:
@@ -167,7 +169,7 @@ def _words(culprit: Any, error: Exception, is_whole: bool, way: Way) -> str:
             f"{'is' if is_whole else 'holds'} a lambda, which cannot be sent to a worker process; define it with def at"
             " the top of a module."
         )
-    if isinstance(error, _OnlyHere):
+    if isinstance(error, _NotImportable):
         return (
             f"{'is' if is_whole else f'holds {name}, which is'} defined at a prompt, in a notebook or in a __main__.py,"
             " where a worker process cannot find it; write it into a module and import it from there."

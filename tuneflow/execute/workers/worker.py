@@ -11,8 +11,8 @@ import torch
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Event
 from tuneflow.execute.in_process import in_process
-from tuneflow.execute.inline import Inline, ended
-from tuneflow.execute.lanes.engine_cache import EngineCache, EngineReport, EngineUpdate, Sheet
+from tuneflow.execute.inline import InlineExecutor, ended
+from tuneflow.execute.lanes.engine_cache import EngineCache, EngineReport, EngineUpdate, WorkerEngineCache
 from tuneflow.execute.workers.pickling import Unreadable, loaded
 from tuneflow.history.trial import Slice
 from tuneflow.model import Model
@@ -66,7 +66,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Misread:
+class LoadFailure:
     """A worker's answer to what it could not unpickle."""
 
     reason: str
@@ -78,7 +78,7 @@ class Misread:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ProcessSettings:
     """What a process sets as a whole and training depends on; a worker takes over its parent's.
 
     Attributes:
@@ -94,7 +94,7 @@ class Settings:
     start: str
 
     @classmethod
-    def current(cls) -> "Settings":
+    def current(cls) -> "ProcessSettings":
         cudnn = torch.backends.cudnn
         return cls(
             torch.get_default_dtype(),
@@ -121,13 +121,13 @@ class Worker:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._together, self._alone = in_process(runtime), Inline(runtime)
-        self._notes = Sheet()
+        self._together, self._alone = in_process(runtime), InlineExecutor(runtime)
+        self._notes = WorkerEngineCache()
         if isinstance(self._together, EngineCache.Kept):
             self._together.notes = self._notes
-        self._loaded: dict[int, tuple[TrainerProtocol, Model | None] | Misread] = {}
+        self._loaded: dict[int, tuple[TrainerProtocol, Model | None] | LoadFailure] = {}
 
-    def take(self, orders: Command, fetch: Callable[[], Any]) -> Misread | None:
+    def take(self, orders: Command, fetch: Callable[[], Any]) -> LoadFailure | None:
         """Leave and take slices, or say what cannot be read of one.
 
         Args:
@@ -152,12 +152,12 @@ class Worker:
             told = replace(told, events=self._packable(events, pack))
             return told, pack(told)
 
-    def _begin(self, task: Task, fetch: Callable[[], Any]) -> Misread | None:
+    def _begin(self, task: Task, fetch: Callable[[], Any]) -> LoadFailure | None:
         if task.follows:
             self._loaded[task.parcel] = _read(fetch)
         parcel, given = self._loaded[task.parcel], _read(lambda: loaded(task.given))
-        if isinstance(parcel, Misread) or isinstance(given, Misread):
-            return parcel if isinstance(parcel, Misread) else given
+        if isinstance(parcel, LoadFailure) or isinstance(given, LoadFailure):
+            return parcel if isinstance(parcel, LoadFailure) else given
         trainer, model = parcel
         config, seed, replica, trial = given
         job = Job(model, config, self._runtime, seed, replica, trial)
@@ -188,4 +188,4 @@ def _read(how: Callable[[], Any]) -> Any:
         return how()
     except Unreadable as error:
         cause = error.__cause__ or error
-        return Misread(f"{type(cause).__name__}: {cause}", "".join(traceback.format_exception(cause)))
+        return LoadFailure(f"{type(cause).__name__}: {cause}", "".join(traceback.format_exception(cause)))

@@ -20,6 +20,7 @@ from tuneflow.execute.lanes import structure_group as group
 from tuneflow.execute.lanes.engine_cache import EngineCache, EngineTiming, EngineUpdate, WorkerEngineCache
 from tuneflow.execute.workers import pickling as wire
 from tuneflow.execute.workers.assignment import Assignment
+from tuneflow.execute.workers.worker import Worker
 from tuneflow.execute.workers.worker_proxy import WorkerProxy, spread
 from tuneflow.history.trial import Slice
 from tuneflow.store.memory import MemoryStore

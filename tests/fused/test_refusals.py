@@ -167,7 +167,7 @@ def test_a_refusal_in_layers_alone_names_the_line_that_calls_them():
     net = lambda: nn.Sequential(nn.Linear(64, 10), nn.BatchNorm1d(10, momentum=None))
     lines, first = inspect.getsourcelines(outer)
     number = first + next(n for n, line in enumerate(lines) if "# HERE" in line)
-    with pytest.raises(CannotFuse, match=rf"data-dependent branch in forward at test_fused_refusals\.py:{number}: "):
+    with pytest.raises(CannotFuse, match=rf"data-dependent branch in forward at test_refusals\.py:{number}: "):
         lanes_of(made(net, 2), loss_of=outer).step(batches(2, 1)[0])
 
 

@@ -17,9 +17,10 @@ from tests.helpers.worker_training import ONE, LastingProcesses, finish, fit
 from tuneflow.execute.choose import executor_for
 from tuneflow.execute.executor import Ended, Reported
 from tuneflow.execute.lanes import structure_group as group
-from tuneflow.execute.lanes.engine_cache import EngineCache, EngineTiming, EngineUpdate, WorkerEngineCache
+from tuneflow.execute.lanes.engine_cache import EngineCache, EngineTiming, WorkerEngineCache
 from tuneflow.execute.workers import pickling as wire
 from tuneflow.execute.workers.assignment import Assignment
+from tuneflow.execute.workers.messages import EngineUpdate
 from tuneflow.execute.workers.worker import Worker
 from tuneflow.execute.workers.worker_proxy import WorkerProxy, spread
 from tuneflow.history.trial import Slice

@@ -44,8 +44,8 @@ from tuneflow.execute.choose import executor_for
 from tuneflow.execute.inline import InlineExecutor
 from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.execute.workers import sendable
+from tuneflow.execute.workers.messages import ProcessSettings
 from tuneflow.execute.workers.pickling import SharedObject, receive, receive_parcel, send
-from tuneflow.execute.workers.worker import ProcessSettings
 from tuneflow.history.trial import Slice
 from tuneflow.testing import check_executor
 from tuneflow.train.function_trainer import Function

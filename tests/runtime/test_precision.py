@@ -15,7 +15,7 @@ from tuneflow.errors import Diverged
 from tuneflow.execute.executor import Reported
 from tuneflow.execute.inline import InlineExecutor
 from tuneflow.execute.processes.executor import ProcessExecutor
-from tuneflow.execute.processes.worker_process import Settings
+from tuneflow.execute.workers.messages import ProcessSettings
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.threads import flushes
 from tuneflow.study import advice_of_training as advising
@@ -711,10 +711,10 @@ def test_a_process_that_flushes_by_itself_goes_on_with_it():
         with runtime().active():
             assert flushes()
         assert flushes()
-        assert Settings.current().flushes
+        assert ProcessSettings.current().flushes
     finally:
         torch.set_flush_denormal(False)
-    assert not Settings.current().flushes
+    assert not ProcessSettings.current().flushes
 
 
 def test_an_error_leaves_it_as_it_was():

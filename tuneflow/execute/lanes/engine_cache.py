@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
+
+from tuneflow.execute.workers.messages import EngineReport, EngineUpdate
 
 log = logging.getLogger("tuneflow")
 
@@ -50,30 +52,6 @@ class RememberingStore(Protocol):
 
     def recall(self, name: str) -> Any: ...
     def remember(self, name: str, value: Any) -> Any: ...
-
-
-@dataclass(frozen=True)
-class EngineUpdate:
-    """What those who give work to a worker know.
-
-    Attributes:
-        paces: as JSON, by key.
-        to_come: how many trials the worker will be given beside those that it has, as far as that is known.
-    """
-
-    paces: dict[str, Any] = field(default_factory=dict)
-    to_come: float = 0.0
-
-
-@dataclass(frozen=True)
-class EngineReport:
-    """What a worker has found out: paces as in Brief, and what is to be said."""
-
-    paces: dict[str, Any] = field(default_factory=dict)
-    words: list[str] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.paces or self.words)
 
 
 class EngineCache:

@@ -14,8 +14,8 @@ from tuneflow.execute.processes.proxy import ProcessProxy, bury, end
 from tuneflow.execute.processes.worker_process import UNGUARDED
 from tuneflow.execute.workers import sendable
 from tuneflow.execute.workers.assignment import STARTS, Assignment, SharedObjects, slices
+from tuneflow.execute.workers.messages import LoadFailure, Reply
 from tuneflow.execute.workers.pickling import SharedObject, receive
-from tuneflow.execute.workers.worker import LoadFailure, Reply
 from tuneflow.execute.workers.worker_proxy import spread
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import Runtime

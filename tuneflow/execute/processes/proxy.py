@@ -10,8 +10,8 @@ from multiprocessing import resource_tracker
 from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.processes.worker_process import HALT, NAME, serve
 from tuneflow.execute.workers.assignment import SharedObjects
+from tuneflow.execute.workers.messages import ProcessSettings
 from tuneflow.execute.workers.pickling import SharedObject, send
-from tuneflow.execute.workers.worker import ProcessSettings
 from tuneflow.execute.workers.worker_proxy import WorkerProxy
 from tuneflow.runtime.runtime import Runtime
 

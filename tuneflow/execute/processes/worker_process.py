@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from tuneflow.execute.workers.messages import Command, ProcessSettings
 from tuneflow.execute.workers.pickling import Pipe, pack, receive, receive_parcel, send
-from tuneflow.execute.workers.worker import Command, ProcessSettings, Worker
+from tuneflow.execute.workers.worker import Worker
 from tuneflow.runtime.runtime import Runtime
 
 NAME = "tuneflow worker"  # what the names of worker processes begin with

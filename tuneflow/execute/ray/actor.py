@@ -9,7 +9,8 @@ import ray
 import torch
 
 from tuneflow.execute.ray.pickling import CloudPickled, pack
-from tuneflow.execute.workers.worker import LoadFailure, ProcessSettings, Worker
+from tuneflow.execute.workers.messages import LoadFailure, ProcessSettings
+from tuneflow.execute.workers.worker import Worker
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.version import __version__
 

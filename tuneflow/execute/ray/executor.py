@@ -17,7 +17,7 @@ from tuneflow.execute.ray.actor import VERSIONS, Versions
 from tuneflow.execute.ray.cluster import Cluster
 from tuneflow.execute.ray.proxy import ActorProxy
 from tuneflow.execute.workers.assignment import STARTS, Assignment, SharedObjects, slices
-from tuneflow.execute.workers.worker import LoadFailure, Reply
+from tuneflow.execute.workers.messages import LoadFailure, Reply
 from tuneflow.execute.workers.worker_proxy import spread
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.ray_runtime import RayRuntime

@@ -14,7 +14,7 @@ from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.ray.actor import RayActor
 from tuneflow.execute.ray.pickling import pack
 from tuneflow.execute.workers.assignment import Assignment, SharedObjects
-from tuneflow.execute.workers.worker import ProcessSettings, Reply
+from tuneflow.execute.workers.messages import ProcessSettings, Reply
 from tuneflow.execute.workers.worker_proxy import WorkerProxy
 from tuneflow.runtime.ray_runtime import RayRuntime
 

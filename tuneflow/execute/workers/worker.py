@@ -1,119 +1,22 @@
 """The bench of a worker, wherever it is: what it was sent, and the executor that trains it there."""
 
-import multiprocessing
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
-import torch
-
-from tuneflow.errors import StudyError
-from tuneflow.execute.executor import Ended, Event
+from tuneflow.execute.executor import Event
 from tuneflow.execute.in_process import in_process
 from tuneflow.execute.inline import InlineExecutor, ended
-from tuneflow.execute.lanes.engine_cache import EngineCache, EngineReport, EngineUpdate, WorkerEngineCache
+from tuneflow.execute.lanes.engine_cache import EngineCache, WorkerEngineCache
+from tuneflow.execute.workers.messages import Command, EngineReport, LoadFailure, Reply, Task
 from tuneflow.execute.workers.pickling import Unreadable, loaded
-from tuneflow.history.trial import Slice
 from tuneflow.model import Model
 from tuneflow.runtime.runtime import Runtime
-from tuneflow.runtime.threads import flushes
-from tuneflow.train.job import Job, TrainState
+from tuneflow.train.job import Job
 from tuneflow.train.protocol import TrainerProtocol
 
 P = TypeVar("P")
-
-
-@dataclass(frozen=True)
-class Task:
-    """Train a slice.
-
-    Attributes:
-        parcel: the number of its trainer and model.
-        follows: they come next, as a parcel.
-        given: config, seed, replica and trial of its job, pickled.
-        alone: by itself, as without lanes.
-    """
-
-    parcel: int
-    follows: bool
-    work: Slice
-    given: bytes
-    state: TrainState | None
-    alone: bool = False
-
-
-@dataclass(frozen=True)
-class Command:
-    """What a worker is told that waits: leave these trials, take these tasks, and go on."""
-
-    tasks: list[Task]
-    stops: list[int]
-    brief: EngineUpdate
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What happened in a worker, and what it found out."""
-
-    events: list[Event]
-    news: EngineReport
-
-    @property
-    def waits(self) -> bool:
-        """Whether the worker waits now to be told what is next: it has room for another slice."""
-        return not self.events or any(isinstance(event, Ended) for event in self.events)
-
-
-@dataclass(frozen=True)
-class LoadFailure:
-    """A worker's answer to what it could not unpickle."""
-
-    reason: str
-    detail: str
-
-    def error(self) -> StudyError:
-        what = "a worker process cannot load the trainer, the model or a configuration"
-        return StudyError(f"{what}: {self.reason}\n{self.detail}".rstrip())
-
-
-@dataclass(frozen=True)
-class ProcessSettings:
-    """What a process sets as a whole and training depends on; a worker takes over its parent's.
-
-    Attributes:
-        flushes: whether denormal numbers count as 0, outside of a runtime's block.
-        start: how data loaders start processes; a spawned process would spawn, which takes seconds an epoch.
-    """
-
-    dtype: torch.dtype
-    precision: str
-    deterministic: int
-    cudnn: tuple[bool, bool]
-    flushes: bool
-    start: str
-
-    @classmethod
-    def current(cls) -> "ProcessSettings":
-        cudnn = torch.backends.cudnn
-        return cls(
-            torch.get_default_dtype(),
-            torch.get_float32_matmul_precision(),
-            torch.get_deterministic_debug_mode(),
-            (cudnn.benchmark, cudnn.deterministic),
-            flushes(),
-            multiprocessing.get_start_method(),
-        )
-
-    def apply(self) -> None:
-        torch.set_default_dtype(self.dtype)
-        if self.precision != torch.get_float32_matmul_precision():
-            torch.set_float32_matmul_precision(self.precision)
-        torch.set_deterministic_debug_mode(self.deterministic)
-        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = self.cudnn
-        if self.flushes != flushes():
-            torch.set_flush_denormal(self.flushes)
-        multiprocessing.set_start_method(self.start, force=True)
 
 
 class Worker:

@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import Sequence
 
 from tuneflow.execute.executor import Ended, Event, Reported
-from tuneflow.execute.lanes.engine_cache import EngineCache, EngineUpdate
+from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.workers.assignment import DEATHS, Assignment
-from tuneflow.execute.workers.worker import Command, Task
+from tuneflow.execute.workers.messages import Command, EngineUpdate, Task
 
 log = logging.getLogger("tuneflow")
 

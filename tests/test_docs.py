@@ -107,3 +107,9 @@ def test_no_page_installs_the_unrelated_package_of_the_same_name(page):
     assert not re.search(
         r"pip install\b[^\n]*\btuneflow\b(?!-torch)", page.read_text().replace("python -m tuneflow", "")
     )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_of_a_page_lead_to_files(page):
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import tuneflow as tn
-from tests.helpers.digits_training import VALID, job, run
+from tests.helpers.digits_training import VALID, job
+from tests.helpers.trainer_runs import run
 from tuneflow.metrics import (
     Accumulated,
     accuracy,

@@ -19,8 +19,9 @@ from torch.utils.data import (
 )
 
 import tuneflow as tn
-from tests.helpers.digits_training import facts, flat, job, run
+from tests.helpers.digits_training import job
 from tests.helpers.global_generators import generators_untouched
+from tests.helpers.trainer_runs import facts, flat, run
 from tuneflow.data.data import Data
 from tuneflow.data.sources import DatasetSource, LoaderSource, as_source
 

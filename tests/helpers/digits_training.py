@@ -24,28 +24,5 @@ def job(config=None, builder=net, **settings):
     return tn.types.Job(tn.Model(builder), config, tn.Runtime("cpu"), **settings)
 
 
-def run(trainer, job, until, state=None):
-    """(last state, reports) of training on to `until`."""
-    reports = []
-    for reached, report in trainer.advance(job, trainer.init(job) if state is None else state, until):
-        state = reached
-        reports.append(report)
-    return state, reports
-
-
 def linear():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-
-
-def flat(value):
-    """The leaves of nested values and the keys above them, tensors as lists of numbers."""
-    if isinstance(value, dict):
-        return [leaf for key in value for leaf in [key, *flat(value[key])]]
-    if isinstance(value, list | tuple):
-        return [leaf for inner in value for leaf in flat(inner)]
-    return [value.tolist() if isinstance(value, torch.Tensor) else value]
-
-
-def facts(reports):
-    """Everything in reports but seconds."""
-    return [(r.epoch, r.metrics, r.errors) for r in reports]

@@ -1,7 +1,6 @@
 """Training loops of one's own: exact in pieces, strict about what they name, plain about what is wrong."""
 
 import copy
-import io
 import math
 import pickle
 import random
@@ -14,6 +13,7 @@ from torch import nn
 
 import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
+from tests.helpers.trainer_runs import run_with_reason, through_file
 from tuneflow.check.hidden_state import check_loop
 from tuneflow.errors import Diverged, StudyError
 from tuneflow.execute.inline import InlineExecutor
@@ -51,34 +51,15 @@ def train(module, optimizer, after_step=lambda: None):
     return total
 
 
-def run(trainer, job, until, state=None):
-    """(last state, reports, reason) of training on to `until`."""
-    reports, state = [], trainer.init(job) if state is None else state
-    training = trainer.advance(job, state, until)
-    while True:
-        try:
-            state, report = next(training)
-            reports.append(report)
-        except StopIteration as stopped:
-            return state, reports, stopped.value
-
-
-def through_file(state):
-    buffer = io.BytesIO()
-    torch.save(state.values, buffer)
-    buffer.seek(0)
-    return tn.types.TrainState(state.epoch, torch.load(buffer, weights_only=True))
-
-
 def metrics(reports):
     return [(report.epoch, report.metrics) for report in reports]
 
 
 def assert_pieces_equal_whole(trainer, job, cuts):
-    whole, reports, _ = run(trainer, job, cuts[-1])
+    whole, reports, _ = run_with_reason(trainer, job, cuts[-1])
     state, pieces = trainer.init(job), []
     for until in cuts:
-        state, more, _ = run(trainer, job, until, through_file(state))
+        state, more, _ = run_with_reason(trainer, job, until, through_file(state))
         pieces += more
     assert metrics(pieces) == metrics(reports)
     assert len(reports) == cuts[-1]
@@ -229,7 +210,7 @@ def test_learning_rate_schedulers_resume_exactly(name):
             schedule.step(*([loss] if name == "ReduceLROnPlateau" else []))
             yield {"loss": loss, "lr": optimizer.param_groups[0]["lr"]}
 
-    _, reports, _ = run(scheduled, job(), EPOCHS)
+    _, reports, _ = run_with_reason(scheduled, job(), EPOCHS)
     assert len({report.metrics["lr"] for report in reports}) > 1
     assert_pieces_equal_whole(scheduled, job(), (1, 2, 3, 4))
 
@@ -253,9 +234,9 @@ def test_a_data_loader_that_shuffles_from_the_global_generator_resumes_exactly()
 
 
 def test_a_state_is_not_touched_by_training_on():
-    state, _, _ = run(everything, job(), 1)
+    state, _, _ = run_with_reason(everything, job(), 1)
     before = copy.deepcopy(state.values)
-    run(everything, job(), 3, state)
+    run_with_reason(everything, job(), 3, state)
     everything.init(job())
     assert differences(state.values, before) == []
 
@@ -276,18 +257,18 @@ def tensors(value):
 def test_a_pause_leaves_the_training_that_goes_on_alone():
     training = everything.advance(job(), everything.init(job()), 2)
     state, _ = next(training)
-    run(everything, job(), 2, state)
+    run_with_reason(everything, job(), 2, state)
     second, _ = next(training)
-    assert differences(second.values, run(everything, job(), 2)[0].values) == []
+    assert differences(second.values, run_with_reason(everything, job(), 2)[0].values) == []
 
 
 @pytest.mark.parametrize("stop", [1, 2, 4, 5, 6])
 def test_a_reason_to_end_comes_at_the_same_epoch_however_the_trial_is_cut(stop):
     patience = {"patience": 2}
-    whole, reports, reason = run(patient, job(patience), 6)
+    whole, reports, reason = run_with_reason(patient, job(patience), 6)
     assert (len(reports), reason) == (5, "no better for 2 epochs")
-    state, first, early = run(patient, job(patience), stop)
-    end, more, late = run(patient, job(patience), 6, through_file(state))
+    state, first, early = run_with_reason(patient, job(patience), stop)
+    end, more, late = run_with_reason(patient, job(patience), 6, through_file(state))
     assert metrics(first + more) == metrics(reports)
     assert (early, late) == (("", reason) if stop < 6 else (reason, reason))
     assert differences(end.values, whole.values) == []
@@ -303,15 +284,15 @@ def test_the_executor_ends_a_trial_with_the_reason_that_the_loop_returned():
 
 
 def test_a_loop_that_has_reached_its_end_yields_nothing_more():
-    state, _, _ = run(adam_dropout, job(), EPOCHS)
-    assert run(adam_dropout, job(), EPOCHS, state)[1:] == ([], "")
-    assert run(adam_dropout, job(), EPOCHS + 5, state)[1:] == ([], "")
+    state, _, _ = run_with_reason(adam_dropout, job(), EPOCHS)
+    assert run_with_reason(adam_dropout, job(), EPOCHS, state)[1:] == ([], "")
+    assert run_with_reason(adam_dropout, job(), EPOCHS + 5, state)[1:] == ([], "")
 
 
 def test_the_same_seed_gives_the_same_loop_and_another_another():
     settings = [{}, {"seed": 1}, {"replica": 1}, {"trial": 0}, {"trial": 1}]
-    runs = [metrics(run(everything, job(**setting), 2)[1]) for setting in settings]
-    assert runs[0] == metrics(run(everything, job(), 2)[1])
+    runs = [metrics(run_with_reason(everything, job(**setting), 2)[1]) for setting in settings]
+    assert runs[0] == metrics(run_with_reason(everything, job(), 2)[1])
     for key in ("loss", "drawn", "other", "start"):
         assert len({made[1][1][key] for made in runs}) == len(settings)
 
@@ -334,7 +315,7 @@ def test_each_epoch_and_each_name_has_draws_of_its_own():
 
     state = tn.types.TrainState(0, draws.init(job()).values)
     drawn.clear()
-    run(draws, job(), 2, state)
+    run_with_reason(draws, job(), 2, state)
     assert len(set(drawn)) == len(drawn) == 10
     assert all(0 <= seed < 2**32 for seed in drawn if isinstance(seed, int))
 
@@ -372,7 +353,7 @@ def test_the_global_generators_are_put_back_when_a_loop_fails(fails):
 
     state = failing.init(job({"now": False}))
     with generators_untouched(), pytest.raises(KeyError):
-        run(failing, job({"now": True}), 1, state)
+        run_with_reason(failing, job({"now": True}), 1, state)
 
 
 def test_draws_after_the_yield_do_not_move_the_next_epoch():
@@ -383,7 +364,7 @@ def test_draws_after_the_yield_do_not_move_the_next_epoch():
                 yield {"loss": torch.rand(())}
                 torch.rand(extra)
 
-        return metrics(run(drawing, job(), 2)[1])
+        return metrics(run_with_reason(drawing, job(), 2)[1])
 
     assert make(0) == make(7)
 
@@ -401,17 +382,17 @@ def test_what_a_loop_does_to_its_configuration_stays_there():
 
 
 def test_a_fork_goes_on_with_its_own_settings():
-    state, _, _ = run(sgd_one_cycle, job({"optimizer": {"lr": 0.02}}), 2)
+    state, _, _ = run_with_reason(sgd_one_cycle, job({"optimizer": {"lr": 0.02}}), 2)
     fork = {"optimizer": {"lr": 0.04, "nesterov": True, "weight_decay": 0.1}}
-    same, before, _ = run(sgd_one_cycle, job(), 3, state)
-    forked, after, _ = run(sgd_one_cycle, job(fork), 3, state)
+    same, before, _ = run_with_reason(sgd_one_cycle, job(), 3, state)
+    forked, after, _ = run_with_reason(sgd_one_cycle, job(fork), 3, state)
     assert after[0].metrics["lr"] == pytest.approx(2 * before[0].metrics["lr"])
     assert after[0].metrics["momentum"] == before[0].metrics["momentum"]
     group = forked.values["state"]["optimizer"]["param_groups"][0]
     assert (group["nesterov"], group["weight_decay"]) == (True, 0.1)
     assert differences(forked.values["state"]["module"], same.values["state"]["module"]) != []
-    again, _, _ = run(sgd_one_cycle, job(fork), 4, through_file(forked))
-    assert differences(again.values, run(sgd_one_cycle, job(fork), 4, state)[0].values) == []
+    again, _, _ = run_with_reason(sgd_one_cycle, job(fork), 4, through_file(forked))
+    assert differences(again.values, run_with_reason(sgd_one_cycle, job(fork), 4, state)[0].values) == []
 
 
 @pytest.mark.parametrize("schedule", [None, "CosineAnnealingLR", "LambdaLR", "StepLR"])
@@ -434,8 +415,11 @@ def test_a_fork_with_another_rate_has_the_rate_that_it_would_have_alone(schedule
                 named["schedule"].step()
             yield {"loss": used}
 
-    state, _, _ = run(rates, job({"lr": 0.1}), 2)
-    forked, alone = run(rates, job({"lr": 0.3}), 4, state)[1], run(rates, job({"lr": 0.3}), 4)[1][2:]
+    state, _, _ = run_with_reason(rates, job({"lr": 0.1}), 2)
+    forked, alone = (
+        run_with_reason(rates, job({"lr": 0.3}), 4, state)[1],
+        run_with_reason(rates, job({"lr": 0.3}), 4)[1][2:],
+    )
     assert [r.metrics["loss"] for r in forked] == pytest.approx([r.metrics["loss"] for r in alone])
 
 
@@ -448,8 +432,8 @@ def test_a_fork_fills_a_learning_rate_that_is_a_tensor():
             yield {"lr": optimizer.param_groups[0]["lr"]}
             assert isinstance(optimizer.param_groups[0]["lr"], torch.Tensor)
 
-    state, _, _ = run(tensor_rate, job({"lr": 0.5}), 1)
-    _, (report,), _ = run(tensor_rate, job({"lr": 0.25}), 2, state)
+    state, _, _ = run_with_reason(tensor_rate, job({"lr": 0.5}), 1)
+    _, (report,), _ = run_with_reason(tensor_rate, job({"lr": 0.25}), 2, state)
     assert report.metrics == {"lr": 0.25}
 
 
@@ -461,13 +445,13 @@ def test_a_fork_with_other_parameter_groups_is_refused_by_torch():
         for _ in run.epochs(module=module, optimizer=optimizer):
             yield {"loss": 1.0}
 
-    state, _, _ = run(grouped, job({"groups": 1}), 1)
+    state, _, _ = run_with_reason(grouped, job({"groups": 1}), 1)
     with pytest.raises(ValueError, match="different number of parameter groups"):
-        run(grouped, job({"groups": 2}), 2, state)
+        run_with_reason(grouped, job({"groups": 2}), 2, state)
 
 
 def test_the_module_of_a_loop_is_the_first_that_is_named_restored_and_in_evaluation_mode():
-    state, _, _ = run(adam_dropout, job(), 2)
+    state, _, _ = run_with_reason(adam_dropout, job(), 2)
     module = adam_dropout.module(job(), through_file(state))
     assert isinstance(module, nn.Sequential)
     assert not any(part.training for part in module.modules())
@@ -476,7 +460,7 @@ def test_the_module_of_a_loop_is_the_first_that_is_named_restored_and_in_evaluat
     )
     with torch.no_grad():
         module[1].weight.zero_()
-    assert differences(run(adam_dropout, job(), 2)[0].values, state.values) == []
+    assert differences(run_with_reason(adam_dropout, job(), 2)[0].values, state.values) == []
 
 
 def test_a_loop_without_a_module_has_none_to_give():
@@ -498,7 +482,11 @@ def test_a_loop_finds_the_device_and_the_epochs_counted_from_one():
         for epoch in run.epochs():
             yield {"epoch": epoch}
 
-    assert [report.metrics for report in run(looks, job(), 3)[1]] == [{"epoch": 1.0}, {"epoch": 2.0}, {"epoch": 3.0}]
+    assert [report.metrics for report in run_with_reason(looks, job(), 3)[1]] == [
+        {"epoch": 1.0},
+        {"epoch": 2.0},
+        {"epoch": 3.0},
+    ]
 
 
 def test_seconds_are_those_of_the_epoch(monkeypatch):
@@ -513,7 +501,7 @@ def test_seconds_are_those_of_the_epoch(monkeypatch):
             yield {"loss": 1.0}
             clock[0] += 10.0
 
-    assert [report.seconds for report in run(takes, job(), 2)[1]] == [1.0, 2.0]
+    assert [report.seconds for report in run_with_reason(takes, job(), 2)[1]] == [1.0, 2.0]
 
 
 def test_a_loop_says_what_it_is():
@@ -541,7 +529,7 @@ def test_a_loop_that_no_other_process_could_find_says_so_when_pickled():
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_the_dry_run_accepts_loops_that_name_their_state_and_returns_their_metrics(name):
-    _, reports, _ = run(RIGHT[name], job(), 1)
+    _, reports, _ = run_with_reason(RIGHT[name], job(), 1)
     assert check_loop(RIGHT[name], job()) == list(reports[0].metrics)
 
 
@@ -776,7 +764,7 @@ def test_differences_may_be_asked_to_overlook_rounding(apart, found):
 def raised(function, until=2, epochs=2, kind=ValueError, config=None):
     """What training a loop of `function` raises, as text."""
     with pytest.raises(kind) as caught:
-        run(loop(epochs=epochs)(function), job(config), until)
+        run_with_reason(loop(epochs=epochs)(function), job(config), until)
     return str(caught.value)
 
 
@@ -877,7 +865,7 @@ def test_tensors_and_numpy_scalars_become_floats():
                 "e": np.ones((1, 1)), "f": True, "g": 7,
             }  # fmt: skip
 
-    _, (report,), _ = run(loop(epochs=1)(mixed), job(), 1)
+    _, (report,), _ = run_with_reason(loop(epochs=1)(mixed), job(), 1)
     assert report.metrics == {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0, "e": 1.0, "f": 1.0, "g": 7.0}
     assert {type(value) for value in report.metrics.values()} == {float}
 
@@ -890,9 +878,9 @@ def test_every_epoch_yields_the_same_names(rich, words, paused):
         for epoch in run.epochs():
             yield {"loss": 1.0, "accuracy": 0.5} if epoch == rich else {"loss": 1.0}
 
-    state = run(drops, job(), 1)[0] if paused else None
+    state = run_with_reason(drops, job(), 1)[0] if paused else None
     with pytest.raises(TypeError, match=f"loop drops, epoch 2: {words}; every epoch yields the same names"):
-        run(drops, job(), 2, state)
+        run_with_reason(drops, job(), 2, state)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, torch.tensor(-math.inf)])
@@ -903,9 +891,9 @@ def test_a_loss_that_is_not_finite_is_a_trial_that_diverged(bad, cut):
         for epoch in run.epochs():
             yield {"loss": bad if epoch == 2 else 0.25, "other": math.nan}
 
-    state = run(bursts, job(), 1)[0] if cut else None
+    state = run_with_reason(bursts, job(), 1)[0] if cut else None
     with pytest.raises(Diverged, match="loss not finite at epoch 2") as caught:
-        run(bursts, job(), 3, state)
+        run_with_reason(bursts, job(), 3, state)
     assert (caught.value.epoch, caught.value.step, caught.value.last) == (2, 0, 0.25)
 
 
@@ -1010,7 +998,7 @@ def test_a_state_of_another_shape_or_of_other_names_is_refused():
         ),
     ):
         with pytest.raises(ValueError, match=words):
-            run(shaped, job({**config, **change}), 1, state)
+            run_with_reason(shaped, job({**config, **change}), 1, state)
 
 
 def test_a_dict_of_weights_is_filled_so_that_their_optimizer_still_holds_them():
@@ -1044,9 +1032,9 @@ def test_a_container_that_grows_and_shrinks_is_restored_as_it_was():
             yield {"sum": torch.stack(memory).sum(), "counts": sum(counts.values()), "length": len(counts)}
 
     assert_pieces_equal_whole(replay, job(), (1, 2, 3, 4))
-    state, _, _ = run(replay, job(), 2)
+    state, _, _ = run_with_reason(replay, job(), 2)
     before = copy.deepcopy(state.values)
-    run(replay, job(), 4, state)
+    run_with_reason(replay, job(), 4, state)
     assert differences(state.values, before) == []
 
 
@@ -1107,6 +1095,6 @@ def test_a_loop_is_a_trainer_for_every_epoch_of_an_executor():
     executor.submit(Slice(0, 1, 2), everything, job(), first[0].state)
     second = executor.wait()
     assert [event.report.metrics for event in (first[0], second[0])] == [
-        report.metrics for report in run(everything, job(), 2)[1]
+        report.metrics for report in run_with_reason(everything, job(), 2)[1]
     ]
     assert second[1].status == "DONE"

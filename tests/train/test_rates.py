@@ -8,7 +8,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 import tuneflow as tn
-from tests.helpers.digits_training import flat, job, linear, run, trainer
+from tests.helpers.digits_training import job, linear, trainer
+from tests.helpers.trainer_runs import flat, run
 
 STEPS = 34  # optimizer steps of an epoch on the digits
 

@@ -1,6 +1,5 @@
 """Replicas: the same configuration under several seeds, in step, with a mean and its error."""
 
-import io
 import math
 import pickle
 from dataclasses import replace
@@ -11,6 +10,7 @@ from torch import nn
 
 import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
+from tests.helpers.trainer_runs import facts, run_with_reason, through_file
 from tuneflow.errors import Diverged
 from tuneflow.execute.inline import InlineExecutor
 from tuneflow.history.trial import Slice
@@ -36,29 +36,6 @@ def trainer(**settings):
 def job(config=None, **settings):
     config = {"optimizer": {"lr": 0.05, "momentum": 0.9}} if config is None else config
     return tn.types.Job(tn.Model(net), config, tn.Runtime("cpu"), **settings)
-
-
-def run(trainer, job, until, state=None):
-    """(last state, reports, reason) of training on to `until`."""
-    reports, state = [], trainer.init(job) if state is None else state
-    training = trainer.advance(job, state, until)
-    while True:
-        try:
-            state, report = next(training)
-            reports.append(report)
-        except StopIteration as stopped:
-            return state, reports, stopped.value
-
-
-def through_file(state):
-    buffer = io.BytesIO()
-    torch.save(state.values, buffer)
-    buffer.seek(0)
-    return tn.types.TrainState(state.epoch, torch.load(buffer, weights_only=True))
-
-
-def facts(reports):
-    return [(report.epoch, report.metrics, report.errors) for report in reports]
 
 
 @loop(epochs=6)
@@ -98,10 +75,10 @@ def test_replicas_in_pieces_equal_replicas_at_once(optimizer):
         ours, this = Replicated(trainer(schedule=tn.rates.OneCycle()), 3), job()
     else:
         ours, this = Replicated(trainer(optimizer=torch.optim.Adam), 3), job({"optimizer": {"lr": 0.01}})
-    whole, reports, _ = run(ours, this, 4)
+    whole, reports, _ = run_with_reason(ours, this, 4)
     state, pieces = ours.init(this), []
     for until in (1, 3, 4):
-        state, more, _ = run(ours, this, until, through_file(state))
+        state, more, _ = run_with_reason(ours, this, until, through_file(state))
         pieces += more
     assert facts(pieces) == facts(reports)
     assert differences(state.values, whole.values) == []
@@ -109,8 +86,8 @@ def test_replicas_in_pieces_equal_replicas_at_once(optimizer):
 
 def test_a_report_is_the_mean_of_the_replicas_and_its_standard_error():
     this, alone = job(), trainer(epochs=2)
-    _, reports, _ = run(Replicated(alone, 3), this, 2)
-    single = [run(alone, replace(this, replica=i), 2)[1] for i in range(3)]
+    _, reports, _ = run_with_reason(Replicated(alone, 3), this, 2)
+    single = [run_with_reason(alone, replace(this, replica=i), 2)[1] for i in range(3)]
     for epoch, report in enumerate(reports):
         assert report.metrics.keys() == single[0][epoch].metrics.keys()
         for name, value in report.metrics.items():
@@ -122,20 +99,20 @@ def test_a_report_is_the_mean_of_the_replicas_and_its_standard_error():
 
 def test_each_replica_is_the_trainer_under_its_own_seed():
     this, alone = job(), trainer(epochs=2)
-    state, _, _ = run(Replicated(alone, 2), this, 2)
+    state, _, _ = run_with_reason(Replicated(alone, 2), this, 2)
     for i in range(2):
-        single, _, _ = run(alone, replace(this, replica=i), 2)
+        single, _, _ = run_with_reason(alone, replace(this, replica=i), 2)
         assert differences(state.values["replicas"][i], single.values) == []
     assert differences(*state.values["replicas"]) != []
 
 
 def test_one_replica_is_the_trainer():
-    _, reports, _ = run(Replicated(trainer(), 1), job(), 2)
-    assert facts(reports) == facts(run(trainer(), job(), 2)[1])
+    _, reports, _ = run_with_reason(Replicated(trainer(), 1), job(), 2)
+    assert facts(reports) == facts(run_with_reason(trainer(), job(), 2)[1])
 
 
 def test_seconds_add_up():
-    _, (report,), _ = run(Replicated(Seconds(), 4), job(), 1)
+    _, (report,), _ = run_with_reason(Replicated(Seconds(), 4), job(), 1)
     assert report.seconds == 10.0
 
 
@@ -166,39 +143,39 @@ def test_a_replica_that_ended_counts_with_its_last_report_however_the_trial_is_c
     ours, this = Replicated(scripted, 2), script(*ends)
     state, reports, reason = ours.init(this), [], ""
     for until in cuts:
-        state, more, reason = run(ours, this, until, through_file(state))
+        state, more, reason = run_with_reason(ours, this, until, through_file(state))
         reports += more
     values = [[i + min(epoch, end) for i, end in enumerate(ends)] for epoch in range(1, max(ends) + 1)]
     assert [report.metrics["value"] for report in reports] == [sum(pair) / 2 for pair in values]
     assert [report.errors["value"] for report in reports] == pytest.approx([abs(a - b) / 2 for a, b in values])
     assert reason == f"replica {ends.index(max(ends))} has enough"
-    whole, at_once, _ = run(ours, this, 6)
+    whole, at_once, _ = run_with_reason(ours, this, 6)
     assert facts(at_once) == facts(reports)
     assert differences(whole.values, state.values) == []
 
 
 def test_a_trial_with_an_ended_replica_reaches_its_full_length():
     ours = Replicated(scripted, 3)
-    state, reports, reason = run(ours, script(2, 9, 1), 6)
+    state, reports, reason = run_with_reason(ours, script(2, 9, 1), 6)
     assert (len(reports), reason, state.epoch) == (6, "", 6)
     assert state.values["done"] == [1, 0, 1]
     assert state.values["epochs"] == [2, 6, 1]
 
 
 def test_a_replica_that_ends_before_its_first_report_does_not_count():
-    _, reports, _ = run(Replicated(scripted, 2), script(0, 9), 2)
+    _, reports, _ = run_with_reason(Replicated(scripted, 2), script(0, 9), 2)
     assert [report.metrics["value"] for report in reports] == [2.0, 3.0]
-    state, reports, reason = run(Replicated(scripted, 2), script(0, 0), 2)
+    state, reports, reason = run_with_reason(Replicated(scripted, 2), script(0, 0), 2)
     assert (state.epoch, reports, reason) == (0, [], "replica 0 has enough")
 
 
 def test_patience_of_a_trainer_ends_replica_by_replica():
     ours, config = Replicated(trainer(patience=1, epochs=12), 2), {"optimizer": {"lr": 0.5, "momentum": 0.9}}
     for seed in range(20):
-        lengths = [len(run(ours.trainer, job(config, seed=seed, replica=i), 12)[1]) for i in range(2)]
+        lengths = [len(run_with_reason(ours.trainer, job(config, seed=seed, replica=i), 12)[1]) for i in range(2)]
         if lengths[0] != lengths[1] and max(lengths) < 12:
             break
-    _, reports, reason = run(ours, job(config, seed=seed), 12)
+    _, reports, reason = run_with_reason(ours, job(config, seed=seed), 12)
     assert min(lengths) < max(lengths) < 12
     assert (len(reports), reason) == (max(lengths), "loss no better for 1 epochs")
 
@@ -223,46 +200,46 @@ def test_a_state_is_not_touched_by_training_on_and_shares_nothing():
     ours, this = Replicated(scripted, 2), script(1, 9)
     states = [state for state, _ in ours.advance(this, ours.init(this), 3)]
     before = [pickle.loads(pickle.dumps(state.values)) for state in states]
-    run(ours, this, 6, states[1])
+    run_with_reason(ours, this, 6, states[1])
     assert all(differences(state.values, was) == [] for state, was in zip(states, before, strict=True))
     held = [values["state"]["weight"].data_ptr() for state in states for values in state.values["replicas"]]
     assert len(set(held)) == len(held) == 6
 
 
 def test_a_study_that_is_not_paired_has_replicas_of_its_own():
-    _, (paired,), _ = run(Replicated(trainer(), 2), job(), 1)
-    _, (apart,), _ = run(Replicated(trainer(), 2), job(trial=3), 1)
+    _, (paired,), _ = run_with_reason(Replicated(trainer(), 2), job(), 1)
+    _, (apart,), _ = run_with_reason(Replicated(trainer(), 2), job(trial=3), 1)
     assert paired.metrics != apart.metrics
 
 
 def test_the_global_generators_are_left_alone():
     ours = Replicated(trainer(), 2)
     with generators_untouched():
-        state, _, _ = run(ours, job(), 2)
+        state, _, _ = run_with_reason(ours, job(), 2)
         ours.module(job(), state)
 
 
 def test_the_module_is_that_of_replica_0_also_when_it_ended_long_ago():
     ours, alone, this = Replicated(trainer(), 2), trainer(), job()
-    state, _, _ = run(ours, this, 2)
-    single, _, _ = run(alone, this, 2)
+    state, _, _ = run_with_reason(ours, this, 2)
+    single, _, _ = run_with_reason(alone, this, 2)
     found, wanted = ours.module(this, state), alone.module(this, single)
     assert differences(dict(found.state_dict()), dict(wanted.state_dict())) == []
     state.values["done"][0] = 1
-    later, _, _ = run(ours, this, 3, state)
+    later, _, _ = run_with_reason(ours, this, 3, state)
     assert differences(dict(ours.module(this, later).state_dict()), dict(wanted.state_dict())) == []
 
 
 def test_a_plain_function_has_replicas_too():
     ours = Replicated(Function(lambda: torch.rand(()).item()), 5)
-    _, (report,), _ = run(ours, job({}), 1)
+    _, (report,), _ = run_with_reason(ours, job({}), 1)
     assert 0 < report.metrics["value"] < 1
     assert report.errors["value"] > 0
 
 
 def test_infinite_values_have_no_error():
     ours = Replicated(Function(lambda: math.inf), 2)
-    _, (report,), _ = run(ours, job({}), 1)
+    _, (report,), _ = run_with_reason(ours, job({}), 1)
     assert report.metrics["value"] == math.inf
     assert report.errors == {}
 

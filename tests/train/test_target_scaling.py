@@ -12,6 +12,7 @@ from torch.utils.data import TensorDataset
 
 import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
+from tests.helpers.trainer_runs import run
 from tuneflow.errors import CheckpointError
 from tuneflow.heuristics.input_scaling import Moments, NormalizedModule
 from tuneflow.heuristics.target_scaling import RescaledModule, reaches_any_number, scale_of
@@ -48,15 +49,6 @@ def trainer(targets, loss, kind=tn.Trainer, **settings):
 
 def job(builder=mlp, config=CONFIG, **settings):
     return tn.types.Job(tn.Model(builder, **settings), config, THREADS)
-
-
-def run(ours, this, until=3, state=None):
-    """(last state, reports) of training on to `until`."""
-    reports, state = [], ours.init(this) if state is None else state
-    for reached, report in ours.advance(this, state, until):
-        state = reached
-        reports.append(report)
-    return state, reports
 
 
 def scale_in(ours, this):

@@ -9,7 +9,8 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 import tuneflow as tn
-from tests.helpers.digits_training import TRAIN, VALID, facts, flat, job, linear, net, run, trainer
+from tests.helpers.digits_training import TRAIN, VALID, job, linear, net, trainer
+from tests.helpers.trainer_runs import facts, flat, run
 from tuneflow.heuristics.input_scaling import NormalizedModule
 
 OPTIMIZERS = {

@@ -1,4 +1,4 @@
-"""The best constant outputs: what a module should say before it has learned anything of its inputs."""
+"""Constant baseline: the best constant outputs, which is all a model can know before it learns from its inputs."""
 
 import functools
 import math
@@ -23,11 +23,13 @@ NUMBERS = (
 
 @dataclass(frozen=True, eq=False)
 class ConstantOutputs:
-    """Args:
-    bias: of the output layer, shape (units,): before a final sigmoid, where the loss takes probabilities.
-    outputs: the constants as the loss takes them, with the outputs' number of dimensions.
-    ends: the activations that may stand between the output layer and the loss.
-    sharp: whether a loss near the constants' is asked for.
+    """The constant outputs of least loss.
+
+    Args:
+        bias: of the output layer, shape (units,): before a final sigmoid, where the loss takes probabilities.
+        outputs: the constants as the loss takes them, with the outputs' number of dimensions.
+        ends: the activations that may stand between the output layer and the loss.
+        sharp: True if the initial loss should be near that of the constants.
     """
 
     bias: Tensor
@@ -39,14 +41,16 @@ class ConstantOutputs:
 def best_constant(
     loss: Any, outputs: Tensor, targets: Any, units: int, balanced: bool = False
 ) -> ConstantOutputs | str:
-    """The constant outputs of least loss, or a sentence that says why there are none.
+    """Return the constant outputs of least loss, or a sentence with the reason why there are none.
 
-    Classes: the log of their shares, counted with half an example more each, weighted and smoothed as the loss does
-    it. Binary targets: the logit of their share, likewise. Numbers: their mean, or 0 where they are standardized.
+    Classes: the log of their shares, with half an example added to each count, weighted and smoothed as in the loss.
+    Binary targets: the logit of their share, likewise. Numbers: their mean, or 0 where they are standardized.
 
     Args:
+        loss: the loss, as the trainer has it.
         outputs: (rows, units, ...), (rows, ..., units), or (rows,) for one unit.
         targets: of these rows, as the loss takes them.
+        units: number of units of the output layer.
         balanced: a sampler shows the classes equally often, whatever their shares here.
     """
     kind, settings = _kind(loss)
@@ -73,7 +77,7 @@ def best_constant(
 
 
 def _kind(loss: Any) -> tuple[Any, Callable[[str], Any]]:
-    """Which of the losses above this is, and how to look up its settings."""
+    """Return the known loss that this one is, and a function that looks up its settings."""
     if isinstance(loss, functools.partial):
         keywords = loss.keywords
         return _kind(loss.func)[0], lambda name: keywords.get(name)
@@ -100,7 +104,7 @@ def _log_shares(outputs: Tensor, targets: Tensor, settings: Callable[[str], Any]
 
 
 def _logits(targets: Tensor, settings: Callable[[str], Any], balanced: bool) -> Tensor:
-    """targets: shape (units, values)."""
+    """Return logits of the shares of targets, shape (units, values)."""
     yes = targets.sum(1) + 0.5
     no = targets.shape[1] + 1 - yes
     ratio = torch.ones_like(yes) if balanced else yes / no
@@ -109,7 +113,7 @@ def _logits(targets: Tensor, settings: Callable[[str], Any], balanced: bool) -> 
 
 
 def _means(targets: Tensor) -> Tensor:
-    """targets: shape (units, values). Means that a sample of standardized targets may have count as 0."""
+    """Return means of targets, shape (units, values); 0 where a sample of standardized targets may deviate as much."""
     mean, std = targets.mean(1), targets.std(1, correction=0)
     chance = max(CLOSE, 3 / math.sqrt(targets.shape[1]))
     standard = bool((mean.abs() <= chance).all()) and bool(((std - 1).abs() <= chance).all())
@@ -117,7 +121,7 @@ def _means(targets: Tensor) -> Tensor:
 
 
 def _per_unit(targets: Tensor, place: int | None) -> Tensor:
-    """Shape (units, values)."""
+    """Return targets as shape (units, values)."""
     values = targets.detach().double()
     return values.reshape(1, -1) if place is None else values.movedim(place, 0).flatten(1)
 

@@ -17,14 +17,14 @@ TILT = 0.3  # of a random direction, in the first vector of Lanczos
 
 @dataclass(frozen=True)
 class Curvature:
-    """What was measured.
+    """The result of `curvature`.
 
     Attributes:
         value: the largest eigenvalue, averaged over the mini-batches; in units of loss per parameter squared.
         per_batch: the largest eigenvalue for each mini-batch.
-        exact: the products came from double backward, not from finite differences of gradients.
-        gradients: what it cost, in gradients of a mini-batch; a product by double backward counts 2.
-        reason: why `value` gives no learning rate; empty where it does.
+        exact: True for products by double backward, False for finite differences of gradients.
+        gradients: cost in gradients of a mini-batch; a product by double backward counts 2.
+        reason: the reason why `value` gives no learning rate; empty where it does.
     """
 
     value: float
@@ -42,27 +42,28 @@ def curvature(
     rounds: int = 8,
     seed: int = 0,
 ) -> Curvature:
-    """The largest positive eigenvalue of the Hessian H of the loss on a mini-batch, averaged over mini-batches.
+    """Return the largest positive eigenvalue of the Hessian H of the loss on a mini-batch, averaged over mini-batches.
 
-    Plain gradient descent on a quadratic diverges above 2 / value and is fastest along the steepest direction at
-    1 / value. With `scale` D it is the eigenvalue of D^-1/2 H D^-1/2, which says the same of descent that divides the
-    gradient by D, as Adam does. Found by Lanczos, so the most negative eigenvalue does not disturb it; the
-    Hessian is never formed.
+    Plain gradient descent on a quadratic diverges above 2 / value and is fastest along the steepest direction at 1 /
+    value. With `scale` D it is the eigenvalue of D^-1/2 H D^-1/2, with the same meaning for descent that divides the
+    gradient by D, as Adam does. Found by Lanczos, so the most negative eigenvalue does not disturb it; the Hessian is
+    never formed.
 
-    Products with H come from double backward; where that raises, once more without fused attention and cuDNN; where
-    it still raises, from central differences of gradients (`exact` is False), which at kinks such as ReLU's see a
+    Products with H come from double backward; where that raises, once more without fused attention and cuDNN; where it
+    still raises, from central differences of gradients (`exact` is False), which at kinks such as ReLU's see a
     curvature that double backward does not: up to 4 times the value, measured. Under custom autograd functions, which
     may hide that they have no double backward, a product is checked against its difference.
 
     Each mini-batch is evaluated under one fixed state of the global generators, so dropout draws the same mask every
-    time. The caller chooses training or evaluation mode; BatchNorm's running averages move in training mode, also
-    here, and are the caller's to keep.
+    time. Set the module to training or evaluation mode yourself; in training mode BatchNorm's running averages change
+    here too, and are not restored.
 
     Args:
         loss_of: maps a batch to its scalar loss.
         parameters: leaves that require gradients, of any devices and float dtypes. Those that the loss does not use
-            count as flat. Finite differences move them and put them back bit for bit; `.grad` is not touched.
-        scale: D, positive tensors shaped like the parameters, such as `adam_scale` gives; None for ones.
+            count as flat. Finite differences move them and put them back bit for bit; `.grad` does not change.
+        batches: mini-batches, as `loss_of` takes them.
+        scale: D, positive tensors shaped like the parameters, such as `adam_scale` returns; None for ones.
         rounds: Hessian-vector products for each mini-batch.
         seed: of the first direction and of the global generators.
 
@@ -95,19 +96,27 @@ def curvature(
 
 
 def adam_scale(loss_of: Closure, parameters: Sequence[Tensor], batches: Sequence[Any], seed: int = 0) -> list[Tensor]:
-    """What Adam divides the gradient by: D = sqrt(v + mean of v over the tensor) + 1e-8.
+    """Return Adam's divisor of the gradient: D = sqrt(v + mean of v over the tensor) + 1e-8.
 
-    v is the mean of squared mini-batch gradients. The mean over the tensor keeps elements whose few gradients
-    happened to be small from passing for very steep ones. Costs one gradient for each batch.
+    v is the mean of squared mini-batch gradients. The mean over the tensor keeps elements whose few gradients happened
+    to be small from passing for very steep ones. Costs one gradient for each batch.
 
     Args:
-        loss_of, parameters, batches, seed: as for `curvature`; about 8 batches.
+        loss_of: maps a batch to its scalar loss.
+        parameters: leaves that require gradients.
+        batches: about 8 mini-batches.
+        seed: of the global generators.
 
     Returns:
         Positive tensors, shaped like the parameters, of at least float32.
 
     Raises:
         ValueError: as `curvature`.
+
+    Example:
+        >>> w = torch.zeros(2, requires_grad=True)
+        >>> adam_scale(lambda slope: (slope * w).sum(), [w], [torch.tensor([1.0, 1.0])])
+        [tensor([1.4142, 1.4142])]
 
     Source: v as in Kingma, Ba, ICLR 2015, without its decay; the mean over the tensor is ours.
     """
@@ -120,13 +129,23 @@ def adam_scale(loss_of: Closure, parameters: Sequence[Tensor], batches: Sequence
 
 
 def sgd_rate(value: float, momentum: float = 0.0) -> float:
-    """The learning rate (1 - momentum) / value for SGD: half of where plain gradient descent diverges.
+    """Return the learning rate (1 - momentum) / value for SGD: half of where plain gradient descent diverges.
 
-    Heavy ball stays stable up to 2 (1 + momentum) / value; but a step is repeated 1 / (1 - momentum) times over, so
-    the rate is lowered to keep the effective one.
+    Heavy ball stays stable up to 2 (1 + momentum) / value; but a step is repeated 1 / (1 - momentum) times over, so the
+    rate is lowered to keep the effective one.
+
+    Args:
+        value: the largest eigenvalue of the Hessian, from `curvature`.
+        momentum: SGD's, within [0, 1).
 
     Raises:
         ValueError: value is not positive and finite, or momentum not within [0, 1).
+
+    Example:
+        >>> sgd_rate(4.0), round(sgd_rate(4.0, momentum=0.9), 3)
+        (0.25, 0.025)
+
+    Source: LeCun, Simard, Pearlmutter, NIPS 5, 1993.
     """
     if not 0 <= momentum < 1:
         raise ValueError(f"sgd_rate: momentum needs to be within [0, 1), got {momentum}.")
@@ -134,10 +153,20 @@ def sgd_rate(value: float, momentum: float = 0.0) -> float:
 
 
 def adam_rate(value: float) -> float:
-    """The learning rate 1 / value for Adam and its kin, where `value` was measured under `adam_scale`.
+    """Return the learning rate 1 / value for Adam and its kin.
+
+    Args:
+        value: the largest eigenvalue of the Hessian, from `curvature` under `adam_scale`.
 
     Raises:
         ValueError: value is not positive and finite.
+
+    Example:
+        >>> adam_rate(50.0)
+        0.02
+
+    Source: the rate at which descent is fastest along the steepest direction, as for `sgd_rate`; under Adam's scale,
+    ours.
     """
     if not 0 < value < math.inf:
         raise ValueError(f"a rate needs a curvature above 0 and finite, got {value}; take a range test instead.")
@@ -149,7 +178,7 @@ DIFFERENCES = 2
 
 
 def _largest(hessian: Hessian, way: int, shrink: Tensor | None, aside: Tensor, rounds: int) -> tuple[int, float]:
-    """The first way from `way` on that does not raise, and the eigenvalue it found."""
+    """Return the first way from `way` on that does not raise, and its eigenvalue."""
     while way < DIFFERENCES:
         try:
             with unfused() if way else nullcontext():
@@ -160,7 +189,7 @@ def _largest(hessian: Hessian, way: int, shrink: Tensor | None, aside: Tensor, r
 
 
 def _found(slope: Tensor, product: Product, shrink: Tensor | None, aside: Tensor, rounds: int) -> float:
-    """Lanczos from the gradient, tilted: measured, that halves the error of a random start at the same rounds."""
+    """Run Lanczos from the tilted gradient: measured, that halves the error of a random start at the same rounds."""
     aside = aside.to(slope)
     if shrink is None:
         return lanczos(product, _tilted(slope, aside), rounds)[0]
@@ -168,7 +197,7 @@ def _found(slope: Tensor, product: Product, shrink: Tensor | None, aside: Tensor
 
 
 def _tilted(slope: Tensor, aside: Tensor) -> Tensor:
-    """The direction of the gradient, with a share in every other direction."""
+    """Return the direction of the gradient, with a share in every other direction."""
     return nn.functional.normalize(slope, dim=0, eps=1e-30) + nn.functional.normalize(aside, dim=0).mul(TILT)
 
 

@@ -1,4 +1,4 @@
-"""Trace: what a module computes in one forward pass, call by call, and whose results each call takes."""
+"""Forward trace: the calls of torch functions in one forward pass, and their data flow."""
 
 import math
 from collections import Counter
@@ -29,8 +29,11 @@ class TracedCall:
     """One call of a torch function.
 
     Args:
+        name: of the function, without underscores for in-place.
         takes: the earlier calls whose results it takes, by number; inputs of the module are calls too.
+        shape: of its first result.
         layer: the layer whose weight it uses, the last where there are several.
+        slope: of an activation for negative inputs.
         before: bit i is set where the result depends on that of call i.
     """
 
@@ -47,7 +50,7 @@ class TracedCall:
 
     @property
     def passes(self) -> bool:
-        """Whether it only reshapes, pools or scales one tensor."""
+        """True if it only reshapes, pools or scales one tensor."""
         mixes = self.weighted or self.name in ACTIVATIONS or self.name in NORMS or self.name in SUMS
         return len(self.takes) == 1 and not mixes
 
@@ -62,11 +65,13 @@ class Residual:
 
 
 class Trace:
-    """One forward pass, watched. Nothing is changed, but for what `adjust` does.
+    """One traced forward pass. It changes nothing except through `adjust`.
 
     Args:
+        module: the module to run.
+        inputs: one batch, as it takes them.
         layers: those to recognize by their weights.
-        adjust: given a layer, its result and a way to compute that again, returns the result to go on with.
+        adjust: takes a layer, its result and a function that computes that again; returns the result to continue with.
     """
 
     def __init__(self, module: nn.Module, inputs: Any, layers: list[WeightLayer], adjust: Adjust | None = None) -> None:
@@ -89,11 +94,11 @@ class Trace:
         self.residuals = self._find_residuals()
 
     def of(self, layer: WeightLayer) -> int | None:
-        """The number of the first call that uses `layer` last."""
+        """Return the number of the first call that uses `layer` last."""
         return next((number for number, call in enumerate(self.calls) if call.layer is layer), None)
 
     def activation_after(self, number: int) -> TracedCall | None:
-        """The activation that a call's result goes to, through whatever only reshapes, normalizes or sums."""
+        """Return the activation that a call's result goes to, across calls that only reshape, normalize or sum."""
         waiting, seen = [number], {number}
         while waiting:
             for later in self._taken.get(waiting.pop(), ()):
@@ -107,14 +112,14 @@ class Trace:
         return None
 
     def normed(self, number: int) -> bool:
-        """Whether a call's result goes to norm layers only."""
+        """True if a call's result goes to norm layers only."""
         later = self._taken.get(number, [])
         return bool(later) and all(
             self.calls[i].name in NORMS or (self.calls[i].passes and self.normed(i)) for i in later
         )
 
     def last_layers(self, number: int) -> list[int]:
-        """The calls of layers, norms among them, that a result comes from last."""
+        """Return the calls of layers, norms among them, that a result comes from last."""
         call = self.calls[number]
         if call.weighted or not call.takes:
             return [number] if call.layer is not None and call.layer.kind != "embedding" else []
@@ -122,7 +127,7 @@ class Trace:
         return [last for earlier in through for last in self.last_layers(earlier)]
 
     def output_layer(self, number: int) -> tuple[int | None, list[str]]:
-        """The call of the layer that a result comes from, and the activations between them."""
+        """Return the call of the layer that a result comes from, and the activations between them."""
         between: list[str] = []
         while True:
             call = self.calls[number]
@@ -150,7 +155,7 @@ class Trace:
         return found
 
     def _upstream(self, number: int, residuals: Mapping[int, Residual]) -> Iterator[int]:
-        """A stream's result and what it was before reshaping and before earlier branches were added."""
+        """Yield a stream's result, and its values before reshaping and before earlier branches were added."""
         yield number
         while True:
             if number in residuals:
@@ -162,7 +167,7 @@ class Trace:
             yield number
 
     def _leads(self, start: int, end: int) -> bool:
-        """Whether a layer lies between a result and another that depends on it."""
+        """True if a layer lies between a result and another that depends on it."""
         before = self.calls[end].before | 1 << end
         return any(
             call.weighted and before >> number & 1 and call.before >> start & 1
@@ -171,7 +176,7 @@ class Trace:
 
 
 class _CallRecorder(TorchFunctionMode):
-    """Sees every call of a torch function; dropout does nothing while it looks."""
+    """Records every call of a torch function; dropout is off meanwhile."""
 
     def __init__(self, trace: Trace, layers: list[WeightLayer], adjust: Adjust | None) -> None:
         super().__init__()
@@ -241,7 +246,7 @@ class _CallRecorder(TorchFunctionMode):
 
 
 def spread(result: Tensor, layer: WeightLayer) -> tuple[Tensor, float]:
-    """Each unit's mean over the batch, shape (units,), and the standard deviation around them.
+    """Return each unit's mean over the batch, shape (units,), and the standard deviation around them.
 
     Around the mean of all units, where the layer has no bias that could move each.
     """
@@ -253,7 +258,7 @@ def spread(result: Tensor, layer: WeightLayer) -> tuple[Tensor, float]:
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Every tensor in nested tuples, lists and dicts, in order."""
+    """Yield every tensor in nested tuples, lists and dicts, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
@@ -265,7 +270,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def _without_dropout(name: str, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The arguments of an attention as they are in evaluation mode."""
+    """Return the arguments of an attention as they are in evaluation mode."""
     if name == "multi_head_attention_forward":
         kwargs["training"] = False
     if name == "scaled_dot_product_attention" and len(args) > 4:
@@ -276,7 +281,7 @@ def _without_dropout(name: str, args: Any, kwargs: dict[str, Any]) -> tuple[Any,
 
 
 def _slope(name: str, args: Any, kwargs: Any) -> float:
-    """Of an activation for negative inputs."""
+    """Return an activation's slope for negative inputs."""
     if name == "leaky_relu":
         return float(kwargs.get("negative_slope", args[1] if len(args) > 1 else 0.01))
     if name == "prelu":

@@ -1,4 +1,4 @@
-"""Health: gradients, update sizes, and saturated or dead units, layer by layer, before anything is trained."""
+"""Health: gradients, update sizes, and saturated or dead units, layer by layer, before training."""
 
 import math
 from collections import Counter
@@ -22,12 +22,13 @@ CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding)
 
 @dataclass(frozen=True)
 class Weights:
-    """The parameters that one layer holds itself.
+    """The parameters of one layer itself, without its children.
 
     Attributes:
         name: as in `module.named_modules()`; empty for the module itself.
-        gradient, weight: Euclidean norms.
-        ratio: what one step of SGD moves the weights, relative to their norm; inf for weights that are all 0.
+        gradient: Euclidean norm of their gradient.
+        weight: Euclidean norm of their values.
+        ratio: norm of one SGD step relative to `weight`; inf for weights that are all 0.
     """
 
     name: str
@@ -38,13 +39,13 @@ class Weights:
 
 @dataclass(frozen=True)
 class Units:
-    """What one call of an activation gave.
+    """The outputs of one call of an activation.
 
     Attributes:
         name: as in `module.named_modules()`, with "#2" for the second call of the same module.
-        units: how many; a channel is one unit, whatever the number of its pixels.
+        units: number of units; a channel is one unit, whatever the number of its pixels.
         saturated: share of units beyond 0.97 of their range on most rows; None where the range has no ends.
-        dead: share of units that are 0 on every row; None for what is not a rectifier.
+        dead: share of units that are 0 on every row; None for activations that are not rectifiers.
     """
 
     name: str
@@ -55,11 +56,11 @@ class Units:
 
 @dataclass(frozen=True)
 class Health:
-    """What was seen on one batch.
+    """The result of `health`, on one batch.
 
     Attributes:
         loss: of the batch.
-        prior: the loss of a model that knows only how frequent classes are, as the caller gave it.
+        prior: the loss of a model that knows only the class frequencies, as the caller gave it.
         weights: for each layer that has parameters of its own, in the module's order.
         units: for each call of a saturating activation or a rectifier, in the order they ran.
     """
@@ -84,14 +85,16 @@ def health(
     ranges: Ranges | None = None,
     seed: int = 0,
 ) -> Health:
-    """Look at one forward and backward pass; module, buffers and `.grad` are afterwards as they were, to the bit.
+    """Inspect one forward and backward pass; module, buffers and `.grad` are restored to the bit.
 
-    Activations are seen where they are modules, not as functions inside somebody's forward. A unit is a channel after a
-    convolution or its norm, else an element of the last dimension.
+    Activations are seen where they are modules, not where they are function calls inside a forward. A unit is a channel
+    after a convolution or its norm, else an element of the last dimension.
 
     Args:
-        loss_of: maps a batch to its scalar loss, by way of `module`, in whatever mode it is.
-        rate: learning rate of the step whose size is told.
+        module: the module, in the mode that it should run in.
+        loss_of: maps a batch to its scalar loss, by way of `module`.
+        batch: one mini-batch.
+        rate: learning rate of the step whose relative size is returned.
         prior: loss of the best constant output, such as the entropy of the class frequencies, in nats.
         ranges: lowest and highest output of further activations that saturate, by class.
         seed: of the global generators, that is, of dropout.
@@ -152,7 +155,7 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _watched(module: nn.Module, ranges: Ranges, seen: list[Units]) -> Iterator[None]:
-    """Within the block, what activations give is appended to `seen`."""
+    """A block within which the outputs of activations are recorded in `seen`."""
     names = {layer: name for name, layer in module.named_modules()}
     calls: Counter[nn.Module] = Counter()
     channels = [-1]  # where the units of the latest layer's outputs are
@@ -174,14 +177,14 @@ def _watched(module: nn.Module, ranges: Ranges, seen: list[Units]) -> Iterator[N
 
 
 def _by_unit(outputs: Tensor, place: int) -> Tensor:
-    """Shape (rows and positions, units)."""
+    """Return outputs as shape (rows and positions, units)."""
     if outputs.ndim < 2:
         return outputs.reshape(-1, 1)
     return outputs.movedim(place, -1).flatten(0, -2)
 
 
 def _units(name: str, outputs: Tensor, ends: tuple[float, float] | None) -> Units:
-    """outputs: shape (rows and positions, units)."""
+    """Summarize outputs of shape (rows and positions, units)."""
     if ends is None:
         return Units(name, outputs.shape[1], None, float((outputs == 0).all(0).float().mean()))
     low, high = ends

@@ -1,18 +1,19 @@
-"""What an initialization did, layer by layer."""
+"""The record of an initialization, layer by layer."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """What became of one layer.
+    """The initialization of one layer.
 
     Args:
-        scheme: how its weight was drawn ("default": as its builder did).
+        scheme: name of the scheme that drew its weight; "default" for its builder's.
         gain: standard deviation of the weights as drawn, before the data-driven pass, times the square root of the
             scheme's fan; of a branch's end with its share, of a tied embedding the standard deviation itself.
         follows: the activation that its output goes to, or "linear".
-        before, after: standard deviation of its output over the batch, around each unit's mean.
+        before: standard deviation of its output over the batch, around each unit's mean, before.
+        after: the same, after.
     """
 
     scheme: str
@@ -24,12 +25,18 @@ class LayerRecord:
 
 @dataclass(frozen=True)
 class Initialized:
-    """What `initialize` did: numbers and sentences only, so `dataclasses.asdict` of it is JSON.
+    """The result of `initialize`: numbers and sentences only, so `dataclasses.asdict` of it is JSON.
 
     Args:
-        left_alone: name of a layer or parameter -> why nothing was drawn there.
+        scheme: the scheme.
+        data_driven: True if the data-driven pass ran.
+        layers: name of a layer -> its record.
+        left_alone: name of a layer or parameter -> the reason why nothing was drawn there.
+        notes: sentences for the reader.
+        loss_before: of the batch, before.
+        loss_after: of the batch, after.
         prior_entropy: the loss of the best constant outputs; for cross-entropy, the entropy of the class prior.
-        failed: why every weight is as it was before, or None.
+        failed: the reason why every weight is as it was before, or None.
     """
 
     scheme: str

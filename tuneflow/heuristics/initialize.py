@@ -1,4 +1,4 @@
-"""Initial weights that let signals and gradients through: drawn by rule, then corrected on a batch."""
+"""Initialize weights so that signals and gradients pass: drawn by rule, then corrected on a batch."""
 
 import math
 from collections.abc import Iterator
@@ -40,19 +40,20 @@ def initialize(
 
     The rule keeps the variance of signals where inputs are independent; the data-driven pass makes it so for these
     inputs: in the order of execution each layer's output gets mean 0 (per unit, where there is a bias) and standard
-    deviation 1, unless a norm layer does that next. The output layer gets 0.1, or less until the initial loss is
-    within 0.02 of the best constant outputs', and their values as its bias. N residual branches end at 1 / sqrt(N),
-    so that the stream's variance at most doubles. Embeddings stay as they are, but tied ones get N(0, 0.02).
+    deviation 1, unless a norm layer does that next. The output layer gets 0.1, or less until the initial loss is within
+    0.02 of the best constant outputs', and their values as its bias. N residual branches end at 1 / sqrt(N), so that
+    the stream's variance at most doubles. Embeddings stay as they are, but tied ones get N(0, 0.02).
 
-    Draws from torch's global generator, nothing else does: forward passes run under seeds of their own, without
-    gradients, in evaluation mode but for norm layers, and with dropout off. Buffers and modes are put back.
+    Only the weights are drawn from torch's global generator: forward passes run under seeds of their own, without
+    gradients, in evaluation mode but for norm layers, and with dropout off. Buffers and modes are restored.
 
     Args:
+        module: the module; its weights change in place.
         inputs: one batch as `module` takes it, already normalized; some 256 rows. Not modified.
         scheme: "default" (as the builder drew), "lecun", "kaiming", "xavier" or "orthogonal".
-        loss: as the trainer calls it, `loss(outputs, targets)`; sets the output bias. Left out: 0.
+        loss: as the trainer calls it, `loss(outputs, targets)`; sets the output bias, which is 0 without it.
         targets: of these rows.
-        data_driven: run the pass. With scheme="default" and without it, nothing is changed.
+        data_driven: run the pass. With scheme="default" and without it, nothing changes.
         balanced: the sampler shows classes equally often, so that the output bias stays 0.
 
     Returns:
@@ -83,7 +84,7 @@ def initialize(
 
 
 class _Attempt:
-    """One initialization of one module; its fields are what becomes the record."""
+    """One initialization of one module; its attributes become the record."""
 
     def __init__(
         self, module: nn.Module, inputs: Any, scheme: str, loss: Any, targets: Any, data_driven: bool, balanced: bool
@@ -124,7 +125,7 @@ class _Attempt:
             return Trace(self.module, mapped(Tensor.clone, self.inputs), self.layers, adjust)
 
     def active(self, first: Trace) -> list[WeightLayer]:
-        """The layers to draw; those that run twice, never, or share a weight are left alone, tied embeddings drawn."""
+        """Return the layers to draw: each runs once and shares no weight. Draws tied embeddings itself."""
         owners: dict[int, list[WeightLayer]] = {}
         for layer in self.layers:
             owners.setdefault(id(layer.weight), []).append(layer)
@@ -186,7 +187,7 @@ class _Attempt:
             )
 
     def correct(self, first: Trace, active: list[WeightLayer]) -> None:
-        """The data-driven pass: each round is one forward pass that corrects every layer when it is reached."""
+        """Run the data-driven pass: each round is one forward pass that corrects every layer when it runs."""
         outputs = {first.calls[at].layer for end in first.ends if (at := first.output_layer(end)[0]) is not None}
         for layer in active:
             at = first.of(layer)
@@ -221,7 +222,7 @@ class _Attempt:
         return again()
 
     def set_prior(self, last: Trace) -> Trace:
-        """The output bias, and less output where the loss is not yet that of constants."""
+        """Set the output bias, and shrink the output where the loss is not yet that of constants."""
         if self.loss_of(last.outputs) is None:
             return last
         at, between = last.output_layer(last.ends[0]) if len(last.ends) == 1 else (None, [])
@@ -243,7 +244,7 @@ class _Attempt:
         return self.settle(last, layer, bias, constant)
 
     def settle(self, last: Trace, layer: WeightLayer, bias: Tensor, constant: ConstantOutputs) -> Trace:
-        """Set the bias, then halve what comes from the inputs until the loss is near that of the constants."""
+        """Set the bias, then halve the input-dependent part until the loss is near that of the constants."""
         prior, before = self.prior or 0.0, self.loss_of(last.outputs) or 0.0
         weight_was, bias_was = layer.weight.clone(), bias.clone()
         base = torch.zeros_like(bias) if self.balanced else constant.bias.to(bias)
@@ -286,7 +287,7 @@ class _Attempt:
 
 @contextmanager
 def _kept(module: nn.Module) -> Iterator[list[tuple[nn.Parameter, Tensor]]]:
-    """Evaluation mode, but for norm layers; gives (weight, copy). Buffers and modes are put back."""
+    """A block in evaluation mode, except for norm layers; yields (weight, copy). Buffers and modes are restored."""
     buffers = [
         (part, name, b, b.detach().clone())
         for part in module.modules()

@@ -16,7 +16,8 @@ class Normalizer:
     """Subtracts a mean and divides by a standard deviation, in the dtype of the mean.
 
     Args:
-        mean, std: shapes that broadcast against a batch of inputs; std > 0.
+        mean: a shape that broadcasts against a batch of inputs.
+        std: the same; above 0.
     """
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
@@ -49,12 +50,12 @@ class NormalizedModule(nn.Module):
 
 
 class Moments:
-    """Mean and standard deviation of batches that come one after the other, summed in float64.
+    """Running mean and standard deviation over batches, summed in float64.
 
     Values of 4 dimensions or more have one pair per channel, those of 2 one per column, all others one pair.
 
     Attributes:
-        usable: whether all batches so far were tensors of numbers, floating-point or bytes, that have the same columns.
+        usable: True while all batches were tensors of numbers, floating-point or bytes, with the same columns.
     """
 
     def __init__(self) -> None:
@@ -62,7 +63,7 @@ class Moments:
         self.mean = self._square = torch.zeros(())  # sum of squared distances from the mean
 
     def add(self, batch: Any) -> None:
-        """Count a batch in, shape (rows, ...), unless it or an earlier one is of another kind."""
+        """Add a batch, shape (rows, ...), unless it or an earlier one is of another kind."""
         self.usable = self.usable and isinstance(batch, Tensor) and (batch.is_floating_point() or _bytes(batch))
         if not self.usable:
             return
@@ -82,18 +83,18 @@ class Moments:
 
     @property
     def std(self) -> Tensor:
-        """0 for what is constant up to rounding."""
+        """Standard deviation; 0 for columns that are constant up to rounding."""
         std = (self._square / self.count).sqrt()
         return torch.where(std > 1e-8 * self.mean.abs(), std, 0.0)
 
 
 def fit(batches: Iterable[Any]) -> Normalizer | None:
-    """The normalizer of these inputs, or None where they are to be left alone.
+    """Fit a normalizer to inputs; None where they are to be left alone.
 
-    Images (4 dimensions or more) get one mean and standard deviation per channel; vectors one pair per
-    feature, or one for all when the features' ranges are alike (90 % over 10 % quantile of their standard
-    deviations at most 10); everything else one pair. A constant feature is divided by 1. Left alone are inputs that
-    are not one tensor, integers other than bytes, booleans, and inputs that have mean 0 and std 1 already.
+    Images (4 dimensions or more) get one mean and standard deviation per channel; vectors one pair per feature, or one
+    for all when the features' ranges are alike (90 % over 10 % quantile of their standard deviations at most 10);
+    everything else one pair. A constant feature is divided by 1. Left alone are inputs that are not one tensor,
+    integers other than bytes, booleans, and inputs that have mean 0 and std 1 already.
 
     Args:
         batches: batches of inputs, shape (rows, ...), read once; moments are summed in float64.
@@ -109,7 +110,7 @@ def fit(batches: Iterable[Any]) -> Normalizer | None:
 
 
 def normalizer_of(moments: Moments) -> Normalizer | None:
-    """As `fit`, of inputs that are counted already."""
+    """Return the normalizer from the moments of the inputs, as `fit` does."""
     if not moments.usable or moments.count == 0:
         return None
     mean, std = moments.mean, moments.std
@@ -125,17 +126,17 @@ def normalizer_of(moments: Moments) -> Normalizer | None:
 
 
 def cast_only(inputs: Tensor) -> Normalizer | None:
-    """The identity: None, or for bytes a cast to torch's default dtype."""
+    """Return the identity: None, or for bytes a cast to torch's default dtype."""
     if inputs.dtype != torch.uint8:
         return None
     return Normalizer(torch.zeros(()), torch.ones(()))
 
 
 def starts_normalized(module: nn.Module, inputs: Any) -> bool:
-    """Whether the first layer that `module` runs is a normalization of its own.
+    """True if the first layer that `module` runs is a normalization.
 
-    That is one of torch's norm layers, or a module whose class is called Normalize or Normalize. Runs one forward
-    pass without gradients in evaluation mode; the module is left as it was.
+    That is one of torch's norm layers, or a module whose class is called Normalize or Normalise. Runs one forward pass
+    without gradients in evaluation mode; the module is restored.
     """
     first: list[nn.Module] = []
 
@@ -157,7 +158,7 @@ def starts_normalized(module: nn.Module, inputs: Any) -> bool:
 
 @contextmanager
 def looked_at(module: nn.Module) -> Iterator[None]:
-    """A block without gradients in which `module` is in evaluation mode; its modes and buffers are put back."""
+    """A block without gradients in which `module` is in evaluation mode; its modes and buffers are restored."""
     modes = [(m, m.training) for m in module.modules()]
     buffers = [(b, b.clone()) for b in module.buffers()]
     try:
@@ -173,19 +174,19 @@ def looked_at(module: nn.Module) -> Iterator[None]:
 
 
 def _bytes(batch: Tensor) -> bool:
-    """Whether these are bytes that are no tokens: more than one to a row."""
+    """True for bytes that are no tokens: more than one to a row."""
     return batch.dtype == torch.uint8 and batch.ndim >= 2
 
 
 def _others(dimensions: int) -> tuple[int, ...]:
-    """The dimensions that a moment is taken over."""
+    """Return the dimensions that a moment is taken over."""
     if dimensions >= 4:
         return (0, *range(2, dimensions))
     return (0,) if dimensions == 2 else tuple(range(dimensions))
 
 
 def _alike(std: Tensor) -> bool:
-    """Whether the features that vary do so on a common scale."""
+    """True if the features that vary do so on a common scale."""
     varying = std[std > 0]
     if len(varying) == 0:
         return True

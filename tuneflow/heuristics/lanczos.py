@@ -1,4 +1,4 @@
-"""Lanczos: the largest eigenvalue of a loss's Hessian, from products of it with vectors."""
+"""Lanczos: the largest eigenvalue of a loss's Hessian, from Hessian-vector products."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +18,14 @@ APART = 0.1  # from a finite difference, relative: what a product by double back
 
 
 def lanczos(product: Product, start: Tensor, rounds: int) -> tuple[float, Tensor]:
-    """The largest (most positive) eigenvalue and its unit vector, from below.
+    """Return the largest (most positive) eigenvalue and its unit vector, approximated from below.
 
-    Each round widens a space of vectors by one product; the answer is the best that this space holds, so it never
-    exceeds the truth but by rounding, and never falls as rounds are added. Power iteration finds the eigenvalue of
-    largest size instead, which may be negative. Every new vector is made orthogonal to all before it, twice, without
-    which rounding brings copies of eigenvalues found already. What the space holds is read off each product's shares
-    in the vectors before it, not off the length of its remainder, which noise in the products adds to. Stops early
-    when the space is closed under `product`: the answer is then exact, for a start with a share in the eigenvector.
+    Each round widens a Krylov space by one product; the result is the best that this space holds, so it never exceeds
+    the true value but by rounding, and never falls as rounds are added. Power iteration finds the eigenvalue of largest
+    size instead, which may be negative. Every new vector is made orthogonal to all before it, twice, without which
+    rounding creates copies of eigenvalues. The projected matrix is computed from each product's components along the
+    vectors before it, not from the length of its remainder, which noise in the products adds to. Stops early when the
+    space is closed under `product`: the result is then exact, for a start with a component along the eigenvector.
 
     Args:
         product: maps a vector to the matrix times it, both shape (d,), of the dtype and device of `start`.
@@ -63,15 +63,16 @@ def lanczos(product: Product, start: Tensor, rounds: int) -> tuple[float, Tensor
 
 
 class Hessian:
-    """The Hessian of the loss on one batch, known by its products with flat vectors.
+    """The Hessian of the loss on one batch, as products with flat vectors.
 
     Args:
         loss_of: maps a batch to its scalar loss.
         parameters: leaves that require gradients.
+        batch: one mini-batch.
         key: of the global generators whenever the loss is evaluated, so that it is one function of the parameters.
 
     Attributes:
-        gradients: what has been spent so far, in gradients of the batch; a product by double backward counts 2.
+        gradients: cost so far, in gradients of the batch; a product by double backward counts 2.
     """
 
     def __init__(self, loss_of: Closure, parameters: Sequence[Tensor], batch: Any, *key: int | str) -> None:
@@ -79,11 +80,11 @@ class Hessian:
         self.gradients = 0.0
 
     def double_backward(self) -> tuple[Tensor, Product]:
-        """The gradient, and products through its graph, which is built once.
+        """Return the gradient, and a function for products through its graph, which is built once.
 
         A custom autograd function may hide that its backward pass is not differentiable: `once_differentiable` raises
-        only where a graph leads through it, a kernel that keeps its gradient raises never. Where the loss
-        has one, a product along the gradient is compared with its finite difference.
+        only where a graph leads through it, a kernel that keeps its gradient never raises. Where the loss has one, a
+        product along the gradient is compared with its finite difference.
 
         Raises:
             RuntimeError: the loss has no double backward, or not all of it; raised here, or when a product is taken.
@@ -112,7 +113,7 @@ class Hessian:
         return slope, product
 
     def differences(self) -> tuple[Tensor, Product]:
-        """The gradient, and products by central differences of gradients.
+        """Return the gradient, and a function for products by central differences of gradients.
 
         The step is eps^(1/3) of the parameters' norm, eps that of the coarsest dtype: where loss and rounding are
         smooth, that balances the two errors. A shorter step sees more of each kink that it happens to cross.
@@ -133,7 +134,7 @@ class Hessian:
         return (self._beside(vector * step) - self._beside(vector * -step)).div(2 * step)
 
     def _beside(self, shift: Tensor) -> Tensor:
-        """The gradient at the parameters moved by `shift`; they are put back bit for bit."""
+        """Return the gradient at the parameters moved by `shift`; they are restored bit for bit."""
         kept = [p.detach().clone() for p in self.parameters]
         try:
             with torch.no_grad():
@@ -151,9 +152,12 @@ class Hessian:
 
 
 def gradient(loss_of: Closure, parameters: Sequence[Tensor], batch: Any, *key: int | str) -> list[Tensor]:
-    """The gradient of the loss on `batch`, dense; zeros for a parameter that the loss does not use.
+    """Return the gradient of the loss on `batch`, dense; zeros for a parameter that the loss does not use.
 
     Args:
+        loss_of: maps a batch to its scalar loss.
+        parameters: leaves that require gradients.
+        batch: one mini-batch.
         key: of the global generators while the loss is evaluated.
 
     Raises:
@@ -165,21 +169,21 @@ def gradient(loss_of: Closure, parameters: Sequence[Tensor], batch: Any, *key: i
 
 
 def flat(tensors: Sequence[Tensor]) -> Tensor:
-    """All elements in one vector, on the first tensor's device; float64 where any tensor is, else float32."""
+    """Return all elements in one vector, on the first tensor's device; float64 where any tensor is, else float32."""
     dtype = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
     return torch.cat([t.detach().reshape(-1).to(tensors[0].device, dtype) for t in tensors])
 
 
 @contextmanager
 def unfused() -> Iterator[None]:
-    """Within the block, attention and recurrent layers run on kernels that have a double backward."""
+    """A block within which attention and recurrent layers run on kernels that have a double backward."""
     with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
         yield
 
 
 @contextmanager
 def _one_function(parameters: Sequence[Tensor], key: tuple[int | str, ...]) -> Iterator[None]:
-    """Within the block, whatever the loss draws is settled by `key`, and graphs are kept."""
+    """A block within which all random draws of the loss are seeded by `key`, and graphs are kept."""
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
         for device in {p.device for p in parameters}:
@@ -202,7 +206,7 @@ def _slopes(loss: Tensor, parameters: Sequence[Tensor], create_graph: bool) -> l
 
 
 def _has_custom(loss: Tensor) -> bool:
-    """Whether a custom autograd function has a part in the loss."""
+    """True if the loss depends on a custom autograd function."""
     waiting: list[Any] = [loss.grad_fn]
     seen = set(waiting)
     while waiting:

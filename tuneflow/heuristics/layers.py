@@ -1,4 +1,4 @@
-"""The layers of a module that an initialization may draw, and why others are left alone."""
+"""Layers that an initialization may draw, and the reasons why others are left alone."""
 
 import math
 from dataclasses import dataclass, replace
@@ -17,13 +17,18 @@ PROJECTIONS = ("in_proj", "q_proj", "k_proj", "v_proj")  # of nn.MultiheadAttent
 
 @dataclass(frozen=True, eq=False)
 class WeightLayer:
-    """One weight, its bias, and how many numbers enter and leave a unit.
+    """One weight, its bias, and its fans.
 
     Args:
-        kind: "linear" (any affine map), "projection" (an attention's, seen only from outside), "embedding" or "norm".
-        fan_in: how many inputs one output sums.
-        fan_out: how many outputs one input enters.
+        name: of the layer in its module.
+        kind: "linear" (any affine map), "projection" (inside an attention), "embedding" or "norm".
+        weight: the parameter.
+        bias: the bias that belongs to it, if it is trained.
+        fan_in: number of inputs that one output sums.
+        fan_out: number of outputs that one input enters.
         unit: the dimension of the output that numbers the units, from the end.
+        transposed: a transposed convolution.
+        padding: the row of an embedding that stays 0.
     """
 
     name: str
@@ -38,8 +43,9 @@ class WeightLayer:
 
 
 def find(module: nn.Module) -> tuple[list[WeightLayer], dict[str, str]]:
-    """The layers of `module`, and name -> reason for every other part that has weights. Nothing is run or changed.
-    A bias that is frozen counts as none.
+    """Return the layers of `module`, and name -> reason for every other part that has weights.
+
+    Nothing is run or changed. A frozen bias counts as none.
     """
     layers: list[WeightLayer] = []
     left: dict[str, str] = {}
@@ -66,7 +72,7 @@ def find(module: nn.Module) -> tuple[list[WeightLayer], dict[str, str]]:
 
 
 def _layers_of(part: Any, path: str, name: str) -> list[WeightLayer]:
-    """The layers that are `part` itself; none where its class is unknown, or runs in a way of its own."""
+    """Return the layers that are `part` itself; none where its class is unknown, or has another forward."""
     if _is(part, (nn.Linear,)):
         return [WeightLayer(name, "linear", part.weight, part.bias, part.in_features, part.out_features)]
     if _is(part, (*CONVS, *TRANSPOSED)):
@@ -96,7 +102,7 @@ def _is(part: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
 
 
 def _convolution(part: Any, name: str) -> WeightLayer:
-    """Strides thin out the sums: of a transposed convolution's inputs, of any other's outputs."""
+    """Return a convolution as a layer; strides reduce the fan-out, or the fan-in where it is transposed."""
     window, stride = math.prod(part.kernel_size), math.prod(part.stride)
     transposed = isinstance(part, TRANSPOSED)
     fan_in = part.in_channels // part.groups * window // (stride if transposed else 1)

@@ -1,4 +1,4 @@
-"""Gradient noise scale: how large a batch has to be before its gradient is more signal than noise."""
+"""Gradient noise scale: the batch size at which a gradient is as much signal as noise."""
 
 import math
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from tuneflow.heuristics.lanczos import Closure, flat, gradient
 
 @dataclass(frozen=True)
 class Noise:
-    """What was measured.
+    """The result of `gradient_noise`.
 
     Attributes:
         scale: the simple noise scale tr(Sigma) / ``|G|^2``, in rows. Batches well below it gain nearly in proportion
-            from more rows, those well above gain nearly nothing. inf where no signal was told from the noise.
+            from more rows, those well above gain nearly nothing. inf where no signal stands out from the noise.
         gradient: ``|G|^2``, the squared norm of the gradient over all data; unbiased, so it may come out negative.
         variance: tr(Sigma), the summed variance of one row's gradient; unbiased.
-        gradients: what it cost, in gradients of a large batch.
-        reason: why `scale` is not to be relied on; empty where it is.
+        gradients: cost in gradients of a large batch.
+        reason: the reason why `scale` is unreliable; empty where it is not.
     """
 
     scale: float
@@ -38,7 +38,7 @@ def gradient_noise(
     rows: tuple[int, int],
     seed: int = 0,
 ) -> Noise:
-    """The simple gradient noise scale, from gradients of batches of two sizes.
+    """Estimate the simple gradient noise scale from gradients of batches of two sizes.
 
     The expected squared norm of a gradient over B rows is ``|G|^2`` + tr(Sigma) / B; two sizes give both unknowns, each
     unbiased. The scale is their ratio and is not: many batches make it good, and ``|G|^2`` is the harder of the two.
@@ -46,9 +46,10 @@ def gradient_noise(
 
     Args:
         loss_of: maps a batch to its mean loss. Dropout counts as noise where the module trains with it. BatchNorm in
-            training mode makes rows depend on each other, which the formula does not know.
+            training mode makes rows depend on each other, which the formula does not account for.
         parameters: leaves that require gradients. Not modified, nor is `.grad`.
-        small_batches, large_batches: drawn independently of the parameters; every one of `rows[0]` and `rows[1]` rows.
+        small_batches: drawn independently of the parameters, each of `rows[0]` rows.
+        large_batches: the same, each of `rows[1]` rows.
         rows: of a small and of a large batch, small < large.
         seed: of the global generators, that is, of dropout.
 
@@ -82,7 +83,7 @@ def gradient_noise(
 
 
 def _mean_square(loss_of: Closure, parameters: Sequence[Tensor], batches: Sequence[Any], seed: int, size: str) -> float:
-    """The mean squared norm of the batches' gradients."""
+    """Return the mean squared norm of the batches' gradients."""
     total = 0.0
     for number, batch in enumerate(batches):
         slope = flat(gradient(loss_of, parameters, batch, seed, "noise", size, number))

@@ -1,4 +1,4 @@
-"""Range test: one short training under a growing learning rate, and what its curve suggests."""
+"""Range test: a short training under a growing learning rate, and the rates that its curve suggests."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,7 +20,8 @@ class Suggestions:
         minimum: a tenth of the rate where the loss is lowest.
         valley: half way through the longest stretch of falling losses.
         rates: of the curve, ascending.
-        mean, spread: of the smoothed loss over the seeds, one for each rate; a spread of one seed is 0.
+        mean: of the smoothed loss over the seeds, one for each rate.
+        spread: standard deviation of the same; 0 for one seed.
     """
 
     steepest: float
@@ -41,7 +42,8 @@ def sweep(
 
     Args:
         step: takes one optimizer step at the rate it is given, and returns the loss before that step.
-        low, high: 0 < low < high.
+        low: first rate, above 0.
+        high: last rate, above `low`.
         steps: at least 2.
         beta: weight of the past in the smoothed loss, within [0, 1).
 
@@ -50,6 +52,11 @@ def sweep(
 
     Raises:
         ValueError: the rates are not ascending from above 0, or there are fewer than 2 steps.
+
+    Example:
+        >>> rates, losses = sweep(lambda rate: 1.0 if rate < 0.5 else 100.0, low=1e-3, high=1.0, steps=4)
+        >>> [round(rate, 3) for rate in rates], losses
+        ([0.001, 0.01, 0.1, 1.0], [1.0, 1.0, 1.0, 100.0])
 
     Source: Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017 (2015); rates, smoothing and the
     factor 4 as in fastai.
@@ -75,7 +82,7 @@ def sweep(
 
 
 def suggestions(rates: Sequence[float], *curves: Sequence[float], beta: float = BETA) -> Suggestions:
-    """The learning rates that the usual rules suggest, from the losses of one or more sweeps.
+    """Return the learning rates that the usual rules suggest, from the losses of one or more sweeps.
 
     The curves are smoothed, cut to the shortest, and averaged; the rules see the average:
 
@@ -125,7 +132,7 @@ def suggestions(rates: Sequence[float], *curves: Sequence[float], beta: float = 
 
 
 def _smoothed(losses: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
-    """Exponential average of the past, corrected for its start at 0."""
+    """Return the exponential average of the past, corrected for its start at 0."""
     running, smooth = 0.0, np.empty_like(losses)
     for number, loss in enumerate(losses):
         running = beta * running + (1 - beta) * loss
@@ -134,7 +141,7 @@ def _smoothed(losses: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
 
 
 def _valley(losses: NDArray[np.float64]) -> int:
-    """The place half way through the longest valley; the earliest of equals."""
+    """Return the index half way through the longest valley; the earliest of equals."""
     longest = np.ones(len(losses), dtype=int)  # falling subsequence that ends here
     for place in range(1, len(losses)):
         above = longest[:place][losses[:place] > losses[place]]

@@ -1,4 +1,4 @@
-"""The ways to draw a layer's weights, and the gain that each activation asks for."""
+"""Schemes to draw a layer's weights, and the gain of each activation."""
 
 import math
 
@@ -21,12 +21,14 @@ ACTIVATIONS = frozenset((*RECTIFIERS, *SQUASHERS, *MEASURED))
 
 
 def gain(scheme: str, activation: str, slope: float = 0.0) -> float:
-    """What to multiply weights of variance 1 / fan_in by, before `activation` ("linear": none).
+    """Return the factor for weights of variance 1 / fan_in before `activation`.
 
-    LeCun's rule has 1 for tanh, sigmoid, SELU and no activation, sqrt(2 / (1 + slope^2)) for the rectifier's kin, and
-    for the smooth ones what keeps the second moment over depth. The other schemes: 5 / 3 for tanh and 3 / 4 for SELU.
+    LeCun's rule has 1 for tanh, sigmoid, SELU and no activation, sqrt(2 / (1 + slope^2)) for rectifiers, and for the
+    smooth ones the gain that keeps the second moment over depth. The other schemes: 5 / 3 for tanh and 3 / 4 for SELU.
 
     Args:
+        scheme: "lecun", "kaiming", "xavier" or "orthogonal".
+        activation: its name in torch.nn.functional; "linear" for none.
         slope: of the activation for negative inputs.
 
     Example:

@@ -1,4 +1,4 @@
-"""Target standardization: a module learns numbers of mean 0 and standard deviation 1, whatever units they come in."""
+"""Target standardization: a module learns numbers of mean 0 and standard deviation 1, in any units of the targets."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -29,7 +29,8 @@ class Scale:
     """The mean and standard deviation of targets, column by column.
 
     Args:
-        mean, std: shapes that broadcast against a batch of targets; std > 0.
+        mean: a shape that broadcasts against a batch of targets.
+        std: the same; above 0.
         size: root mean square of the columns' standard deviations.
     """
 
@@ -37,19 +38,19 @@ class Scale:
         self.mean, self.std, self.size = mean, std, size
 
     def __call__(self, targets: Tensor) -> Tensor:
-        """These targets, standardized."""
+        """Return targets, standardized."""
         return (targets - self.mean) / self.std
 
     def to(self, device: torch.device) -> "Scale":
         return Scale(self.mean.to(device), self.std.to(device), self.size)
 
     def unit_of(self, loss: Any) -> float:
-        """What `loss` is in the targets' units where it is 1 between standardized numbers, its threshold apart."""
+        """Return `loss` in the targets' units where it is 1 between standardized numbers, apart from its threshold."""
         return float(self.size ** (_power(loss) or 0))
 
 
 class RescaledModule(nn.Module):
-    """A module that learned standardized targets, with their units behind it: it gives what the targets were.
+    """A module that learned standardized targets, with the scale behind it: its outputs are in the targets' units.
 
     `module` is the module as it was, its state_dict keys unchanged.
     """
@@ -69,11 +70,11 @@ class RescaledModule(nn.Module):
 
 
 def scale_of(moments: Moments) -> Scale | None:
-    """The scale of the targets that were counted, or None where they are to be left alone.
+    """Return the scale of targets from their moments, or None where they are to be left alone.
 
-    A column that is constant among others has their size as its standard deviation, so that it weighs no more than
-    they do. Left alone are targets that are not one floating-point tensor, are constant, have mean 0 and std 1 already,
-    or are too large or small for their squares to be single-precision numbers.
+    A column that is constant among others has their size as its standard deviation, so that it weighs no more than they
+    do. Left alone are targets that are not one floating-point tensor, are constant, have mean 0 and std 1 already, or
+    are too large or small for their squares to be single-precision numbers.
 
     Example:
         >>> moments = Moments()
@@ -100,7 +101,7 @@ def scale_of(moments: Moments) -> Scale | None:
 
 
 def fit_both(batches: Iterable[tuple[Any, Any]]) -> tuple[Normalizer | None, Scale | None]:
-    """The normalizer of the inputs and the scale of the targets, in one pass."""
+    """Fit the normalizer of the inputs and the scale of the targets, in one pass."""
     inputs, targets = Moments(), Moments()
     for batch in batches:
         inputs.add(batch[0])
@@ -111,7 +112,7 @@ def fit_both(batches: Iterable[tuple[Any, Any]]) -> tuple[Normalizer | None, Sca
 
 
 def scales_with_targets(loss: Any) -> bool:
-    """Whether targets in other units change this loss by a factor and nothing else: MSE, L1, smooth L1 and Huber.
+    """True if other units of the targets change this loss by a factor only: MSE, L1, smooth L1 and Huber.
 
     That holds where a threshold is in the same units. Subclasses may compute anything, so they do not count.
     """
@@ -119,11 +120,11 @@ def scales_with_targets(loss: Any) -> bool:
 
 
 def reaches_any_number(module: nn.Module, inputs: Any) -> bool:
-    """Whether `module` ends in a linear map, so that its outputs are not bound to the targets' units.
+    """True if `module` ends in a linear map, so that its outputs can have any scale.
 
-    What follows the map may reshape, average or add. Not so where a sigmoid or exponential keeps outputs in a range, or
-    where the module scales them by itself. Runs one forward pass without gradients in evaluation mode; the module is
-    left as it was. What cannot be seen, as in a scripted module, counts as not so.
+    The map may be followed by reshaping, averaging or adding. False where a sigmoid or exponential keeps outputs in a
+    range, or where the module scales them by itself. Runs one forward pass without gradients in evaluation mode; the
+    module is restored. A module that cannot be traced, such as a scripted one, counts as False.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 1), nn.Flatten(0))
@@ -153,7 +154,7 @@ def _free(trace: Trace, number: int) -> bool:
 
 
 def _power(loss: Any) -> int | None:
-    """Of the targets' unit in the loss's; None for a loss that is not of this kind."""
+    """Return the power of the targets' unit in the loss's; None for a loss that is not of this kind."""
     loss = loss.func if isinstance(loss, partial) else loss
     for power, kinds in ((2, SQUARES), (1, DISTANCES)):
         if any(loss is kind or type(loss) is kind for kind in kinds):

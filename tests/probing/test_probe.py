@@ -261,15 +261,15 @@ def test_where_lanes_are_alike_but_for_an_error_the_lowest_of_them_leads():
 
 
 def test_the_parabola_through_three_lanes_finds_its_lowest_point():
-    def lowest(losses):
+    def bottom(losses):
         return lowest(losses, even(losses))
 
-    assert lowest({-1: 1.0, 0: 0.0, 1: 1.0}) == 0
-    assert lowest({place: (place - 0.3) ** 2 for place in (-1, 0, 1)}) == pytest.approx(0.3)
-    assert lowest({place: (place - 0.3) ** 2 for place in (-1, 0, 0.5, 1)}) == pytest.approx(0.3)
-    assert lowest({-1: 0.0, 0: 1.0, 1: 2.0}) == -1
-    assert lowest({-1: 1.0, 0: 0.5, 1: math.inf}) == 0
-    assert lowest({0: math.inf, 1: math.inf}) == 0
+    assert bottom({-1: 1.0, 0: 0.0, 1: 1.0}) == 0
+    assert bottom({place: (place - 0.3) ** 2 for place in (-1, 0, 1)}) == pytest.approx(0.3)
+    assert bottom({place: (place - 0.3) ** 2 for place in (-1, 0, 0.5, 1)}) == pytest.approx(0.3)
+    assert bottom({-1: 0.0, 0: 1.0, 1: 2.0}) == -1
+    assert bottom({-1: 1.0, 0: 0.5, 1: math.inf}) == 0
+    assert bottom({0: math.inf, 1: math.inf}) == 0
 
 
 def test_lanes_differ_by_their_rate_only(digits):

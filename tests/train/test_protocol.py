@@ -59,8 +59,11 @@ def test_two_methods_are_enough_for_a_study():
     study.run(trials=3)
     assert [t.epochs for t in study.trials] == [2, 2, 2]
     assert study.best.metrics["loss"] == min(t.config["x"] for t in study.trials) / 4
-    with pytest.raises(StudyError, match="Descent gives no model"):
+    with pytest.raises(NotImplementedError, match="Descent gives no model"):
         study.best.model()
+    study.trainer.module = lambda job, state: nn.Identity()
+    with pytest.raises(StudyError, match="Descent has no metrics to test with"):
+        study.test(torch.ones(1))
 
 
 def test_a_default_description_is_stored_with_the_study(tmp_path):

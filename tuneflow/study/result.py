@@ -166,7 +166,10 @@ class Result(Trial):
             CheckpointError: as `model`.
         """
         origin = self._from
-        measured = origin.trainer.single.test(origin.job, self.model(), data)
+        trainer = origin.trainer.single
+        measured = trainer.test(origin.job, self.model(), data)
+        if measured is None:
+            raise StudyError(f"{type(trainer).__name__} has no metrics to test with; use model() and your own.")
         return Scores({name: estimate(value) for name, value in measured.items()})
 
     def save(self, path: str | Path) -> None:

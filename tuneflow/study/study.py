@@ -369,7 +369,7 @@ class Study:
             try:
                 with guarded():
                     job = Job(self.model, self.space.resolve(config), self.runtime, self.seed)
-                    known = trainer.rehearse(job, self._dry_run)
+                    known = trainer.rehearse(job, self._dry_run) or ()
             except Exception as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"configuration {config}: the loop fails: {type(error).__name__}: {error}") from error

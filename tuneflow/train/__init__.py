@@ -1,1 +1,1 @@
-"""Training: what is trained (Job), and how (Trainer)."""
+"""Training: a job from one state to the next, by a Trainer, a loop or a function of your own."""

@@ -1,4 +1,4 @@
-"""Function: a plain function as a trainer, so that `tn.minimize` and `tn.maximize` run on what studies run on."""
+"""A plain function as a trainer, for `tn.minimize` and `tn.maximize`."""
 
 import inspect
 import time
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
+from typing_extensions import override
 
 from tuneflow.errors import StudyError
 from tuneflow.history.trial import Report
@@ -17,16 +18,15 @@ from tuneflow.train.reported_metrics import described, number_of, numbers_of
 
 
 class Function(TrainerProtocol):
-    """Calls `f` with a configuration's values as keyword arguments; that is its one epoch, and it has no state.
+    """Calls `f` with a configuration's values as keyword arguments: one epoch, without a state.
 
-    It is called under the job's randomness: the global generators are seeded by the study's seed before, and put back
-    after.
+    The global generators of torch, NumPy and Python are seeded from the job before the call, and put back after it.
 
     Args:
         f: returns a number, reported as "value", or a dict of numbers. NaN and infinity are passed on.
 
     Raises:
-        TypeError: it cannot be called, or is a generator function.
+        TypeError: `f` cannot be called, or is a generator function.
 
     Example:
         >>> Function(lambda x: (x - 1) ** 2).describe()
@@ -48,18 +48,19 @@ class Function(TrainerProtocol):
         return f"Function({name_of(self.f)})"
 
     def describe(self) -> dict[str, Any]:
-        """What scores depend on, as JSON, as far as it can be told: not the function's code."""
+        """Return the function's name; its code is not compared."""
         return {"function": name_of(self.f), "epochs": self.epochs}
 
+    @override
     def init(self, job: Job) -> TrainState:
-        """The state before the call: empty."""
+        """Return the state before the call, which is empty."""
         return TrainState(0, {})
 
     def advance(self, job: Job, state: TrainState, until: int) -> Epochs:
         """Call the function, once.
 
         Raises:
-            TypeError: what it returned is neither a number nor a dict of numbers.
+            TypeError: it returned neither a number nor a dict of numbers.
         """
         if state.epoch < min(until, self.epochs):
             started = time.perf_counter()
@@ -68,12 +69,9 @@ class Function(TrainerProtocol):
             yield TrainState(1, {}), Report(1, metrics, seconds=time.perf_counter() - started)
         return ""
 
+    @override
     def module(self, job: Job, state: TrainState) -> nn.Module:
-        """There is none.
-
-        Raises:
-            StudyError: always.
-        """
+        """Raise StudyError: a plain function has no model."""
         raise StudyError(
             f"{name_of(self.f)} is a plain function, so there is no model; its best arguments are in `config`."
         )

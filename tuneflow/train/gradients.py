@@ -1,4 +1,4 @@
-"""The gradient of one batch: at once, or in micro-batches that add up to it."""
+"""The gradient of one batch: in one backward pass, or in micro-batches that add up to it."""
 
 import math
 from collections.abc import Callable
@@ -17,9 +17,13 @@ LossOf = Callable[[nn.Module, Batch], Tensor]
 def backward(
     loss_of: LossOf, module: nn.Module, batch: Batch, optimizer: Optimizer, scaler: GradScaler | None = None
 ) -> float:
-    """Set the parameters' gradients to those of the batch's loss; returns the loss. Not finite: they are not set.
+    """Set the parameters' gradients to those of the batch's loss and return the loss; if it is not finite, set none.
 
     Args:
+        loss_of: the loss of (module, batch), a scalar tensor.
+        module: the module in training mode.
+        batch: inputs and targets on the module's device.
+        optimizer: clears the gradients first.
         scaler: multiplies the gradients, not the loss that is returned.
     """
     loss = loss_of(module, batch)
@@ -39,17 +43,29 @@ def backward_in_parts(
     size: int,
     scaler: GradScaler | None = None,
 ) -> float:
-    """As `backward`, `size` rows at a time: the same gradient with less memory.
+    """Set the same gradients as `backward`, from `size` rows at a time: less memory for as much work.
 
-    Each part counts with its share of what `loss` averages over: its rows, or under class weights or an ignored class
+    Each part is weighted by its share of what `loss` averages over: its rows, or with class weights or an ignored class
     its sum of weights. Layers that look across rows, as BatchNorm does, see the parts and not the batch.
+
+    Args:
+        loss_of: the loss of (module, batch), a scalar tensor.
+        module: the module in training mode.
+        batch: inputs and targets on the module's device.
+        optimizer: clears the gradients first.
+        loss: read for its `reduction`, `weight` and `ignore_index`, where it has them.
+        size: rows of a part; the last may have fewer.
+        scaler: multiplies the gradients, not the loss that is returned.
+
+    Returns:
+        The loss of the whole batch.
     """
     optimizer.zero_grad()
     parts = list(sliced(batch, size))
-    masses = [_mass(loss, targets) for _, targets in parts]
+    divisors = [_divisor(loss, targets) for _, targets in parts]
     value = 0.0
-    for part, mass in zip(parts, masses, strict=True):
-        share = 1.0 if getattr(loss, "reduction", "mean") == "sum" else mass / (sum(masses) or 1.0)
+    for part, divisor in zip(parts, divisors, strict=True):
+        share = 1.0 if getattr(loss, "reduction", "mean") == "sum" else divisor / (sum(divisors) or 1.0)
         if share == 0.0:
             continue
         loss_here = loss_of(module, part) * share
@@ -60,8 +76,8 @@ def backward_in_parts(
     return value
 
 
-def _mass(loss: Any, targets: Any) -> float:
-    """What a mean over these targets is divided by, as a share of the whole batch's."""
+def _divisor(loss: Any, targets: Any) -> float:
+    """The divisor of a mean loss over these targets: their number, or the sum of their class weights."""
     if not isinstance(targets, Tensor) or targets.is_floating_point():
         return float(len(targets)) if isinstance(targets, Tensor) else 1.0
     ignored = getattr(loss, "ignore_index", None)

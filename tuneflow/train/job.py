@@ -1,4 +1,4 @@
-"""Job and TrainState: what is trained, and how far it has come. A training state is a value."""
+"""Job and TrainState: the task of one training, and its state as a value."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +15,15 @@ from tuneflow.space.search_space import Config
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, once.
+    """The task of one training: a model, a configuration, a runtime and a seed.
 
     Attributes:
-        model: how the module is made; None for a loop or function of one's own.
+        model: makes the module; None for a loop or function of your own.
         config: the resolved configuration: labels already replaced by their objects.
-        runtime: where.
-        seed, replica: the only source of its randomness. Jobs of the same pair share initialization
-            seeds and data order, so that their difference is not one of luck.
+        runtime: device, precision and threads.
+        seed: any int; with `replica` the only source of randomness. Jobs with the same pair share initialization
+            seeds and data order, so that they differ by their configuration only.
+        replica: the number of the replica, from 0.
         trial: added to the seed when a study is not paired, else None.
     """
 
@@ -34,25 +35,25 @@ class Job:
     trial: int | None = None
 
     def order(self, epoch: int, rows: int) -> Tensor:
-        """The order of the training rows in an epoch: int64, shape (rows,)."""
+        """Return the order of the training rows in an epoch: int64, shape (rows,)."""
         return torch.randperm(rows, generator=torch_stream(*self.key, "order", epoch))
 
     def at_work(self, purpose: str, epoch: int) -> "AtWork":
-        """A block in which the global generators are this job's for a purpose and epoch, the threads its runtime's."""
+        """Return a block with this job's global generators, for a purpose and epoch, and its runtime's threads."""
         return AtWork(self.runtime.active(), seeded_globals(*self.key, purpose, epoch, device=self.runtime.device))
 
     def randomness(self, purpose: str, epoch: int) -> kept_globals:
-        """As the generators of `at_work`, to be entered again and again."""
+        """Return a block with the generators of `at_work` that goes on where it was left when it is entered again."""
         return kept_globals(*self.key, purpose, epoch, device=self.runtime.device)
 
     @property
     def key(self) -> tuple[int, ...]:
-        """What all of its randomness begins with."""
+        """First elements of the key of every random stream."""
         return (self.seed, self.replica) if self.trial is None else (self.seed, self.replica, self.trial)
 
 
 class AtWork:
-    """Two blocks as one."""
+    """The block of Job.at_work: threads and seeded generators."""
 
     __slots__ = ("_randomness", "_threads")
 
@@ -73,9 +74,9 @@ class TrainState:
     """Everything that a trial's next epoch depends on, beside its job.
 
     Attributes:
-        epoch: how many epochs are behind it.
-        values: nested dicts and lists of tensors, numbers, strings and None. Nothing else holds on to
-            the tensors: training on leaves a state as it was.
+        epoch: number of epochs trained.
+        values: nested dicts and lists of tensors, numbers, strings and None. Nothing else shares the tensors: further
+            training leaves a state as it was.
     """
 
     epoch: int

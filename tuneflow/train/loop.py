@@ -1,4 +1,4 @@
-"""tn.loop: a training loop of one's own, as a trainer that stops after any epoch and goes on exactly."""
+"""tn.loop: your own training loop as a trainer, one that stops after any epoch and resumes exactly."""
 
 import inspect
 import pickle
@@ -18,21 +18,22 @@ from tuneflow.validate import check_whole
 
 
 def loop(epochs: int) -> Callable[[LoopFunction], "Loop"]:
-    """Makes a trainer of a generator function `(config, run)` that yields its metrics once per epoch.
+    """Make a trainer of a generator function `(config, run)` that yields its metrics once per epoch.
 
-    The function builds what it trains, names in `run.epochs(...)` all that changes from one epoch to the next, and ends
-    each pass with a yield. So a trial can stop after any epoch and go on exactly, in another process too: everything
-    is built again, and what was named is restored before the first pass.
+    The function builds its objects, names in `run.epochs(...)` everything that changes from one epoch to the next, and
+    ends each pass with a yield. So a trial can stop after any epoch and resume exactly, in another process too:
+    everything is built again, and the named objects are restored before the first pass.
 
-    `config` is the configuration, a dict that the function may change. Where the metric "loss" is not finite, the trial
-    has diverged. `return "why"` before a yield ends the trial early, with the epochs that were yielded. What follows
-    the yield is no part of an epoch, and what follows the loop is never run.
+    `config` is the configuration, a dict that the function may change. `run` is a `LoopRun`: device, epochs and
+    randomness. If the metric "loss" is not finite, the trial has diverged. `return "reason"` before a yield ends the
+    trial early, with the epochs that were yielded. Code after the yield is no part of an epoch, and code after the loop
+    never runs.
 
     Args:
         epochs: the full length of a trial.
 
     Raises:
-        TypeError: what is decorated is not a generator function of `(config, run)`.
+        TypeError: the decorated object is not a generator function of `(config, run)`.
         ValueError: epochs is not a whole number >= 1.
 
     Example:
@@ -61,7 +62,7 @@ def loop(epochs: int) -> Callable[[LoopFunction], "Loop"]:
 
 
 class Loop(TrainerProtocol):
-    """A trainer around a generator function; see `loop`. It holds nothing that changes."""
+    """The trainer that `loop` makes of a generator function. It holds nothing that changes."""
 
     def __init__(self, function: LoopFunction, epochs: int) -> None:
         if not inspect.isgeneratorfunction(function):
@@ -82,7 +83,7 @@ class Loop(TrainerProtocol):
         return f"loop {self.name}, {self.epochs} epochs"
 
     def __reduce__(self) -> str:
-        """By its name, as a function is: the decorated name stands for the Loop."""
+        """Pickle by name, as functions are: the decorated name stands for the Loop."""
         place: str = getattr(self, "__qualname__", "<partial>")
         if "<" in place:
             raise pickle.PicklingError(
@@ -92,19 +93,18 @@ class Loop(TrainerProtocol):
         return place
 
     def describe(self) -> dict[str, Any]:
-        """What scores depend on, as JSON, as far as it can be told: not the function's code."""
+        """Return the loop's name and epochs; its code is not compared."""
         return {"loop": self.name, "epochs": self.epochs}
 
     def rehearse(self, job: Job, dry_run: DryRun) -> Sequence[str]:
-        """Train two epochs, at once and in pieces, which have to be equal."""
+        """Train two epochs in one run and in two, which have to be equal."""
         return dry_run.check_loop(self, job)
 
     def init(self, job: Job) -> TrainState:
-        """The state before the first epoch: what the function built before its loop, drawn from the job's seed."""
+        """Return the state before the first epoch: the objects built before the loop, drawn from the job's seed."""
         return TrainState(0, {**self._built(job, None).values(), "metrics": {}})
 
     def advance(self, job: Job, state: TrainState, until: int) -> Epochs:
-        """As Trainer.advance; the reason is what the function returned."""
         passes = self.passes(job, state)
         try:
             for _ in range(state.epoch, min(until, self.epochs)):
@@ -117,10 +117,10 @@ class Loop(TrainerProtocol):
         return ""
 
     def module(self, job: Job, state: TrainState) -> nn.Module:
-        """The first module that the function names in `run.epochs(...)`, as it is in `state`, in evaluation mode.
+        """Return the first module that the function names in `run.epochs(...)`, in evaluation mode.
 
         Raises:
-            StudyError: it names none.
+            StudyError: it names no module.
         """
         module = self._built(job, state).module
         if module is None:
@@ -132,7 +132,7 @@ class Loop(TrainerProtocol):
         return Passes(self.function, self.name, self.epochs, job, start, only_build)
 
     def _built(self, job: Job, state: TrainState | None) -> LoopState:
-        """What the function names, built and restored; it is left before its first pass."""
+        """Run the function up to its first pass and return the objects that it named, restored."""
         passes = self.passes(job, state, only_build=True)
         try:
             passes.next()

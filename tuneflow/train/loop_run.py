@@ -41,39 +41,42 @@ class LoopRun:
 
     @property
     def epoch_seed(self) -> int:
-        """A seed below 2 ** 32 for this epoch, for generators that are not torch's; epoch 0 is before the first pass.
+        """A seed below 2 ** 32 for this epoch, for generators other than torch's; epoch 0 is before the first pass.
 
-        Python's, NumPy's and torch's global generators are seeded already.
+        The global generators of Python, NumPy and torch are seeded already.
         """
         return digest(*self._job.key, "loop", self._epoch) & (2**32 - 1)
 
     def generator(self, name: str, device: torch.device | str = "cpu") -> torch.Generator:
-        """A new torch generator for this epoch; the same name gives the same draws, however often it is asked for."""
+        """Return a new torch generator for this epoch; the same name gives the same draws each time."""
         return torch_stream(*self._job.key, "loop", name, self._epoch, device=device)
 
     def place(self, thing: T) -> T:
-        """`thing` on the device and in the runtime's layout: a module (changed), a tensor, or tuples, lists and dicts
-        of them."""
+        """Return `thing` on the device and in the runtime's memory layout.
+
+        Args:
+            thing: a module, which is changed; a tensor; or tuples, lists and dicts of tensors.
+        """
         return self._job.runtime.place(thing)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """A block in the runtime's precision, for a forward pass and its loss; without effect where that is fp32.
+        """Return a block in the runtime's precision, for a forward pass and its loss; it has no effect for fp32.
 
-        For fp16 a loop makes a torch.amp.GradScaler of its own, and names it in `run.epochs(...)`.
+        For fp16 the loop makes a torch.amp.GradScaler, and names it in `run.epochs(...)`.
         """
         self.lowered = True
         return self._job.runtime.autocast()
 
     def epochs(self, /, **state: Any) -> Iterator[int]:
-        """The numbers of the epochs to train, counted from 1, once what is named here is as it was after the last.
+        """Restore the named objects and yield the numbers of the epochs to train, counted from 1.
 
         Args:
             state: everything that changes from one epoch to the next: modules, optimizers, learning-rate schedulers and
-                whatever else has `state_dict` and `load_state_dict`, tensors, and dicts and lists of plain values.
+                other objects with `state_dict` and `load_state_dict`, tensors, and dicts and lists of plain values.
 
         Raises:
-            TypeError: something named cannot be restored; the message says what can be done.
-            ValueError: it is called a second time.
+            TypeError: a named object cannot be restored; the message gives the way out.
+            ValueError: it is called a second time, or a pass ends without a yield.
         """
         if self._named is not None:
             raise ValueError(f"{self._where}: run.epochs(...) is called twice; a loop has one run.epochs(...).")
@@ -107,7 +110,7 @@ class LoopRun:
             )
 
     def _seed(self, purpose: str, epoch: int) -> None:
-        """From here until the next call or `_unseed`, the global generators are the job's."""
+        """Seed the global generators from the job, until the next call or `_unseed`."""
         self._unseed()
         self._seeded.enter_context(self._job.at_work(purpose, epoch))
 
@@ -143,11 +146,11 @@ class Passes:
 
     @property
     def named(self) -> dict[str, Any]:
-        """The objects that the loop has named so far."""
+        """Objects that the loop has named so far."""
         return {} if self.run._named is None else self.run._named.things
 
     def next(self) -> tuple[TrainState, Report] | str:
-        """Train one epoch: the state and report after it, or why the loop ended without one."""
+        """Train one epoch; return the state and report after it, or the reason why the loop ended without one."""
         run = self.run
         run._seed("after" if run._epoch else "init", run._epoch)
         try:
@@ -158,7 +161,7 @@ class Passes:
             run._unseed()
 
     def close(self) -> None:
-        """Leave the loop where it is; what it has behind `finally` is run."""
+        """Leave the loop where it stands; its `finally` blocks run."""
         self.run._seed("after", self.run._epoch)
         try:
             self.generator.close()
@@ -208,7 +211,7 @@ class Passes:
 
 
 class Built(BaseException):
-    """Leaves a loop's function before its first pass; no error, so that no `except Exception` holds it."""
+    """Raised to leave a loop before its first pass; no Exception, so that no `except Exception` catches it."""
 
     def __init__(self, named: LoopState) -> None:
         self.named = named

@@ -1,4 +1,4 @@
-"""What a training loop names as its state: saved as a value, and restored in place."""
+"""LoopState: the objects that a training loop names as its state, saved as a value and restored in place."""
 
 import math
 from collections import Counter, OrderedDict
@@ -21,16 +21,17 @@ Leaf = Callable[[Tensor], Tensor]
 
 
 class LoopState:
-    """Live objects by name, and the value that they have in common with a state.
+    """Live objects by name, and their state as a value.
 
-    A module counts with all its parameters and buffers, an optimizer or anything else that has `state_dict` and
-    `load_state_dict` with that, a tensor with its elements, and a dict or list with its contents.
+    The state of a module is all its parameters and buffers, of an optimizer or another object its `state_dict()`, of a
+    tensor its elements, and of a dict or list its contents.
 
     Args:
         where: opens the messages, such as `loop train_mine`.
+        things: the objects by name.
 
     Raises:
-        TypeError: one of them cannot be saved and restored; the message names it and says what can be done.
+        TypeError: an object cannot be saved and restored; the message names it and gives the way out.
     """
 
     def __init__(self, where: str, things: Mapping[str, Any]) -> None:
@@ -38,7 +39,7 @@ class LoopState:
         for name, thing in things.items():
             if not restorable(thing):
                 raise TypeError(f"{where}: run.epochs({name}=...) cannot restore {_refusal(name, thing)}")
-        self._made = {name: _settings(thing) for name, thing in things.items()}
+        self._initial = {name: _numbers_of(thing) for name, thing in things.items()}
 
     @property
     def module(self) -> nn.Module | None:
@@ -46,23 +47,24 @@ class LoopState:
         return next((thing for thing in self.things.values() if isinstance(thing, nn.Module)), None)
 
     def values(self) -> dict[str, Any]:
-        """Their state: nested dicts and lists of new tensors and plain values."""
-        return {"state": self._state(lambda tensor: tensor.detach().clone()), "made": copied(self._made)}
+        """Return the state: nested dicts and lists of new tensors and plain values."""
+        return {"state": self._state(lambda tensor: tensor.detach().clone()), "made": copied(self._initial)}
 
     def changed_since(self, values: Mapping[str, Any]) -> list[str]:
-        """Names of what is no longer as in `values`."""
+        """Paths of the leaves that are no longer as in `values`."""
         return differences(values["state"], self._state(lambda tensor: tensor.detach()))
 
     def restore(self, values: Mapping[str, Any]) -> None:
-        """Give every object its state back, in place; `values` stays as it is.
+        """Restore every object in place; `values` is not modified.
 
-        What an optimizer or a learning-rate scheduler was made with otherwise than the state's, as in a fork with
-        another configuration, takes effect; a learning rate that has moved since is scaled by as much.
+        If an optimizer or a learning-rate scheduler was constructed with other numbers than the state's, as in a fork
+        with another configuration, the new numbers take effect; a learning rate that has moved since is scaled by the
+        same factor.
 
         Raises:
             ValueError: names or shapes are not those of the state.
         """
-        saved, made = values["state"], values["made"]
+        saved, initial = values["state"], values["made"]
         if saved.keys() != self.things.keys():
             raise ValueError(
                 f"{self._where}: the state was saved with run.epochs({listed(saved)}),"
@@ -77,8 +79,8 @@ class LoopState:
                 _refill(thing, saved[name])
             else:
                 state = saved[name]
-                if made[name] != self._made[name]:
-                    state = _remade(state, made[name], self._made[name])
+                if initial[name] != self._initial[name]:
+                    state = _with_changes(state, initial[name], self._initial[name])
                 thing.load_state_dict(copied(state))
 
     def _state(self, leaf: Leaf) -> dict[str, Any]:
@@ -101,7 +103,7 @@ class LoopState:
 
 
 def restorable(thing: Any) -> bool:
-    """Whether a state can hold it, and give it back in place."""
+    """True if a state can hold `thing` and restore it in place."""
     if isinstance(thing, type):
         return False
     if isinstance(thing, Tensor | dict | list):
@@ -113,7 +115,9 @@ def differences(one: Any, other: Any, close: float = 0.0, path: str = "") -> lis
     """Paths of the leaves in which two nested values differ, such as `net.0.weight`. NaN equals NaN.
 
     Args:
-        close: how far apart two floating-point values may be, as a share of the (largest) value; 0 for not at all.
+        one, other: nested dicts, lists and tuples of tensors and plain values.
+        close: allowed difference of two floating-point values, as a share of the largest value; 0 for none.
+        path: the path to the two values; opens every path that is returned.
     """
     if isinstance(one, dict) and isinstance(other, dict):
         pairs: Iterator[tuple[Any, Any, Any]] = (
@@ -167,12 +171,12 @@ def _contents(thing: Any) -> Any:
 
 
 def _saved(value: Any, path: str, leaf: Leaf, root: str) -> Any:
-    """Nested containers with `leaf` of every tensor, NumPy's scalars as Python's; what cannot be saved is named."""
+    """Return nested containers with `leaf` of every tensor and NumPy scalars as Python's; raise for all else."""
     if isinstance(value, Tensor):
         return leaf(value)
     if isinstance(value, Mapping):
-        made = {key: _saved(inner, f"{path}.{key}", leaf, root) for key, inner in value.items()}
-        return type(value)(made) if isinstance(value, Counter | OrderedDict) else made
+        saved = {key: _saved(inner, f"{path}.{key}", leaf, root) for key, inner in value.items()}
+        return type(value)(saved) if isinstance(value, Counter | OrderedDict) else saved
     if isinstance(value, list | tuple):
         inner = [_saved(inner, f"{path}.{place}", leaf, root) for place, inner in enumerate(value)]
         return inner if isinstance(value, list) else tuple(inner)
@@ -187,10 +191,9 @@ def _saved(value: Any, path: str, leaf: Leaf, root: str) -> Any:
 
 
 def _refill(live: Any, saved: Any) -> None:
-    """Give a dict or list the saved contents; tensors that fit are filled, so that who holds them sees it."""
+    """Set the contents of a dict or list; tensors of the same shape are filled, so that other references see it."""
     if isinstance(live, list):
-        made = [_refilled(live[i] if i < len(live) else None, inner) for i, inner in enumerate(saved)]
-        live[:] = made
+        live[:] = [_refilled(live[i] if i < len(live) else None, inner) for i, inner in enumerate(saved)]
     else:
         filled = {key: _refilled(live.get(key), inner) for key, inner in saved.items()}
         live.clear()
@@ -207,8 +210,8 @@ def _refilled(live: Any, saved: Any) -> Any:
     return copied(saved)
 
 
-def _settings(thing: Any) -> Any:
-    """What an optimizer or scheduler was made with: the numbers in its state as it is before the first pass."""
+def _numbers_of(thing: Any) -> Any:
+    """Return the numbers that an optimizer or scheduler was constructed with; nothing of other objects."""
     if not isinstance(thing, Optimizer | LRScheduler):
         return {}
     return _numbers(thing.state_dict())
@@ -224,14 +227,14 @@ def _numbers(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str) else None
 
 
-def _remade(saved: Any, was: Any, now: Any, name: Any = "") -> Any:
-    """`saved` with the settings in which `now` is not `was`."""
+def _with_changes(saved: Any, was: Any, now: Any, name: Any = "") -> Any:
+    """Return `saved` with the numbers of `now` that are not those of `was`."""
     if isinstance(saved, Mapping) and isinstance(was, Mapping) and isinstance(now, Mapping):
-        return {key: _remade(inner, was.get(key), now.get(key), key) for key, inner in saved.items()}
+        return {key: _with_changes(inner, was.get(key), now.get(key), key) for key, inner in saved.items()}
     if isinstance(saved, list | tuple) and isinstance(was, list) and isinstance(now, list):
         if not len(saved) == len(was) == len(now):
             return saved
-        return type(saved)(_remade(*three, name) for three in zip(saved, was, now, strict=True))
+        return type(saved)(_with_changes(*three, name) for three in zip(saved, was, now, strict=True))
     if was == now or now is None:
         return saved
     moved = name == "lr" and was and float(saved) != was

@@ -1,4 +1,4 @@
-"""Patience: when a trial's own reports say that it is done."""
+"""Patience: the rule that ends a trial when its validation metric no longer improves."""
 
 import math
 from collections.abc import Mapping
@@ -13,8 +13,9 @@ class Patience:
     """Ends a trial when a validation metric has not improved for `epochs` epochs in a row.
 
     Args:
-        metric: a reported name.
-        maximize: whether larger is better.
+        epochs: how many epochs without an improvement end the trial, >= 1.
+        metric: name of a reported metric.
+        maximize: True if larger is better.
     """
 
     epochs: int
@@ -23,7 +24,7 @@ class Patience:
 
 
 class Waiting:
-    """A Patience at work: the best value so far, and how long ago it was."""
+    """The state of a Patience: the best value so far, and the number of epochs since."""
 
     def __init__(self, patience: Patience | None) -> None:
         self._patience, self._best, self._bad = patience, math.inf, 0
@@ -37,7 +38,7 @@ class Waiting:
 
     @property
     def over(self) -> str:
-        """Why the trial is done; empty while it is not."""
+        """Reason why the trial is done; empty while it is not."""
         if self._patience is None or self._bad < self._patience.epochs:
             return ""
         return f"{self._patience.metric} no better for {self._bad} epochs"

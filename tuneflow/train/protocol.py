@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from tuneflow.errors import StudyError
 from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured
 from tuneflow.signature import name_of
@@ -71,12 +70,8 @@ class TrainerProtocol:
     # Optional.
 
     def module(self, job: Job, state: TrainState) -> nn.Module:
-        """Return the trained module of `state`, in evaluation mode.
-
-        Raises:
-            StudyError: by default; this trainer gives no model.
-        """
-        raise StudyError(f"{type(self).__name__} gives no model; it needs a method module(job, state).")
+        """Return the trained module of `state`, in evaluation mode."""
+        raise NotImplementedError(f"{type(self).__name__} gives no model; it needs a method module(job, state)")
 
     def describe(self) -> dict[str, Any]:
         """Return everything that scores depend on, as JSON; a study stores it and refuses to resume with another."""
@@ -95,32 +90,29 @@ class TrainerProtocol:
     def check(self, dry_run: DryRun) -> None:
         """Raise ValueError or TypeError for what would fail in training, when a study is made. By default nothing."""
 
-    def rehearse(self, job: Job, dry_run: DryRun) -> Sequence[str]:
-        """Try one configuration of each branch before trial 0 is trained; return the names of the metrics, if known."""
-        return ()
+    def rehearse(self, job: Job, dry_run: DryRun) -> Sequence[str] | None:
+        """Try a configuration before trial 0 is trained, and return the names of its metrics. By default nothing.
+
+        Called once for each branch of the space.
+        """
 
     def alone(self) -> str:
         """Return the reason why its trials cannot share their steps in lanes; an empty string where they can."""
         return f"{type(self).__name__} trains by itself"
 
-    def test(self, job: Job, module: nn.Module, data: Any) -> dict[str, Measured]:
-        """Evaluate a trained module on other data: loss and metrics by name.
+    def test(self, job: Job, module: nn.Module, data: Any) -> dict[str, Measured] | None:
+        """Return loss and metrics of a trained module on other data; None, the default, where there are none.
 
         Args:
             job: the one that the module was trained for.
             module: as the method `module` returns it.
             data: inputs and targets as the user has them, not normalized.
-
-        Raises:
-            StudyError: by default; this trainer has no metrics.
         """
-        raise StudyError(f"{type(self).__name__} has no metrics to test with; use model() and your own.")
 
-    def save(self, module: nn.Module, path: Path) -> bool:
-        """Write a trained module in a format of its own; False leaves it to the study, which `tn.load` understands.
+    def save(self, module: nn.Module, path: Path) -> bool | None:
+        """Write a trained module in a format of its own and return True; by default the study writes one for `tn.load`.
 
         Args:
             module: as the method `module` returns it.
             path: the file to write.
         """
-        return False

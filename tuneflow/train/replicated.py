@@ -1,4 +1,4 @@
-"""Replicated: one configuration trained under several seeds, so that its score has an error."""
+"""Replicated: trains one configuration under several seeds, so that its score has a standard error."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,15 +15,15 @@ from tuneflow.validate import check_whole
 
 
 class Replicated(TrainerProtocol):
-    """Trains every job `replicas` times, under replica seeds 0, 1, ..., in step, epoch by epoch.
+    """Trains every job `replicas` times, under replica seeds 0, 1, ..., one epoch of each after another.
 
-    A report has the mean of each metric over the replicas and its standard error; seconds add up. Where one replica
-    diverges, so has the trial. A replica that its trainer ends early keeps counting with its last report while the
-    others go on; the trial ends with the last of them, for that one's reason.
+    A report has the mean of each metric over the replicas and its standard error; seconds add up. If one replica
+    diverges, the trial has diverged. A replica that its trainer ends early counts with its last report while the others
+    continue; the trial ends with the last replica, for its reason.
 
     Args:
-        trainer: anything with `epochs`, `init`, `advance` and `module`, as tn.Trainer and tn.loop make it.
-        replicas: how many, at least 1. One reports the trainer's own errors.
+        trainer: keeps the trainer protocol, as tn.Trainer and tn.loop do.
+        replicas: how many, at least 1; a single one reports the trainer's own errors.
 
     Raises:
         ValueError: replicas is not a whole number >= 1.
@@ -47,25 +47,20 @@ class Replicated(TrainerProtocol):
 
     @property
     def evaluate(self) -> Callable[..., Any]:
-        """The trainer's, where it has one."""
+        """The trainer's `evaluate`, if it has one."""
         method: Callable[..., Any] = self.trainer.evaluate
         return method
 
     def describe(self) -> dict[str, Any]:
-        """What scores depend on, as JSON: the trainer's, and how many replicas there are."""
+        """Return the trainer's facts and the number of replicas."""
         return {**self.trainer.describe(), "replicas": self.replicas}
 
     def init(self, job: Job) -> TrainState:
-        """The states of all replicas before their first epoch."""
+        """Return the states of all replicas before their first epoch."""
         states = [self.trainer.init(replace(job, replica=i)) for i in range(self.replicas)]
         return TrainState(0, _values([_Replica(state) for state in states]))
 
     def advance(self, job: Job, state: TrainState, until: int) -> Epochs:
-        """As Trainer.advance, for all replicas; a state is theirs side by side.
-
-        Raises:
-            Diverged: a replica has diverged.
-        """
         replicas = _replicas(state)
         trainings = [
             self.trainer.advance(replace(job, replica=i), replica.state, until) for i, replica in enumerate(replicas)
@@ -86,20 +81,20 @@ class Replicated(TrainerProtocol):
         return ""
 
     def module(self, job: Job, state: TrainState) -> nn.Module:
-        """The module of replica 0, as it is in `state`."""
+        """Return the module of replica 0."""
         module: nn.Module = self.trainer.module(replace(job, replica=0), _replicas(state)[0].state)
         return module
 
 
 class _Replica:
-    """Where one replica stands: its state, its last metrics, and whether its trainer has ended it."""
+    """One replica: its state, its last metrics, and whether its trainer has ended it."""
 
     def __init__(self, state: TrainState, metrics: dict[str, float] | None = None, done: bool = False) -> None:
         self.state, self.metrics, self.done = state, metrics or {}, done
         self.errors: dict[str, float] = {}
 
     def step(self, training: Epochs, number: int) -> tuple[str, float]:
-        """Train one epoch: (why the trainer ended it or nothing, seconds)."""
+        """Train one epoch; return the reason why the trainer ended it, or an empty string, and the seconds."""
         try:
             self.state, report = next(training)
         except StopIteration as stopped:
@@ -113,7 +108,7 @@ class _Replica:
 
 
 def _values(replicas: Sequence[_Replica]) -> dict[str, Any]:
-    """The state of all: tensors and plain numbers."""
+    """Return the values of the common state: tensors and plain numbers."""
     return {
         "replicas": [copied(r.state.values) if r.done else r.state.values for r in replicas],
         "epochs": [replica.state.epoch for replica in replicas],
@@ -131,7 +126,7 @@ def _replicas(state: TrainState) -> list[_Replica]:
 
 
 def _summary(epoch: int, replicas: Sequence[_Replica], seconds: float) -> Report:
-    """The report of all: mean and standard error of each metric, over the replicas that have one."""
+    """Return the common report: mean and standard error of each metric, over the replicas that have one."""
     reported = [replica for replica in replicas if replica.metrics]
     if len(reported) == 1:
         return Report(epoch, reported[0].metrics, reported[0].errors, seconds)

@@ -1,4 +1,4 @@
-"""What a user's code reports, as numbers: a dict from names to floats, or an error that names what is none."""
+"""Metrics that user code reports, as floats by name."""
 
 import numbers
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def number_of(value: Any) -> float | None:
-    """`value` as a float where it is one real number: Python's, NumPy's, or a tensor of one element; else None."""
+    """Return `value` as a float if it is one real number: Python's, NumPy's, or a tensor of one element; else None."""
     if type(value) is float:
         return value
     if isinstance(value, Tensor):
@@ -20,17 +20,18 @@ def number_of(value: Any) -> float | None:
 
 
 def numbers_of(reported: Any, what: str) -> dict[str, float]:
-    """The reported dict with every value as a float.
+    """Return the reported dict with every value as a float.
 
     Args:
+        reported: names to numbers.
         what: opens the message, such as `loop train_mine, epoch 2`.
 
     Raises:
-        TypeError: it is not a dict of numbers, or an empty one; the message names the key.
+        TypeError: it is not a dict of numbers, or is empty; the message names the key.
     """
     if not isinstance(reported, Mapping) or not reported:
         raise TypeError(f'{what}: needs a dict of numbers such as {{"loss": 0.3}}, got {described(reported)}.')
-    made = {}
+    metrics = {}
     for name, value in reported.items():
         if not isinstance(name, str):
             raise TypeError(f"{what}: names of metrics are strings, got {name!r}.")
@@ -40,12 +41,12 @@ def numbers_of(reported: Any, what: str) -> dict[str, float]:
                 f'{what}: "{name}" needs to be one number, got {described(value)};'
                 " reduce it to a number, or give each part a name of its own."
             )
-        made[name] = number
-    return made
+        metrics[name] = number
+    return metrics
 
 
 def described(value: Any) -> str:
-    """A value for a message, tensors and arrays by their shape, long ones by their type."""
+    """Describe a value for a message: tensors and arrays by their shape, long values by their type."""
     if isinstance(value, Tensor | np.ndarray):
         return f"a {type(value).__name__} of shape {tuple(value.shape)}"
     text = repr(value)

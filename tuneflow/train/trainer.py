@@ -34,28 +34,28 @@ from tuneflow.validate import check_positive, check_whole
 class Trainer(TrainerProtocol):
     """Trains a module on `train` and reports on `valid` after every epoch.
 
-    It holds nothing that changes: `init` and `advance` are functions of the job and the state, so training can
-    stop after any epoch and go on anywhere, bit for bit. Subclass it and override `loss_of` for a loss that needs
-    more than outputs and targets.
+    It holds nothing that changes: `init` and `advance` are functions of the job and the state, so training can stop
+    after any epoch and resume anywhere, bit for bit. Subclass it and override `loss_of` for a loss that needs more than
+    outputs and targets.
 
     Args:
-        train, valid: tn.Data, a pair (inputs, targets), a map-style torch Dataset, or a DataLoader of one, of which
-            the order and the size of batches are not used.
-        loss: an instance such as `nn.CrossEntropyLoss()`, a function `(outputs, targets) -> scalar`, or a class whose
-            arguments are tuned in the space's section `loss`.
+        train, valid: tn.Data, a pair (inputs, targets), a map-style torch Dataset, or a DataLoader of one; the loader's
+            order and batch size are not used.
+        loss: an instance such as `nn.CrossEntropyLoss()`, a function `(outputs, targets) -> scalar`, or a class with
+            arguments that are tuned in the space's section `loss`.
         optimizer: a torch optimizer class, or a callable that takes the parameters first; its other
             arguments are tuned in the section `optimizer`.
         epochs: the full length of a trial.
-        batch_size: rows per optimizer step; the last batch of an epoch may be shorter.
+        batch_size: rows per optimizer step; the last batch of an epoch may be smaller.
         metrics: name to metric, see tn.metrics, or an object with update, compute and reset, as torchmetrics has;
             `loss` and `train_loss` are always reported.
-        schedule: how the learning rate moves over the `epochs`, see tn.rates.
-        clip: the largest norm that the gradient of a step may have; larger ones are scaled down to it.
+        schedule: the learning rate over the full `epochs`, see tn.rates.
+        clip: the largest norm of a step's gradient; a larger gradient is scaled down to it.
         patience: end a trial when the validation loss has not improved for so many epochs in a row; a
             `tn.Patience` watches another metric.
-        micro_batch: compute gradients on so many rows at a time: the same optimization with less memory.
-        augment: called with each training batch's inputs, on the device and before normalization; a function, or a
-            class whose arguments are tuned in the section `augment`.
+        micro_batch: rows per backward pass: the same optimization with less memory.
+        augment: called with the inputs of each training batch, on the device and before normalization; a function, or a
+            class with arguments that are tuned in the section `augment`.
 
     The settings from `batch_size` on, but for metrics and augment, can be tuned in the space's section `trainer`.
 
@@ -111,7 +111,7 @@ class Trainer(TrainerProtocol):
         return ["loss", *self.metrics, "train_loss"]
 
     def describe(self) -> dict[str, Any]:
-        """What scores depend on, as JSON; a study keeps it and notices a change."""
+        """Return the facts that scores depend on, as JSON: data digests, loss, optimizer and settings."""
         return {
             "data": {"train": self.train.digest(), "valid": self.valid.digest()},
             "loss": repr(self.loss) if isinstance(self.loss, nn.Module) else name_of(self.loss),
@@ -126,16 +126,20 @@ class Trainer(TrainerProtocol):
     # What subclasses may override.
 
     def loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
-        """The loss of one training batch, a scalar tensor with a gradient."""
+        """Return the loss of one training batch, a scalar tensor with a gradient."""
         inputs, targets = batch
         loss: Tensor = self.loss(module(inputs), targets)
         return loss
 
     def evaluate(self, module: nn.Module, data: DeviceData | Source) -> dict[str, Measured]:
-        """Loss and metrics of `module` over all of `data` at once, so that no batch size shows in them.
+        """Return loss and metrics of `module` over all of `data`; the result does not depend on a batch size.
 
-        A subclass's own `loss_of` is averaged over chunks instead, weighted by their rows, in the runtime's precision.
-        All else is computed in float32, of outputs that are brought back to it.
+        The loss of a subclass's own `loss_of` is averaged over chunks, weighted by their rows, in the runtime's
+        precision. All else is computed in float32.
+
+        Args:
+            module: gives outputs in the targets' units.
+            data: inputs as the module takes them, and targets.
         """
         outputs, targets = outputs_of(module, data)
         loss = {"loss": Measured(self._mean_loss(module, data))} if self.own_loss else {}
@@ -145,10 +149,12 @@ class Trainer(TrainerProtocol):
     def measured(
         self, outputs: Any, targets: Any, known: Mapping[str, Measured] = MappingProxyType({})
     ) -> dict[str, Measured]:
-        """Loss and every metric of these outputs; the metrics alone where a subclass computes the loss by itself.
+        """Return loss and every metric of these outputs; no loss if a subclass computes it by itself.
 
         Args:
-            known: of them, those that are measured already.
+            outputs: of all rows, in the targets' units.
+            targets: of the same rows.
+            known: measured already; these are not computed again.
         """
         measured = {}
         if not self.own_loss:
@@ -168,7 +174,7 @@ class Trainer(TrainerProtocol):
 
     @property
     def own_loss(self) -> bool:
-        """Whether a subclass computes the loss by itself."""
+        """True if a subclass computes the training loss by itself."""
         return type(self).loss_of is not Trainer.loss_of
 
     def _mean_loss(self, module: nn.Module, data: DeviceData | Source) -> float:

@@ -115,7 +115,8 @@ def differences(one: Any, other: Any, close: float = 0.0, path: str = "") -> lis
     """Paths of the leaves in which two nested values differ, such as `net.0.weight`. NaN equals NaN.
 
     Args:
-        one, other: nested dicts, lists and tuples of tensors and plain values.
+        one: nested dicts, lists and tuples of tensors and plain values.
+        other: the same.
         close: allowed difference of two floating-point values, as a share of the largest value; 0 for none.
         path: the path to the two values; opens every path that is returned.
     """

@@ -1,16 +1,17 @@
-"""How the learning rate moves over a trial.
+"""Learning-rate schedules (`tn.rates`).
 
-A schedule spans the full number of epochs of a trial, however far it is trained at a time. The unit is the optimizer
-step, counted from 0 over the whole trial, unless the class says otherwise.
+A schedule spans the full number of epochs of a trial, even where the trial is trained in slices or stopped early. Its
+unit is the optimizer step, counted from 0 over the whole trial, unless the class says otherwise.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
+from typing_extensions import override
 
 from tuneflow.signature import parameters_of
 
@@ -20,32 +21,57 @@ Groups = list[dict[str, Any]]
 
 
 class Schedule:
-    """A factor on the configured learning rate. Subclass it and write `factor`."""
+    """A factor on the configured learning rate, step by step. Subclass it and write `factor`.
+
+    Example:
+        >>> class Root(Schedule):
+        ...     def factor(self, step, steps):
+        ...         return (step + 1) ** -0.5
+        >>> Root().factor(3, 100)
+        0.5
+    """
 
     def factor(self, step: int, steps: int) -> float:
-        """The factor for optimizer step `step` (from 0) of `steps`, those of the full trial."""
+        """Return the factor for an optimizer step.
+
+        Args:
+            step: the step, from 0.
+            steps: optimizer steps of the full trial.
+        """
         raise NotImplementedError(f"{type(self).__name__} needs a method factor(step, steps)")
 
     def momentum(self, step: int, steps: int) -> float | None:
-        """The momentum (Adam's first beta) for this step; None leaves it as configured."""
-        return None
+        """Return the momentum (Adam's first beta) for a step; None, the default, leaves it as configured."""
 
     def attach(self, optimizer: Optimizer, settings: Groups, steps_per_epoch: int, epochs: int) -> "Live":
-        """The schedule at work on an optimizer whose groups were made with `settings`."""
+        """Return the schedule at work on an optimizer.
+
+        Args:
+            optimizer: its groups' learning rates are set.
+            settings: the options that each parameter group was made with, `lr` among them.
+            steps_per_epoch: optimizer steps of an epoch.
+            epochs: the full length of the trial.
+        """
         return _Factor(self, optimizer, settings, steps_per_epoch * epochs)
 
 
 @dataclass(frozen=True)
 class Fixed(Schedule):
-    """The configured rate throughout."""
+    """The configured learning rate throughout. It has no arguments."""
 
+    @override
     def factor(self, step: int, steps: int) -> float:
         return 1.0
 
 
 @dataclass(frozen=True)
 class Step(Schedule):
-    """Multiplies the rate by `by` at each of the shares `at` of the trial."""
+    """Multiplies the learning rate by a factor at given shares of the trial.
+
+    Args:
+        at: shares of the trial's steps, from 0 to 1, at each of which the rate changes.
+        by: the factor, > 0.
+    """
 
     at: tuple[float, ...] = (0.5, 0.75)
     by: float = 0.1
@@ -56,7 +82,10 @@ class Step(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Half a cosine from the configured rate down to `final` times it.
+    """Half a cosine from the configured learning rate down to a share of it.
+
+    Args:
+        final: the last rate, as a share of the configured one.
 
     Source: Loshchilov, Hutter, SGDR, ICLR 2017, without restarts.
     """
@@ -69,7 +98,12 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class Warmup(Schedule):
-    """Rises linearly over the first `share` of the trial's steps; then `then` over the rest of them."""
+    """Raises the learning rate linearly from near 0, then follows another schedule.
+
+    Args:
+        share: share of the trial's steps, from 0 to 1, that the rise takes.
+        then: the schedule over the remaining steps; by default the configured rate.
+    """
 
     share: float = 0.05
     then: Schedule = field(default_factory=Fixed)
@@ -83,12 +117,12 @@ class Warmup(Schedule):
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Up to the configured rate and down again, momentum the other way round.
+    """Raises the learning rate to the configured one and lowers it again; momentum moves the other way.
 
     Args:
-        peak: share of the trial's steps at which the rate is highest.
+        peak: share of the trial's steps, from 0 to 1, at which the rate is highest.
         start, final: the first and the last rate, as shares of the configured one.
-        low, high: momentum at the peak and at the ends; None leaves it alone.
+        low, high: momentum (Adam's first beta) at the peak and at the ends; None leaves it as configured.
 
     Source: Smith, Topin, Super-convergence, 2018; torch's OneCycleLR with cosine annealing.
     """
@@ -116,12 +150,14 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class Plateau(Schedule):
-    """Multiplies the rate by `by` when a metric has not improved for `patience` epochs; its unit is the epoch.
+    """Multiplies the learning rate by a factor when a metric has not improved for some epochs; its unit is the epoch.
 
     Args:
-        metric: a reported name.
-        maximize: whether larger is better.
-        threshold: an improvement counts from this share of the best value on.
+        patience: epochs without an improvement that the rate is kept for.
+        by: the factor, > 0.
+        metric: name of a reported metric.
+        maximize: True if larger is better.
+        threshold: the smallest improvement that counts, as a share of the best value.
     """
 
     patience: int = 3
@@ -130,19 +166,27 @@ class Plateau(Schedule):
     maximize: bool = False
     threshold: float = 1e-4
 
+    @override
     def attach(self, optimizer: Optimizer, settings: Groups, steps_per_epoch: int, epochs: int) -> "Live":
         return _Plateau(self, optimizer, settings)
 
 
 @dataclass(frozen=True)
 class Torch(Schedule):
-    """A scheduler of torch's own.
+    """Wraps a scheduler of `torch.optim.lr_scheduler`.
 
     Args:
-        factory: takes the optimizer, and `steps=` where it has such a parameter (how many units the full trial has);
-            returns a `torch.optim.lr_scheduler.LRScheduler`.
-        unit: "epoch" or "step": after which of them it is stepped.
-        metric: what a ReduceLROnPlateau is given.
+        factory: makes the LRScheduler of the optimizer; if it has a parameter `steps`, it also gets the number of units
+            in the full trial.
+        unit: "epoch" or "step": the scheduler is stepped after each of these.
+        metric: name of the reported metric that a ReduceLROnPlateau watches.
+
+    Raises:
+        ValueError: unit is neither of the two.
+
+    Example:
+        >>> Torch(lambda optimizer, steps: torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, steps), "step").unit
+        'step'
     """
 
     factory: Callable[..., Any]
@@ -157,27 +201,28 @@ class Torch(Schedule):
         return _Torch(self, optimizer, settings, epochs if self.unit == "epoch" else steps_per_epoch * epochs)
 
 
-class Live(Protocol):
+class Live:
     """A schedule at work in a training loop."""
 
     def before(self, step: int) -> None:
-        """Set the optimizer's groups for optimizer step `step`, counted from 0 over the trial."""
+        """Set the optimizer's groups for a step, counted from 0 over the trial."""
 
     def after_step(self) -> None:
-        """An optimizer step was taken."""
+        """Note that an optimizer step was taken."""
 
     def after_epoch(self, metrics: Mapping[str, float]) -> None:
-        """An epoch was trained and evaluated."""
+        """Note the metrics of an epoch that was trained and evaluated."""
 
     def state(self) -> dict[str, Any]:
-        """What it has to remember: plain numbers."""
+        """Return the state to save: plain numbers."""
+        return {}
 
     def load(self, state: Mapping[str, Any], before: Groups) -> None:
-        """Go on from `state`, which groups made with `before` led to."""
+        """Restore `state`; `before` are the options of the parameter groups that it was reached with."""
 
 
-class _Factor:
-    """A closed form: all it knows is the step."""
+class _Factor(Live):
+    """A schedule in closed form: a function of the step, without a state."""
 
     def __init__(self, schedule: Schedule, optimizer: Optimizer, settings: Groups, steps: int) -> None:
         self._schedule, self._optimizer, self._settings, self._steps = schedule, optimizer, settings, steps
@@ -194,32 +239,24 @@ class _Factor:
             elif momentum is not None and "betas" in group:
                 group["betas"] = (momentum, *group["betas"][1:])
 
-    def after_step(self) -> None:
-        pass
-
-    def after_epoch(self, metrics: Mapping[str, float]) -> None:
-        pass
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
+    @override
     def load(self, state: Mapping[str, Any], before: Groups) -> None:
         for group, made, was in zip(self._optimizer.param_groups, self._settings, before, strict=True):
             if made.get("lr") != was.get("lr"):
                 set_rate(group, made["lr"])
 
 
-class _Plateau:
+class _Plateau(Live):
+    """The state of a Plateau: the factor so far, the best value, and the epochs since."""
+
     def __init__(self, schedule: Plateau, optimizer: Optimizer, settings: Groups) -> None:
         self._schedule, self._optimizer, self._settings = schedule, optimizer, settings
         self._factor, self._best, self._bad = 1.0, math.inf, 0
 
+    @override
     def before(self, step: int) -> None:
         for group, made in zip(self._optimizer.param_groups, self._settings, strict=True):
             set_rate(group, made["lr"] * self._factor)
-
-    def after_step(self) -> None:
-        pass
 
     def after_epoch(self, metrics: Mapping[str, float]) -> None:
         schedule = self._schedule
@@ -235,12 +272,13 @@ class _Plateau:
     def state(self) -> dict[str, Any]:
         return {"factor": self._factor, "best": self._best, "bad": self._bad}
 
+    @override
     def load(self, state: Mapping[str, Any], before: Groups) -> None:
         self._factor, self._best, self._bad = state["factor"], state["best"], state["bad"]
 
 
-class _Torch:
-    """Built after the optimizer and before either is loaded: a scheduler's constructor changes the groups."""
+class _Torch(Live):
+    """A torch scheduler, built after the optimizer and before either is loaded: its constructor changes the groups."""
 
     def __init__(self, schedule: Torch, optimizer: Optimizer, settings: Groups, units: int) -> None:
         self._schedule, self._optimizer, self._settings = schedule, optimizer, settings
@@ -250,9 +288,6 @@ class _Torch:
         if not isinstance(self._scheduler, torch.optim.lr_scheduler.LRScheduler):
             kind = type(self._scheduler).__name__
             raise TypeError(f"rates.Torch: the factory needs to return a torch LRScheduler, got {kind}.")
-
-    def before(self, step: int) -> None:
-        pass
 
     def after_step(self) -> None:
         if self._schedule.unit == "step":
@@ -281,7 +316,7 @@ class _Torch:
 
 
 def set_rate(group: dict[str, Any], rate: Any) -> None:
-    """Set a group's learning rate; in place where it is a tensor."""
+    """Set the learning rate of a parameter group; in place if it is a tensor."""
     if isinstance(group["lr"], torch.Tensor):
         group["lr"].fill_(rate)
     else:
@@ -289,10 +324,10 @@ def set_rate(group: dict[str, Any], rate: Any) -> None:
 
 
 def watched(metrics: Mapping[str, float], name: str) -> float:
-    """The metric `name` of a report.
+    """Return the metric `name` of a report.
 
     Raises:
-        ValueError: it was not reported; those that were are named.
+        ValueError: it was not reported; the message names the reported ones.
     """
     if name not in metrics:
         raise ValueError(f'metric "{name}" is not reported; reported are {", ".join(metrics)}.')
@@ -300,7 +335,7 @@ def watched(metrics: Mapping[str, float], name: str) -> float:
 
 
 def plain(value: Any) -> Any:
-    """Nested values with NumPy's scalars as Python's, as a checkpoint may hold them."""
+    """Return nested values with NumPy scalars as Python's, which a checkpoint can hold."""
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

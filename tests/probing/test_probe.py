@@ -151,7 +151,7 @@ def test_the_loss_before_training_stands_beside_that_of_the_class_prior(digits):
     assert found.prior == pytest.approx(math.log(10), abs=0.2)
     assert abs(found.loss - found.prior) < 0.3
     assert found.health.weights
-    assert found.noise is None or found.noise > 0
+    assert found.noise > 0
 
 
 def test_a_loss_that_is_not_finite_screens(digits):

@@ -70,13 +70,15 @@ def test_a_run_ends_at_its_target_and_goes_on_with_another(caplog):
     made.run(trials=50, target=0.7)
     assert len(made.trials) == first
     made.run(trials=50, plateau=5)
-    assert made.history.stale == 5 or len(made.trials) == 50
+    assert made.history.stale == 5
+    assert len(made.trials) < 50
 
 
 def test_what_is_under_way_at_a_plateau_is_paused_and_goes_on(tmp_path):
     made = study(epochs=4, scheduler=tn.Halving(factor=2), folder=tmp_path)
     made.run(trials=30, plateau=4)
-    assert made.history.stale >= 4 or not made.history.paused
+    assert made.history.stale >= 4
+    assert made.history.paused
     assert len(made.trials) < 30
     made.run(trials=30)
     assert all(trial.ended for trial in made.trials)

@@ -110,6 +110,7 @@ def test_no_page_installs_the_unrelated_package_of_the_same_name(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_links_of_a_page_lead_to_files(page):
+def test_links_of_a_page_have_words_and_lead_to_files(page):
+    assert "[](" not in page.read_text()
     links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []

@@ -84,6 +84,11 @@ def warn(text: str) -> None:
     warnings.warn(text, UserWarning, stacklevel=level)
 
 
+def plural(count: int, thing: str) -> str:
+    """Return a count with its noun: `1 trial`, `3 trials`."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def listed(words: Iterable[str]) -> str:
     """Return names for a message: `a, b, c`, at most twelve of them."""
     words = list(words)

@@ -122,7 +122,7 @@ def test_a_study_says_that_it_goes_on(tmp_path, capsys):
     again.progress = True
     again.run(trials=3)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == f"{tmp_path}: goes on after 2 ended trials"
+    assert lines[0] == f"{tmp_path}: resuming after 2 ended trials"
     assert lines[1].startswith("trial 2 of 3  DONE  value ")
     again.run(trials=3)
     assert capsys.readouterr().err == ""

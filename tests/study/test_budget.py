@@ -123,9 +123,9 @@ def test_a_run_says_why_it_has_fewer_trials_than_asked_for(caplog):
         study(searcher=tn.Grid(3)).run(trials=5)
         study(scheduler=Never()).run(trials=5)
         study(searcher=tn.Grid(3)).run()
-    line = "stopped: Grid(points=3, shuffle=False) has nothing left to propose after 3 trials"
+    line = "stopped: search space exhausted after 3 trials"
     assert caplog.messages.count(line) == 1
-    assert "stopped: Never() starts no more trials after 0, and has none to train on" in caplog.text
+    assert "stopped: Never() starts no more trials after 0 and has none to continue" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -133,8 +133,7 @@ def test_a_run_of_more_trials_continues_the_same_sequence(tmp_path):
 
 
 def test_two_studies_with_another_seed_differ(tmp_path):
-    one, other = make(None, "sgd"), make(None, "sgd")
-    other.seed = 4
+    one, other = make(None, "sgd"), make(None, "sgd", seed=4)
     one.run(trials=1)
     other.run(trials=1)
     assert one.trials[0].config != other.trials[0].config

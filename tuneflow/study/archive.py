@@ -13,7 +13,7 @@ from tuneflow.history.trial import WORTHLESS, Trial, with_reports
 from tuneflow.runtime.precision import label
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.sqlite import SqliteStore
-from tuneflow.study.confirm import kept
+from tuneflow.study.confirm import last_choice
 
 
 class Archive:
@@ -47,7 +47,7 @@ class Archive:
             self.history = History(self.space, objective, facts["seed"], facts["epochs"])
             for trial in store.changes():
                 self.history.record(self._summarized(trial))
-            self.confirmed = kept(store, self.history)
+            self.confirmed = last_choice(store, self.history)
         finally:
             store.close()
 

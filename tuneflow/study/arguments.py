@@ -1,8 +1,10 @@
-"""What a Study is given, checked: kinds, paths, seconds and callbacks."""
+"""Arguments of a Study, checked, and brought into the library's own terms: kinds, objective, limits, lag, callbacks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from tuneflow.errors import did_you_mean, listed
+from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.trial import Trial
 from tuneflow.model import Model
 from tuneflow.runtime.runtime import Runtime
@@ -10,55 +12,25 @@ from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.train.protocol import TrainerProtocol
-from tuneflow.validate import check_whole
+from tuneflow.validate import check_whole, is_number
 
 Callback = Callable[[Any, Trial], None]  # (study, trial)
 
 
-def check_kinds(study: Any) -> None:
+def check_kinds(space: Any, searcher: Any, scheduler: Any, runtime: Any, model: Any, trainer: Any, seed: Any) -> None:
     """Raise TypeError unless the parts of a study are of their kinds."""
     for name, value, kind in (
-        ("space", study.space, SearchSpace),
-        ("searcher", study.searcher, Searcher),
-        ("scheduler", study.scheduler, Scheduler),
-        ("runtime", study.runtime, Runtime),
-        *((("model", study.model, Model),) if study.model is not None else ()),
+        ("space", space, SearchSpace),
+        ("searcher", searcher, Searcher),
+        ("scheduler", scheduler, Scheduler),
+        ("runtime", runtime, Runtime),
+        ("model", model, Model),
     ):
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) and not (value is None and name == "model"):
             hint = " (an instance: add parentheses)" if isinstance(value, type) else ""
             raise TypeError(f"Study: {name} needs a tn.{kind.__name__}, got {value!r}{hint}.")
-    if isinstance(study.seed, bool) or not isinstance(study.seed, int):
-        raise TypeError(f"Study: seed needs to be a whole number, got {study.seed!r}.")
-
-
-def lag_of(lag: Any, places: int, trainer: Any) -> int | None:
-    """`lag` as a Study can keep it, or a ValueError."""
-    if lag is None:
-        return None
-    check_whole("Study: lag", lag, otherwise="for none")
-    if trainer is None:
-        raise ValueError("Study: lag orders what run trains, and without a trainer there is no run; leave it out.")
-    if lag < places:
-        raise ValueError(
-            f"Study: lag={lag} leaves {places - lag} of {places} workers or lanes idle, as at most {lag} are under way;"
-            f" use lag={places} or more, or fewer of them."
-        )
-    return int(lag)
-
-
-def callbacks_of(callbacks: Any) -> list[Callback]:
-    """The callbacks as a list, each of them callable."""
-    if not isinstance(callbacks, Iterable):
-        raise TypeError(f"Study: callbacks needs to be a list of functions (study, trial), got {callbacks!r}.")
-    made = list(callbacks)
-    for callback in made:
-        if not callable(callback):
-            raise TypeError(f"Study: callbacks need to be callable, as callback(study, trial), got {callback!r}.")
-    return made
-
-
-def check_trainer(trainer: Any) -> None:
-    """Raise TypeError for what cannot train."""
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"Study: seed needs to be a whole number, got {seed!r}.")
     if trainer is not None and not isinstance(trainer, TrainerProtocol):
         raise TypeError(
             f"Study: trainer needs a tn.Trainer, or a function under @tn.loop(epochs=...), got {trainer!r};"
@@ -71,3 +43,108 @@ def check_precision_used(trainer: TrainerProtocol | None, runtime: Runtime) -> N
     if runtime.label and (trainer is None or not trainer.uses_runtime):
         what = "a plain function" if trainer is not None else "a study without a trainer"
         raise ValueError(f"{what} does not compute in the runtime's {runtime.label}; leave it out of {runtime!r}.")
+
+
+def check_lag(lag: Any, runtime: Runtime, trainer: Any) -> None:
+    """Raise ValueError unless `lag` is None, or enough to keep the runtime's workers and lanes busy."""
+    if lag is None:
+        return
+    check_whole("Study: lag", lag, otherwise="for none")
+    if trainer is None:
+        raise ValueError("Study: lag orders what run trains, and without a trainer there is no run; leave it out.")
+    seats = (runtime.workers or 1) * runtime.seats
+    if lag < seats:
+        raise ValueError(
+            f"Study: lag={lag} leaves {seats - lag} of {seats} workers or lanes idle, as at most {lag} are under way;"
+            f" use lag={seats} or more, or fewer of them."
+        )
+
+
+def callbacks_of(callbacks: Any) -> list[Callback]:
+    """Return the callbacks as a list.
+
+    Raises:
+        TypeError: one of them is not callable, or it is no list.
+    """
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"Study: callbacks needs to be a list of functions (study, trial), got {callbacks!r}.")
+    functions = list(callbacks)
+    for function in functions:
+        if not callable(function):
+            raise TypeError(f"Study: callbacks need to be callable, as callback(study, trial), got {function!r}.")
+    return functions
+
+
+def objective_of(maximize: Any, minimize: Any, at: Any, limits: Any, trainer: TrainerProtocol | None) -> Objective:
+    """Return the Objective of a Study's arguments, checked against the metrics that its trainer reports.
+
+    Raises:
+        ValueError, TypeError: a name is not one, is given twice, or is not reported.
+    """
+    goals = [(name, True) for name in _names("maximize", maximize)] + [(n, False) for n in _names("minimize", minimize)]
+    goals = goals or [("loss", False)]
+    names = [name for name, _ in goals]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f'Study: "{name}" is given twice in maximize and minimize; drop one.')
+    if at not in ("best", "last", None):
+        raise ValueError(f'Study: at needs to be "best" or "last", got {at!r}.')
+    if at == "best" and len(goals) > 1:
+        raise ValueError('Study: at="best" needs one objective, since several have no best epoch; use at="last".')
+    objective = Objective(tuple(goals), at or ("last" if len(goals) > 1 else "best"), _limits(limits))
+    if trainer is not None and trainer.reports is not None:
+        check_reported(objective, trainer.reports)
+    return objective
+
+
+def check_reported(objective: Objective, metrics: Sequence[str]) -> None:
+    """Raise ValueError unless every objective, and every metric with limits, is among the reported `metrics`."""
+    uses = [(name, f'{"maximize" if up else "minimize"}="{name}" is') for name, up in objective.goals]
+    uses += [(limit.metric, f'limits names "{limit.metric}", which is') for limit in objective.limits]
+    for name, use in uses:
+        if name not in metrics:
+            near = did_you_mean(name, metrics)
+            raise ValueError(f"Study: {use} not reported.{near} The trainer reports {listed(metrics)}.")
+
+
+def numbers_of(metrics: Mapping[str, float] | float, objective: Objective) -> dict[str, float]:
+    """Return metrics that `tell` got, or its single number, as plain floats by name."""
+    if not isinstance(metrics, Mapping):
+        if objective.several:
+            names = listed(metric for metric, _ in objective.goals)
+            raise TypeError(f"tell: several objectives need a dict of {names}, got {metrics!r}.")
+        metrics = {objective.metric: metrics}
+    try:
+        return {name: float(value) for name, value in metrics.items()}
+    except (TypeError, ValueError):
+        raise TypeError(f"tell: metrics need to be numbers, got {dict(metrics)!r}.") from None
+
+
+def _names(argument: str, value: Any) -> list[str]:
+    if value is None:
+        return []
+    names = [value] if isinstance(value, str) else list(value) if isinstance(value, Sequence) else []
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise TypeError(f"Study: {argument} needs the name of a metric, or a list of names, got {value!r}.")
+    return names
+
+
+def _limits(limits: Any) -> tuple[Limit, ...]:
+    if limits is None:
+        return ()
+    if not isinstance(limits, Mapping) or not all(isinstance(name, str) and name for name in limits):
+        raise TypeError(f"Study: limits needs a dict of metric to bound, such as {{'size': 2.0}}, got {limits!r}.")
+    return tuple(Limit(name, *_bounds(name, value)) for name, value in limits.items())
+
+
+def _bounds(name: str, value: Any) -> tuple[float | None, float | None]:
+    """Return the lower and the upper bound of a metric; None where there is none."""
+    bounds = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (None, value)
+    numbers = [bound for bound in bounds if bound is not None]
+    if len(bounds) != 2 or not numbers or not all(map(is_number, numbers)) or numbers != sorted(numbers):
+        raise ValueError(
+            f"Study: limits[{name!r}] needs to be the most that it may be, or (least, most) of which one may be None,"
+            f" got {value!r}."
+        )
+    least, most = (None if bound is None else float(bound) for bound in bounds)
+    return least, most

@@ -1,4 +1,4 @@
-"""Confirm: the best configurations trained anew under fresh seeds, so that the score of the chosen one is no luck."""
+"""Confirmation: the best configurations trained under fresh seeds, so that the chosen one's score is no luck."""
 
 import math
 from collections import deque
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tuneflow.errors import StudyError
+from tuneflow.errors import StudyError, plural
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
@@ -22,15 +22,16 @@ from tuneflow.train.protocol import TrainerProtocol
 
 @dataclass(frozen=True)
 class Confirmed:
-    """What a trial's configuration gives under fresh seeds.
+    """The scores of a trial's configuration under fresh seeds.
 
     Attributes:
-        number: the trial's.
+        number: the trial's number.
         config: its configuration.
-        metrics, errors: mean and standard error over the seeds; with one seed the trainer's own errors.
-        seeds: under how many.
+        metrics: means over the seeds, by name.
+        errors: their standard errors; with one seed the trainer's own.
+        seeds: number of seeds.
         reason: why there is no score; empty where there is one.
-        ended: how many trials had ended when it was chosen; 0 for one that was not.
+        ended: number of ended trials when it was chosen; 0 for one that was not.
     """
 
     number: int
@@ -45,14 +46,14 @@ class Confirmed:
         return self.words(self.metrics)
 
     def words(self, metrics: Iterable[str]) -> str:
-        """Its scores in some of the metrics, or why there are none."""
-        scores = [f"{name} {self.metrics[name]:.4f}{_doubt(self.errors, name)}" for name in metrics if not self.reason]
+        """Return its scores in some of the metrics, or the reason why there are none."""
+        scores = [score_of(name, self.metrics, self.errors) for name in metrics if not self.reason]
         return f"trial {self.number}: {', '.join(scores) or self.reason} ({plural(self.seeds, 'fresh seed')})"
 
 
 @dataclass(frozen=True)
 class Look:
-    """One training of a trial's configuration under a fresh seed, to the epoch that spoke for the trial."""
+    """One training of a trial's configuration under a fresh seed, to the epoch that counts for the trial."""
 
     number: int
     seed: int
@@ -67,8 +68,11 @@ class Looks:
     """Trainings under fresh seeds; each is made once and kept with the study.
 
     Args:
+        store: where they are kept.
+        objective: the study's.
         executor: makes the executor that they are trained by.
-        job: the job of a trial under a seed, both by number.
+        trainer: the trainer of one seed.
+        job: returns the job of a trial under a seed, both by number.
     """
 
     def __init__(
@@ -83,23 +87,24 @@ class Looks:
         self._executor, self._trainer, self._job = executor, trainer, job
 
     def of(self, trials: Sequence[Trial], seeds: range) -> list[Confirmed]:
-        """What each of the trials gives under these seeds."""
-        epochs = {trial.number: spoken.epoch for trial in trials if (spoken := self._objective.pick(trial.reports))}
+        """Return the scores of each of the trials under these seeds."""
+        picks = {trial.number: self._objective.pick(trial.reports) for trial in trials}
+        epochs = {number: pick.epoch for number, pick in picks.items() if pick}
         looks = {trial.number: [Look(trial.number, seed, epochs[trial.number]) for seed in seeds] for trial in trials}
-        found = self._taken([look for row in looks.values() for look in row])
-        return [_summary(trial, [found[look] for look in looks[trial.number]]) for trial in trials]
+        results = self._results([look for row in looks.values() for look in row])
+        return [_summary(trial, [results[look] for look in looks[trial.number]]) for trial in trials]
 
-    def _taken(self, wanted: Sequence[Look]) -> dict[Look, dict[str, Any]]:
-        """For each: its `metrics` and `errors`, or the `reason` why there are none."""
-        known = {look: kept for look in wanted if (kept := self._store.recall(look.key)) is not None}
-        new = [look for look in wanted if look not in known]
+    def _results(self, looks: Sequence[Look]) -> dict[Look, dict[str, Any]]:
+        """Return for each look its `metrics` and `errors`, or the `reason` why there are none."""
+        results = {look: kept for look in looks if (kept := self._store.recall(look.key)) is not None}
+        new = [look for look in looks if look not in results]
         jobs = [(self._job(look.number, look.seed), look.epoch) for look in new]
-        for place, last, end in trained(self._executor, self._trainer, jobs):
-            found = self._told(last, end)
-            known[new[place]] = found if end.status == "FAILED" else self._store.remember(new[place].key, found)
-        return known
+        for index, last, end in trained(self._executor, self._trainer, jobs):
+            result = self._result(last, end)
+            results[new[index]] = result if end.status == "FAILED" else self._store.remember(new[index].key, result)
+        return results
 
-    def _told(self, last: Reported | None, end: Ended) -> dict[str, Any]:
+    def _result(self, last: Reported | None, end: Ended) -> dict[str, Any]:
         if end.status in WORTHLESS or last is None:
             return {"reason": f"{end.status}: {end.reason}"}
         report = last.report
@@ -110,72 +115,72 @@ class Looks:
 
 
 def choose(
-    looks: Looks, history: History, ranked: Sequence[int], top: int, seeds: int, say: Callable[[str], None]
+    looks: Looks, history: History, ranked: Sequence[int], top: int, seeds: int, log: Callable[[str], None]
 ) -> Confirmed:
-    """The best of the `top` trials under `seeds` fresh seeds, with its score under as many others.
+    """Return the best of the `top` trials under `seeds` fresh seeds, with its score under as many others.
 
-    The other seeds had no part in the choice, so the score is not too good for having been chosen by.
+    The other seeds had no part in the choice, so the score is free of selection bias.
 
     Raises:
         StudyError: there is nothing to choose from, or no training came to its end.
     """
     objective, trials = history.objective, candidates(history, ranked, top)
     judged = looks.of(trials, range(seeds))
-    for trial, found in zip(trials, judged, strict=True):
+    for trial, scores in zip(trials, judged, strict=True):
         observed = trial.metrics[objective.metric]
-        say(f"confirm  {found.words(objective.metrics)}, observed {observed:.4f}")
-    able = [found for found in judged if not found.reason]
+        log(f"confirm  {scores.words(objective.metrics)}, observed {observed:.4f}")
+    able = [scores for scores in judged if not scores.reason]
     if not able:
         raise StudyError(f"confirm: no training under a fresh seed came to its end; {judged[0]!r}.")
-    won = min(able, key=lambda found: objective.rank(found.metrics))
+    won = min(able, key=lambda scores: objective.rank(scores.metrics))
     (chosen,) = looks.of([history.trials[won.number]], range(seeds, 2 * seeds))
     if chosen.reason:
         raise StudyError(f"confirm: {chosen!r}: under another seed it does not come to its end.")
-    say(f"confirm  chosen {chosen.words(objective.metrics)}, of other seeds")
+    log(f"confirm  chosen {chosen.words(objective.metrics)}, of other seeds")
     return replace(chosen, ended=history.ended)
 
 
 def trained(
     executor: Callable[[], Executor], trainer: TrainerProtocol, jobs: Sequence[tuple[Job, int]]
 ) -> Iterator[tuple[int, Reported | None, Ended]]:
-    """Train every job to its epoch, from the start: (place, its last epoch, how it ended), as they end."""
+    """Train every job to its epoch, from the start; yield (index, last report, end) as they end."""
     if not jobs:
         return
-    waiting, last, hands = deque(range(len(jobs))), dict[int, Reported](), executor()
+    waiting, last, running = deque(range(len(jobs))), dict[int, Reported](), executor()
     try:
-        while waiting or hands.busy:
-            while waiting and hands.free:
-                place = waiting.popleft()
-                job, until = jobs[place]
-                hands.submit(Slice(place, 0, until), trainer, job, None)
-            for event in hands.wait():
+        while waiting or running.busy:
+            while waiting and running.free:
+                index = waiting.popleft()
+                job, until = jobs[index]
+                running.submit(Slice(index, 0, until), trainer, job, None)
+            for event in running.wait():
                 if isinstance(event, Reported):
                     last[event.trial] = event
                 else:
                     yield event.trial, last.pop(event.trial, None), event
     finally:
-        hands.close()
+        running.close()
 
 
 def candidates(history: History, ranked: Sequence[int], top: int) -> list[Trial]:
-    """The first `top` of the `ranked` trials that can be trained anew, each configuration once.
+    """Return the first `top` of the `ranked` trials that can be trained anew, each configuration once.
 
     Raises:
         StudyError: there is none.
     """
-    found: list[Trial] = []
+    chosen: list[Trial] = []
     for number in ranked:
         trial = history.trials[number]
-        new = trial.parent is None and all(trial.config != other.config for other in found)
-        if new and history.within(trial) and len(found) < top:
-            found.append(trial)
-    if not found:
+        new = trial.parent is None and all(trial.config != other.config for other in chosen)
+        if new and history.within(trial) and len(chosen) < top:
+            chosen.append(trial)
+    if not chosen:
         best = history.best  # or NothingFinished
         raise StudyError(
             f"confirm trains configurations from their start, and trial {best.number} went on from another trial's"
             " state; `test` judges its model on other data."
         )
-    return found
+    return chosen
 
 
 def _summary(trial: Trial, looks: Sequence[Mapping[str, Any]]) -> Confirmed:
@@ -190,24 +195,22 @@ def _summary(trial: Trial, looks: Sequence[Mapping[str, Any]]) -> Confirmed:
     return Confirmed(trial.number, trial.config, means, errors, len(looks))
 
 
-def kept(store: Store, history: History) -> Confirmed | None:
-    """The choice that was made last, unless trials ended after it."""
-    found = store.recall(CHOICE)
-    if found is None or found["ended"] != history.ended:
+def last_choice(store: Store, history: History) -> Confirmed | None:
+    """Return the trial that was chosen last; None where trials have ended since."""
+    choice = store.recall(CHOICE)
+    if choice is None or choice["ended"] != history.ended:
         return None
-    return Confirmed(**found, config=history.trials[found["number"]].config)
+    return Confirmed(**choice, config=history.trials[choice["number"]].config)
 
 
-def keep(store: Store, chosen: Confirmed) -> None:
-    """Have `kept` give this choice from the next commit on."""
+def store_choice(store: Store, chosen: Confirmed) -> None:
+    """Keep the choice with the study from the next commit on."""
     values = asdict(chosen)
     del values["config"]
     store.note(CHOICE, values)
 
 
-def _doubt(errors: Mapping[str, float], name: str) -> str:
-    return f" +- {errors[name]:.4f}" if name in errors else ""
-
-
-def plural(count: int, thing: str) -> str:
-    return f"{count} {thing}{'' if count == 1 else 's'}"
+def score_of(metric: str, metrics: Mapping[str, float], errors: Mapping[str, float]) -> str:
+    """Return a metric with its standard error, as text."""
+    error = f" +- {errors[metric]:.4f}" if metric in errors else ""
+    return f"{metric} {metrics[metric]:.4f}{error}" if metric in metrics else f"no {metric}"

@@ -1,10 +1,13 @@
-"""Progress: what a study says while it runs, to standard error and to the logger `tuneflow`."""
+"""Progress: the lines that a study prints to standard error while it runs, and sends to the logger `tuneflow`."""
 
 import logging
 import math
 import sys
+from pathlib import Path
 
+from tuneflow.errors import plural
 from tuneflow.execute.guard import guarded
+from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Trial
 from tuneflow.runtime.runtime import Runtime
@@ -14,17 +17,19 @@ from tuneflow.train.trainer import Trainer
 
 log = logging.getLogger("tuneflow")
 
-ADVISED = 60.0  # seconds of training to come, from which on it is measured what lanes would bring
+ADVISED = 60.0  # seconds of training to come, from which on the gain of lanes is measured
 
 
 class Progress:
     """The lines of a run.
 
     Args:
-        shown: whether they go to standard error; the logger gets them in any case.
+        shown: True to print the lines; the logger gets them in any case.
+        objective: the study's, whose metrics are shown.
+        runtime: the study's, whose precision is shown.
 
     Attributes:
-        total: how many trials there are to be; inf where that is not known.
+        total: number of trials that the run ends with; inf where that is not known.
     """
 
     def __init__(self, shown: bool, objective: Objective, runtime: Runtime) -> None:
@@ -32,54 +37,60 @@ class Progress:
         self.begin(math.inf, shown)
 
     def begin(self, total: float, shown: bool) -> None:
-        """A run begins."""
-        self.total, self._shown, self._heard = total, shown, ""
-        self._told_of_lanes = not self._shown or self._runtime.lanes != 1 or self._runtime.workers != 1
+        """Start the lines of a run."""
+        self.total, self._shown, self._last = total, shown, ""
+        self._lanes_advised = not self._shown or self._runtime.lanes != 1 or self._runtime.workers != 1
 
     def show(self, line: str) -> None:
+        """Print a line."""
         if self._shown:
             print(line, file=sys.stderr, flush=True)
 
-    def say(self, line: str) -> None:
-        """Show a line, and log it."""
+    def log(self, line: str) -> None:
+        """Print a line, and log it."""
         self.show(line)
         log.info("%s", line)
 
-    def hear(self, words: str) -> None:
-        """Show what a searcher has to say, once; it has logged it itself."""
-        if words != self._heard:
-            self._heard = words
-            self.show(words)
+    def show_once(self, line: str) -> None:
+        """Print a searcher's line unless it was its last one already; the searcher has logged it itself."""
+        if line != self._last:
+            self._last = line
+            self.show(line)
+
+    def resumed(self, folder: Path, history: History) -> None:
+        """Show how far a study is that goes on."""
+        paused = f" and {plural(len(history.paused), 'paused trial')}" if len(history.paused) else ""
+        self.show(f"{folder}: resuming after {plural(history.ended, 'ended trial')}{paused}")
 
     def ended(self, trial: Trial) -> None:
-        """Say how a trial ended."""
+        """Show how a trial ended."""
         if self._shown or log.isEnabledFor(logging.INFO):
-            self.say(_line(trial, self._objective, self.total, self._runtime.label))
+            self.log(_line(trial, self._objective, self.total, self._runtime.label))
 
     def over(self, reason: str) -> None:
-        """Say why a run ended, where it did so before all was trained."""
+        """Show why a run ended, where it did so before everything was trained."""
         if reason == "interrupted":
             self.show("interrupted; run it again and it goes on from here")
         elif reason:
-            self.say(f"stopped: {reason}")
+            self.log(f"stopped: {reason}")
 
     def suggest_precision(self, trainer: Trainer, job: Job) -> None:
-        """Say what another precision or layout would bring to a job."""
+        """Show how much faster a job would train in another precision or layout."""
         with guarded():
             line = advice_on_precision(trainer, job)
         if line:
-            self.say(line)
+            self.log(line)
 
     def suggest_lanes(self, trainer: object, job: Job, left: float) -> None:
-        """Say, once in a run, what lanes would bring to jobs like this one, where much is `left`: seconds."""
-        if self._told_of_lanes or left < ADVISED:
+        """Show, once in a run, how much faster lanes would train jobs like this one, if enough seconds are `left`."""
+        if self._lanes_advised or left < ADVISED:
             return
         from tuneflow.study.advice_of_lanes import advice  # with what it takes to trace
 
-        self._told_of_lanes = True
+        self._lanes_advised = True
         line = advice(trainer, job)
         if line:
-            self.say(line)
+            self.log(line)
 
 
 def _line(trial: Trial, objective: Objective, total: float, label: str) -> str:
@@ -91,7 +102,7 @@ def _line(trial: Trial, objective: Objective, total: float, label: str) -> str:
         f"trial {trial.number}{of}",
         trial.status,
         *scores,
-        f"{trial.epochs} epochs",
+        plural(trial.epochs, "epoch"),
         f"{trial.seconds:.1f} s",
         label,
         trial.reason,

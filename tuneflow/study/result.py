@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from tuneflow.errors import CheckpointError, StudyError
+from tuneflow.errors import CheckpointError, StudyError, plural
 from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.metrics import Estimate, estimate
 from tuneflow.store.checkpoints import States
-from tuneflow.study.confirm import Confirmed, plural
+from tuneflow.study.confirm import Confirmed, score_of
 from tuneflow.study.saved_model import labels_of, save_model
 from tuneflow.study.selection_bias import optimism
 from tuneflow.train.job import Job, TrainState
@@ -43,11 +43,6 @@ class Scores(Mapping[str, Estimate]):
         rows = [f"{name:<{wide}}  {value}" for name, value in self._estimates.items()]
         examples = max((e.examples for e in self._estimates.values()), default=0)
         return "\n".join([*rows, f"[95 % interval over {examples} examples]"] if examples else rows)
-
-
-def _score(metric: str, metrics: Mapping[str, float], errors: Mapping[str, float]) -> str:
-    error = f" +- {errors[metric]:.4f}" if metric in errors else ""
-    return f"{metric} {metrics[metric]:.4f}{error}" if metric in metrics else f"no {metric}"
 
 
 def _short(value: Any) -> Any:
@@ -111,7 +106,7 @@ class Result(Trial):
     def __repr__(self) -> str:
         origin = self._from
         metrics, errors = (self.confirmed or self).metrics, (self.confirmed or self).errors
-        scores = ", ".join(_score(metric, metrics, errors) for metric in origin.metrics)
+        scores = ", ".join(score_of(metric, metrics, errors) for metric in origin.metrics)
         when = ", ".join(
             filter(None, (self._origin_of_score, f"epoch {origin.epoch} of {self.epochs}", origin.job.runtime.label))
         )

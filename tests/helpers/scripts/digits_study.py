@@ -35,7 +35,7 @@ class Slow(tn.Trainer):
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 
 
-def make(folder, optimizer, pause=0.0, checkpoint=0.0, keep=10, memory=2**30, **settings):
+def make(folder, optimizer, pause=0.0, checkpoint=0.0, keep=10, memory=2**30, seed=3, **settings):
     train, valid, _ = tn.data.digits()
     trainer = Slow(
         train[:320],
@@ -58,7 +58,7 @@ def make(folder, optimizer, pause=0.0, checkpoint=0.0, keep=10, memory=2**30, **
         maximize="accuracy",
         runtime=tn.Runtime("cpu", threads=1),
         folder=tn.Folder(folder, keep=keep, checkpoint=checkpoint, memory=memory),
-        seed=3,
+        seed=seed,
         progress=False,
         **settings,
     )

@@ -69,7 +69,6 @@ def check_complete(function: Callable[..., Any], names: Iterable[str], where: st
 
 def hinting(function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` with a hint at its closest parameter when a keyword is unknown."""
-
     names = inspect.signature(function).parameters
 
     @wraps(function)

@@ -84,7 +84,7 @@ def _kind(loss: Any) -> tuple[Any, Callable[[str], Any]]:
     for known in (*CLASSES, *SHARES, *NUMBERS):
         if loss is known or (isinstance(known, type) and isinstance(loss, known)):
             return known, lambda name: getattr(loss, name, None)
-    return None, lambda name: None
+    return None, lambda _: None
 
 
 def _log_shares(outputs: Tensor, targets: Tensor, settings: Callable[[str], Any], balanced: bool) -> Tensor:

@@ -1,6 +1,7 @@
 """Full training of every trial."""
 
 import numpy as np
+from typing_extensions import override
 
 from tuneflow.history.history import History
 from tuneflow.schedule.scheduler import Continue, Decision, Scheduler, Start
@@ -23,6 +24,7 @@ class Full(Scheduler):
         [(3, 'DONE'), (3, 'DONE')]
     """
 
+    @override
     def next(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Decision:
         if history.paused:
             return Continue(history.paused[0].number, history.epochs)

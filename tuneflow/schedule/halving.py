@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from tuneflow.history.history import History
 from tuneflow.history.pareto import ranking
@@ -69,6 +70,7 @@ class Halving(Scheduler):
         """The index of the bracket that the trial of this number is in."""
         return 0
 
+    @override
     def next(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Decision:
         brackets = self.brackets(history.epochs)
         paused = {trial.number: trial for trial in history.paused}

@@ -1,6 +1,7 @@
 """The median stopping rule."""
 
 import numpy as np
+from typing_extensions import override
 
 from tuneflow.history.history import History
 from tuneflow.history.trial import Trial
@@ -43,6 +44,7 @@ class Median(Scheduler):
         if history.objective.several:
             raise ValueError("Median: compares trials by one objective, got several; use tn.Full().")
 
+    @override
     def next(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Decision:
         for trial in (*history.running, *history.paused):
             reason = self._reason(history, trial) if self.epochs <= trial.epochs < history.epochs else ""

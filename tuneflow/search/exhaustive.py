@@ -1,6 +1,7 @@
 """Exhaustive search: every configuration of a finite space, once."""
 
 import numpy as np
+from typing_extensions import override
 
 from tuneflow.history.history import History
 from tuneflow.search.gp.features import FeatureMap
@@ -18,6 +19,7 @@ class Exhaustive(Searcher):
     def __init__(self) -> None:
         self._made: tuple[SearchSpace, int, list[Config], list[bytes], FeatureMap] | None = None
 
+    @override
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
         if self._made is None or self._made[0] is not space or self._made[1] != history.seed:
             points, layout = everything(space), FeatureMap(space)

@@ -1,6 +1,7 @@
 """Grid search."""
 
 import numpy as np
+from typing_extensions import override
 
 from tuneflow.history.history import History
 from tuneflow.search.searcher import Searcher
@@ -38,6 +39,7 @@ class Grid(Searcher):
         self.points, self.shuffle = points, shuffle
         self._made: tuple[SearchSpace, int, GridPoints, np.ndarray | None] | None = None
 
+    @override
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
         if self._made is None or self._made[0] is not space or self._made[1] != history.seed:
             points = space.grid(self.points)

@@ -188,7 +188,7 @@ class MeasuredSpace:
         if role in USUAL:
             scale, likely, sd = USUAL[role]
             usual = bell(axis.parameter, scale, likely, sd)
-            return lambda units: usual
+            return lambda _: usual
         if role == "lr":
             return lambda units: self._around_rate(axis, units)
         return lambda units: self._around_decay(axis, units)

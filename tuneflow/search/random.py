@@ -1,6 +1,7 @@
 """Random search."""
 
 import numpy as np
+from typing_extensions import override
 
 from tuneflow.history.history import History
 from tuneflow.search.searcher import Searcher
@@ -21,5 +22,6 @@ class Random(Searcher):
     Source: Bergstra, Bengio, Random Search for Hyper-Parameter Optimization, JMLR 13, 2012.
     """
 
+    @override
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
         return space.sample(rng)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from tuneflow.history.history import History
 from tuneflow.search.searcher import Searcher
@@ -30,6 +31,7 @@ class Sobol(Searcher):
     def __init__(self) -> None:
         self._made: _Sequence | None = None
 
+    @override
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
         if self._made is None or self._made.space is not space or self._made.seed != history.seed:
             self._made = _Sequence(space, history.seed)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.space.parameters import Choice, Constant, Parameter
@@ -114,35 +115,27 @@ class Leaf(Node):
         return values[self.place][place]
 
 
-class ConstantNode(Node):
+class ConstantNode(Leaf):
     """A Constant: part of every configuration, without a coordinate of the unit cube."""
 
     def __init__(self, constant: Constant) -> None:
-        self.constant = constant
+        super().__init__(constant, -1)
+        self.value = constant.value
 
+    @override
     def read(self, unit: Sequence[float]) -> Any:
-        return self.constant.value
+        return self.value
 
     def write(self, part: Any, unit: Unit) -> None:
         pass
 
-    def cast(self, part: Any, name: str) -> Any:
-        return _cast(self.constant, part, name)
-
-    def resolve(self, part: Any) -> Any:
-        return part
-
-    def size(self) -> float:
-        return 1
-
-    def to_json(self) -> dict[str, Any]:
-        return self.constant.to_json()
-
+    @override
     def count(self, values: list[list[Any]]) -> int:
         return 1
 
+    @override
     def nth(self, place: int, values: list[list[Any]]) -> Any:
-        return self.constant.value
+        return self.value
 
 
 class Branch(Node):

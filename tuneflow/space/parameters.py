@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from typing_extensions import override
+
 from tuneflow.errors import listed, warn
 from tuneflow.space.priors import Bell, Curve, Normal, Steps
 from tuneflow.space.values import (
@@ -404,6 +406,7 @@ class Choice(Parameter):
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"needs one of {listed(map(repr, self.values))}, got {value!r}") from None
 
+    @override
     def grid(self, points: int) -> list[Value]:
         return list(self.values)
 
@@ -436,9 +439,11 @@ class Constant(Parameter):
         check_plain(f'Constant "{name}"', None, self.value)
         return Constant(bare(self.value))
 
+    @override
     def to_unit(self, value: Any) -> float:
         return 0.5
 
+    @override
     def from_unit(self, unit: float) -> Value:
         return self.value
 
@@ -451,6 +456,7 @@ class Constant(Parameter):
             raise ValueError(f"is the constant {self.value!r}, got {value!r}")
         return self.value
 
+    @override
     def grid(self, points: int) -> list[Value]:
         return [self.value]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from tuneflow.errors import Diverged
 from tuneflow.execute.executor import Ended, Executor, Reported
@@ -20,6 +21,7 @@ class Counting(TrainerProtocol):
 
     epochs = 5
 
+    @override
     def init(self, job: Job) -> TrainState:
         return TrainState(0, {"count": torch.zeros(())})
 
@@ -35,9 +37,6 @@ class Counting(TrainerProtocol):
             values["count"] += 1
             yield TrainState(epoch, copied(values)), Report(epoch, {"loss": 1.0 / epoch})
         return ""
-
-    def module(self, job: Job, state: TrainState) -> torch.nn.Module:
-        return torch.nn.Identity()
 
 
 def check_executor(make: Callable[[], Executor], runtime: Runtime | None = None) -> None:

@@ -79,6 +79,7 @@ def _proposals(
         return []
     proposals: list[Any] = []
     for number in range(trials):
+        history.remaining = trials - number
         with untouched(name):
             try:
                 config, fresh = (_asked(each, space, history, seed, name) for each in (kept, _checked(make, space)))
@@ -96,7 +97,7 @@ def _proposals(
         if config is None:
             break
         proposals.append(config)
-        tell(history, number, config, trials)
+        tell(history, number, config)
     require(repr(kept) == repr(make()), name, f"its settings were changed from {make()!r} to {kept!r}")
     return proposals
 
@@ -119,7 +120,7 @@ def _asked(searcher: Searcher, space: SearchSpace, history: History, seed: int, 
         raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
 
 
-def _one_by_one(history: History, number: int, config: Config, trials: int) -> None:
+def _one_by_one(history: History, number: int, config: Config) -> None:
     """Record mostly a bowl around the middle; now and then a diverged, failed or equal trial."""
     if number % 5 == 3:
         history.record(Trial(number, config, "DIVERGED" if number % 2 else "FAILED", "made up"))
@@ -127,7 +128,7 @@ def _one_by_one(history: History, number: int, config: Config, trials: int) -> N
         history.record(_done(number, config, loss=1.0 if number % 4 == 2 else _bowl(history, config)))
 
 
-def _in_batches(history: History, number: int, config: Config, trials: int) -> None:
+def _in_batches(history: History, number: int, config: Config) -> None:
     history.record(Trial(number, config))
     if number % 4 == 3:
         for place in (2, 0, 3):
@@ -137,18 +138,18 @@ def _in_batches(history: History, number: int, config: Config, trials: int) -> N
         history.record(_done(waits.number, waits.config, "PAUSED", loss=_bowl(history, waits.config)))
 
 
-def _failing(history: History, number: int, config: Config, trials: int) -> None:
-    if number < trials // 2:
+def _failing(history: History, number: int, config: Config) -> None:
+    if number < history.remaining:
         history.record(Trial(number, config, "FAILED" if number % 2 else "DIVERGED", "made up"))
     else:
         history.record(_done(number, config, loss=_bowl(history, config)))
 
 
-def _equal(history: History, number: int, config: Config, trials: int) -> None:
+def _equal(history: History, number: int, config: Config) -> None:
     history.record(_done(number, config, loss=1.0))
 
 
-def _several(history: History, number: int, config: Config, trials: int) -> None:
+def _several(history: History, number: int, config: Config) -> None:
     if number % 5 == 3:
         history.record(Trial(number, config, "FAILED", "made up"))
     else:

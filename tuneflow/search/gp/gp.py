@@ -103,7 +103,7 @@ class _SpaceModel:
         scores = None if history.number < start or not len(self.space) else Observations.of(history)
         if scores is None or len(scores.numbers) < 2:
             return self._first(history, rng)
-        unit = self._found(history, scores, rng)
+        unit = self._found(scores, rng)
         if unit is None:
             return self._untried(set(self.layout.keys(np.asarray(history.units))), rng)
         return self.space.from_unit(unit)
@@ -126,7 +126,7 @@ class _SpaceModel:
         means = np.mean([process.expects(features)[0] for process in processes], axis=0)
         return [int(scores.numbers[scored[place]]) for place in np.lexsort((means, scores.beyond[scored]))]
 
-    def _found(self, history: History, scores: Observations, rng: np.random.Generator) -> Array | None:
+    def _found(self, scores: Observations, rng: np.random.Generator) -> Array | None:
         from tuneflow.search.gp.expected_improvement import ExpectedImprovement
         from tuneflow.search.gp.maximize_acquisition import Maximizer, WeightedAcquisition
 

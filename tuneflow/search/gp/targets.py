@@ -101,12 +101,11 @@ def front_targets(costs: Array, errors: Array) -> Targets:
     return Targets((values - values.mean()) / scale, np.square(noise / scale), error)
 
 
-def breach_targets(breaches: Array, errors: Array) -> Targets:
+def breach_targets(breaches: Array, _: Array) -> Targets:
     """Transform breaches of one bound: compress values far within or far beyond.
 
     Args:
         breaches: shape (n,), 0 or less within; inf for failures, which come beyond the worst.
-        errors: not used.
     """
     values, center, scale = _bent(breaches)
     return Targets((values - center) / scale, np.zeros(len(values)), error=0.0)

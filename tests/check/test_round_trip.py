@@ -11,7 +11,8 @@ import torch
 import tuneflow as tn
 from tests.helpers.dry_run_cases import NAN, Net, check, net
 from tests.helpers.global_generators import generators_untouched
-from tuneflow.check.round_trip import differences, through_a_file
+from tuneflow.check.round_trip import through_a_file
+from tuneflow.train.loop_state import different_paths as differences
 
 # A state that does not survive.
 

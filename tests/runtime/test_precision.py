@@ -10,7 +10,7 @@ from torch import nn
 
 import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
-from tuneflow.check.round_trip import differences, through_a_file
+from tuneflow.check.round_trip import through_a_file
 from tuneflow.errors import Diverged
 from tuneflow.execute.executor import Reported
 from tuneflow.execute.inline import InlineExecutor
@@ -21,6 +21,7 @@ from tuneflow.runtime.threads import flushes
 from tuneflow.study import advice_of_training as advising
 from tuneflow.study.advice_of_training import advice
 from tuneflow.testing import check_trainer
+from tuneflow.train.loop_state import different_paths as differences
 from tuneflow.train.session import lay_out
 
 BF16 = {"precision": "bf16"}

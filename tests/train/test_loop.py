@@ -744,7 +744,7 @@ def test_differences_are_named_to_the_leaf_and_nan_equals_nan():
     one = {"a": torch.tensor([1.0, math.nan]), "b": [1, {"c": 2.0}], "d": math.nan, "e": True, "f": (1, 2)}
     assert differences(one, copy.deepcopy(one)) == []
     other = {"a": torch.tensor([2.0, math.nan]), "b": [1, {"c": 3.0}], "d": 0.0, "e": 1, "f": (1,), "g": 0}
-    assert differences(one, other) == ["a", "b.1.c", "d", "e", "f", "g"]
+    assert differences(one, other) == ["a", "b.1.c", "d", "e", "f.1", "g"]
     assert differences({"a": torch.ones(2)}, {"a": torch.ones(2, dtype=torch.float64)}) == ["a"]
     assert differences({"a": torch.ones(2)}, {"a": torch.ones(3)}) == ["a"]
     assert differences({"a": torch.ones(2)}, {"a": 1.0}) == ["a"]

@@ -1,1 +1,1 @@
-"""The dry run: what would fail in training is refused before trial 0."""
+"""The dry run: mistakes that would fail in training are refused before trial 0, by name and with a way out."""

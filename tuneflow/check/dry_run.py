@@ -1,4 +1,4 @@
-"""The dry run before trial 0: every branch of the space fits, can be built, and takes a few steps as training would."""
+"""The dry run of a Trainer: every branch of the space fits, can be built, and trains for a few steps."""
 
 import copy
 import inspect
@@ -14,7 +14,7 @@ from torch import nn
 from tuneflow.check.hidden_state import check_loop
 from tuneflow.check.one_step import check_step
 from tuneflow.check.round_trip import check_round_trip
-from tuneflow.check.samples import Part, check_finite, few, part_of
+from tuneflow.check.samples import SampledPart, check_finite, few, part_of
 from tuneflow.data.sources import Source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.model import Model
@@ -24,20 +24,24 @@ from tuneflow.signature import check_complete, check_keywords
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import Loop
+from tuneflow.train.protocol import DryRun
 from tuneflow.train.session import Session
 from tuneflow.train.trainer import Trainer
 
 SECTIONS = ("model", "init", "optimizer", "loss", "augment", "trainer")
-ROWS = 32  # of the batch that is looked at
-SMALL, LARGE = 8, 256  # rows of each of the two batches that are trained on; where the first do not do, the second
+ROWS = 32  # of the batch whose first step is checked
+SMALL, LARGE = 8, 256  # rows of each of the two batches that are trained on; LARGE if SMALL fails
 
 
 @dataclass(frozen=True)
-class DryRun:
-    """The checks of one study before trial 0, from which its trainer chooses; see TrainerProtocol.check.
+class StudyDryRun(DryRun):
+    """The dry runs that a study offers to its trainer; see TrainerProtocol.check.
 
     Attributes:
-        new: False where the study has trials already, so that names and signatures are checked only.
+        space: the study's space.
+        model: the study's model, if it has one.
+        runtime: the study's runtime.
+        new: False if the study has trials already: then only names and signatures are checked.
     """
 
     space: SearchSpace
@@ -62,11 +66,15 @@ def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Run
     Data, and over 64 of a Dataset.
 
     Args:
-        dry: whether to train; False checks names and signatures only, as is enough for a study that has trials.
+        space: every branch is checked.
+        model: makes the module.
+        trainer: not changed.
+        runtime: device and precision; it is used with one thread.
+        dry: False checks names and signatures only, which is enough for a study that has trials.
 
     Raises:
-        ValueError: a section is not known, the data, shapes or numbers do not fit, or a state does not survive being
-            written and read.
+        ValueError: a section is not known, the data, shapes or numbers do not fit, or training does not resume from a
+            saved state.
         TypeError: a section holds an argument that its callable does not take, or lacks one it needs; a dtype or a kind
             of object does not fit.
     """
@@ -90,7 +98,7 @@ def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Run
 
 
 def check_known_sections(names: Iterable[str], what: str) -> None:
-    """Raise ValueError for a section that nothing takes."""
+    """Raise ValueError for an unknown section."""
     for name in names:
         if name not in SECTIONS:
             raise ValueError(
@@ -98,7 +106,7 @@ def check_known_sections(names: Iterable[str], what: str) -> None:
             )
 
 
-def check_configuration(job: Job, trainer: Trainer, parts: list[Part]) -> None:
+def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart]) -> None:
     """Raise unless `trainer` can train this configuration; see `check_space`."""
     made = small(trainer, ROWS).configured(job.config)
     module = _built(job)
@@ -119,11 +127,12 @@ def check_configuration(job: Job, trainer: Trainer, parts: list[Part]) -> None:
 
 
 def check_training(trainer: Trainer, job: Job, valid: Source) -> None:
-    """Raise unless two epochs can be trained, and interrupted.
+    """Raise unless two epochs can be trained, and resumed in between.
 
     Args:
-        trainer, job: of few rows and small batches.
-        valid: the whole validation part, for a metric that cannot do with few.
+        trainer: one of few rows.
+        job: the configuration, with a small batch size.
+        valid: the whole validation part, for a metric that needs more than a few rows.
     """
     run = _run(trainer, job)
     check_optimizer(run.optimizer)
@@ -143,7 +152,7 @@ def check_training(trainer: Trainer, job: Job, valid: Source) -> None:
 
 
 def _sized(trainer: Trainer, job: Job, size: int) -> tuple[Trainer, Job]:
-    """A copy of `trainer` with two batches of `size` rows, and the job to go with it."""
+    """Return a copy of `trainer` with two batches of `size` rows, and the job with that batch size."""
     made, section = small(trainer, 2 * size), job.config.get("trainer", {})
     made.batch_size = size
     if "batch_size" in section:
@@ -152,7 +161,7 @@ def _sized(trainer: Trainer, job: Job, size: int) -> tuple[Trainer, Job]:
 
 
 def small(trainer: Trainer, rows: int) -> Trainer:
-    """A copy of `trainer`, of all that it holds, with at most so many rows of its data."""
+    """Return a deep copy of `trainer` with at most `rows` rows of its data."""
     train, valid = few(trainer.train, rows), few(trainer.valid, SMALL)
     try:
         small = copy.deepcopy(trainer, {id(trainer.train): train, id(trainer.valid): valid})
@@ -175,7 +184,7 @@ def _run(trainer: Trainer, job: Job) -> Session:
 
 
 def _eagerly() -> AbstractContextManager[Any]:
-    """Within the block compiled modules run as they are written: nothing is compiled for a few steps."""
+    """Return a block in which compiled modules run eagerly: nothing is compiled for a few steps."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
@@ -188,7 +197,7 @@ def _building() -> Iterator[None]:
 
 
 def _check_new(module: nn.Module, other: nn.Module) -> None:
-    """Raise ValueError where two calls of the builder gave the same parameters."""
+    """Raise ValueError if two calls of the builder return the same parameters."""
     there = {id(p) for p in module.parameters()}
     shared = [name for name, p in other.named_parameters() if id(p) in there and p.requires_grad]
     if shared:
@@ -199,7 +208,7 @@ def _check_new(module: nn.Module, other: nn.Module) -> None:
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
-    """Raise TypeError for an optimizer that a plain training step does not do for."""
+    """Raise TypeError for an optimizer that a plain training step cannot drive."""
     name = type(optimizer).__name__
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
@@ -214,7 +223,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
 
 
 def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) -> None:
-    """Raise TypeError unless the resolved sections fit the signatures of what they are for."""
+    """Raise TypeError unless the resolved sections fit the signatures of their callables."""
     model.initialization(dict(resolved))
     for name, target, given in (
         ("model", model.builder, 0),

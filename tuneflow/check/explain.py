@@ -1,4 +1,4 @@
-"""Why a forward pass failed, in the layer's name and numbers, and what would help: only what was tried is advised."""
+"""Explains a failed forward pass by the layer's name and numbers; advice is given only where it was tried."""
 
 import copy
 import math
@@ -16,7 +16,7 @@ TRIED = 2  # rows that a change is tried on
 
 
 def explain(module: nn.Module, watch: Watch, error: Exception) -> Exception:
-    """What to raise for an exception that came while `watch` followed `module`, or its loss, on a batch."""
+    """Return the exception to raise for one that occurred while `watch` followed `module`, or its loss, on a batch."""
     view, lost = culprit(watch), _lost_rows(watch)
     if view is not None and (lost or (watch.at and watch.refusal is None)):
         return ValueError(_about_rows(module, watch, view))
@@ -26,18 +26,18 @@ def explain(module: nn.Module, watch: Watch, error: Exception) -> Exception:
         given = f" on outputs of shape {tuple(watch.outputs.shape)}" if isinstance(watch.outputs, Tensor) else ""
         return ValueError(f"the loss fails{given}: {_said(error)}")
     layer = watch.at[-1]
-    for about in (_about_dtype, _about_linear, _about_channels):
-        message = about(module, watch, layer)
-        if message:
-            return (TypeError if about is _about_dtype else ValueError)(message)
+    if message := _about_dtype(layer):
+        return TypeError(message)
+    if message := _about_linear(module, watch, layer) or _about_channels(layer):
+        return ValueError(message)
     given = "" if layer.given is None else f" given shape {tuple(layer.given.shape)} {_kind(layer.given)}"
     return ValueError(f"{layer} fails{given}: {_said(error)}")
 
 
 def culprit(watch: Watch) -> View | None:
-    """The call that changed the number of rows, or else the view that failed.
+    """Return the call that changed the number of rows, or else the view that failed.
 
-    Where the forward pass stopped while rows and time steps, say, were joined, that is not it: it may be undone later.
+    A call that joins rows with, say, time steps does not count where the forward pass stopped: it may be undone later.
     """
     changed = None if watch.at and watch.changed is not None and watch.changed.joins else watch.changed
     failed = watch.last if watch.last is not None and watch.last.after is None else None
@@ -45,7 +45,7 @@ def culprit(watch: Watch) -> View | None:
 
 
 def lost_rows(module: nn.Module, watch: Watch) -> str:
-    """Where the rows of the batch went that the outputs do not have any more; empty where they are all there."""
+    """Return a message about rows of the batch that the outputs lack; empty if there are none."""
     if not _lost_rows(watch):
         return ""
     if watch.changed is not None:
@@ -58,7 +58,7 @@ def _lost_rows(watch: Watch) -> bool:
 
 
 def _about_rows(module: nn.Module, watch: Watch, view: View) -> str:
-    """A batch dimension that a view, or a layer, has changed."""
+    """Return the message for a batch dimension that a view, or a layer, has changed."""
     features, count = view.before[1:], math.prod(view.before[1:])
     if not view.call:
         return (
@@ -83,7 +83,7 @@ def _about_rows(module: nn.Module, watch: Watch, view: View) -> str:
 
 
 def _wanted(view: View) -> int:
-    """How many features a view(-1, ...) asks for; 0 where it names none."""
+    """Return the number of features in a view(-1, ...); 0 if it names none."""
     numbers = [int(word) for word in view.call[view.call.index("(") + 1 : -1].split(", ") if word.lstrip("-").isdigit()]
     return math.prod(numbers[1:]) if not view.call.startswith("flatten") and len(numbers) > 1 else 0
 
@@ -104,7 +104,7 @@ def _about_linear(module: nn.Module, watch: Watch, layer: Layer) -> str:
     return f"{layer} takes in_features={takes}, but the features are {features}; {way}."
 
 
-def _about_channels(module: nn.Module, watch: Watch, layer: Layer) -> str:
+def _about_channels(layer: Layer) -> str:
     if layer.given is None:
         return ""
     shape = tuple(layer.given.shape)
@@ -123,7 +123,7 @@ def _about_channels(module: nn.Module, watch: Watch, layer: Layer) -> str:
     return f"{layer} takes {name}={takes}, but the channels are {shape[1]}; {name}={shape[1]} takes them."
 
 
-def _about_dtype(module: nn.Module, watch: Watch, layer: Layer) -> str:
+def _about_dtype(layer: Layer) -> str:
     given, own = layer.given, next(layer.module.parameters(recurse=False), None)
     if given is None or own is None:
         return ""
@@ -140,11 +140,11 @@ def _about_dtype(module: nn.Module, watch: Watch, layer: Layer) -> str:
     return f"{layer} takes {_kind(own)}, got {_kind(given)}; {way}."
 
 
-# What would help.
+# Remedies that are tried.
 
 
 def _padding_that_fits(module: nn.Module, watch: Watch) -> str:
-    """A padding of the convolutions with which every row keeps to itself; empty where none that was tried does."""
+    """Return a padding of the convolutions that keeps the rows apart, in words; empty if none that was tried does."""
     for padding in (None, 0, 1, 2, 3):
         try:
             trial = copy.deepcopy(module).eval()
@@ -160,7 +160,7 @@ def _padding_that_fits(module: nn.Module, watch: Watch) -> str:
 
 
 def _pad(module: nn.Module, padding: int | None) -> set[int]:
-    """Give every convolution this padding, None for half its kernel; the sizes of their kernels."""
+    """Set the padding of every convolution, None for half its kernel; return the sizes of the kernels."""
     layers = [layer for layer in module.modules() if isinstance(layer, CONVOLUTIONS)]
     for layer in layers:
         layer.padding = tuple(size // 2 if padding is None else padding for size in layer.kernel_size)
@@ -169,9 +169,10 @@ def _pad(module: nn.Module, padding: int | None) -> set[int]:
 
 
 def rerun(module: nn.Module, watch: Watch, rows: int) -> Watch | None:
-    """Run `module` without gradient on the first `rows` rows of what it was called with, and follow that.
+    """Run `module` without gradient on the first `rows` rows of the arguments it was called with.
 
-    None where it was not called. Its `error` is what the module raised.
+    Returns:
+        The watch of that run, with the module's exception as `error`; None if the module was not called.
     """
     if watch.called is None:
         return None
@@ -186,11 +187,11 @@ def rerun(module: nn.Module, watch: Watch, rows: int) -> Watch | None:
     return second
 
 
-# Words.
+# Messages.
 
 
 def by(shape: Shape) -> str:
-    """`128x4x4`"""
+    """Return a shape in words, such as `128x4x4`."""
     return "x".join(map(str, shape)) or "single numbers"
 
 

@@ -1,6 +1,5 @@
-"""The dry run of a training loop: does it hide state from `run.epochs(...)`?"""
+"""The dry run of a training loop: state that is not named in `run.epochs(...)` is found and named."""
 
-import io
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tuneflow.check.round_trip import saved_and_loaded
 from tuneflow.errors import Diverged, listed
 from tuneflow.model import tensors_of
 from tuneflow.train.job import Job, TrainState
@@ -22,17 +22,17 @@ CLOSE = 1e-3  # how far apart two runs on an accelerator may be, as a share of a
 
 
 def check_loop(loop: Loop, job: Job) -> list[str]:
-    """Raise unless `loop` trained 2 epochs at once equals 1 + 1 through a saved state.
+    """Raise unless 2 epochs of `loop` in one run equal 1 + 1 through a saved state.
 
-    On the CPU the two have to be equal to the last bit. On other devices, where kernels add up in an order of their
-    own, floating-point values may differ by a thousandth of a tensor's largest value. State that shows only after
-    the second epoch is not seen. Four epochs are trained (two where the loop has one), under the job's randomness.
+    On the CPU the two have to be equal to the last bit. On other devices, where the order of additions varies,
+    floating-point values may differ by a thousandth of a tensor's largest value. Hidden state that has an effect only
+    after the second epoch is not found. Four epochs are trained (two if the loop has one), under the job's randomness.
 
     Returns:
-        The names of the metrics that the loop reports; empty where it diverges or ends before its first report.
+        The names of the metrics that the loop reports; empty if it diverges or ends before its first report.
 
     Raises:
-        ValueError: they differ, or the state cannot be read back; the message says what it is and how to name it.
+        ValueError: they differ, or the state cannot be read back; the message names the state and how to declare it.
         TypeError, ValueError: the loop breaks another of its rules.
     """
     until = min(2, loop.epochs)
@@ -54,7 +54,7 @@ def check_loop(loop: Loop, job: Job) -> list[str]:
 
 @dataclass
 class _Trained:
-    """What came of training on: metrics and state after each epoch, and how it ended."""
+    """The result of training: metrics and state after each epoch, and the reason of an early end."""
 
     state: TrainState
     epochs: list[dict[str, Any]] = field(default_factory=list)
@@ -75,11 +75,8 @@ class _Trained:
 
 
 def _read_back(loop: Loop, state: TrainState) -> TrainState:
-    buffer = io.BytesIO()
     try:
-        torch.save(state.values, buffer)
-        buffer.seek(0)
-        return TrainState(state.epoch, torch.load(buffer, weights_only=True))
+        return TrainState(state.epoch, saved_and_loaded(state.values))
     except Exception as error:  # pickle's, torch's, or an object's own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"loop {loop.name}: its state cannot be saved and read back ({reason}).") from error
@@ -110,13 +107,13 @@ def _hidden(loop: Loop, job: Job, epoch: int, found: list[str]) -> str:
 
 
 def _variables(loop: Loop, job: Job) -> tuple[list[str], dict[str, Any]]:
-    """The names in `run.epochs(...)`, and the function's own variables that an epoch changes and that are none of them.
+    """Return the names in `run.epochs(...)`, and the other variables of the function that an epoch changes.
 
-    They are read from the function's frame, of one that stands before its first pass and one at its first yield.
+    The variables are read from the function's frame, once before its first pass and once at its first yield.
     """
     passes = loop.passes(job, None)
     before, after = {}, {}
-    with suppress(Exception):  # a hint for a message; what fails here has been told otherwise
+    with suppress(Exception):  # a hint for a message; a failure here has been reported already
         before = _before(loop, job)
         passes.next()
         after = dict(getattr(passes.generator.gi_frame, "f_locals", {}))
@@ -143,7 +140,7 @@ def _before(loop: Loop, job: Job) -> dict[str, Any]:
 
 
 def _comparable(value: Any) -> Any:
-    """What two values of a variable, of two runs of a function, can be compared by."""
+    """Return the state of a variable, by which its values in two runs of the function can be compared."""
     if isinstance(value, nn.Module):
         return tensors_of(value)
     if isinstance(value, torch.Generator):

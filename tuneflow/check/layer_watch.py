@@ -1,4 +1,4 @@
-"""What a forward pass does with the rows of a batch: which layer is at work, and where rows stop being rows."""
+"""Follows a forward pass layer by layer, and finds the call that changes the number of rows."""
 
 import sys
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class View:
         call: as in the code: `view(-1, 2048)`; empty for a layer as a whole.
         where: ` of layer "0: Flatten"`, ` of Net (net.py, line 12)`.
         before: shape of the tensor.
-        after: shape of the result; None where the call failed.
+        after: shape of the result; None if the call failed.
     """
 
     call: str
@@ -43,13 +43,13 @@ class View:
 
     @property
     def joins(self) -> bool:
-        """Whether leading dimensions became one and the others stayed: (rows, time, features) to (all, features)."""
+        """True if leading dimensions became one and the others stayed: (rows, time, features) to (all, features)."""
         return self.after is not None and len(self.after) > 1 and self.before[1 - len(self.after) :] == self.after[1:]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer at work, and the first tensor that it was given."""
+    """A layer during its forward pass, and the first tensor among its inputs."""
 
     name: str
     module: nn.Module
@@ -61,26 +61,29 @@ class Layer:
 
 
 class Rules(Protocol):
-    """What is asked of single calls of torch while a loss is computed; each may raise."""
+    """Checks of single calls of torch while a loss is computed; each may raise."""
 
     def before(self, watch: "Watch", function: Callable[..., Any], args: Any, kwargs: Any) -> None: ...
     def after(self, watch: "Watch", function: Callable[..., Any], args: Any, result: Any) -> None: ...
 
 
 class Watch(TorchFunctionMode):
-    """Within the block the calls of `module` on a batch are followed; what it computes is not changed.
+    """A block that follows the calls of `module` on a batch; the results are not changed.
 
     Args:
-        rows: of the batch.
-        rules: asked of every call of a torch function.
+        module: gets hooks for the time of the block.
+        rows: number of rows of the batch.
+        rules: called for every torch function.
 
     Attributes:
-        at: the layers at work, the outermost first. After an exception: those in which it happened.
-        changed: the first call that took a tensor of `rows` rows and gave another number, unless a later one undid it.
+        at: the layers under way, the outermost first. After an exception: those in which it happened.
+        changed: the first call that changed the number of rows from `rows`, unless a later one undid it.
         last: the last view, reshape or flatten.
-        called: arguments and keyword arguments that the whole module was called with.
-        outputs: what it returned; `maker`: the layer that they come from, where it is known.
-        refusal: the exception that a rule raised; `error`: the one that ended the block.
+        called: arguments and keyword arguments of the whole module.
+        outputs: the module's result.
+        maker: the layer that returned the outputs, where it is known.
+        refusal: the exception that a rule raised.
+        error: the exception that ended the block.
     """
 
     def __init__(self, module: nn.Module, rows: int, rules: Rules | None = None) -> None:
@@ -156,7 +159,7 @@ class Watch(TorchFunctionMode):
 
         return starts
 
-    def _ends(self, layer: nn.Module, args: Any, output: Any) -> None:
+    def _ends(self, layer: nn.Module, _: Any, output: Any) -> None:
         at = self.at.pop()
         if isinstance(output, Tensor) and at.given is not None:
             self._note(View("", f"{at}", tuple(at.given.shape), tuple(output.shape)))
@@ -168,12 +171,12 @@ class Watch(TorchFunctionMode):
 
 
 def first_tensor(values: Any) -> Tensor | None:
-    """The first tensor in nested tuples, lists and dicts."""
+    """Return the first tensor in nested tuples, lists and dicts."""
     return next(iter(leaves(values)), None)
 
 
 def _caller() -> str:
-    """` (net.py, line 12)`: where user code made the call that is being handled; empty where a layer of torch did."""
+    """Return ` (net.py, line 12)`, the line of user code that made the call; empty if a layer of torch made it."""
     frame = sys._getframe(1)
     while frame.f_code.co_filename == __file__ and frame.f_back is not None:
         frame = frame.f_back

@@ -1,4 +1,4 @@
-"""What the usual losses ask of outputs and targets, looked at while they are called, and then for every row."""
+"""The requirements of the usual losses on outputs and targets, checked as they are called, then for every row."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
-from tuneflow.check.layer_watch import Watch
-from tuneflow.check.samples import Part, leaves_of
+from tuneflow.check.layer_watch import Rules, Watch
+from tuneflow.check.samples import SampledPart, leaves_of
 
 CLASSES = (functional.cross_entropy, functional.nll_loss)
 SHARES = (functional.binary_cross_entropy, functional.binary_cross_entropy_with_logits)
@@ -23,21 +24,21 @@ ELEMENTWISE = (
 ARITHMETIC = ("add", "sub", "rsub", "mul", "add_", "sub_", "mul_", "neg", "__rsub__")
 
 
-class LossRules:
-    """Looks at the calls of torch's functions while a loss is computed; the rules that `Watch` asks.
+class LossRules(Rules):
+    """Checks the calls of torch's functions while a loss is computed; called by `Watch`.
 
-    Where the targets of a call are those of the batch, every row of `parts` is checked too.
+    If the targets of a call are those of the batch, every row of `parts` is checked too.
 
     Args:
-        batch: inputs and targets, as the model and the loss are given them.
+        batch: inputs and targets, as model and loss take them.
         parts: the training and the validation part.
     """
 
-    def __init__(self, batch: tuple[Any, Any], parts: Sequence[Part]) -> None:
+    def __init__(self, batch: tuple[Any, Any], parts: Sequence[SampledPart]) -> None:
         self._leaves, self._parts = leaves_of(batch), parts
 
     def before(self, watch: Watch, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
-        """Raise ValueError or TypeError where a loss or an embedding is given what it cannot take."""
+        """Raise ValueError or TypeError for arguments that a loss or an embedding cannot take."""
         if function in CLASSES:
             self._classes(watch, function, **_bound(function, args, kwargs))
         elif function in ELEMENTWISE:
@@ -48,12 +49,13 @@ class LossRules:
         elif getattr(function, "__name__", "") in ARITHMETIC:
             self._bytes(watch, function, args)
 
+    @override
     def after(self, watch: Watch, function: Callable[..., Any], args: Any, result: Any) -> None:
-        """Raise ValueError where outputs and targets of different shapes were spread over each other."""
+        """Raise ValueError for outputs and targets of different shapes that were broadcast."""
         pair = [arg for arg in args[:2] if isinstance(arg, Tensor)] if isinstance(args, tuple) else []
         if watch.at or len(pair) < 2 or not isinstance(result, Tensor):
             return
-        ours = {id(watch.outputs), *(id(t) for place, t in self._leaves.items() if place.startswith("targets"))}
+        ours = {id(watch.outputs), *(id(t) for path, t in self._leaves.items() if path.startswith("targets"))}
         one, other = pair
         if one is not other and {id(one), id(other)} <= ours and result.numel() > max(one.numel(), other.numel()):
             raise ValueError(
@@ -126,8 +128,8 @@ class LossRules:
         way: Callable[[int, int], str],
         ignored: int | None = None,
     ) -> None:
-        """Raise ValueError unless values lie within; all of the data where they are the batch's inputs or targets."""
-        for part, place, every in self._everywhere(values):
+        """Raise ValueError unless values lie within bounds; the batch's inputs or targets stand for all of the data."""
+        for part, path, every in self._everywhere(values):
             low, high = (float(v) for v in every.aminmax())
             if bounds[0] <= low and high <= bounds[1]:
                 continue
@@ -136,13 +138,13 @@ class LossRules:
             if wrong.any():
                 value = every[wrong][0].item()
                 low, high = (v.item() for v in every[counted].aminmax())
-                raise ValueError(f"{whose}, got {value} in {part.told(place, wrong)}{way(int(low), int(high))}.")
+                raise ValueError(f"{whose}, got {value} in {part.describe(path, wrong)}{way(int(low), int(high))}.")
 
-    def _everywhere(self, values: Tensor) -> list[tuple[Part, str, Tensor]]:
-        for place, leaf in self._leaves.items():
+    def _everywhere(self, values: Tensor) -> list[tuple[SampledPart, str, Tensor]]:
+        for path, leaf in self._leaves.items():
             if leaf.shape == values.shape and torch.equal(leaf.to(values.dtype), values):
-                return [(part, place, part.leaves[place]) for part in self._parts if place in part.leaves]
-        return [(Part("batch", {}, None, len(values)), "targets", values)]
+                return [(part, path, part.leaves[path]) for part in self._parts if path in part.leaves]
+        return [(SampledPart("batch", {}, None, len(values)), "targets", values)]
 
 
 def _bound(function: Any, args: Any, kwargs: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One training step of a module that is looked at from all sides: rows, dtypes, loss, gradient."""
+"""The dry run of one training step: rows, dtypes, loss and gradient."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,20 +9,21 @@ from torch import Tensor, nn
 from tuneflow.check.explain import TRIED, culprit, explain, lost_rows, rerun
 from tuneflow.check.layer_watch import Watch
 from tuneflow.check.loss_rules import LossRules
-from tuneflow.check.samples import Part, cloned, leaves_of
+from tuneflow.check.samples import SampledPart, cloned, leaves_of
 from tuneflow.data.data import Batch
 from tuneflow.heuristics.input_scaling import fit
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 
 
-def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Part]) -> None:
+def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[SampledPart]) -> None:
     """Raise unless `module` takes a batch of the trainer's and its loss gives a gradient.
 
     Args:
         trainer: configured, and of few rows; its loss is moved to the job's device.
-        module: new; it is left with gradients and with what training mode changes.
-        parts: all rows, for what has to hold for each.
+        job: the configuration, and the device.
+        module: a new one; it is left with gradients, and with buffers that training mode changes.
+        parts: all rows, for rules that hold for each.
     """
     if isinstance(trainer.loss, nn.Module):
         trainer.loss = job.runtime.place(trainer.loss)
@@ -49,7 +50,7 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Pa
 
 
 def _batch(trainer: Trainer, job: Job) -> Batch:
-    """The first batch as the module is given it: placed, augmented, normalized."""
+    """Return the first batch as the module takes it: on the device, augmented, normalized."""
     runtime, size = job.runtime, min(trainer.batch_size, len(trainer.train))
     inputs, targets = runtime.place(next(iter(trainer.train.batches(size))))
     if job.model is not None and job.model.normalize:
@@ -62,10 +63,10 @@ def _batch(trainer: Trainer, job: Job) -> Batch:
 
 
 def _check_untouched(before: dict[str, Tensor], after: dict[str, Tensor]) -> None:
-    for place, tensor in before.items():
-        if place in after and not torch.equal(tensor, after[place]):
+    for path, tensor in before.items():
+        if path in after and not torch.equal(tensor, after[path]):
             raise ValueError(
-                f"the model and the loss need to leave a batch as it is, but {place} were changed in place, as"
+                f"the model and the loss need to leave a batch as it is, but {path} were changed in place, as"
                 " nn.ReLU(inplace=True) in front or x += 1 do; make a new tensor there: x = x + 1."
             )
 
@@ -100,7 +101,7 @@ def _check_gradient(module: nn.Module) -> None:
 
 
 def _check_any_rows(module: nn.Module, watch: Watch) -> None:
-    """Raise where the module is written for one size of batch; the last batch and evaluation have others."""
+    """Raise if the module is written for one batch size; the last batch and evaluation have others."""
     if watch.rows <= TRIED or lost_rows(module, watch):
         return
     second = rerun(module, watch, TRIED)
@@ -113,7 +114,7 @@ def _check_any_rows(module: nn.Module, watch: Watch) -> None:
 
 
 def _check_last_batch(module: nn.Module, watch: Watch, rows: int, batch_size: int) -> None:
-    """Raise where an epoch ends with a batch of a single row that the module cannot train on, as BatchNorm cannot."""
+    """Raise if an epoch ends with a batch of a single row that the module cannot train on, as BatchNorm cannot."""
     if rows % batch_size != 1 or rows == 1 or batch_size == 1:
         return
     alone = rerun(module, watch, 1)

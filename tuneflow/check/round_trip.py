@@ -1,17 +1,15 @@
-"""Whether training goes on exactly from a state that was written and read: tried on a few rows, and explained."""
+"""The round trip of a state: training that resumes from a saved state has to give the same bits."""
 
 import io
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tuneflow.errors import Diverged
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.loop_state import Path, different_paths, paths
 from tuneflow.train.protocol import TrainerProtocol
-
-Path = tuple[Any, ...]
 
 
 def check_round_trip(
@@ -23,17 +21,19 @@ def check_round_trip(
 ) -> None:
     """Raise unless an epoch, a checkpoint and the rest give the same bits as `epochs` epochs without a stop.
 
-    Nothing is said where training diverges or ends before. On other devices than the CPU nothing is said either
-    where two runs without a stop differ too.
+    Nothing is raised where training diverges or ends early, nor, on other devices than the CPU, where two runs without
+    a stop differ too.
 
     Args:
-        trainer, job: of small cost; they train 2 * epochs - 1 epochs and, where something differs, as many again.
-        restored: gives the state of a run that a state was put into, to find out what is lost there.
+        trainer: a cheap one, of few rows; it trains 2 * epochs - 1 epochs and, if something differs, as many again.
+        job: the job to train.
+        restored: maps a state to the state of a session that it was restored into, to find out what is lost there.
         buffers: names of the module's buffers, to tell them from parameters.
+        epochs: the number of epochs, at least 2 for a check.
 
     Raises:
-        TypeError: the state holds something that a checkpoint cannot.
-        ValueError: training differs; the message names what.
+        TypeError: the state holds an object that a checkpoint cannot hold.
+        ValueError: training differs; the message names the first difference.
     """
     start = trainer.init(job)
     states = _trained(trainer, job, start, epochs)
@@ -47,7 +47,7 @@ def check_round_trip(
     repeats = not _different(states, _trained(trainer, job, start, epochs))
     if repeats or job.runtime.device.type == "cpu":
         where = named(min(different, key=lambda path: path[:1] != ("module",)), buffers)
-        lost = list(differences(states[0].values, loaded.values if restored is None else restored(loaded).values))
+        lost = list(different_paths(states[0].values, loaded.values if restored is None else restored(loaded).values))
         raise ValueError(
             f"training does not go on exactly from a saved state: {where} differs after one more epoch."
             f" {_cause(repeats, named(lost[0], buffers) if lost else '', restored is not None)}"
@@ -55,11 +55,11 @@ def check_round_trip(
 
 
 def _different(states: list[TrainState], others: list[TrainState]) -> list[Path]:
-    return list(differences(states[-1].values, others[-1].values if others else {}))
+    return list(different_paths(states[-1].values, others[-1].values if others else {}))
 
 
 def _trained(trainer: TrainerProtocol, job: Job, state: TrainState, until: int) -> list[TrainState]:
-    """The states after each epoch from `state` on."""
+    """Return the states after each epoch from `state` on."""
     states = []
     try:
         for reached, _ in trainer.advance(job, state, until):
@@ -70,17 +70,17 @@ def _trained(trainer: TrainerProtocol, job: Job, state: TrainState, until: int) 
 
 
 def through_a_file(state: TrainState) -> TrainState:
-    """`state` as it comes back from a checkpoint.
+    """Return `state` as it is read from a checkpoint.
 
     Raises:
-        TypeError: it does not come back; the message names what is in the way.
+        TypeError: it cannot be written and read; the message names the obstacle.
     """
     try:
-        return TrainState(state.epoch, _through(state.values))
+        return TrainState(state.epoch, saved_and_loaded(state.values))
     except Exception as error:
-        for path, value in leaves(state.values):
+        for path, value in paths(state.values).items():
             try:
-                _through(value)
+                saved_and_loaded(value)
             except Exception:
                 kind = f"{type(value).__module__}.{type(value).__name__}"
                 way = f"; {type(value).__name__} needs to become a plain number or a tensor"
@@ -90,42 +90,15 @@ def through_a_file(state: TrainState) -> TrainState:
         raise TypeError(f"the state cannot be written: {type(error).__name__}: {error}") from error
 
 
-def _through(value: Any) -> Any:
+def saved_and_loaded(value: Any) -> Any:
+    """Return a value as torch reads it from a checkpoint, `weights_only`."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
     buffer.seek(0)
     return torch.load(buffer, weights_only=True)
 
 
-def leaves(values: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every value in nested dicts and lists, with the way to it."""
-    if isinstance(values, dict):
-        for key, value in values.items():
-            yield from leaves(value, (*path, key))
-    elif isinstance(values, list | tuple):
-        for place, value in enumerate(values):
-            yield from leaves(value, (*path, place))
-    else:
-        yield path, values
-
-
-def differences(one: Any, other: Any) -> Iterator[Path]:
-    """The ways to values of two nested structures that differ, by a bit or by being there."""
-    ours, theirs = dict(leaves(one)), dict(leaves(other))
-    for path in {**ours, **theirs}:
-        if path not in ours or path not in theirs or not _same(ours[path], theirs[path]):
-            yield path
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        if one.dtype != other.dtype or one.shape != other.shape:
-            return False
-        return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())
-    return type(one) is type(other) and (one == other or (one != one and other != other))
-
-
-# Words.
+# Messages.
 
 
 def _cause(repeats: bool, lost: str, restored: bool) -> str:
@@ -144,7 +117,7 @@ def _cause(repeats: bool, lost: str, restored: bool) -> str:
 
 
 def named(path: Path, buffers: Collection[str] = ()) -> str:
-    """`parameter "0.weight"`, `buffer "1.running_mean"`, `optimizer state "exp_avg" of parameter 0`, or the keys."""
+    """Return a path in words: `buffer "1.running_mean"`, `optimizer state "exp_avg" of parameter 0`, or the keys."""
     if path[:1] == ("module",) and len(path) == 2:
         return f'{"buffer" if path[1] in buffers else "parameter"} "{path[1]}"'
     if path[:2] == ("optimizer", "state") and len(path) > 3:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tuneflow.check.dry_run import DryRun
+from tuneflow.check.dry_run import StudyDryRun
 from tuneflow.execute.guard import guarded
 from tuneflow.history.objective import Objective
 from tuneflow.model import Model
@@ -57,8 +57,8 @@ class Preflight:
         return self._job(next(iter(self.space.examples())))
 
     @property
-    def _dry_run(self) -> DryRun:
-        return DryRun(self.space, self.model, self.runtime, self.new)
+    def _dry_run(self) -> StudyDryRun:
+        return StudyDryRun(self.space, self.model, self.runtime, self.new)
 
     def _job(self, config: Config) -> Job:
         return Job(self.model, self.space.resolve(config), self.runtime, self.seed)

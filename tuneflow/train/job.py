@@ -1,5 +1,7 @@
 """Job and TrainState: the task of one training, and its state as a value."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +10,6 @@ from torch import Tensor
 
 from tuneflow.model import Model
 from tuneflow.runtime.runtime import Runtime
-from tuneflow.runtime.threads import Threads
 from tuneflow.seeds import kept_globals, seeded_globals, torch_stream
 from tuneflow.space.search_space import Config
 
@@ -38,9 +39,11 @@ class Job:
         """Return the order of the training rows in an epoch: int64, shape (rows,)."""
         return torch.randperm(rows, generator=torch_stream(*self.key, "order", epoch))
 
-    def at_work(self, purpose: str, epoch: int) -> "AtWork":
-        """Return a block with this job's global generators, for a purpose and epoch, and its runtime's threads."""
-        return AtWork(self.runtime.active(), seeded_globals(*self.key, purpose, epoch, device=self.runtime.device))
+    @contextmanager
+    def at_work(self, purpose: str, epoch: int) -> Iterator[None]:
+        """A block with this job's global generators, for a purpose and epoch, and its runtime's threads."""
+        with self.runtime.active(), seeded_globals(*self.key, purpose, epoch, device=self.runtime.device):
+            yield
 
     def randomness(self, purpose: str, epoch: int) -> kept_globals:
         """Return a block with the generators of `at_work` that goes on where it was left when it is entered again."""
@@ -50,23 +53,6 @@ class Job:
     def key(self) -> tuple[int, ...]:
         """First elements of the key of every random stream."""
         return (self.seed, self.replica) if self.trial is None else (self.seed, self.replica, self.trial)
-
-
-class AtWork:
-    """The block of Job.at_work: threads and seeded generators."""
-
-    __slots__ = ("_randomness", "_threads")
-
-    def __init__(self, threads: Threads, randomness: seeded_globals) -> None:
-        self._threads, self._randomness = threads, randomness
-
-    def __enter__(self) -> None:
-        self._threads.__enter__()
-        self._randomness.__enter__()
-
-    def __exit__(self, *_: object) -> None:
-        self._randomness.__exit__()
-        self._threads.__exit__()
 
 
 @dataclass(frozen=True)

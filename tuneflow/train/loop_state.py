@@ -18,6 +18,7 @@ from tuneflow.nested import copied
 PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)  # what torch.load(weights_only=True) reads
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState)
 Leaf = Callable[[Tensor], Tensor]
+Path = tuple[Any, ...]  # keys and indices that lead to a value
 
 
 class LoopState:
@@ -111,24 +112,31 @@ def restorable(thing: Any) -> bool:
     return callable(getattr(thing, "state_dict", None)) and callable(getattr(thing, "load_state_dict", None))
 
 
-def differences(one: Any, other: Any, close: float = 0.0, path: str = "") -> list[str]:
-    """Paths of the leaves in which two nested values differ, such as `net.0.weight`. NaN equals NaN.
+def paths(values: Any, path: Path = ()) -> dict[Path, Any]:
+    """Return every leaf of nested dicts, lists and tuples by its path: the keys and indices that lead to it."""
+    if isinstance(values, dict | list | tuple):
+        items = values.items() if isinstance(values, dict) else enumerate(values)
+        return {where: leaf for key, inner in items for where, leaf in paths(inner, (*path, key)).items()}
+    return {path: values}
+
+
+def different_paths(one: Any, other: Any, close: float = 0.0) -> Iterator[Path]:
+    """Yield the paths of the leaves in which two nested values differ, or that only one of them has; NaN equals NaN.
 
     Args:
         one: nested dicts, lists and tuples of tensors and plain values.
         other: the same.
         close: allowed difference of two floating-point values, as a share of the largest value; 0 for none.
-        path: the path to the two values; opens every path that is returned.
     """
-    if isinstance(one, dict) and isinstance(other, dict):
-        pairs: Iterator[tuple[Any, Any, Any]] = (
-            (key, one.get(key, ...), other.get(key, ...)) for key in {**one, **other}
-        )
-    elif isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
-        pairs = ((place, *pair) for place, pair in enumerate(zip(one, other, strict=True)))
-    else:
-        return [] if _same(one, other, close) else [path]
-    return [found for key, mine, its in pairs for found in differences(mine, its, close, f"{path}.{key}".lstrip("."))]
+    ours, theirs = paths(one), paths(other)
+    for path in {**ours, **theirs}:
+        if path not in ours or path not in theirs or not _same(ours[path], theirs[path], close):
+            yield path
+
+
+def differences(one: Any, other: Any, close: float = 0.0) -> list[str]:
+    """Return the same paths in words, such as `net.0.weight`."""
+    return [".".join(map(str, path)) for path in different_paths(one, other, close)]
 
 
 def _same(one: Any, other: Any, close: float) -> bool:

@@ -108,7 +108,7 @@ def compare(rounds, only):
             continue
         trainer, model = tn.Trainer(*data(), **settings), tn.Model(builder)
         lanes = LaneExecutor(LANES)
-        lanes.notes = EngineCache(to_come=lambda: float("inf"))
+        lanes.engines = EngineCache(to_come=lambda: float("inf"))
         executors = {"plain": InlineExecutor(LANES), "lanes": lanes, "again": InlineExecutor(LANES)}
         taken = {which: [train(each, trainer, model, slices)] for which, each in executors.items()}
         for _ in range(rounds):

@@ -77,7 +77,7 @@ def main():
     stacked = {"lanes here": LaneExecutor(SIXTEEN), "lanes, one worker": ProcessExecutor(SIXTEEN, 1)}
     stacked["lanes, two workers"] = ProcessExecutor(SIXTEEN, 2)
     for executor in stacked.values():
-        executor.notes = EngineCache(to_come=lambda: float("inf"))
+        executor.engines = EngineCache(to_come=lambda: float("inf"))
     try:
         conv = tn.Trainer(*big, **settings)
         compare("ConvNet 64-64-128, batch 32, 3x32x32", executors, conv, tn.Model(convnet), rounds, epochs=1)

@@ -72,7 +72,7 @@ def fused(monkeypatch):
     monkeypatch.setattr(group, "TRACING", 0.0)
     monkeypatch.setattr(group, "TRIED", 0)
     monkeypatch.setattr(
-        group, "measure", lambda lanes, seats, programs, alone: EngineTiming("stacked", seats, alone, alone)
+        group, "measure", lambda lanes, slots, programs, alone: EngineTiming("stacked", slots, alone, alone)
     )
 
 

@@ -47,7 +47,7 @@ def force(monkeypatch, kind):
     monkeypatch.setattr(stack.Lanes, "step", noticed)
     always_measured(monkeypatch)
     monkeypatch.setattr(group, "time_alone", lambda lane: 1.0)
-    monkeypatch.setattr(group, "measure", lambda lanes, seats, programs, alone: EngineTiming(kind, seats, alone, alone))
+    monkeypatch.setattr(group, "measure", lambda lanes, slots, programs, alone: EngineTiming(kind, slots, alone, alone))
     return steps
 
 
@@ -317,7 +317,7 @@ def test_what_cannot_be_traced_is_trained_alone_and_the_reason_is_said_once(monk
     assert_alike(*both, tolerance=0.0)
     said = warnings_of(caplog)
     assert len(said) == 1
-    assert said[0].startswith("not fused: data-dependent branch in forward at test_lanes.py:")
+    assert said[0].startswith("lanes: training one by one: data-dependent branch in forward at test_lanes.py:")
 
 
 def test_a_loop_of_ones_own_is_trained_alone(caplog):
@@ -333,7 +333,7 @@ def test_a_loop_of_ones_own_is_trained_alone(caplog):
     for study in studies:
         study.run(trials=5)
     assert_alike(*studies, tolerance=0.0)
-    assert warnings_of(caplog) == ["not fused: Loop trains by itself"]
+    assert warnings_of(caplog) == ["lanes: training one by one: Loop trains by itself"]
 
 
 def test_micro_batches_are_trained_alone(caplog):
@@ -357,7 +357,7 @@ def test_a_program_that_fails_on_the_way_is_left_for_the_next_engine(monkeypatch
 
     monkeypatch.setattr(stack.Lanes, "step", failing)
     assert_alike(run(LANES), run(INLINE))
-    assert warnings_of(caplog) == ["not fused: RuntimeError: broken"]
+    assert warnings_of(caplog) == ["lanes: training one by one: RuntimeError: broken"]
 
 
 def memory_for_two(monkeypatch):
@@ -403,14 +403,14 @@ def test_what_was_measured_is_kept_and_not_measured_again(monkeypatch):
     monkeypatch.setattr(group, "measure", lambda *given: measured.append(given) or measure(*given))
     notes, of = EngineCache(), trainer()
     first = LaneExecutor(LANES)
-    first.notes = notes
+    first.engines = notes
     for number in range(4):
         start(first, of, number, 0.1, until=1)
     while first.busy:
         first.wait()
     assert len(measured) == 1
     second = LaneExecutor(LANES)
-    second.notes = notes
+    second.engines = notes
     for number in range(4):
         start(second, of, number, 0.1, until=1)
     while second.busy:
@@ -489,7 +489,7 @@ def test_the_reason_is_shown_with_the_progress(monkeypatch, capsys):
     always_measured(monkeypatch)
     study = tn.Study(model=tn.Model(Branching), trainer=trainer(), space=RATES, runtime=LANES)
     study.run(trials=4)
-    assert capsys.readouterr().err.count("not fused: data-dependent branch in forward") == 1
+    assert capsys.readouterr().err.count("lanes: training one by one: data-dependent branch in forward") == 1
 
 
 class Packed(nn.Module):

@@ -34,7 +34,7 @@ FORCED = "TUNEFLOW_TESTS_STACK"  # in the environment of workers: everything is 
 if FORCED in os.environ:
     group.TRACING = group.TRIED = 0
     group.time_alone = lambda lane: 1.0
-    group.measure = lambda lanes, seats, programs, alone: EngineTiming("stacked", seats, alone, alone)
+    group.measure = lambda lanes, slots, programs, alone: EngineTiming("stacked", slots, alone, alone)
 
 
 class Pool(LastingProcesses):
@@ -131,8 +131,9 @@ def test_trials_and_scores_are_inlines_and_workers_say_how_they_train(shared, in
     caplog.set_level(logging.INFO, "tuneflow")
     made = study(shared)
     assert_alike(made.trials, inline.trials)
-    assert {pace["kind"] for pace in shared.executor(shared).notes.brief(0, 1).paces.values()} == {"stacked"}
-    assert caplog.messages.count("fused: 4 trials as one, 4.0 times as fast as one by one") == 1
+    timings = shared.executor(shared).engines.update_for(0, 1).timings
+    assert {timing["kind"] for timing in timings.values()} == {"stacked"}
+    assert caplog.messages.count("lanes: training 4 trials together, 4.0x faster") == 1
     best, theirs = made.best.model().state_dict(), inline.best.model().state_dict()
     for name in best:
         torch.testing.assert_close(best[name], theirs[name], rtol=1e-4, atol=1e-5)
@@ -146,7 +147,7 @@ def test_what_cannot_be_fused_is_trained_to_the_last_bit_and_said_once(shared, c
     for each in (made, theirs):
         each.run(trials=9)
     assert [losses(t) for t in made.trials] == [losses(t) for t in theirs.trials]
-    assert caplog.messages == ["not fused: Loop trains by itself"]
+    assert caplog.messages == ["lanes: training one by one: Loop trains by itself"]
 
 
 def test_with_a_lag_the_decisions_of_halving_are_inlines(shared):
@@ -216,7 +217,7 @@ def test_slices_of_a_killed_worker_go_on_from_their_last_reports(shared, inline,
 
     made = study(shared, callbacks=[kill])
     assert killed
-    assert "their worker process was killed by SIGKILL" in caplog.text
+    assert "worker process was killed by SIGKILL" in caplog.text
     assert_alike(made.trials, inline.trials)
     for trial in made.trials:
         assert [report.epoch for report in trial.reports] == [1, 2, 3]
@@ -235,8 +236,7 @@ def test_a_trial_that_kills_its_worker_fails_and_no_innocent_neighbor(shared):
     made, theirs = (study(r, trainer(augment=kill), 9, space, searcher=Numbered()) for r in (shared, ONE))
     guilty = made.trials[2]
     assert (guilty.status, guilty.epochs) == ("FAILED", 0)
-    assert guilty.reason.startswith("its worker process was killed by SIGKILL")
-    assert guilty.reason.endswith("in epoch 1, as one before it ended in that epoch")
+    assert guilty.reason.startswith("two worker processes died in epoch 1; the last was killed by SIGKILL")
     others = [[t for t in each.trials if t.number != 2] for each in (made, theirs)]
     assert {trial.status for trial in others[0]} == {"DONE"}
     assert_alike(*others)
@@ -253,7 +253,7 @@ def test_actors_have_lanes(inline, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "tuneflow")
     made = study(tn.RayRuntime(workers=1, lanes=4))
     assert_alike(made.trials, inline.trials)
-    assert "fused: 4 trials as one, 4.0 times as fast as one by one" in caplog.messages
+    assert "lanes: training 4 trials together, 4.0x faster" in caplog.messages
 
 
 # Who gets what.
@@ -263,8 +263,8 @@ def slices(*numbers, alone=False):
     return [Assignment(0, Slice(number, 0, 5), b"", None, alone=alone) for number in numbers]
 
 
-def hands(count, seats=4):
-    made = [WorkerProxy(seats) for _ in range(count)]
+def hands(count, slots=4):
+    made = [WorkerProxy(slots) for _ in range(count)]
     for hand in made:
         hand.idle = True
     return made
@@ -302,7 +302,7 @@ def test_the_second_death_in_an_epoch_names_the_guilty_one():
     assert ended == []
     assert [(work.trial, work.alone, work.deaths) for work in left] == [(0, True, 1), (1, True, 1), (2, False, 0)]
     innocent, guilty, _ = left
-    innocent.reached(tn.types.TrainState(1, {}))
+    innocent.advance(tn.types.TrainState(1, {}))
     assert (innocent.alone, innocent.deaths, innocent.piece) == (False, 0, Slice(0, 1, 5))
     hand.work, hand.training = {1: guilty}, {1}
     ended, left = hand.lost("died", 1.0)
@@ -345,26 +345,26 @@ def test_a_report_that_cannot_be_told_fails_its_trial_alone(monkeypatch):
 def test_what_one_worker_measured_the_others_know_and_so_does_the_next_run(make, tmp_path):
     store = make(tmp_path / "study.sqlite")
     notes, first, second = EngineCache(store, lambda: 6.0), WorkerEngineCache(), WorkerEngineCache()
-    first.take(notes.brief(0, 2))
+    first.apply(notes.update_for(0, 2))
     assert first.to_come() == 3.0
-    paces = [EngineTiming("stacked", 4, 1.0, 2.0), EngineTiming("single", 8, 1.0, 3.0)]
-    for pace in paces:
-        assert first.remember("net", pace) == pace
-    first.say("fused: so")
-    first.say("fused: so")
-    news = first.news()
-    assert news.words == ["fused: so"]
-    assert not first.news()
-    notes.hear(news)
-    second.take(notes.brief(0, 2))
-    assert [second.recall("net", seats) for seats in (4, 8, 16)] == [*paces, None]
-    assert second.remember("net", EngineTiming("alone", 4, 1.0)) == paces[0]
-    assert not second.news()
-    assert len(notes.brief(1, 2).paces) == 1
+    timings = [EngineTiming("stacked", 4, 1.0, 2.0), EngineTiming("single", 8, 1.0, 3.0)]
+    for timing in timings:
+        assert first.remember("net", timing) == timing
+    first.announce("lanes: so")
+    first.announce("lanes: so")
+    news = first.report()
+    assert news.lines == ["lanes: so"]
+    assert not first.report()
+    notes.merge(news)
+    second.apply(notes.update_for(0, 2))
+    assert [second.recall("net", slots) for slots in (4, 8, 16)] == [*timings, None]
+    assert second.remember("net", EngineTiming("alone", 4, 1.0)) == timings[0]
+    assert not second.report()
+    assert len(notes.update_for(1, 2).timings) == 1
     if store is not None:
         again = EngineCache(store)
-        assert again.brief(0, 1).paces == notes.brief(0, 1).paces
-        assert again.remember("net", EngineTiming("alone", 4, 1.0)) == paces[0]
+        assert again.update_for(0, 1).timings == notes.update_for(0, 1).timings
+        assert again.remember("net", EngineTiming("alone", 4, 1.0)) == timings[0]
 
 
 def test_of_two_workers_that_measure_the_first_ones_pace_stays():
@@ -372,11 +372,11 @@ def test_of_two_workers_that_measure_the_first_ones_pace_stays():
     one, other = EngineTiming("stacked", 4, 1.0, 2.0), EngineTiming("single", 4, 1.0, 2.5)
     first.remember("net", one)
     second.remember("net", other)
-    notes.hear(first.news())
-    notes.hear(second.news())
-    second.take(notes.brief(0, 2))
+    notes.merge(first.report())
+    notes.merge(second.report())
+    second.apply(notes.update_for(0, 2))
     assert second.recall("net", 4) == one
-    assert EngineUpdate(notes.brief(0, 2).paces) == EngineUpdate({"net:4": one.to_json()})
+    assert EngineUpdate(notes.update_for(0, 2).timings) == EngineUpdate({"net:4": one.to_json()})
 
 
 # The runtime.

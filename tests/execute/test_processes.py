@@ -45,7 +45,7 @@ from tuneflow.execute.inline import InlineExecutor
 from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.execute.workers import sendable
 from tuneflow.execute.workers.messages import ProcessSettings
-from tuneflow.execute.workers.pickling import SharedObject, receive, receive_parcel, send
+from tuneflow.execute.workers.pickling import SharedObject, receive, receive_shared, send
 from tuneflow.history.trial import Slice
 from tuneflow.testing import check_executor
 from tuneflow.train.function_trainer import Function
@@ -150,7 +150,7 @@ def test_a_trial_that_kills_every_worker_fails_and_the_others_go_on(shared):
     assert [t.status for t in made.trials] == ["FAILED", "DONE", "DONE"]
     failed = made.trials[0]
     assert failed.epochs == 1
-    assert failed.reason.startswith("its worker process exited with status 3 in epoch 2")
+    assert failed.reason.startswith("two worker processes died in epoch 2; the last exited with status 3")
 
 
 def test_a_process_killed_from_outside_is_named_with_its_signal(pool, tmp_path):
@@ -161,7 +161,7 @@ def test_a_process_killed_from_outside_is_named_with_its_signal(pool, tmp_path):
     killing.join()
     assert len(metrics) == 1
     assert last.status == "FAILED"
-    assert "was killed by SIGKILL (signal 9; is there enough memory?) in epoch 2" in last.reason
+    assert "died in epoch 2; the last was killed by SIGKILL (signal 9; is there enough memory?)" in last.reason
 
 
 def kill_in_turn(folder, count, seconds=60):
@@ -427,7 +427,7 @@ def test_what_cannot_be_sent_is_refused_by_name_before_any_process_is_started(sa
 
 def test_a_configuration_that_cannot_be_sent_is_refused_by_name():
     with pytest.raises(TypeError, match=r"configuration\['model'\]\['act'\] holds a lambda"):
-        sendable.packed(tn.types.Job(None, {"model": {"act": lambda x: x}}, ONE))
+        sendable.pickled_job(tn.types.Job(None, {"model": {"act": lambda x: x}}, ONE))
 
 
 # What is sent.
@@ -440,7 +440,7 @@ def through(value, how):
     sending = threading.Thread(target=sender)
     with one, other:
         sending.start()
-        came = receive(other) if how == "pipe" else receive_parcel(other)
+        came = receive(other) if how == "pipe" else receive_shared(other)
         sending.join()
     parcel.close()
     return came
@@ -465,7 +465,7 @@ def test_what_a_process_writes_into_a_parcel_is_its_own():
     with one, other:
         for _ in range(2):
             parcel.send(one, os.getpid())
-        first, second = receive_parcel(other), receive_parcel(other)
+        first, second = receive_shared(other), receive_shared(other)
     parcel.close()
     first.add_(1)
     assert first.sum() == 100_000

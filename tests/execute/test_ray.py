@@ -243,7 +243,7 @@ def test_a_worker_killed_in_a_slice_leaves_inlines_trials(shared, tmp_path, capl
         each.run(trials=3)
     assert killed
     assert killed[0] != os.getpid()
-    assert "trial 1: its worker process was killed, or crashed" in caplog.text
+    assert "trial 1: worker process was killed, or crashed" in caplog.text
     assert table(ours) == table(theirs)
 
 
@@ -255,8 +255,7 @@ def test_a_trial_that_kills_every_worker_fails_and_the_others_go_on(shared):
     failed = made.trials[0]
     assert failed.epochs == 1
     assert failed.reason == (
-        "its worker process was killed, or crashed (is there enough memory?) in epoch 2, as one before it ended in that"
-        " epoch"
+        "two worker processes died in epoch 2; the last was killed, or crashed (is there enough memory?) epoch"
     )
 
 
@@ -328,7 +327,7 @@ def test_what_cannot_be_sent_is_refused_by_name(pool, said):
 
 def test_a_configuration_that_cannot_be_sent_is_refused_by_name():
     with pytest.raises(TypeError, match=r"configuration\['model'\]\['act'\] holds a _thread.lock"):
-        cloud.given(tn.types.Job(None, {"model": {"act": LOCK}}, ONE))
+        cloud.pickled_job(tn.types.Job(None, {"model": {"act": LOCK}}, ONE))
 
 
 def test_tensors_arrive_as_they_were():
@@ -393,7 +392,7 @@ def test_a_node_is_lost_and_its_trials_go_on_elsewhere(cluster, node, shared, tm
     for each in (ours, theirs):
         each.run(trials=6)
     assert lost
-    assert "another goes on" in caplog.text
+    assert "continues in another" in caplog.text
     assert table(ours) == table(theirs)
 
 

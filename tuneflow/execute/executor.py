@@ -1,4 +1,4 @@
-"""Executor: the seam between deciding and training. It takes slices and gives back events."""
+"""Executor: the seam between deciding and training; it takes slices and returns events."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -10,7 +10,13 @@ from tuneflow.train.protocol import TrainerProtocol
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A trial finished an epoch; `state` is where it stands."""
+    """The event that a trial finished an epoch.
+
+    Attributes:
+        trial: its number.
+        report: the epoch's metrics.
+        state: the training state after the epoch.
+    """
 
     trial: int
     report: Report
@@ -19,9 +25,13 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A slice is over: it reached its end (DONE), its trainer stopped it for a reason, or it diverged or failed.
+    """The event that a slice is over: at its end (DONE), stopped by its trainer, diverged, or failed.
 
     Attributes:
+        trial: its number.
+        status: DONE, STOPPED, DIVERGED or FAILED.
+        reason: in one line; empty for DONE.
+        detail: the traceback of a failure.
         seconds: wall-clock time since its last report.
     """
 
@@ -36,24 +46,34 @@ Event = Reported | Ended
 
 
 class Executor(Protocol):
-    """Takes slices and gives back events; where and how they are trained is its own affair."""
+    """Six verbs that take slices and return events; where and how a slice is trained is up to the executor."""
 
     @property
     def free(self) -> int:
-        """How many more slices it can take now."""
+        """The number of slices that it can take now."""
         ...
 
     @property
     def busy(self) -> int:
-        """How many slices are under way."""
+        """The number of slices under way."""
         ...
 
     def submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
-        """Take a slice; `state` is where it starts, None for a new trial."""
+        """Take a slice to train.
+
+        Args:
+            work: trial, first and last epoch.
+            trainer: keeps the trainer protocol.
+            job: what is trained.
+            state: where to start; None for a new trial.
+
+        Raises:
+            RuntimeError: nothing is free.
+        """
         ...
 
     def wait(self) -> list[Event]:
-        """Block until something happened; events of one trial come in order."""
+        """Block until there are events, and return them; those of one trial come in order."""
         ...
 
     def stop(self, trial: int) -> None:
@@ -61,5 +81,5 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Drop every slice and give back what is held."""
+        """Drop every slice and release all resources."""
         ...

@@ -1,4 +1,4 @@
-"""What user code may leave behind in the process is put back after every step of it."""
+"""Restore process-wide settings that user code may have changed."""
 
 import os
 import warnings
@@ -8,8 +8,7 @@ import torch
 
 
 class guarded:
-    """Within the block code may change torch's default dtype and gradient mode, the working directory and the warning
-    filters; they are put back when it is left."""
+    """A block that restores torch's default dtype and gradient mode, the working directory and the warning filters."""
 
     __slots__ = ("_dtype", "_filters", "_folder", "_grad")
 

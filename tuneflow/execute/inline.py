@@ -1,4 +1,4 @@
-"""The inline executor: one slice at a time, in this process, epoch by epoch."""
+"""The inline executor: one slice at a time, in the calling process."""
 
 import time
 import traceback
@@ -60,7 +60,7 @@ class InlineExecutor:
 
 
 def ended(trial: int, error: Exception, seconds: float) -> Ended:
-    """How a slice ended that raised `error`; a StopIteration carries the trainer's own reason."""
+    """Return the end of a slice that raised `error`; a StopIteration carries the trainer's own reason."""
     if isinstance(error, Diverged):
         return Ended(trial, "DIVERGED", str(error), seconds=seconds)
     if isinstance(error, StopIteration):
@@ -81,7 +81,7 @@ def _words(error: Exception) -> str:
 
 
 def _encodable(text: str) -> str:
-    """`text` as a store can keep it: names of files may hold bytes that are no characters."""
+    """Escape what UTF-8 cannot encode, such as undecodable bytes in file names."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -19,7 +19,7 @@ from tuneflow.validate import check_positive, check_whole
 
 T = TypeVar("T")
 
-SEATS = 16  # of lanes="auto": more do not get faster, see docs/benchmarks.md
+SLOTS = 16  # of lanes="auto": more do not get faster, see docs/benchmarks.md
 
 
 class Runtime:
@@ -182,9 +182,9 @@ class Runtime:
         }
 
     @property
-    def seats(self) -> int:
+    def slots(self) -> int:
         """How many trials are trained at once in each process."""
-        return SEATS if self.lanes == "auto" else self.lanes
+        return SLOTS if self.lanes == "auto" else self.lanes
 
 
 def check_lanes(what: str, value: Any) -> None:

@@ -371,8 +371,8 @@ class Study:
     def _executor(self, left: Callable[[], float] = lambda: 0) -> Executor:
         """Return a new executor of the runtime; `left` returns the number of trials to come."""
         executor = executor_for(self.runtime)
-        if isinstance(executor, EngineCache.Kept):
-            executor.notes = EngineCache(self._ledger.store, left, self._progress.show)
+        if isinstance(executor, EngineCache.Holder):
+            executor.engines = EngineCache(self._ledger.store, left, self._progress.show)
         return executor
 
     def _fresh_job(self, number: int, seed: int) -> Job:

@@ -1,4 +1,4 @@
-"""The batches of lanes that take a step together: each its own rows, one tensor for all."""
+"""The batches of lanes that take a step together, stacked into one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,27 +13,27 @@ from tuneflow.train.settings import Settings
 
 
 class LaneBatches:
-    """The next batch of each lane, as one with the seats in front.
+    """The next batch of each lane, stacked along a first axis of slots.
 
     Args:
-        seats: of all lanes; None where there is none.
-        moving: the seats whose lanes take a step.
-        rows: of the next batch of each of those.
+        slots: every lane by its slot; None where a slot is empty.
+        moving: the slots whose lanes take a step.
+        rows: number of rows in the next batch of each of those.
     """
 
-    def __init__(self, seats: Sequence[Lane | None], moving: Sequence[int], rows: int) -> None:
-        first = seats[moving[0]]
+    def __init__(self, slots: Sequence[Lane | None], moving: Sequence[int], rows: int) -> None:
+        first = slots[moving[0]]
         assert first is not None
-        self._seats, self._rows, self._run = seats, rows, first.run
+        self._seats, self._rows, self._run = slots, rows, first.run
         self._data = None if first.run.settings.augment is not None else first.run.train.resident
         self._loaded: dict[int, Any] = {}
 
-    def load(self, seat: int, lane: Lane) -> None:
-        self._loaded[seat] = lane.order() if self._data is not None else lane.batch()
+    def load(self, slot: int, lane: Lane) -> None:
+        self._loaded[slot] = lane.order() if self._data is not None else lane.batch()
 
     def stacked(self, moving: Sequence[int]) -> Any:
-        """The batch, each tensor (K, rows, ...); what stands in the seats that do not move is of no account."""
-        parts = [self._loaded[seat if seat in moving else moving[0]] for seat in range(len(self._seats))]
+        """The batch, each tensor (K, rows, ...); the rows of slots that do not move are arbitrary."""
+        parts = [self._loaded[slot if slot in moving else moving[0]] for slot in range(len(self._seats))]
         if self._data is None:
             batch = pytree.tree_map(lambda *leaves: torch.stack(leaves), *parts)
         else:
@@ -46,18 +46,18 @@ class LaneBatches:
         return with_smoothing(batch, self._seats)
 
 
-def with_smoothing(batch: Batch, seats: Sequence[Lane | None]) -> Any:
-    """`batch`, with each lane's label smoothing (K,) beside it where it has one."""
-    amounts = [smoothing_of(lane.run.settings) if lane is not None else None for lane in seats]
+def with_smoothing(batch: Batch, slots: Sequence[Lane | None]) -> Any:
+    """Return `batch`, paired with the label smoothing of each lane, shape (K,), where there is any."""
+    amounts = [smoothing_of(lane.run.settings) if lane is not None else None for lane in slots]
     given = next((amount for amount in amounts if amount is not None), None)
     if given is None:
         return batch
-    like = next(lane for lane in seats if lane is not None).run.parameters[0]
+    like = next(lane for lane in slots if lane is not None).run.parameters[0]
     return batch, like.new_tensor([given if amount is None else amount for amount in amounts])
 
 
 def smoothing_of(settings: Settings) -> float | None:
-    """The label smoothing of a loss that has some, else None: it may differ from lane to lane."""
+    """The label smoothing of the loss, which may differ between lanes; None where there is none."""
     if settings.own_loss or type(settings.loss) is not nn.CrossEntropyLoss:
         return None
     return settings.loss.label_smoothing or None

@@ -1,4 +1,4 @@
-"""Pace: what a step costs with each engine, measured on the lanes that are to be trained."""
+"""Time a step with each engine, on the lanes that are to be trained."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +17,12 @@ from tuneflow.fused.refusal import CannotFuse
 
 STEPS = 5  # timed of each engine, at most
 ENOUGH = 0.5  # seconds, after which no further step is timed
-CLEAR = 1.5  # times as fast as alone, from which on no other engine is tried
+CLEAR = 1.5  # speed relative to alone, from which on no other engine is tried
 GAIN = 1.05  # less is not worth the other rounding
 
 
 def time_alone(lane: Lane) -> float:
-    """Seconds of a step in plain torch, on objects of its own."""
+    """Return the seconds of a step in plain torch, measured on copies."""
     run = lane.trainer.configured(lane.job.config).session(lane.job)
     run.restore(lane.state)
 
@@ -36,35 +36,38 @@ def time_alone(lane: Lane) -> float:
         return min(_times(step))
 
 
-def measure(lanes: Sequence[Lane], seats: int, programs: ProgramCache, alone: float) -> EngineTiming:
+def measure(lanes: Sequence[Lane], slots: int, programs: ProgramCache, alone: float) -> EngineTiming:
     """Trace, check and time the engines on these lanes, which are left as they are.
 
     Args:
+        lanes: of one structure.
+        slots: size of the stack to time, at least as many as lanes.
+        programs: the structure's traced programs, to be used and added to.
         alone: seconds of a step in plain torch.
     """
     found: list[EngineTiming] = []
     reasons = []
     with lanes[0].job.at_work("measure", 0):
         rows = lanes[0].run.first_rows(lanes[0].run.settings.batch_size)
-        batch = with_smoothing(_repeated(rows, seats), [*lanes, *[None] * (seats - len(lanes))])
+        batch = with_smoothing(_repeated(rows, slots), [*lanes, *[None] * (slots - len(lanes))])
         for kind in _kinds(found):
             began = time.perf_counter()
             try:
-                stack = lanes_of(lanes, seats, kind, programs)
+                stack = lanes_of(lanes, slots, kind, programs)
                 stack.step(batch)
                 traced = time.perf_counter() - began
                 taken = min(_times(lambda stack=stack: stack.step(batch)))  # type: ignore[misc]
-                found.append(EngineTiming(kind, seats, alone, taken, max(0.0, traced - taken)))
+                found.append(EngineTiming(kind, slots, alone, taken, max(0.0, traced - taken)))
             except CannotFuse as error:
                 reasons.append(str(error))
-            except Exception as error:  # whatever tracing did not foresee; training alone is always there
+            except Exception as error:  # tracing may fail in any way; training alone always works
                 if is_out_of_memory(error):
                     raise
                 reasons.append(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-    best = max(found, key=lambda pace: pace.gain, default=None)
+    best = max(found, key=lambda timing: timing.gain, default=None)
     if best is not None and best.gain >= GAIN:
         return best
-    return EngineTiming("alone", seats, alone, reason="" if best is not None else reasons[0])
+    return EngineTiming("alone", slots, alone, reason="" if best is not None else reasons[0])
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -77,7 +80,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _kinds(found: Sequence[EngineTiming]) -> Iterator[Literal["stacked", "single"]]:
-    """The engines to try; the second only where the first is not clearly faster than plain torch."""
+    """Yield the engines to try; the second only if the first is not clearly faster than plain torch."""
     yield "stacked"
     if not found or found[0].gain < CLEAR:
         yield "single"
@@ -94,5 +97,5 @@ def _times(step: Callable[[], Any]) -> list[float]:
     return taken
 
 
-def _repeated(batch: Batch, seats: int) -> Any:
-    return pytree.tree_map(lambda leaf: torch.stack([leaf] * seats), batch)
+def _repeated(batch: Batch, slots: int) -> Any:
+    return pytree.tree_map(lambda leaf: torch.stack([leaf] * slots), batch)

@@ -1,4 +1,4 @@
-"""Notes: how trials of a structure are trained, where that is kept, and how workers learn of it."""
+"""The engine chosen for each structure of trials, kept with the study and shared with its workers."""
 
 import logging
 from collections.abc import Callable
@@ -11,23 +11,24 @@ log = logging.getLogger("tuneflow")
 
 Kind = Literal["stacked", "single", "alone"]
 FIXED = 0.25  # share of a stacked step that does not depend on how many lanes there are
+ONE_BY_ONE = "lanes: training one by one: "  # begins the lines that give a reason
 
 
 @dataclass(frozen=True)
 class EngineTiming:
-    """How lanes of one structure are trained, and why.
+    """The engine for lanes of one structure, and the times it was chosen by.
 
     Attributes:
         kind: "stacked", one program for all; "single", a program replayed for each; "alone", as without lanes.
-        seats: for how many lanes it was measured.
+        slots: number of lanes it was measured with.
         alone: seconds of a step of one trial in plain torch.
-        together: seconds of a step of all seats, with the engine of `kind`; 0 where there is none.
+        together: seconds of a step of all lanes, with the engine of `kind`; 0 where there is none.
         tracing: seconds that its tracing took.
-        reason: why it is not fused; empty where it is, or where that is no faster.
+        reason: why it cannot be fused; empty where it can, or where that is no faster.
     """
 
     kind: Kind
-    seats: int
+    slots: int
     alone: float
     together: float = 0.0
     tracing: float = 0.0
@@ -35,39 +36,39 @@ class EngineTiming:
 
     @property
     def gain(self) -> float:
-        """How many times as fast as alone."""
-        return self.alone * self.seats / self.together if self.kind != "alone" else 1.0
+        """The speed relative to training alone."""
+        return self.alone * self.slots / self.together if self.kind != "alone" else 1.0
 
-    def of(self, seats: int) -> float:
-        """Seconds of a step of so many seats, by rule of three."""
+    def of(self, slots: int) -> float:
+        """Estimated seconds of a step of `slots` lanes, in proportion but for a fixed share."""
         fixed = FIXED if self.kind == "stacked" else 0.0
-        return self.together * (fixed + (1 - fixed) * seats / self.seats)
+        return self.together * (fixed + (1 - fixed) * slots / self.slots)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 class RememberingStore(Protocol):
-    """What a store has."""
+    """The part of a store that the cache needs: values by name, of which the first one remembered stays."""
 
     def recall(self, name: str) -> Any: ...
     def remember(self, name: str, value: Any) -> Any: ...
 
 
 class EngineCache:
-    """Where it is kept how lanes are trained, so that a study that goes on takes the same engines.
+    """The engine of each structure, kept in a store so that a resumed study takes the same ones.
 
     Args:
-        store: a study's; None keeps it in memory.
-        to_come: how many trials are to be trained beside those that were submitted, as far as that is known.
-        show: is given lines for whoever watches.
+        store: a study's; None keeps them in memory.
+        to_come: returns how many trials are to be trained beside those submitted, as far as that is known.
+        show: called with the lines to show to the user.
     """
 
     @runtime_checkable
-    class Kept(Protocol):
-        """An executor that keeps some."""
+    class Holder(Protocol):
+        """An executor that keeps its engines in a cache, which may be replaced."""
 
-        notes: "EngineCache"
+        engines: "EngineCache"
 
     def __init__(
         self,
@@ -76,76 +77,81 @@ class EngineCache:
         show: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._store, self.to_come, self.show = store, to_come, show
-        self._own: dict[str, Any] = {}  # all that is known here, in the order of the store
-        self._said: set[str] = set()
+        self._own: dict[str, Any] = {}  # every timing, in the order of the store
+        self._announced: set[str] = set()
 
-    def recall(self, structure: str, seats: int) -> EngineTiming | None:
-        known = self._known().get(_key(structure, seats))
-        return None if known is None else EngineTiming(**known)
+    def recall(self, structure: str, slots: int) -> EngineTiming | None:
+        timing = self._all().get(_key(structure, slots))
+        return None if timing is None else EngineTiming(**timing)
 
-    def remember(self, structure: str, pace: EngineTiming) -> EngineTiming:
-        """Keep it; of several processes that measure, the first one's stays."""
-        return EngineTiming(**self._keep(_key(structure, pace.seats), pace.to_json()))
+    def remember(self, structure: str, timing: EngineTiming) -> EngineTiming:
+        """Keep a timing; where several processes measure, the first one's is kept and returned."""
+        return EngineTiming(**self._keep(_key(structure, timing.slots), timing.to_json()))
 
-    def say(self, words: str) -> None:
-        """Show and log, once, how trials are trained, or why not together."""
-        if words not in self._said:
-            self._said.add(words)
-            self._tell(words)
+    def announce(self, line: str) -> None:
+        """Show and log a line once: how trials are trained, or why not together."""
+        if line not in self._announced:
+            self._announced.add(line)
+            self._show(line)
 
-    def brief(self, after: int, workers: int) -> EngineUpdate:
-        """For one of so many workers, which has the first `after` paces."""
-        return EngineUpdate(dict(list(self._known().items())[after:]), self.to_come() / workers)
+    def update_for(self, after: int, workers: int) -> EngineUpdate:
+        """The update for one of several workers.
 
-    def hear(self, news: EngineReport) -> None:
-        """Keep and say what a worker has found out."""
-        for key, pace in news.paces.items():
-            self._keep(key, pace)
-        for words in news.words:
-            self.say(words)
+        Args:
+            after: number of timings that it has.
+            workers: number of workers that share the trials to come.
+        """
+        return EngineUpdate(dict(list(self._all().items())[after:]), self.to_come() / workers)
 
-    def _tell(self, words: str) -> None:
-        self.show(words)
-        log.log(logging.WARNING if words.startswith("not fused") else logging.INFO, "%s", words)
+    def merge(self, report: EngineReport) -> None:
+        """Keep a worker's timings, and announce its lines."""
+        for key, timing in report.timings.items():
+            self._keep(key, timing)
+        for line in report.lines:
+            self.announce(line)
 
-    def _known(self) -> dict[str, Any]:
-        while self._store is not None and (found := self._store.recall(f"pace:{len(self._own)}")) is not None:
-            self._own[found["of"]] = found["pace"]
+    def _show(self, line: str) -> None:
+        self.show(line)
+        log.log(logging.WARNING if line.startswith(ONE_BY_ONE) else logging.INFO, "%s", line)
+
+    def _all(self) -> dict[str, Any]:
+        while self._store is not None and (found := self._store.recall(f"timing:{len(self._own)}")) is not None:
+            self._own[found["of"]] = found["timing"]
         return self._own
 
-    def _keep(self, key: str, pace: Any) -> Any:
-        while key not in self._known():
+    def _keep(self, key: str, timing: Any) -> Any:
+        while key not in self._all():
             if self._store is None:
-                self._own[key] = pace
+                self._own[key] = timing
             else:
-                self._store.remember(f"pace:{len(self._own)}", {"of": key, "pace": pace})
+                self._store.remember(f"timing:{len(self._own)}", {"of": key, "timing": timing})
         return self._own[key]
 
 
 class WorkerEngineCache(EngineCache):
-    """A worker's: what it was told, and what it is to tell."""
+    """A worker's copy of its parent's cache, with a report of what is new in it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._news = EngineReport()
+        self._report = EngineReport()
 
-    def take(self, brief: EngineUpdate) -> None:
-        self._own |= brief.paces
-        self.to_come = lambda: brief.to_come
+    def apply(self, update: EngineUpdate) -> None:
+        self._own |= update.timings
+        self.to_come = lambda: update.to_come
 
-    def _tell(self, words: str) -> None:
-        self._news.words.append(words)
+    def report(self) -> EngineReport:
+        """Return the measurements and lines since the last report."""
+        report, self._report = self._report, EngineReport()
+        return report
 
-    def news(self) -> EngineReport:
-        """What was found out since the last time."""
-        made, self._news = self._news, EngineReport()
-        return made
+    def _show(self, line: str) -> None:
+        self._report.lines.append(line)
 
-    def _keep(self, key: str, pace: Any) -> Any:
+    def _keep(self, key: str, timing: Any) -> Any:
         if key not in self._own:
-            self._news.paces[key] = pace
-        return super()._keep(key, pace)
+            self._report.timings[key] = timing
+        return super()._keep(key, timing)
 
 
-def _key(structure: str, seats: int) -> str:
-    return f"{structure}:{seats}"
+def _key(structure: str, slots: int) -> str:
+    return f"{structure}:{slots}"

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from tuneflow.execute.executor import Event
 from tuneflow.execute.guard import guarded
 from tuneflow.execute.inline import InlineExecutor
-from tuneflow.execute.lanes.engine_cache import EngineCache
+from tuneflow.execute.lanes.engine_cache import ONE_BY_ONE, EngineCache
 from tuneflow.execute.lanes.lane import Lane
 from tuneflow.execute.lanes.structure import programs_of, structure_of, unfit_lane
 from tuneflow.execute.lanes.structure_group import StructureGroup
@@ -21,21 +21,21 @@ class LaneExecutor:
 
     Trials that differ only in numbers, such as rates, decays and the seeds of their weights, are one program: every
     step is traced once and replayed for all of them. Which engine does that, or whether each is trained alone as the
-    inline executor does, is measured. A trial among others comes to what it comes to alone, but for rounding.
+    inline executor does, is measured. A trial's result is that of training it alone, but for rounding.
 
     Attributes:
-        notes: where it is kept what was measured, and said; a study gives its own.
+        engines: the cache of measurements; a study puts its own here.
     """
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime, self.notes = runtime, EngineCache()
+        self._runtime, self.engines = runtime, EngineCache()
         self._groups: dict[Hashable, StructureGroup] = {}
         self._parts: deque[StructureGroup | InlineExecutor] = deque()
         self._alone: dict[int, InlineExecutor] = {}
 
     @property
     def free(self) -> int:
-        return self._runtime.seats - self.busy
+        return self._runtime.slots - self.busy
 
     @property
     def busy(self) -> int:
@@ -43,7 +43,7 @@ class LaneExecutor:
 
     def submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
         if self.free < 1:
-            raise RuntimeError(f"all {self._runtime.seats} lanes have a slice each; wait for one to end")
+            raise RuntimeError(f"all {self._runtime.slots} lanes have a slice each; wait for one to end")
         lane = self._lane(work, trainer, job, state)
         if lane is None:
             self._train_alone(work, trainer, job, state)
@@ -76,34 +76,34 @@ class LaneExecutor:
         self._alone.clear()
 
     def _lane(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> Lane | None:
-        """The slice as a lane; None where it is to be trained alone."""
+        """Return the slice as a lane; None where it has to be trained alone."""
         reason = trainer.alone()
         if reason:
-            self.notes.say(f"not fused: {reason}")
+            self.engines.announce(ONE_BY_ONE + reason)
             return None
         try:
             with guarded(), self._runtime.active():
                 lane = Lane(work, trainer, job, state)  # type: ignore[arg-type]
         except Exception:
-            return None  # it is raised once more where it is trained alone, and told of as it is there
+            return None  # it is raised again where the slice is trained alone, and reported there
         if lane.over is not None:
             return None
         reason = unfit_lane(lane)
         if reason:
-            self.notes.say(f"not fused: {reason}")
+            self.engines.announce(ONE_BY_ONE + reason)
         return None if reason else lane
 
     def _group(self, lane: Lane) -> StructureGroup:
         structure = structure_of(lane)
         if structure not in self._groups:
             programs = programs_of(lane, structure)
-            group = StructureGroup(structure.name, self.notes, self._give_back, self._more, programs)
+            group = StructureGroup(structure.name, self.engines, self._give_back, self._more, programs)
             self._groups[structure] = group
             self._parts.append(group)
         return self._groups[structure]
 
     def _more(self) -> float:
-        return self.notes.to_come() / max(1, self.busy)
+        return self.engines.to_come() / max(1, self.busy)
 
     def _give_back(self, lane: Lane) -> None:
         self._train_alone(lane.left, lane.trainer, lane.job, lane.state)

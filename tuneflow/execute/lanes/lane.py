@@ -1,4 +1,4 @@
-"""Lane: one slice on its way through a stack of trials: its run, its place in the data, its randomness."""
+"""Lane: a slice that is trained in a stack, with its session, its position in the data and its randomness."""
 
 import math
 from collections.abc import Iterator
@@ -15,15 +15,21 @@ from tuneflow.train.trainer import Trainer
 
 
 class Lane:
-    """A trial that takes its steps among others.
+    """A trial that takes its steps together with others.
+
+    Args:
+        work: the slice.
+        trainer: as configured by the user.
+        job: what is trained.
+        state: where to start; None for a new trial.
 
     Attributes:
-        run: its live objects; while it is in a stack, its tensors are older than the stack's.
-        state: what was last reported, or where it began.
-        epoch: the one under way; `step`: how many of its batches are behind it.
-        rows: of the next batch; 0 when the epoch has no more.
-        steady: whether no schedule changes the optimizer's groups from step to step.
-        seconds: its share of what the epoch has taken so far.
+        run: its live objects; while it is in a stack, their tensors are out of date.
+        state: the last reported state, or the first.
+        epoch, step: the epoch under way, and the number of batches done in it.
+        rows: number of rows in the next batch; 0 at the end of the epoch.
+        steady: True if no schedule changes the optimizer's settings from step to step.
+        seconds: its share of the epoch's wall-clock time so far.
     """
 
     def __init__(self, work: Slice, trainer: Trainer, job: Job, state: TrainState | None) -> None:
@@ -46,12 +52,12 @@ class Lane:
         self._begin()
 
     def again(self) -> "Lane":
-        """Anew from what was last reported."""
+        """Return a new lane that starts from the last report."""
         return Lane(self.left, self.trainer, self.job, self.state)
 
     @property
     def left(self) -> Slice:
-        """What is left of the slice."""
+        """The rest of the slice."""
         return Slice(self.work.trial, self.state.epoch, self.work.until)
 
     @property
@@ -61,11 +67,11 @@ class Lane:
 
     @property
     def over(self) -> str | None:
-        """Why nothing more is to be trained: empty at the slice's end, else the trainer's reason; None: go on."""
+        """The reason to end: empty at the slice's end, else the trainer's; None while there is more to train."""
         return "" if self.state.epoch >= self.work.until else self.run.waiting.over or None
 
     def order(self) -> Tensor:
-        """Numbers of the next batch's rows: int64, (rows,)."""
+        """Row numbers of the next batch: int64, shape (rows,)."""
         if self._order is None:
             self._order = self.job.order(self.epoch, self._count)
         start = self.step * self._size
@@ -79,11 +85,11 @@ class Lane:
             return next(self._batches)
 
     def before_step(self) -> None:
-        """Have the schedule set the optimizer's groups."""
+        """Apply the learning-rate schedule to the optimizer."""
         self.run.rate.before((self.epoch - 1) * self.run.steps + self.step)
 
     def after_step(self, loss: float) -> None:
-        """Take in the loss of the step that was taken.
+        """Record the loss of a step.
 
         Raises:
             Diverged: it is not finite.
@@ -99,12 +105,12 @@ class Lane:
         self.rows = min(self._size, self._count - self.step * self._size) if self.step < self.run.steps else 0
 
     def evaluate(self) -> dict[str, Measured]:
-        """Loss and metrics as in training alone, of the run's tensors."""
+        """Evaluate the run's tensors: loss and metrics, as in training alone."""
         with self.randomness:
             return self.run.evaluate()
 
     def after_epoch(self, measured: dict[str, Measured]) -> Report:
-        """Report the epoch, and stand before the next; the run's tensors need to be those behind it.
+        """Report the epoch and prepare for the next; the run's tensors must be up to date.
 
         Raises:
             Diverged: the validation loss is not finite.

@@ -1,4 +1,4 @@
-"""Stack: trials of one structure that take their steps together, each at its own place in its own data."""
+"""LaneStack: lanes of one structure that take their steps together, each at its own position in its data."""
 
 import math
 import time
@@ -24,63 +24,63 @@ from tuneflow.train.settings import Settings
 
 CHECKED = (16, 256, 4096)  # steps of a stack after which its program is compared with plain autograd again
 EVALUATED = 128  # rows that are evaluated at once; with many more lanes gain nothing by it, see docs/benchmarks.md
-WORTH = 0.25  # share of the seats that evaluate at once, from which on all are evaluated together
+WORTH = 0.25  # share of the slots at the end of an epoch, from which on all are evaluated together
 
 
 class LaneStack:
-    """Lanes in seats; a seat whose lane has ended is free for another one at once.
+    """A fixed number of slots for lanes; the slot of a lane that has ended is free for another at once.
 
     Args:
         lanes: of one structure, see `structure_of`.
-        seats: at least as many as lanes; empty ones cost as much as others.
-        kind: "stacked" or "single", see fused.Lanes.
-        programs: kept by the caller for all stacks of this structure.
+        slots: number of slots, at least as many as lanes; empty ones cost as much as others.
+        kind: "stacked" or "single", as in fused.Lanes.
+        programs: the traced programs of this structure, shared by all of its stacks.
 
     Raises:
         CannotFuse: they cannot be fused; the reason is in the message.
     """
 
-    def __init__(self, lanes: Sequence[Lane], seats: int, kind: str, programs: ProgramCache) -> None:
-        self.seats: list[Lane | None] = [*lanes, *[None] * (seats - len(lanes))]
-        self._lanes = lanes_of(lanes, seats, kind, programs, [lane.randomness.generator for lane in lanes])
-        for seat in range(len(lanes), seats):
-            self._lanes.stop(seat)
+    def __init__(self, lanes: Sequence[Lane], slots: int, kind: str, programs: ProgramCache) -> None:
+        self.slots: list[Lane | None] = [*lanes, *[None] * (slots - len(lanes))]
+        self._lanes = lanes_of(lanes, slots, kind, programs, [lane.randomness.generator for lane in lanes])
+        for slot in range(len(lanes), slots):
+            self._lanes.stop(slot)
         self._steps = 0
         self._together = evaluates_together(lanes[0].run.settings)
 
     @property
     def lanes(self) -> list[Lane]:
-        return [lane for lane in self.seats if lane is not None]
+        return [lane for lane in self.slots if lane is not None]
 
     @property
     def free(self) -> int:
-        return self.seats.count(None)
+        return self.slots.count(None)
 
     def put(self, lane: Lane) -> None:
-        """Give a free seat to a lane.
+        """Put a lane into a free slot.
 
         Raises:
-            CannotFuse: it is not alike, in a frozen parameter.
+            CannotFuse: a frozen parameter differs from the others'.
         """
-        seat, run = self.seats.index(None), lane.run
+        slot, run = self.slots.index(None), lane.run
         generator = lane.randomness.generator
-        self._lanes.put(seat, run.whole, run.optimizer, clip=run.settings.clip, generator=generator)
-        self.seats[seat] = lane
+        self._lanes.put(slot, run.whole, run.optimizer, clip=run.settings.clip, generator=generator)
+        self.slots[slot] = lane
 
     def stop(self, trial: int) -> None:
-        """Free the seat of a trial, where it has one."""
-        for seat, lane in enumerate(self.seats):
+        """Free the slot of a trial, if it has one."""
+        for slot, lane in enumerate(self.slots):
             if lane is not None and lane.work.trial == trial:
-                self._leave(seat)
+                self._leave(slot)
 
     def unload(self) -> None:
-        """Give each lane's tensors to its own run, so that it can be put elsewhere."""
-        for seat, lane in enumerate(self.seats):
+        """Copy each lane's tensors to its own run, so that it can move to another stack."""
+        for slot, lane in enumerate(self.slots):
             if lane is not None:
-                self._lanes.unload(seat)
+                self._lanes.unload(slot)
 
     def advance(self) -> list[Event]:
-        """Take steps until a lane has come to the end of an epoch, or has diverged or failed.
+        """Take steps until a lane finishes an epoch, diverges or fails.
 
         Raises:
             CannotFuse: the program can no longer be trusted.
@@ -89,20 +89,20 @@ class LaneStack:
         while not events and self.lanes:
             for rows in sorted({lane.rows for lane in self.lanes}, reverse=True):
                 events += self._step(rows)
-            done = [seat for seat, lane in enumerate(self.seats) if lane is not None and lane.rows == 0]
+            done = [slot for slot, lane in enumerate(self.slots) if lane is not None and lane.rows == 0]
             if done:
                 events += self._report(done)
         return events
 
     def _step(self, rows: int) -> list[Event]:
-        """One step of the lanes whose next batch has so many rows."""
+        """Take one step with the lanes whose next batch has `rows` rows."""
         started = time.perf_counter()
-        seats = [seat for seat, lane in enumerate(self.seats) if lane is not None and lane.rows == rows]
-        moved = [seat for seat in seats if not self._of(seat).steady]
-        events = self._each(moved, lambda seat, lane: lane.before_step())
-        batches = LaneBatches(self.seats, seats, rows)
-        events += self._each(seats, batches.load)
-        moving = [seat for seat in seats if self.seats[seat] is not None]
+        slots = [slot for slot, lane in enumerate(self.slots) if lane is not None and lane.rows == rows]
+        moved = [slot for slot in slots if not self._of(slot).steady]
+        events = self._each(moved, lambda slot, lane: lane.before_step())
+        batches = LaneBatches(self.slots, slots, rows)
+        events += self._each(slots, batches.load)
+        moving = [slot for slot in slots if self.slots[slot] is not None]
         if not moving:
             return events
         if moved:
@@ -110,40 +110,40 @@ class LaneStack:
         batch = batches.stacked(moving)
         if self._steps in CHECKED:
             self._lanes.check(batch)
-        losses = self._lanes.step(batch, [seat in moving for seat in range(len(self.seats))])
+        losses = self._lanes.step(batch, [slot in moving for slot in range(len(self.slots))])
         self._steps += 1
         share = (time.perf_counter() - started) / len(moving)
 
-        def count(seat: int, lane: Lane) -> None:
+        def count(slot: int, lane: Lane) -> None:
             lane.seconds += share
-            lane.after_step(losses[seat])
+            lane.after_step(losses[slot])
 
         return events + self._each(moving, count)
 
-    def _report(self, seats: Sequence[int]) -> list[Event]:
-        """Evaluate these lanes, which are at the end of an epoch, and report."""
+    def _report(self, slots: Sequence[int]) -> list[Event]:
+        """Evaluate lanes at the end of an epoch, and report it."""
         started = time.perf_counter()
         events: list[Event] = []
-        for seat in seats:
-            self._lanes.unload(seat)
-        together = self._evaluate() if self._together and len(seats) >= WORTH * len(self.seats) else None
-        spent = (time.perf_counter() - started) / len(seats)
+        for slot in slots:
+            self._lanes.unload(slot)
+        together = self._evaluate() if self._together and len(slots) >= WORTH * len(self.slots) else None
+        spent = (time.perf_counter() - started) / len(slots)
 
-        def measure(seat: int, lane: Lane) -> None:
+        def measure(slot: int, lane: Lane) -> None:
             began = time.perf_counter()
-            measured = lane.evaluate() if together is None else together.of(seat, lane)
+            measured = lane.evaluate() if together is None else together.of(slot, lane)
             lane.seconds += spent + time.perf_counter() - began
             report = lane.after_epoch(measured)
             events.append(Reported(lane.work.trial, report, lane.state))
             if lane.over is not None:
                 events.append(Ended(lane.work.trial, "STOPPED" if lane.over else "DONE", lane.over))
-                self._leave(seat)
+                self._leave(slot)
 
-        failed = self._each(seats, measure)
+        failed = self._each(slots, measure)
         return events + failed
 
     def _evaluate(self) -> "_StackedOutputs | None":
-        """What all lanes give over the validation part; None where that is refused."""
+        """Return the outputs of all lanes on the validation data; None where they cannot be fused."""
         valid = self.lanes[0].run.valid
         outputs, targets = [], []
         try:
@@ -156,28 +156,28 @@ class LaneStack:
         made = outputs[0] if len(outputs) == 1 else pytree.tree_map(lambda *parts: torch.cat(parts, 1), *outputs)
         return _StackedOutputs(made, joined(targets), self.lanes[0])
 
-    def _each(self, seats: Iterable[int], act: Callable[[int, Lane], None]) -> list[Event]:
-        """Have each lane do something; one that raises has ended, and disturbs no other."""
+    def _each(self, slots: Iterable[int], act: Callable[[int, Lane], None]) -> list[Event]:
+        """Call `act` for each lane; one that raises has ended, and the others go on."""
         events: list[Event] = []
-        for seat in seats:
-            lane = self.seats[seat]
+        for slot in slots:
+            lane = self.slots[slot]
             if lane is None:
                 continue
             try:
-                act(seat, lane)
+                act(slot, lane)
             except Exception as error:
                 events.append(ended(lane.work.trial, error, lane.seconds))
-                self._leave(seat)
+                self._leave(slot)
         return events
 
-    def _of(self, seat: int) -> Lane:
-        lane = self.seats[seat]
+    def _of(self, slot: int) -> Lane:
+        lane = self.slots[slot]
         assert lane is not None
         return lane
 
-    def _leave(self, seat: int) -> None:
-        self.seats[seat] = None
-        self._lanes.stop(seat)
+    def _leave(self, slot: int) -> None:
+        self.slots[slot] = None
+        self._lanes.stop(slot)
 
 
 class _StackedOutputs:
@@ -187,51 +187,51 @@ class _StackedOutputs:
         self._outputs, self._targets = outputs, targets
         settings, metrics = lane.run.settings, lane.trainer.metrics
         self._known: dict[str, list[Measured]] = {}
-        with torch.no_grad(), suppress(Exception):  # of which each lane tells by itself
+        with torch.no_grad(), suppress(Exception):  # each lane raises it again by itself
             if smoothing_of(settings) is None:  # the lanes have one loss
                 self._known["loss"] = measure_losses(settings.loss, outputs, targets)
             if accuracy in metrics.values():
                 name = next(name for name, metric in metrics.items() if metric is accuracy)
                 self._known[name] = measure_accuracies(outputs, targets)
 
-    def of(self, seat: int, lane: Lane) -> dict[str, Measured]:
-        outputs = pytree.tree_map(lambda stack: stack[seat], self._outputs)
-        known = {name: measured[seat] for name, measured in self._known.items()}
+    def of(self, slot: int, lane: Lane) -> dict[str, Measured]:
+        outputs = pytree.tree_map(lambda stack: stack[slot], self._outputs)
+        known = {name: measured[slot] for name, measured in self._known.items()}
         with torch.no_grad():
             return lane.run.settings.measured(outputs, self._targets, known)
 
 
 def lanes_of(
     lanes: Sequence[Lane],
-    seats: int,
+    slots: int,
     kind: str,
     programs: ProgramCache,
     generators: Sequence[torch.Generator] | None = None,
 ) -> Lanes:
-    """The core of a stack; empty seats hold copies of the first lane."""
-    seated = [*lanes, *[lanes[0]] * (seats - len(lanes))]
+    """Return the fused lanes of a stack; empty slots hold copies of the first lane."""
+    filled = [*lanes, *[lanes[0]] * (slots - len(lanes))]
     drawn = None
     if generators is not None:
         device = lanes[0].job.runtime.device
-        drawn = [*generators, *(torch.Generator(device) for _ in range(seats - len(lanes)))]
+        drawn = [*generators, *(torch.Generator(device) for _ in range(slots - len(lanes)))]
     return Lanes(
-        [lane.run.whole for lane in seated],
+        [lane.run.whole for lane in filled],
         _loss_of(lanes[0]),
-        [lane.run.optimizer for lane in seated],
+        [lane.run.optimizer for lane in filled],
         kind=kind,
-        clips=[lane.run.settings.clip for lane in seated],
+        clips=[lane.run.settings.clip for lane in filled],
         generators=drawn,
         programs=programs,
     )
 
 
 def _part(rows: int) -> int:
-    """Rows to be evaluated at once: about EVALUATED, and the same each time where that divides."""
+    """The number of rows to evaluate at once: about EVALUATED, in parts of equal size where possible."""
     return math.ceil(rows / math.ceil(rows / EVALUATED))
 
 
 def evaluates_together(settings: Settings) -> bool:
-    """Whether loss and metrics are functions of outputs and targets."""
+    """True if loss and metrics are functions of outputs and targets."""
     return not (settings.own_loss or settings.own_evaluation)
 
 

@@ -1,4 +1,4 @@
-"""What lanes have to have in common to be trained as one program."""
+"""The structure of a lane: everything that lanes of one program have in common."""
 
 import hashlib
 from collections import OrderedDict
@@ -20,12 +20,12 @@ KEPT = 16
 
 @dataclass(frozen=True)
 class Structure:
-    """What is equal for lanes that differ only in numbers that each may have of its own.
+    """Equal for lanes that differ only in numbers that each may have of its own.
 
     Attributes:
-        facts: the same in every process.
+        facts: names, shapes and settings; the same in every process.
         code: the classes and functions of this process.
-        data: by identity, what rows come from.
+        data: identities of the training and validation data.
     """
 
     facts: Hashable
@@ -38,7 +38,7 @@ class Structure:
 
 
 def unfit_lane(lane: Lane) -> str:
-    """Why this trial cannot share its steps; empty where it can."""
+    """The reason why this trial cannot be stacked with others; empty where it can."""
     if lane.run.settings.micro_batch is not None:
         return "micro_batch trains in parts"
     label = lane.job.runtime.label
@@ -69,7 +69,7 @@ _kept: OrderedDict[Hashable, ProgramCache] = OrderedDict()
 
 
 def programs_of(lane: Lane, structure: Structure) -> ProgramCache:
-    """What was traced of a structure in this process so far, by any study; the last `KEPT` structures are kept."""
+    """Return the programs of a structure that this process has traced, in any study; the last `KEPT` are kept."""
     if lane.run.settings.own_loss:
         return ProgramCache()  # its loss may hold anything of the trainer's
     key = (structure.facts, structure.code)

@@ -1,4 +1,4 @@
-"""Group: trials of one structure, and the stacks that they are trained in."""
+"""StructureGroup: the trials of one structure, and the stacks that they are trained in."""
 
 import math
 from collections import deque
@@ -7,49 +7,50 @@ from dataclasses import replace
 
 from tuneflow.execute.executor import Event
 from tuneflow.execute.lanes.benchmark import is_out_of_memory, measure, time_alone
-from tuneflow.execute.lanes.engine_cache import EngineCache, EngineTiming
+from tuneflow.execute.lanes.engine_cache import ONE_BY_ONE, EngineCache, EngineTiming
 from tuneflow.execute.lanes.lane import Lane
 from tuneflow.execute.lanes.lane_stack import LaneStack
 from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.fused.refusal import CannotFuse
 
-CHUNK = 16  # seats of a stack at most: more no longer fit into the caches
+CHUNK = 16  # lanes of a stack at most: more no longer fit into the caches
 TRACING = 0.7  # seconds that a program takes to trace, until one was measured
-# What share of the time a program may save, by the seconds of a step alone, before it was measured.
-HOPES = ((0.001, 0.7), (0.003, 0.4), (0.01, 0.1), (math.inf, 0.03))
-TRIED = 20  # steps of every seat that a measurement takes
+# (seconds of a step alone, share of the time that a program may save), for use before it is measured.
+EXPECTED_SAVINGS = ((0.001, 0.7), (0.003, 0.4), (0.01, 0.1), (math.inf, 0.03))
+TRIED = 20  # steps of every lane that a measurement takes
 
 
 class StructureGroup:
-    """Trials of one structure.
+    """The trials of one structure, trained as one program where that pays.
 
-    They are trained as one program where that pays: as measured on themselves, once what is left to train is worth the
-    measurement. Where it does not they are given back, to be trained alone.
+    Whether it pays is measured on themselves, once the training left is worth the measurement. Where it does not, they
+    are handed to `alone`.
 
     Args:
-        name: of the structure, the same in every process.
-        alone: takes lanes that are to be trained alone.
-        more: how many trials are to come for each that is under way.
-        programs: what was traced of the structure so far.
+        name: the structure's, the same in every process.
+        engines: the cache of measurements.
+        alone: called with each lane that is to be trained alone.
+        more: returns how many trials are to come for each that is under way.
+        programs: the structure's traced programs so far.
     """
 
     def __init__(
         self,
         name: str,
-        notes: EngineCache,
+        engines: EngineCache,
         alone: Callable[[Lane], None],
         more: Callable[[], float],
         programs: ProgramCache,
     ) -> None:
-        self._name, self._notes, self._programs = name, notes, programs
+        self._name, self._engines, self._programs = name, engines, programs
         self._alone, self._more = alone, more
         self._waiting: list[Lane] = []
         self._stacks: deque[LaneStack] = deque()
-        self._pace: EngineTiming | None = None
+        self._timing: EngineTiming | None = None
         self._step: float | None = None  # seconds of a step alone
         self._spent = 0.0  # seconds of training alone, for want of a program
         self._chunk = CHUNK
-        self._traced: set[int] = set()  # seats that there is a program for
+        self._traced: set[int] = set()  # sizes of stack that there is a program for
 
     @property
     def busy(self) -> int:
@@ -59,30 +60,30 @@ class StructureGroup:
         self._waiting.append(lane)
 
     def stop(self, trial: int) -> None:
-        """Drop a trial, where it is here."""
+        """Drop a trial, if it is in this group."""
         self._waiting = [lane for lane in self._waiting if lane.work.trial != trial]
         for stack in self._stacks:
             stack.stop(trial)
 
     def wait(self) -> list[Event]:
-        """Train until something has happened; nothing where all were given back."""
-        self._seat()
+        """Train until there are events; return none where all lanes are trained alone."""
+        self._fill_slots()
         if not self._stacks:
             return []
         stack = self._stacks.popleft()
         try:
             events = stack.advance()
         except Exception as error:
-            self._fall(stack.lanes, error)
+            self._fall_back(stack.lanes, error)
             return []
         if stack.lanes:
             self._stacks.append(stack)
         return events
 
-    # Who sits where.
+    # Lanes and their stacks.
 
-    def _seat(self) -> None:
-        """Give those that wait a seat, or give them back; join stacks that have become empty by half."""
+    def _fill_slots(self) -> None:
+        """Put waiting lanes into stacks, or have them trained alone; merge stacks that are half empty."""
         self._stacks = deque(stack for stack in self._stacks if stack.lanes)
         for stack in self._stacks:
             while self._waiting and stack.free and self._put(stack):
@@ -90,108 +91,110 @@ class StructureGroup:
         while self._waiting:
             lanes = self._waiting[: self._chunk]
             try:
-                pace = self._learn(lanes)
-                if pace is None or pace.kind == "alone":
-                    self._give_back(lanes)
+                timing = self._choose_engine(lanes)
+                if timing is None or timing.kind == "alone":
+                    self._train_alone(lanes)
                 else:
-                    self._build(lanes, pace)
+                    self._build(lanes, timing)
                 self._waiting = self._waiting[len(lanes) :]
             except Exception as error:
                 self._waiting = self._waiting[len(lanes) :]
-                self._fall(lanes, error)
-        self._thin()
-        self._join()
+                self._fall_back(lanes, error)
+        self._release_few()
+        self._merge()
 
     def _put(self, stack: LaneStack) -> bool:
         try:
             stack.put(self._waiting[0])
         except CannotFuse:
-            return False  # it does not go with these; perhaps with others
+            return False  # it differs from these in a frozen parameter; it may fit others
         self._waiting.pop(0)
         return True
 
-    def _build(self, lanes: Sequence[Lane], pace: EngineTiming) -> None:
-        seats = _bucket(len(lanes))
-        self._stacks.append(LaneStack(lanes, seats, pace.kind, self._programs))
-        self._traced.add(seats)
+    def _build(self, lanes: Sequence[Lane], timing: EngineTiming) -> None:
+        slots = _bucket(len(lanes))
+        self._stacks.append(LaneStack(lanes, slots, timing.kind, self._programs))
+        self._traced.add(slots)
 
-    def _thin(self) -> None:
-        """Train the last few of a stack alone, where that is less work than its empty seats."""
-        pace = self._pace
-        if pace is None:
+    def _release_few(self) -> None:
+        """Have the last few lanes of a stack trained alone, where that is less work than its empty slots."""
+        timing = self._timing
+        if timing is None:
             return
         for stack in list(self._stacks):
             lanes = stack.lanes
-            fewer = len(lanes) * pace.alone < pace.of(len(stack.seats))
+            fewer = len(lanes) * timing.alone < timing.of(len(stack.slots))
             if fewer and all(lane.step == 0 for lane in lanes):
                 self._stacks.remove(stack)
-                self._give_back(lanes)
+                self._train_alone(lanes)
 
-    def _join(self) -> None:
-        """Put all lanes into fewer seats, where what that saves is worth another program."""
-        pace, lanes = self._pace, [lane for stack in self._stacks for lane in stack.lanes]
-        if pace is None or not lanes:
+    def _merge(self) -> None:
+        """Move all lanes to fewer slots, where that saves more than tracing another program costs."""
+        timing, lanes = self._timing, [lane for stack in self._stacks for lane in stack.lanes]
+        if timing is None or not lanes:
             return
         sizes = [_bucket(len(lanes[start : start + self._chunk])) for start in range(0, len(lanes), self._chunk)]
-        before, after = sum(len(stack.seats) for stack in self._stacks), sum(sizes)
-        saved = sum(pace.of(len(stack.seats)) for stack in self._stacks) - sum(map(pace.of, sizes))
-        cost = (pace.tracing or TRACING) * len(set(sizes) - self._traced)
+        before, after = sum(len(stack.slots) for stack in self._stacks), sum(sizes)
+        saved = sum(timing.of(len(stack.slots)) for stack in self._stacks) - sum(map(timing.of, sizes))
+        cost = (timing.tracing or TRACING) * len(set(sizes) - self._traced)
         if after > before // 2 or saved * max(lane.steps_left for lane in lanes) <= cost:
             return
         for stack in self._stacks:
             stack.unload()
         self._stacks.clear()
         for start in range(0, len(lanes), self._chunk):
-            self._build(lanes[start : start + self._chunk], pace)
+            self._build(lanes[start : start + self._chunk], timing)
 
-    # How they are trained.
+    # The choice of the engine.
 
-    def _learn(self, lanes: Sequence[Lane]) -> EngineTiming | None:
-        """The pace of this structure; None while it is not worth being measured."""
-        seats = _bucket(len(lanes))
-        known = self._pace
-        if known is not None and (known.kind != "alone" or known.reason or seats < 4 * known.seats):
+    def _choose_engine(self, lanes: Sequence[Lane]) -> EngineTiming | None:
+        """Return the engine for this structure; None while a measurement is not worth its cost."""
+        slots = _bucket(len(lanes))
+        known = self._timing
+        if known is not None and (known.kind != "alone" or known.reason or slots < 4 * known.slots):
             return known
-        self._pace = self._notes.recall(self._name, seats)
-        if self._pace is None and self._is_worth_measuring(lanes):
-            found = measure(lanes, seats, self._programs, self._step or time_alone(lanes[0]))
-            self._pace = self._notes.remember(self._name, found)
-            if self._pace.kind != "alone":
-                gain = self._pace.gain * len(lanes) / seats
-                self._notes.say(f"fused: {len(lanes)} trials as one, {gain:.1f} times as fast as one by one")
-            elif self._pace.reason:
-                self._notes.say(f"not fused: {self._pace.reason}")
-        return self._pace
+        self._timing = self._engines.recall(self._name, slots)
+        if self._timing is None and self._is_worth_measuring(lanes):
+            found = measure(lanes, slots, self._programs, self._step or time_alone(lanes[0]))
+            self._timing = self._engines.remember(self._name, found)
+            if self._timing.kind != "alone":
+                gain = self._timing.gain * len(lanes) / slots
+                self._engines.announce(f"lanes: training {len(lanes)} trials together, {gain:.1f}x faster")
+            elif self._timing.reason:
+                self._engines.announce(ONE_BY_ONE + self._timing.reason)
+        return self._timing
 
     def _is_worth_measuring(self, lanes: Sequence[Lane]) -> bool:
         if self._step is None:
             self._step = time_alone(lanes[0])
-        hope = next(share for most, share in HOPES if self._step < most)
+        saved = next(share for limit, share in EXPECTED_SAVINGS if self._step < limit)
         cost = TRACING + TRIED * self._step * _bucket(len(lanes))
         steps = sum(lane.steps_left for lane in self._waiting)
         left = self._step * steps * (1 + self._more())
-        return hope * (left + self._spent) > cost
+        return saved * (left + self._spent) > cost
 
-    def _give_back(self, lanes: Sequence[Lane]) -> None:
+    def _train_alone(self, lanes: Sequence[Lane]) -> None:
         for lane in lanes:
             self._spent += (self._step or 0.0) * lane.steps_left
             self._alone(lane)
 
-    def _fall(self, lanes: Sequence[Lane], error: Exception) -> None:
-        """Something went wrong with a stack: these go on from what they last reported, by the next engine."""
+    def _fall_back(self, lanes: Sequence[Lane], error: Exception) -> None:
+        """Restart lanes of a failed stack from their last reports, with the next slower engine."""
         self._waiting += [lane.again() for lane in lanes]
-        pace = self._pace
+        timing = self._timing
         if is_out_of_memory(error) and self._chunk > 1 and len(lanes) > 1:
             self._chunk = _bucket(len(lanes)) // 2
-            self._notes.say(f"out of memory with {len(lanes)} trials as one: goes on with {self._chunk}")
+            self._engines.announce(
+                f"lanes: out of memory with {len(lanes)} trials together; going on with {self._chunk}"
+            )
             return
         reason = str(error) if isinstance(error, CannotFuse) else f"{type(error).__name__}: {error}"
-        self._notes.say(f"not fused: {reason}")
+        self._engines.announce(ONE_BY_ONE + reason)
         step = self._step or 0.0
-        if pace is not None and pace.kind == "stacked" and not is_out_of_memory(error):
-            self._pace = replace(pace, kind="single", together=pace.alone * pace.seats, reason=reason)
+        if timing is not None and timing.kind == "stacked" and not is_out_of_memory(error):
+            self._timing = replace(timing, kind="single", together=timing.alone * timing.slots, reason=reason)
         else:
-            self._pace = EngineTiming("alone", self._chunk, step if pace is None else pace.alone, reason=reason)
+            self._timing = EngineTiming("alone", self._chunk, step if timing is None else timing.alone, reason=reason)
 
 
 def _bucket(count: int) -> int:

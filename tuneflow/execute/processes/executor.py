@@ -1,4 +1,4 @@
-"""The executor of `Runtime(workers=...)`: long-lived worker processes, each with a slice, or with as many as lanes."""
+"""The executor of `Runtime(workers=...)`: long-lived worker processes, each with one slice or several lanes."""
 
 import math
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Event
 from tuneflow.execute.lanes.engine_cache import EngineCache
-from tuneflow.execute.processes.proxy import ProcessProxy, bury, end
+from tuneflow.execute.processes.proxy import ProcessProxy, end_all, reap
 from tuneflow.execute.processes.worker_process import UNGUARDED
 from tuneflow.execute.workers import sendable
 from tuneflow.execute.workers.assignment import STARTS, Assignment, SharedObjects, slices
@@ -24,14 +24,14 @@ from tuneflow.train.protocol import TrainerProtocol
 
 
 class ProcessExecutor:
-    """Trains in processes of its own. They are started when there is work for them, and live until `close`.
+    """Trains in worker processes, started when there is work for them, and kept until `close`.
 
     Each trains as the runtime does in one process: as the inline executor, with the same digits for the same number of
     threads, or in lanes. Trainer and model are sent to a process once, their data in memory that
     all of them share; the state after each epoch comes back with its report. A process goes on to the next epoch at
     once, unless it has room for another slice: what it trained beyond a stop is dropped.
 
-    A process that dies takes its own epochs along and nothing else: its slices go on from their last states reported,
+    A process that dies loses its current epochs and nothing else: its slices go on from their last states reported,
     each in a process of its own where there were several. A trial that loses two processes in the same epoch has
     failed. One that hangs is noticed by `timeout` only.
 
@@ -41,53 +41,53 @@ class ProcessExecutor:
         timeout: seconds after which a process that sent no epoch is taken to hang, and killed; None for never.
 
     Attributes:
-        notes: where it is kept what the processes measured; a study gives its own.
+        engines: the cache of the processes' measurements; a study puts its own here.
         timeout: as given; a change counts from the next wait on.
     """
 
     def __init__(self, runtime: Runtime, workers: int | None = None, timeout: float | None = None) -> None:
         self._runtime = runtime
-        self._most = (runtime.workers or 1) if workers is None else workers
+        self._limit = (runtime.workers or 1) if workers is None else workers
         self.timeout = runtime.timeout if timeout is None else timeout
-        self.notes = EngineCache()
+        self.engines = EngineCache()
         self._children: list[ProcessProxy] = []
         self._waiting: deque[Assignment] = deque()
-        self._sent = SharedObjects(sendable.parcel)
+        self._sent = SharedObjects(sendable.share)
         self._lost = 0  # processes killed in a row before they were ready
         # When nobody holds this any more, and at exit before multiprocessing waits for its children.
         util.Finalize(self, _close, (self._children, self._sent), exitpriority=10)
 
     @property
     def free(self) -> int:
-        return self._most * self._runtime.seats - self.busy
+        return self._limit * self._runtime.slots - self.busy
 
     @property
     def busy(self) -> int:
         return len(self._waiting) + sum(len(child.work) for child in self._children)
 
     def submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
-        """As Executor.submit.
+        """Take a slice; see Executor.submit.
 
         Raises:
             TypeError: trainer, model or configuration cannot be sent to another process; the message names the part.
             StudyError: the script that runs cannot be imported by another process.
         """
         if not self.free:
-            raise RuntimeError(f"all {self._most} workers have {slices(self._runtime)} each; wait for one to end")
+            raise RuntimeError(f"all {self._limit} workers have {slices(self._runtime)} each; wait for one to end")
         number = self._sent.number(trainer, job.model)
-        self._waiting.append(Assignment(number, work, sendable.packed(job), state))
-        self._staff()
+        self._waiting.append(Assignment(number, work, sendable.pickled_job(job), state))
+        self._assign()
 
     def wait(self) -> list[Event]:
-        """As Executor.wait: what one process has to tell.
+        """Wait for the events of one process.
 
         Raises:
             StudyError: no process can be started, or it cannot load what it was sent; the message says why.
         """
         while self.busy:
-            self._go_on()
-            child = self._speaker()
-            events = self._hear(child) if child is not None else []
+            self._dispatch()
+            child = self._next_sender()
+            events = self._receive(child) if child is not None else []
             if events:
                 return events
         return []
@@ -103,23 +103,23 @@ class ProcessExecutor:
         self._waiting.clear()
         _close(self._children, self._sent)
 
-    # Who trains what.
+    # Assignment of slices.
 
-    def _staff(self) -> None:
-        """Give out what waits; a process that can take no more has no reason to wait.
+    def _assign(self) -> None:
+        """Assign waiting slices; a process that can take no more begins at once.
 
-        New processes are started before one that is at work gets more, or one that still leaves a slice.
+        New processes are started before one that is at work gets more, or one that still drops a slice.
         """
         able = sum(child.idle and not child.work for child in self._children)
-        for _ in range(min(len(self._waiting) - able, self._most - len(self._children))):
+        for _ in range(min(len(self._waiting) - able, self._limit - len(self._children))):
             self._children.append(ProcessProxy(self._runtime, len(self._children)))
-        spread(self._waiting, self._children, self._runtime.seats)
+        spread(self._waiting, self._children, self._runtime.slots)
         for child in self._children:
             if child.idle and child.full:
                 self._begin(child)
 
-    def _go_on(self) -> None:
-        """All has been decided that is to be for now: nobody waits for more, and who is to get more is halted."""
+    def _dispatch(self) -> None:
+        """Start idle processes that have work, and halt those that are to get more; all decisions have been made."""
         for child in self._children:
             if child.idle and (child.work or child.stops):
                 self._begin(child)
@@ -127,60 +127,60 @@ class ProcessExecutor:
                 child.halt()
 
     def _begin(self, child: ProcessProxy) -> None:
-        child.begin(self._sent, self.notes, self._most)
+        child.begin(self._sent, self.engines, self._limit)
 
-    # What the processes say.
+    # Messages.
 
-    def _speaker(self) -> ProcessProxy | None:
-        """Of those that have something to say, the one heard longest ago; None when one was overdue."""
+    def _next_sender(self) -> ProcessProxy | None:
+        """Of the processes that sent a message, the one whose last one is oldest; None if one was overdue."""
         by_pipe: dict[Any, ProcessProxy] = {child.pipe: child for child in self._children}
-        speaking = [by_pipe[pipe] for pipe in connection.wait(list(by_pipe), self._patience())]
-        if not speaking:
+        senders = [by_pipe[pipe] for pipe in connection.wait(list(by_pipe), self._patience())]
+        if not senders:
             self._kill_overdue()
-        return min(speaking, key=lambda child: child.heard, default=None)
+        return min(senders, key=lambda child: child.last_message, default=None)
 
     def _patience(self) -> float | None:
-        """Seconds until a process is overdue."""
+        """Seconds until a process is overdue; None for no limit."""
         if self.timeout is None:
             return None
-        heard = min((child.heard for child in self._children if child.at_work), default=math.inf)
-        return max(0.0, heard + self.timeout - time.monotonic()) if math.isfinite(heard) else None
+        last_message = min((child.last_message for child in self._children if child.at_work), default=math.inf)
+        return max(0.0, last_message + self.timeout - time.monotonic()) if math.isfinite(last_message) else None
 
     def _kill_overdue(self) -> None:
         for child in self._children:
-            if self.timeout is not None and child.at_work and time.monotonic() >= child.heard + self.timeout:
+            if self.timeout is not None and child.at_work and time.monotonic() >= child.last_message + self.timeout:
                 child.kill(f"sent nothing for {self.timeout:g} seconds")
 
-    def _hear(self, child: ProcessProxy) -> list[Event]:
+    def _receive(self, child: ProcessProxy) -> list[Event]:
         message = _message(child)
         if message is None:
-            return self._lose(child)
+            return self._drop_lost(child)
         events: list[Event] = []
         if isinstance(message, Reply):
-            self.notes.hear(message.news)
-            events, left = child.reached(message.events)
+            self.engines.merge(message.engines)
+            events, left = child.accept(message.events)
             self._waiting.extend(left)
         if not isinstance(message, Reply) or message.waits:
             self._lost = 0
-            child.rest()
+            child.mark_idle()
         if isinstance(message, LoadFailure) and child.training:  # else it is of a slice that was stopped
             raise message.error()
-        self._staff()
+        self._assign()
         return events
 
-    def _lose(self, child: ProcessProxy) -> list[Event]:
-        """A process is gone: what it trained goes on elsewhere, or has failed."""
-        bury(child)
+    def _drop_lost(self, child: ProcessProxy) -> list[Event]:
+        """Remove a process that is gone; its slices go on elsewhere, or have failed."""
+        reap(child)
         self._children.remove(child)
         if not child.ready:
             self._check_start(child)
-        ended, left = child.lost(child.fate(), time.monotonic() - child.heard)
+        ended, left = child.lost(child.exit_reason(), time.monotonic() - child.last_message)
         self._waiting.extendleft(reversed(left))
-        self._staff()
+        self._assign()
         return list(ended)
 
     def _check_start(self, child: ProcessProxy) -> None:
-        """Raise StudyError when starting another process has no prospect."""
+        """Raise StudyError if starting another process cannot help."""
         code = child.process.exitcode or 0
         script = getattr(sys.modules["__main__"], "__file__", "the script")
         if code == UNGUARDED:
@@ -191,27 +191,27 @@ class ProcessExecutor:
         self._lost += 1
         if code >= 0 and not child.overdue:
             raise StudyError(
-                f"Runtime: a worker process {child.fate()} before it was ready; what it printed says why. It imports"
-                f" {script} and the modules of trainer and model."
+                f"Runtime: a worker process {child.exit_reason()} before it was ready; its output has the reason. It"
+                f" imports {script} and the modules of trainer and model."
             )
         if self._lost >= STARTS:
             raise StudyError(
-                f"Runtime: {STARTS} worker processes in a row ended at their start; the last {child.fate()}."
+                f"Runtime: {STARTS} worker processes in a row ended at their start; the last {child.exit_reason()}."
             )
 
 
 def _message(child: ProcessProxy) -> Any:
-    """What it has to tell; None when it is gone."""
+    """Receive its message; None if it is gone."""
     try:
         message = receive(child.pipe)
     except (EOFError, OSError):
         return None
-    child.heard = time.monotonic()
+    child.last_message = time.monotonic()
     return message
 
 
 def _close(children: list[ProcessProxy], sent: SharedObjects[SharedObject]) -> None:
-    end(children)
+    end_all(children)
     children.clear()
-    for parcel in sent.clear():
-        parcel.close()
+    for shared in sent.clear():
+        shared.close()

@@ -1,4 +1,4 @@
-"""A worker process as its parent sees it: starting, idle, or training slices."""
+"""ProcessProxy: the parent's handle of a worker process, which is starting, idle or training."""
 
 import multiprocessing
 import signal
@@ -15,48 +15,52 @@ from tuneflow.execute.workers.pickling import SharedObject, send
 from tuneflow.execute.workers.worker_proxy import WorkerProxy
 from tuneflow.runtime.runtime import Runtime
 
-GRACE = 5.0  # seconds that a process has to leave by itself
+GRACE = 5.0  # seconds in which a process can leave by itself
 
 SPAWN = multiprocessing.get_context("spawn")
 
 
 class ProcessProxy(WorkerProxy):
-    """A process of its own, started when this is made.
+    """A worker process, started by the constructor.
+
+    Args:
+        runtime: the study's; the process makes its own by `runtime.of_a_worker()`.
+        number: ends the name of the process.
 
     Attributes:
-        idle: it waits for orders. Only then is anything large sent: two that both send would wait for each other.
-        ready: it has come so far once.
-        heard: when it last said something, by time.monotonic.
-        overdue: why it was killed from here; empty when it was not.
+        idle: it waits for a command. Only then is anything large sent: two that both send would wait for each other.
+        ready: it has been idle once.
+        last_message: when its last message came, or it was last sent a command, by time.monotonic.
+        overdue: why it was killed by its parent; empty if it was not.
     """
 
     def __init__(self, runtime: Runtime, number: int) -> None:
-        super().__init__(runtime.seats)
+        super().__init__(runtime.slots)
         self.idle = self.ready = self._halted = False
-        self.heard, self.overdue = time.monotonic(), ""
+        self.last_message, self.overdue = time.monotonic(), ""
         self.pipe, theirs = SPAWN.Pipe()
-        given = (theirs, runtime.of_a_worker(), ProcessSettings.current())
-        self.process = SPAWN.Process(target=serve, args=given, name=f"{NAME} {number}")
+        arguments = (theirs, runtime.of_a_worker(), ProcessSettings.current())
+        self.process = SPAWN.Process(target=serve, args=arguments, name=f"{NAME} {number}")
         with theirs, _signals_held():
             self.process.start()
 
     @property
     def at_work(self) -> bool:
-        """Whether it trains, or finishes the epoch of a slice that was stopped."""
+        """True while it trains, or finishes the epoch of a slice that was stopped."""
         return self.ready and not self.idle
 
-    def begin(self, parcels: SharedObjects[SharedObject], notes: EngineCache, workers: int) -> None:
-        """Have it go on with all its work; with the trainer and the model of a task where it has not got them yet."""
-        self.idle, self._halted, self.heard = False, False, time.monotonic()
+    def begin(self, shared: SharedObjects[SharedObject], engines: EngineCache, workers: int) -> None:
+        """Send it all its work, with trainers and models that it does not have yet."""
+        self.idle, self._halted, self.last_message = False, False, time.monotonic()
         before = set(self.training)
-        orders = self.orders(notes, workers)
+        command = self.command(engines, workers)
         try:
-            send(self.pipe, orders)
-            for task in orders.tasks:
-                if task.follows:
-                    parcels[task.parcel].send(self.pipe, self.process.pid or 0)
+            send(self.pipe, command)
+            for task in command.tasks:
+                if task.attached:
+                    shared[task.shared].send(self.pipe, self.process.pid or 0)
         except OSError:
-            self.training = before  # it is dead, which is found out when it is listened to
+            self.training = before  # it is dead, which the next receive finds out
 
     def stop(self, trial: int | None = None) -> None:
         """Drop a slice, or all."""
@@ -65,7 +69,7 @@ class ProcessProxy(WorkerProxy):
                 self.halt()
 
     def halt(self) -> None:
-        """Have it wait for orders as soon as an epoch is over; it does not train beyond a stop."""
+        """Have it wait for a command as soon as an epoch is over."""
         if self.idle or self._halted:
             return
         self._halted = True
@@ -74,16 +78,16 @@ class ProcessProxy(WorkerProxy):
         except OSError:
             pass
 
-    def rest(self) -> None:
-        """It said that it is idle."""
+    def mark_idle(self) -> None:
+        """Record that it waits for a command."""
         self.idle, self.ready, self._halted = True, True, False
 
     def kill(self, why: str) -> None:
         self.overdue = why
         self.process.kill()
 
-    def fate(self) -> str:
-        """How it ended, in words."""
+    def exit_reason(self) -> str:
+        """How it ended, such as "exited with status 3"."""
         code = self.process.exitcode or 0
         if self.overdue:
             return self.overdue
@@ -93,8 +97,8 @@ class ProcessProxy(WorkerProxy):
         return f"was killed by {signal.Signals(-code).name} (signal {-code}{memory})"
 
 
-def end(children: Iterable[ProcessProxy]) -> None:
-    """End processes: those that are idle leave by themselves, those at work are killed."""
+def end_all(children: Iterable[ProcessProxy]) -> None:
+    """End processes: idle ones leave by themselves, those at work are killed."""
     children = list(children)
     for child in children:
         if child.idle:
@@ -102,12 +106,12 @@ def end(children: Iterable[ProcessProxy]) -> None:
         else:
             child.process.kill()
     for child in children:
-        bury(child)
+        reap(child)
         child.process.close()
 
 
-def bury(child: ProcessProxy) -> None:
-    """Wait for a process that is about to end; kill it when it does not."""
+def reap(child: ProcessProxy) -> None:
+    """Wait for a process that is about to end; kill it if it does not."""
     child.process.join(GRACE)
     if child.process.exitcode is None:
         child.process.kill()
@@ -117,7 +121,7 @@ def bury(child: ProcessProxy) -> None:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """A process started within begins with Ctrl-C and SIGTERM held back, until it has said what it does with them."""
+    """A block in which a process starts with Ctrl-C and SIGTERM blocked, until it has set its handlers."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

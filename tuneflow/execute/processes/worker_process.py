@@ -1,4 +1,4 @@
-"""A worker process: it trains its slices as its runtime's own executor does, and sends back what happened."""
+"""The worker process: it receives commands, trains, and sends replies."""
 
 import os
 import signal
@@ -9,32 +9,34 @@ from typing import Any
 import torch
 
 from tuneflow.execute.workers.messages import Command, ProcessSettings
-from tuneflow.execute.workers.pickling import Pipe, pack, receive, receive_parcel, send
+from tuneflow.execute.workers.pickling import Pipe, pack, receive, receive_shared, send
 from tuneflow.execute.workers.worker import Worker
 from tuneflow.runtime.runtime import Runtime
 
 NAME = "tuneflow worker"  # what the names of worker processes begin with
 UNGUARDED = 97  # exit status of a worker whose script starts a study while it is imported
 
-HALT, IDLE = "halt", "idle"  # to a worker: wait to be told what is next; from it: it does
+HALT, IDLE = "halt", "idle"  # to a worker: wait for a command; from it: it waits
 
 _serving = False
 
 
 def leave_if_imported() -> None:
-    """End this process when it is a worker that still imports its script: the script has no main guard.
+    """End this process if it is a worker that still imports its script: the script has no main guard.
 
-    The parent process knows the exit status, and says it once.
+    The parent process knows the exit status, and explains it once.
     """
     if current_process().name.startswith(NAME) and not _serving:
         raise SystemExit(UNGUARDED)
 
 
-def serve(pipe: Pipe, given: dict[str, Any], settings: ProcessSettings) -> None:
-    """The life of a worker; it ends when the pipe is closed, or its parent is gone.
+def serve(pipe: Pipe, arguments: dict[str, Any], settings: ProcessSettings) -> None:
+    """Run a worker until its pipe is closed, or its parent is gone.
 
     Args:
-        given: the arguments of its Runtime.
+        pipe: to the parent.
+        arguments: those of its Runtime.
+        settings: its parent's.
     """
     global _serving
     _serving = True
@@ -42,16 +44,16 @@ def serve(pipe: Pipe, given: dict[str, Any], settings: ProcessSettings) -> None:
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     if hasattr(os, "register_at_fork"):  # else a loader's process could hold the pipe open when this one is killed
         os.register_at_fork(after_in_child=pipe.close)
-    torch.set_num_threads(given["threads"])
+    torch.set_num_threads(arguments["threads"])
     settings.apply()
     try:
-        _WorkerLoop(pipe, Runtime(**given)).run()
+        _WorkerLoop(pipe, Runtime(**arguments)).run()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has no more work, or is gone
 
 
 def _leave_signals_to_the_parent() -> None:
-    """Ctrl-C reaches every process of a terminal, and a cluster's SIGTERM every one of a job; the parent decides."""
+    """Ignore Ctrl-C, which reaches every process of a terminal, and SIGTERM, which a cluster sends to all of a job."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: None)  # unlike SIG_IGN, not inherited by programs it starts
     if hasattr(signal, "pthread_sigmask"):
@@ -66,10 +68,10 @@ def _end_with_the_parent() -> None:
 
 
 class _WorkerLoop:
-    """It trains on by itself until it has room for another slice, or is halted; then it waits for orders."""
+    """The loop of a worker: it trains until it has room for another slice, or is halted; then it waits."""
 
     def __init__(self, pipe: Pipe, runtime: Runtime) -> None:
-        self._pipe, self._bench = pipe, Worker(runtime)
+        self._pipe, self._worker = pipe, Worker(runtime)
 
     def run(self) -> None:
         send(self._pipe, IDLE)
@@ -79,21 +81,21 @@ class _WorkerLoop:
                 pass
 
     def _wait(self) -> None:
-        """Until there are orders, and all of them can be read."""
+        """Wait for a command that can be loaded."""
         while True:
-            orders = receive(self._pipe)
-            if not isinstance(orders, Command):
-                continue  # it was halted when it waited already
-            misread = self._bench.take(orders, lambda: receive_parcel(self._pipe))
-            if misread is None:
+            command = receive(self._pipe)
+            if not isinstance(command, Command):
+                continue  # a HALT that came while it waited already
+            failure = self._worker.take(command, lambda: receive_shared(self._pipe))
+            if failure is None:
                 return
-            send(self._pipe, misread)
+            send(self._pipe, failure)
 
     def _train(self) -> bool:
-        """Until there is something to tell; whether to wait for orders then."""
-        told, packed = self._bench.train(pack)
+        """Train until there is a reply, and send it; return True if a command is to be awaited."""
+        reply, packed = self._worker.train(pack)
         send(self._pipe, packed)
-        if told.waits:
+        if reply.waits:
             return True
         if not self._pipe.poll():
             return False

@@ -1,4 +1,4 @@
-"""What a Ray actor is of: it trains its slices as its runtime's own executor does, an epoch at each call."""
+"""RayActor: the class that Ray instantiates as a worker; it trains an epoch at each call."""
 
 import traceback
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from tuneflow.version import __version__
 
 @dataclass(frozen=True)
 class Versions:
-    """A worker's first word: the versions that it has."""
+    """Versions of the libraries in a process, which a worker returns when it is ready."""
 
     tuneflow: str
     torch: str
@@ -27,33 +27,33 @@ VERSIONS = Versions(__version__, str(torch.__version__))
 
 
 class RayActor:
-    """Its calls come in order, one at a time, and raise nothing: what goes wrong is what they return."""
+    """A worker on the cluster. Its methods run one at a time, in order, and return failures instead of raising them."""
 
-    def ready(self, given: dict[str, Any], settings: ProcessSettings) -> Versions | LoadFailure:
-        """Get ready to train.
+    def ready(self, arguments: dict[str, Any], settings: ProcessSettings) -> Versions | LoadFailure:
+        """Prepare for training; return the versions, or why it cannot start.
 
         Args:
-            given: the arguments of its Runtime.
+            arguments: those of its Runtime.
             settings: its parent's.
         """
         try:
-            torch.set_num_threads(given["threads"])
+            torch.set_num_threads(arguments["threads"])
             settings.apply()
-            self._bench = Worker(Runtime(**given))
+            self._worker = Worker(Runtime(**arguments))
         except Exception as error:
             return LoadFailure(f"{type(error).__name__}: {error}", traceback.format_exc())
         return VERSIONS
 
-    def train(self, orders: CloudPickled | None = None, parcels: Sequence[Any] = ()) -> CloudPickled | LoadFailure:
-        """Train until something happens; what did, as Told, with no events where there is nothing to train.
+    def train(self, command: CloudPickled | None = None, shared: Sequence[Any] = ()) -> CloudPickled | LoadFailure:
+        """Train until there are events; return a packed Reply, without events where there is nothing to train.
 
         Args:
-            orders: what to leave and to take before, as Orders.
-            parcels: references to the trainers and models that come with its tasks, packed.
+            command: a packed Command to carry out before; None for none.
+            shared: references to the packed trainers and models that are attached to its tasks.
         """
-        if orders is not None:
-            references = iter(parcels)
-            misread = self._bench.take(orders.value(), lambda: ray.get(next(references)).value())
-            if misread is not None:
-                return misread
-        return self._bench.train(pack)[1]
+        if command is not None:
+            references = iter(shared)
+            failure = self._worker.take(command.value(), lambda: ray.get(next(references)).value())
+            if failure is not None:
+                return failure
+        return self._worker.train(pack)[1]

@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster, and what the cluster has room for."""
+"""The connection to a Ray cluster, and the room on its nodes."""
 
 import logging
 import math
@@ -16,14 +16,14 @@ import ray
 from tuneflow.errors import StudyError, listed
 from tuneflow.runtime.threads import cores
 
-FRESH = 1.0  # seconds for which what is known of the nodes is taken to be true
+FRESH = 1.0  # seconds for which the list of nodes is taken to be up to date
 PATIENCE = 10.0  # seconds that a cluster's head has to answer
 KINDS = ("CPU", "GPU")
 TOKEN = "and one that asks for a token needs RAY_AUTH_MODE=token here too"
 
 
 class Cluster:
-    """Ray as this process is connected to it.
+    """The connection of this process to Ray.
 
     Args:
         address: as RayRuntime's. Where Ray is initialized already, it is used as it is, and left so.
@@ -40,7 +40,12 @@ class Cluster:
         self._seen = -math.inf
 
     def room(self, cpus: float, gpus: float) -> int:
-        """How many workers its nodes carry, as they are now, if nobody else uses them."""
+        """The number of workers that fit on its nodes as they are now, if nothing else runs there.
+
+        Args:
+            cpus: CPUs of a worker.
+            gpus: GPUs of a worker.
+        """
         return sum(workers_that_fit(node, cpus, gpus) for node in self._resources())
 
     def __str__(self) -> str:
@@ -49,7 +54,7 @@ class Cluster:
         return f"{len(nodes)} node{'' if len(nodes) == 1 else 's'} ({each})"
 
     def leave(self) -> None:
-        """Disconnect, which ends a cluster that was started here; nothing where Ray was there before."""
+        """Disconnect, which ends a cluster that was started here; do nothing if Ray was initialized before."""
         if self._ours and ray.is_initialized():
             with _signals_kept():
                 ray.shutdown()
@@ -92,7 +97,7 @@ def _connect(address: str | None) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """Raise OSError when nobody listens there: Ray would go on trying for minutes."""
+    """Raise OSError if nothing listens there: Ray would retry for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
@@ -100,7 +105,7 @@ def _check_answers(address: str) -> None:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Ray takes SIGTERM for itself, which is the study's affair."""
+    """A block that restores the SIGTERM handler, which Ray replaces and a study needs."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

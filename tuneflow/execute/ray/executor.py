@@ -1,4 +1,4 @@
-"""The executor of `RayRuntime`: long-lived actors on a Ray cluster, each with a slice, or with as many as lanes."""
+"""The executor of `RayRuntime`: long-lived actors on a Ray cluster, each with one slice or several lanes."""
 
 import math
 import time
@@ -24,11 +24,11 @@ from tuneflow.runtime.ray_runtime import RayRuntime
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
 
-TICK = 1.0  # seconds after which `wait` comes back with nothing, as there may be more room, or a wish to leave
+TICK = 1.0  # seconds after which `wait` returns nothing, as there may be more room, or an interrupt
 
 
 class RayExecutor:
-    """Trains in actors of a Ray cluster. They are asked for when there is work for them, and live until `close`.
+    """Trains in actors of a Ray cluster, requested when there is work for them, and kept until `close`.
 
     Each trains as the runtime does in one process: as the inline executor, with the same digits for the same number of
     threads, or in lanes. Trainer and model are put into the cluster's object store once, and
@@ -36,7 +36,7 @@ class RayExecutor:
     is lost with a node but the epochs under way. An actor goes on to the next epoch at once: what it trained beyond a
     stop is dropped.
 
-    Ray retries nothing and restarts nothing. An actor that is lost, alone or with its node, takes its own epochs along
+    Ray retries nothing and restarts nothing. An actor that is lost, alone or with its node, loses its current epochs
     and nothing else: its slices go on from their last states reported, each in an actor of its own where there were
     several. A trial that loses two actors in the same epoch has failed. An actor that hangs is noticed by the runtime's
     timeout only.
@@ -44,15 +44,15 @@ class RayExecutor:
     Slices that there is no room for yet wait here; as the cluster gets nodes, `free` grows.
 
     Attributes:
-        notes: where it is kept what the actors measured; a study gives its own.
+        engines: the cache of the actors' measurements; a study puts its own here.
     """
 
     def __init__(self, runtime: RayRuntime) -> None:
         self._runtime = runtime
-        self.notes = EngineCache()
+        self.engines = EngineCache()
         self._actors: list[ActorProxy] = []
         self._waiting: deque[Assignment] = deque()
-        self._sent: SharedObjects[Any] = SharedObjects(lambda trainer, model: ray.put(cloud.parcel(trainer, model)))
+        self._sent: SharedObjects[Any] = SharedObjects(lambda trainer, model: ray.put(cloud.share(trainer, model)))
         self._held: list[Cluster] = []  # the connection, once it is there
         self._lost = 0  # actors lost in a row before they were ready
         self._warned = False
@@ -60,14 +60,14 @@ class RayExecutor:
 
     @property
     def free(self) -> int:
-        return max(0, self._room() * self._runtime.seats - self.busy)
+        return max(0, self._room() * self._runtime.slots - self.busy)
 
     @property
     def busy(self) -> int:
         return len(self._waiting) + sum(len(actor.work) for actor in self._actors)
 
     def submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
-        """As Executor.submit.
+        """Take a slice; see Executor.submit.
 
         Raises:
             TypeError: trainer, model or configuration cannot be sent to another process; the message names the part.
@@ -76,11 +76,11 @@ class RayExecutor:
         if not self.free:
             raise RuntimeError(f"all {self._room()} workers have {slices(self._runtime)} each; wait for one to end")
         number = self._sent.number(trainer, job.model)
-        self._waiting.append(Assignment(number, work, cloud.given(job), state))
-        self._staff()
+        self._waiting.append(Assignment(number, work, cloud.pickled_job(job), state))
+        self._assign()
 
     def wait(self) -> list[Event]:
-        """As Executor.wait; with nothing to tell it comes back after a second.
+        """Wait for events; return none after a second without any.
 
         Raises:
             StudyError: no actor can be started, or it cannot load what it was sent; the message says why.
@@ -88,12 +88,12 @@ class RayExecutor:
         while self.busy:
             for actor in self._actors:
                 self._ask(actor)  # not before: what came last may have been the reason for a stop
-            speaker = self._speaker()
-            if speaker is None:
+            sender = self._next_sender()
+            if sender is None:
                 self._kill_overdue()
-            events = self._hear(speaker) if speaker is not None else []
-            self._staff()
-            if events or speaker is None:
+            events = self._receive(sender) if sender is not None else []
+            self._assign()
+            if events or sender is None:
                 return events
         return []
 
@@ -108,10 +108,10 @@ class RayExecutor:
         self._waiting.clear()
         _close(self._actors, self._sent, self._held)
 
-    # Room and staff.
+    # Assignment of slices.
 
     def _room(self) -> int:
-        """How many actors there may be."""
+        """The number of actors that there may be."""
         if not self._held:
             self._held.append(Cluster(self._runtime.address))
         room = self._held[0].room(self._runtime.cpus, self._runtime.gpus)
@@ -120,13 +120,13 @@ class RayExecutor:
                 f"RayRuntime: a worker needs {self._runtime.cpus:g} CPU and {self._runtime.gpus:g} GPU on one node, and"
                 f" no node has that; the cluster has {self._held[0]}. Ask for less by cpus= and gpus=, or add a node."
             )
-        most: float = math.inf if self._runtime.workers is None else self._runtime.workers
-        return int(min(most, room or len(self._actors)))
+        limit: float = math.inf if self._runtime.workers is None else self._runtime.workers
+        return int(min(limit, room or len(self._actors)))
 
-    def _staff(self) -> None:
-        """Give out what waits, to actors that are there; ask for as many new ones as are wanted.
+    def _assign(self) -> None:
+        """Assign waiting slices to actors that are ready; request as many new ones as are needed.
 
-        Those that are still to come are left their share, but nothing waits for them when others have ended.
+        Those still to come are left their share, but nothing waits for them when others have ended.
         """
         able = [actor for actor in self._actors if actor.ready and (actor.work or actor.idle)]
         spread(self._waiting, able, math.ceil(self.busy / max(1, len(self._actors))))
@@ -139,37 +139,37 @@ class RayExecutor:
                 self._actors.append(ActorProxy(self._runtime))
 
     def _ask(self, actor: ActorProxy) -> None:
-        actor.ask(self._sent, self.notes, len(self._actors))
+        actor.ask(self._sent, self.engines, len(self._actors))
 
-    # What the actors say.
+    # Messages.
 
-    def _speaker(self) -> ActorProxy | None:
-        """Of those that have something to say, the one heard longest ago; None when there was none for a while."""
-        asked = sorted((actor for actor in self._actors if actor.calls), key=lambda actor: actor.heard)
-        by_call = {actor.calls[0]: actor for actor in asked}
+    def _next_sender(self) -> ActorProxy | None:
+        """Of the actors that have answered, the one whose last answer is oldest; None if there was none for a while."""
+        waiting = sorted((actor for actor in self._actors if actor.calls), key=lambda actor: actor.last_message)
+        by_call = {actor.calls[0]: actor for actor in waiting}
         answered, _ = ray.wait(list(by_call), num_returns=1, timeout=self._patience())
         return by_call[answered[0]] if answered else None
 
     def _patience(self) -> float:
-        """Seconds until an actor is overdue, or a tick."""
+        """Seconds until an actor is overdue, at most a tick."""
         if self._runtime.timeout is None:
             return TICK
-        heard = min((actor.heard for actor in self._actors if actor.at_work), default=math.inf)
-        return min(TICK, max(0.0, heard + self._runtime.timeout - time.monotonic()))
+        last_message = min((actor.last_message for actor in self._actors if actor.at_work), default=math.inf)
+        return min(TICK, max(0.0, last_message + self._runtime.timeout - time.monotonic()))
 
     def _kill_overdue(self) -> None:
         timeout = self._runtime.timeout
         for actor in self._actors:
-            if timeout is not None and actor.at_work and time.monotonic() >= actor.heard + timeout:
+            if timeout is not None and actor.at_work and time.monotonic() >= actor.last_message + timeout:
                 actor.kill(f"sent nothing for {timeout:g} seconds")
 
-    def _hear(self, actor: ActorProxy) -> list[Event]:
+    def _receive(self, actor: ActorProxy) -> list[Event]:
         try:
-            answer = actor.hear()
+            answer = actor.receive()
         except RayError as error:
             if isinstance(error, RayTaskError) and not isinstance(error, TaskCancelledError):
-                raise  # from within a Seat, where all is caught that training can raise
-            return self._lose(actor, error)
+                raise  # a defect of RayActor, which catches all that training can raise
+            return self._drop_lost(actor, error)
         if isinstance(answer, Versions):
             actor.ready, self._lost = True, 0
             self._check_versions(answer)
@@ -180,22 +180,22 @@ class RayExecutor:
             if actor.training:
                 raise answer.error()
             return []
-        told: Reply = answer.value()
-        self.notes.hear(told.news)
-        events, left = actor.tell(told)
+        reply: Reply = answer.value()
+        self.engines.merge(reply.engines)
+        events, left = actor.accept_reply(reply)
         self._waiting.extend(left)
         return events
 
-    def _lose(self, actor: ActorProxy, error: Exception) -> list[Event]:
-        """An actor is gone: what it trained goes on in another, or has failed."""
+    def _drop_lost(self, actor: ActorProxy, error: Exception) -> list[Event]:
+        """Remove an actor that is gone; its slices go on in others, or have failed."""
         self._actors.remove(actor)
-        fate, seconds = actor.fate(error), time.monotonic() - actor.heard
+        exit_reason, seconds = actor.exit_reason(error), time.monotonic() - actor.last_message
         actor.kill()
         if not actor.ready:
             self._lost += 1
             if self._lost >= STARTS:
                 raise StudyError(f"RayRuntime: {STARTS} workers in a row ended at their start; the last: {error}")
-        ended, left = actor.lost(fate, seconds, str(error))
+        ended, left = actor.lost(exit_reason, seconds, str(error))
         self._waiting.extendleft(reversed(left))
         return list(ended)
 

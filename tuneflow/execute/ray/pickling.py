@@ -1,4 +1,4 @@
-"""What goes through Ray: pickles that carry functions and classes by value, their tensors as arrays beside them."""
+"""Pickling for Ray: functions and classes by value, large tensors as arrays beside the pickle."""
 
 import io
 import pickle
@@ -39,14 +39,14 @@ class CloudPickled:
 
 
 def _own(raw: Any) -> Any:
-    """A copy, aligned as torch does it; what Ray gives is shared, and may not be written."""
+    """Return an aligned copy; the arrays that Ray returns are shared and read-only."""
     own = torch.empty(raw.nbytes, dtype=torch.uint8).numpy()
     own[:] = raw
     return own
 
 
 class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """As wire.Packer, with functions and classes by value where a module that is imported does not have them."""
+    """Pickles tensors as TensorPickler does, and functions and classes by value unless an import finds them."""
 
     def __init__(
         self, file: io.BytesIO, apart: Callable[[pickle.PickleBuffer], Any] | None = None, keep_device: bool = False
@@ -62,13 +62,18 @@ class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 def _is_found_by_name(loop: Loop) -> bool:
-    """Whether a worker that imports its module finds it there."""
+    """True if a worker that imports its module finds it there."""
     module = getattr(loop, "__module__", "__main__")
     return module != "__main__" and getattr(sys.modules.get(module), loop.name, None) is loop
 
 
 def pack(value: Any, keep_device: bool = False) -> CloudPickled:
-    """`value`, pickled; its tensors come out on the CPU, or on their device."""
+    """Pickle `value`.
+
+    Args:
+        value: anything.
+        keep_device: tensors are loaded on their device, else on the CPU.
+    """
     file, large = io.BytesIO(), list[Any]()
 
     def apart(buffer: pickle.PickleBuffer) -> bool:
@@ -81,8 +86,8 @@ def pack(value: Any, keep_device: bool = False) -> CloudPickled:
     return CloudPickled(file.getvalue(), large)
 
 
-def parcel(trainer: Any, model: Any) -> CloudPickled:
-    """Trainer and model, to be sent to every worker.
+def share(trainer: Any, model: Any) -> CloudPickled:
+    """Pickle trainer and model for every worker.
 
     Raises:
         TypeError: something in them cannot be sent; the message names the attribute.
@@ -92,8 +97,8 @@ def parcel(trainer: Any, model: Any) -> CloudPickled:
     return pack((trainer, model), keep_device=True)
 
 
-def given(job: Job) -> bytes:
-    """As sendable.packed."""
+def pickled_job(job: Job) -> bytes:
+    """Pickle config, seed, replica and trial of a job, as sendable.pickled_job does."""
     check(job.config, "configuration", CLOUD)
     file = io.BytesIO()
     CloudPickler(file, keep_device=True).dump((job.config, job.seed, job.replica, job.trial))

@@ -1,4 +1,4 @@
-"""A Ray actor as this process sees it: starting, idle, or training slices."""
+"""ActorProxy: the handle of a Ray actor, which is starting, idle or training."""
 
 import re
 import time
@@ -18,26 +18,29 @@ from tuneflow.execute.workers.messages import ProcessSettings, Reply
 from tuneflow.execute.workers.worker_proxy import WorkerProxy
 from tuneflow.runtime.ray_runtime import RayRuntime
 
-AHEAD = 2  # calls that an actor has at a time: it trains the next epoch while the last is on its way
+CALLS = 2  # calls that an actor has at a time: it trains the next epoch while the last reply is on its way
 
 REMOTE = ray.remote(RayActor)
 
 
 class ActorProxy(WorkerProxy):
-    """A worker of the cluster, asked for when this is made. It comes when there is room for it.
+    """An actor, requested by the constructor; it comes when the cluster has room for it.
+
+    Args:
+        runtime: the study's; the actor makes its own by `runtime.of_a_worker()`.
 
     Attributes:
-        calls: what it was asked and has not answered yet, the earliest first.
-        ready: it has come so far once.
-        heard: when it last said something, or was given something to do, by time.monotonic.
-        overdue: why it was killed from here; empty when it was not.
+        calls: calls that it has not answered yet, the earliest first.
+        ready: it has answered once.
+        last_message: when its last answer came, or it was called while idle, by time.monotonic.
+        overdue: why it was killed from here; empty if it was not.
     """
 
     def __init__(self, runtime: RayRuntime) -> None:
-        super().__init__(runtime.seats)
-        self.ready, self.heard, self.overdue = False, time.monotonic(), ""
-        self._asked = 0  # calls in all
-        self._since: dict[int, int] = {}  # by trial, the call that began its slice
+        super().__init__(runtime.slots)
+        self.ready, self.last_message, self.overdue = False, time.monotonic(), ""
+        self._called = 0  # number of calls in all
+        self._since: dict[int, int] = {}  # by trial, the number of the call that began its slice
         resources = {"num_cpus": runtime.cpus, "num_gpus": runtime.gpus}
         self._handle: Any = REMOTE.options(**resources, max_restarts=0, max_task_retries=0).remote()
         self.calls = deque([self._handle.ready.remote(runtime.of_a_worker(), ProcessSettings.current())])
@@ -48,58 +51,58 @@ class ActorProxy(WorkerProxy):
 
     @property
     def at_work(self) -> bool:
-        """Whether it trains, or finishes the epoch of a slice that was stopped."""
+        """True while it trains, or finishes the epoch of a slice that was stopped."""
         return self.ready and bool(self.calls)
 
-    def ask(self, parcels: SharedObjects[Any], notes: EngineCache, workers: int) -> None:
-        """Hand over what is new, and ask for the epochs to come: one at least, and not beyond a slice."""
+    def ask(self, shared: SharedObjects[Any], engines: EngineCache, workers: int) -> None:
+        """Send it new work, and call for the epochs to come: one at least, and none beyond a slice."""
         if self.unsent or (self.stops and self.training):
-            orders = self.orders(notes, workers)
-            self._since |= {task.work.trial: self._asked for task in orders.tasks}
-            self._call(pack(orders), [parcels[task.parcel] for task in orders.tasks if task.follows])
-        while self.training and len(self.calls) < AHEAD and len(self.calls) < max(1, self._left):
+            command = self.command(engines, workers)
+            self._since |= {task.work.trial: self._called for task in command.tasks}
+            self._call(pack(command), [shared[task.shared] for task in command.tasks if task.attached])
+        while self.training and len(self.calls) < CALLS and len(self.calls) < max(1, self._left):
             self._call()
 
     @property
     def _left(self) -> int:
-        """Epochs to the end of what it has been sent that ends first."""
+        """Epochs to the end of the slice, among those sent, that ends first."""
         pieces = [self.work[trial].piece for trial in self.training]
         return min(piece.until - piece.start for piece in pieces)
 
-    def _call(self, *given: Any) -> None:
+    def _call(self, *arguments: Any) -> None:
         if not self.calls:
-            self.heard = time.monotonic()
-        self.calls.append(self._handle.train.remote(*given))
-        self._asked += 1
+            self.last_message = time.monotonic()
+        self.calls.append(self._handle.train.remote(*arguments))
+        self._called += 1
 
-    def hear(self) -> Any:
-        """Its answer to the earliest call.
+    def receive(self) -> Any:
+        """Return its answer to the earliest call.
 
         Raises:
             RayError: it is gone.
         """
         answer = ray.get(self.calls.popleft())
-        self.heard = time.monotonic()
+        self.last_message = time.monotonic()
         return answer
 
-    def tell(self, told: Reply) -> tuple[list[Event], list[Assignment]]:
-        """As `reached`, without what is of a slice that was stopped."""
-        answered = self._asked - len(self.calls) - 1
-        return self.reached([event for event in told.events if self._since[event.trial] <= answered])
+    def accept_reply(self, reply: Reply) -> tuple[list[Event], list[Assignment]]:
+        """Record a reply as `accept` does, without the events of slices that were stopped."""
+        answered = self._called - len(self.calls) - 1
+        return self.accept([event for event in reply.events if self._since[event.trial] <= answered])
 
     def stop(self, trial: int | None = None) -> None:
-        """Drop a slice, or all. What it was asked it does: an actor out of which a call was canceled can hang."""
+        """Drop a slice, or all. Its calls still run: an actor one of whose calls was canceled can hang."""
         for number in list(self.work) if trial is None else [trial]:
             self.drop(number)
 
     def kill(self, why: str = "") -> None:
-        """End it, whatever it does; what it was asked is answered by an error."""
+        """End it at once; its calls end with an error."""
         self.overdue = why
         with suppress(RayError):
             ray.kill(self._handle)
 
-    def fate(self, error: Exception) -> str:
-        """How it ended, in words."""
+    def exit_reason(self, error: Exception) -> str:
+        """How it ended, such as "exited with status 3"."""
         text = str(error)
         status = re.search(r"exit code (\d+)", text)
         if self.overdue:

@@ -1,4 +1,4 @@
-"""What the executors that train elsewhere keep of their slices, and of the trainers that they have sent."""
+"""Assignments to workers, and the trainers and models that are shared with all of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,31 +10,33 @@ from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import TrainState
 from tuneflow.train.protocol import TrainerProtocol
 
-DEATHS = 2  # of processes in the same epoch of a trial, after which the trial has failed
-STARTS = 3  # processes lost in a row before they were ready, after which no more is started
+DEATHS = 2  # workers lost in the same epoch of a trial, after which the trial has failed
+STARTS = 3  # workers lost in a row before they were ready, after which no more are started
 
 P = TypeVar("P")
 
 
 def slices(runtime: Runtime) -> str:
-    """How many slices a worker has at most, in words."""
-    return f"{runtime.seats} slices" if runtime.seats > 1 else "a slice"
+    """The largest number of slices of a worker, in words."""
+    return f"{runtime.slots} slices" if runtime.slots > 1 else "a slice"
 
 
 @dataclass(eq=False)
 class Assignment:
-    """A slice, as far as it has come: `state` is the last that was reported.
+    """A slice for a worker, at its last reported state.
 
     Attributes:
-        parcel: number of its trainer and model.
-        given: config, seed, replica and trial of its job, pickled.
-        deaths: processes lost to it since that report.
-        alone: it is to be the only one in its worker, as it may have been the end of one; until the next report.
+        shared: number of the shared object that holds its trainer and model.
+        work: the rest of the slice.
+        job: config, seed, replica and trial of its job, pickled.
+        state: the last that was reported; None for a new trial.
+        deaths: workers lost to it since that report.
+        alone: keep its worker to itself until the next report, since it may have caused a death.
     """
 
-    parcel: int
+    shared: int
     work: Slice
-    given: bytes
+    job: bytes
     state: TrainState | None
     deaths: int = 0
     alone: bool = False
@@ -45,38 +47,39 @@ class Assignment:
 
     @property
     def piece(self) -> Slice:
-        """What is to be trained of it now."""
+        """The part to train now: a single epoch where it is alone."""
         return Slice(self.trial, self.work.start, self.work.start + 1) if self.alone else self.work
 
     @property
     def over(self) -> bool:
         return self.work.start >= self.work.until
 
-    def reached(self, state: TrainState) -> None:
+    def advance(self, state: TrainState) -> None:
+        """Go on from a newly reported state."""
         self.work, self.state = Slice(self.trial, state.epoch, self.work.until), state
         self.deaths, self.alone = 0, False
 
 
 class SharedObjects(Generic[P]):
-    """The trainers and models that were sent, by number, each as the parcel that `make` makes of it, once."""
+    """The trainers and models that were sent, by number, each packed once by `pack`."""
 
-    def __init__(self, make: Callable[[TrainerProtocol, Model | None], P]) -> None:
-        self._make = make
-        self._sent: list[tuple[TrainerProtocol, Model | None, P]] = []  # held, so that nothing else gets their identity
+    def __init__(self, pack: Callable[[TrainerProtocol, Model | None], P]) -> None:
+        self._pack = pack
+        self._sent: list[tuple[TrainerProtocol, Model | None, P]] = []  # held, so that no identity is used again
 
     def number(self, trainer: TrainerProtocol, model: Model | None) -> int:
-        """The number by which workers know this trainer and model."""
+        """The number by which workers know this trainer and model; packs them where they are new."""
         for number, (its_trainer, its_model, _) in enumerate(self._sent):
             if its_trainer is trainer and its_model is model:
                 return number
-        self._sent.append((trainer, model, self._make(trainer, model)))
+        self._sent.append((trainer, model, self._pack(trainer, model)))
         return len(self._sent) - 1
 
     def __getitem__(self, number: int) -> P:
         return self._sent[number][2]
 
     def clear(self) -> list[P]:
-        """Forget them all; their parcels."""
-        parcels = [parcel for _, _, parcel in self._sent]
+        """Remove all of them, and return their packed forms."""
+        packed = [shared for _, _, shared in self._sent]
         self._sent.clear()
-        return parcels
+        return packed

@@ -15,88 +15,100 @@ from tuneflow.train.job import TrainState
 
 @dataclass(frozen=True)
 class EngineUpdate:
-    """What those who give work to a worker know.
+    """The part of the parent's engine cache that a worker does not have yet.
 
     Attributes:
-        paces: as JSON, by key.
-        to_come: how many trials the worker will be given beside those that it has, as far as that is known.
+        timings: as JSON, by key.
+        to_come: number of trials that the worker will get beside its present ones, as far as that is known.
     """
 
-    paces: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, Any] = field(default_factory=dict)
     to_come: float = 0.0
 
 
 @dataclass(frozen=True)
 class EngineReport:
-    """What a worker has found out: paces as in Brief, and what is to be said."""
+    """A worker's own measurements, with timings as in EngineUpdate, and the lines to show for them."""
 
-    paces: dict[str, Any] = field(default_factory=dict)
-    words: list[str] = field(default_factory=list)
+    timings: dict[str, Any] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.paces or self.words)
+        return bool(self.timings or self.lines)
 
 
 @dataclass(frozen=True)
 class Task:
-    """Train a slice.
+    """A slice for a worker to train.
 
     Attributes:
-        parcel: the number of its trainer and model.
-        follows: they come next, as a parcel.
-        given: config, seed, replica and trial of its job, pickled.
-        alone: by itself, as without lanes.
+        shared: number of the shared object that holds its trainer and model.
+        attached: the shared object itself follows this message.
+        work: the slice.
+        job: config, seed, replica and trial of its job, pickled.
+        state: where to start; None for a new trial.
+        alone: train it by itself, without lanes.
     """
 
-    parcel: int
-    follows: bool
+    shared: int
+    attached: bool
     work: Slice
-    given: bytes
+    job: bytes
     state: TrainState | None
     alone: bool = False
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a worker is told that waits: leave these trials, take these tasks, and go on."""
+    """The message to a waiting worker: drop the slices of `stops`, take `tasks`, and train on."""
 
     tasks: list[Task]
     stops: list[int]
-    brief: EngineUpdate
+    engines: EngineUpdate
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What happened in a worker, and what it found out."""
+    """The message from a worker: the events of its training, and its engine measurements."""
 
     events: list[Event]
-    news: EngineReport
+    engines: EngineReport
 
     @property
     def waits(self) -> bool:
-        """Whether the worker waits now to be told what is next: it has room for another slice."""
+        """True if the worker waits for a command after this reply, since it has room for another slice."""
         return not self.events or any(isinstance(event, Ended) for event in self.events)
 
 
 @dataclass(frozen=True)
 class LoadFailure:
-    """A worker's answer to what it could not unpickle."""
+    """The message from a worker that cannot load a trainer, a model or a configuration.
+
+    Attributes:
+        reason: type and message of the exception.
+        detail: its traceback; may be empty.
+    """
 
     reason: str
     detail: str
 
     def error(self) -> StudyError:
+        """The error to raise in the parent."""
         what = "a worker process cannot load the trainer, the model or a configuration"
         return StudyError(f"{what}: {self.reason}\n{self.detail}".rstrip())
 
 
 @dataclass(frozen=True)
 class ProcessSettings:
-    """What a process sets as a whole and training depends on; a worker takes over its parent's.
+    """Process-wide settings that training depends on; a worker takes over its parent's.
 
     Attributes:
-        flushes: whether denormal numbers count as 0, outside of a runtime's block.
-        start: how data loaders start processes; a spawned process would spawn, which takes seconds an epoch.
+        dtype: torch's default dtype.
+        precision: torch's float32 matmul precision.
+        deterministic: torch's deterministic debug mode.
+        cudnn: its flags benchmark and deterministic.
+        flushes: True if denormal numbers count as 0 outside of a runtime's block.
+        start: start method of data loaders' processes; a spawned process would spawn, which takes seconds an epoch.
     """
 
     dtype: torch.dtype
@@ -108,6 +120,7 @@ class ProcessSettings:
 
     @classmethod
     def current(cls) -> "ProcessSettings":
+        """The settings of this process."""
         cudnn = torch.backends.cudnn
         return cls(
             torch.get_default_dtype(),
@@ -119,6 +132,7 @@ class ProcessSettings:
         )
 
     def apply(self) -> None:
+        """Make them the settings of this process."""
         torch.set_default_dtype(self.dtype)
         if self.precision != torch.get_float32_matmul_precision():
             torch.set_float32_matmul_precision(self.precision)

@@ -1,4 +1,4 @@
-"""The wire between processes: values as pickles, their tensors and arrays as raw bytes beside them."""
+"""Pickling between processes: large tensors and arrays travel as raw bytes beside the pickle."""
 
 import io
 import mmap
@@ -21,13 +21,14 @@ Pipe = Connection  # one end of it
 
 
 class Unreadable(Exception):
-    """All of a value arrived, and could not be made again here; the cause says why."""
+    """A value arrived whole and cannot be unpickled here; the cause is the error."""
 
 
 class TensorPickler(pickle.Pickler):
-    """Pickles with every plain tensor as a buffer: its bytes, in the order of its memory.
+    """Pickles every plain tensor as a buffer: its bytes, in the order of its memory.
 
     Args:
+        file: where the pickle is written.
         apart: called with each buffer; one for which it returns something false is left out of the pickle.
         keep_device: tensors come out on the device they are on, else on the CPU.
     """
@@ -43,7 +44,7 @@ class TensorPickler(pickle.Pickler):
 
 
 def reduced(thing: Any, keep_device: bool) -> Any:
-    """A plain tensor as a pickler's `reducer_override` is to return it; NotImplemented for anything else."""
+    """Reduce a plain tensor for a pickler's `reducer_override`; NotImplemented for anything else."""
     if type(thing) is not Tensor or not _is_plain(thing):
         return NotImplemented
     dense = (thing if thing.is_contiguous() else thing.clone()).cpu()
@@ -53,7 +54,7 @@ def reduced(thing: Any, keep_device: bool) -> Any:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Whether bytes, dtype, shape and strides are all there is to it; the others go torch's own, slower way."""
+    """True if bytes, dtype, shape and strides say it all; other tensors are pickled by torch, which is slower."""
     dense = tensor.layout is torch.strided and not tensor.is_quantized and tensor.device.type != "meta"
     lazy = tensor.is_conj() or tensor.is_neg()
     return dense and not lazy and not tensor.requires_grad and tensor.numel() > 0 and not vars(tensor)
@@ -75,7 +76,7 @@ class Pickled(NamedTuple):
 
 
 def pack(value: Any) -> Pickled:
-    """`value` as it is sent; its tensors arrive as copies on the CPU."""
+    """Pickle `value` for sending; its tensors arrive as copies on the CPU."""
     file, large = io.BytesIO(), list[memoryview]()
 
     def apart(buffer: pickle.PickleBuffer) -> bool:
@@ -89,7 +90,7 @@ def pack(value: Any) -> Pickled:
 
 
 def send(pipe: Pipe, value: Any) -> None:
-    """Send `value`, packed or not. An error in pickling comes before anything is sent."""
+    """Send `value`, pickled or not. An error in pickling is raised before anything is sent."""
     body, large = value if isinstance(value, Pickled) else pack(value)
     pipe.send(([raw.nbytes for raw in large], body))
     for raw in large:
@@ -97,7 +98,7 @@ def send(pipe: Pipe, value: Any) -> None:
 
 
 def receive(pipe: Pipe) -> Any:
-    """What `send` sent.
+    """Receive the value that `send` sent.
 
     Raises:
         EOFError, OSError: the other side is gone.
@@ -111,7 +112,7 @@ def receive(pipe: Pipe) -> Any:
 
 
 def loaded(body: bytes, buffers: Sequence[Any] = ()) -> Any:
-    """The pickled value, or Unreadable."""
+    """Unpickle a value; raise Unreadable if that fails."""
     try:
         return pickle.loads(body, buffers=buffers)
     except Exception as error:
@@ -119,10 +120,10 @@ def loaded(body: bytes, buffers: Sequence[Any] = ()) -> Any:
 
 
 class SharedObject:
-    """A value for several processes, pickled once; its tensors and arrays are in a file that all of them map.
+    """A value for several processes, pickled once; its tensors and arrays are in a file they all map.
 
-    The file has no name, so nothing is left of it when the processes are gone, however they went. What a process writes
-    into its tensors is seen by itself alone.
+    The file has no name, so nothing is left of it when the processes are gone, however they ended. A process
+    that writes into its tensors changes its own copy only.
     """
 
     def __init__(self, value: Any) -> None:
@@ -135,17 +136,17 @@ class SharedObject:
             return False
 
         TensorPickler(file, apart, keep_device=True).dump(value)
-        self.body, self.places = file.getvalue(), _places(large)
+        self.body, self.spans = file.getvalue(), _spans(large)
         self._file = _nameless() if large else None
         if self._file is not None:
-            for (start, _), raw in zip(self.places, large, strict=True):
+            for (start, _), raw in zip(self.spans, large, strict=True):
                 self._file.seek(start)
                 self._file.write(raw)
             self._file.flush()
 
     def send(self, pipe: Pipe, process: int) -> None:
         """Send it to the process with this id."""
-        send(pipe, (self.body, self.places))
+        send(pipe, (self.body, self.spans))
         if self._file is not None:
             reduction.send_handle(pipe, self._file.fileno(), process)
 
@@ -154,33 +155,33 @@ class SharedObject:
             self._file.close()
 
 
-def receive_parcel(pipe: Pipe) -> Any:
-    """The value of a Parcel that was sent; errors as in `receive`."""
-    body, places = receive(pipe)
-    if not places:
+def receive_shared(pipe: Pipe) -> Any:
+    """Receive the value of a SharedObject; errors as in `receive`."""
+    body, spans = receive(pipe)
+    if not spans:
         return loaded(body)
     handle = reduction.recv_handle(pipe)
     try:
         mapped = memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_COPY))
     finally:
         os.close(handle)
-    return loaded(body, [np.frombuffer(mapped[start : start + size], np.uint8) for start, size in places])
+    return loaded(body, [np.frombuffer(mapped[start : start + size], np.uint8) for start, size in spans])
 
 
 SHARES = os.name == "posix"  # elsewhere each process gets a copy of its own through its pipe
 
 
-def _places(buffers: Sequence[memoryview]) -> list[tuple[int, int]]:
+def _spans(buffers: Sequence[memoryview]) -> list[tuple[int, int]]:
     """(start, size) of each buffer in the file."""
-    places, end = [], 0
+    spans, end = [], 0
     for raw in buffers:
-        places.append((end, raw.nbytes))
+        spans.append((end, raw.nbytes))
         end += -(-raw.nbytes // ALIGNED) * ALIGNED
-    return places
+    return spans
 
 
 def _nameless() -> Any:
-    """A file without a name, in memory where the system has such."""
+    """Open a file without a name, in memory where the system has such files."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("tuneflow"), "wb")
     return tempfile.TemporaryFile("wb")

@@ -1,4 +1,4 @@
-"""What can be sent to a worker process, and what to say of what cannot."""
+"""Checks that trainers, models and configurations can be sent to a worker process."""
 
 import inspect
 import io
@@ -16,8 +16,8 @@ from tuneflow.execute.workers.pickling import SharedObject, TensorPickler
 from tuneflow.train.job import Job
 
 
-def parcel(trainer: Any, model: Any) -> SharedObject:
-    """Trainer and model, to be sent to every worker.
+def share(trainer: Any, model: Any) -> SharedObject:
+    """Pickle trainer and model for every worker.
 
     Raises:
         TypeError: something in them cannot be sent; the message names the attribute.
@@ -31,10 +31,10 @@ def parcel(trainer: Any, model: Any) -> SharedObject:
 
 @dataclass(frozen=True)
 class Transport:
-    """How things are sent.
+    """A way to send objects to workers.
 
     Attributes:
-        obstacle: why something cannot be sent that way, None when it can.
+        obstacle: returns the error that prevents an object from being sent, None if it can be.
         by_value: functions and classes travel with what they use, else they are found by their names.
     """
 
@@ -43,7 +43,13 @@ class Transport:
 
 
 def check(value: Any, what: str, way: Transport | None = None) -> None:
-    """Raise TypeError when `value` cannot be sent; `what` is the name that the message opens with."""
+    """Raise TypeError if `value` cannot be sent; the message names the innermost part that cannot.
+
+    Args:
+        value: the object.
+        what: its name, which opens the message.
+        way: None for multiprocessing's spawn.
+    """
     way = way or SPAWN
     error = way.obstacle(value)
     if error is not None:
@@ -51,8 +57,8 @@ def check(value: Any, what: str, way: Transport | None = None) -> None:
         raise TypeError(f"{path} {_words(culprit, error, path == what, way)}") from None
 
 
-def packed(job: Job) -> bytes:
-    """What a worker needs of a job beside its model: config, seed, replica and trial, pickled.
+def pickled_job(job: Job) -> bytes:
+    """Pickle config, seed, replica and trial of a job: all that a worker needs beside trainer and model.
 
     Raises:
         TypeError: the configuration holds something that cannot be sent; the message names it.
@@ -73,7 +79,7 @@ def _check_main() -> None:
 
 
 class _DryPickler(TensorPickler):
-    """Finds out whether something can be pickled and found again in a worker; the bytes go nowhere."""
+    """Pickles to nowhere, to find out if a value can be pickled and found again by a worker."""
 
     def __init__(self) -> None:
         super().__init__(io.BytesIO(), lambda buffer: None)
@@ -86,7 +92,7 @@ class _DryPickler(TensorPickler):
 
 
 class _NotImportable(Exception):
-    """Defined in a `__main__` that workers do not import."""
+    """The value is defined in a `__main__` that workers do not import."""
 
 
 def _obstacle(value: Any) -> Exception | None:
@@ -101,7 +107,7 @@ SPAWN = Transport(_obstacle, by_value=False)
 
 
 def _main_is_imported() -> bool:
-    """Whether a new process imports this one's `__main__`: multiprocessing's rule."""
+    """True if a new process imports this one's `__main__`, by multiprocessing's rule."""
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None:
@@ -113,7 +119,7 @@ def _main_is_imported() -> bool:
 def _culprit(
     value: Any, path: str, error: Exception, seen: set[int], way: Transport
 ) -> tuple[str, Any, Exception] | None:
-    """The innermost thing that cannot be sent, with the path that leads to it; None where that leads in a circle."""
+    """Return path, value and error of the innermost part that cannot be sent; None if the parts form a cycle."""
     seen.add(id(value))
     circle = False
     for step, inner in _uses(value) if way.by_value and isinstance(value, FunctionType) else _parts(value):
@@ -136,13 +142,13 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, Mapping):
         yield from ((f"[{key!r}]", inner) for key, inner in value.items())
     elif isinstance(value, list | tuple | set | frozenset):
-        yield from ((f"[{place}]", inner) for place, inner in enumerate(value))
+        yield from ((f"[{index}]", inner) for index, inner in enumerate(value))
     else:
         yield from ((f".{name}", inner) for name, inner in _state_of(value).items() if name[:2] != "__")
 
 
 def _uses(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """What a function takes along, by the names that it has for it."""
+    """Yield the globals, closure and defaults of a function, with their names in a path."""
     found = inspect.getclosurevars(function)
     yield from ((f": {name}", inner) for name, inner in {**found.globals, **found.nonlocals}.items())
     yield from ((".__defaults__", inner) for inner in (function.__defaults__, function.__kwdefaults__) if inner)
@@ -160,8 +166,8 @@ def _state_of(value: Any) -> dict[str, Any]:
 
 
 def _words(culprit: Any, error: Exception, is_whole: bool, way: Transport) -> str:
-    place = str(getattr(culprit, "__qualname__", type(culprit).__qualname__))
-    outer, name = place.split(".<locals>")[0], place.split(".")[-1]
+    qualname = str(getattr(culprit, "__qualname__", type(culprit).__qualname__))
+    outer, name = qualname.split(".<locals>")[0], qualname.split(".")[-1]
     if way.by_value:
         return _plainly(culprit, error, is_whole)
     if name == "<lambda>":
@@ -174,7 +180,7 @@ def _words(culprit: Any, error: Exception, is_whole: bool, way: Transport) -> st
             f"{'is' if is_whole else f'holds {name}, which is'} defined at a prompt, in a notebook or in a __main__.py,"
             " where a worker process cannot find it; write it into a module and import it from there."
         )
-    if outer != place:
+    if outer != qualname:
         return (
             f"{'is' if is_whole else f'holds {name}, which is'} defined inside {outer}, where a worker process cannot"
             " find it; define it at the top of a module."

@@ -1,4 +1,4 @@
-"""The bench of a worker, wherever it is: what it was sent, and the executor that trains it there."""
+"""The worker inside a process or an actor: it loads what it was sent and trains it with executors of its own."""
 
 import traceback
 from collections.abc import Callable
@@ -20,75 +20,76 @@ P = TypeVar("P")
 
 
 class Worker:
-    """Trains what it is told to: slices together as its runtime does, those that are to be alone inline."""
+    """Carries out commands: trains slices as its runtime does, or one alone where its task asks for that."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._together, self._alone = in_process(runtime), InlineExecutor(runtime)
-        self._notes = WorkerEngineCache()
-        if isinstance(self._together, EngineCache.Kept):
-            self._together.notes = self._notes
+        self._engines = WorkerEngineCache()
+        if isinstance(self._together, EngineCache.Holder):
+            self._together.engines = self._engines
         self._loaded: dict[int, tuple[TrainerProtocol, Model | None] | LoadFailure] = {}
 
-    def take(self, orders: Command, fetch: Callable[[], Any]) -> LoadFailure | None:
-        """Leave and take slices, or say what cannot be read of one.
+    def take(self, command: Command, fetch: Callable[[], Any]) -> LoadFailure | None:
+        """Drop and take slices; return the first failure to load one, if any.
 
         Args:
-            fetch: returns trainer and model of the next task that they come with.
+            command: what to drop and to take.
+            fetch: returns trainer and model of the next task to which they are attached.
         """
-        self._notes.take(orders.brief)
-        for trial in orders.stops:
+        self._engines.apply(command.engines)
+        for trial in command.stops:
             self._stop(trial)
-        misread = [self._begin(task, fetch) for task in orders.tasks]
-        return next((one for one in misread if one is not None), None)
+        failures = [self._begin(task, fetch) for task in command.tasks]
+        return next((failure for failure in failures if failure is not None), None)
 
     def train(self, pack: Callable[[Reply], P]) -> tuple[Reply, P]:
-        """Train until something happens, an epoch of a slice at least; what happened, and the same packed.
+        """Train until there are events, an epoch of a slice at least; return the reply and its packed form.
 
         A state or a report that cannot be packed fails its trial.
         """
         events = (self._alone if self._alone.busy else self._together).wait()
-        told = Reply(events, self._notes.news())
+        reply = Reply(events, self._engines.report())
         try:
-            return told, pack(told)
+            return reply, pack(reply)
         except Exception:
-            told = replace(told, events=self._packable(events, pack))
-            return told, pack(told)
+            reply = replace(reply, events=self._packable(events, pack))
+            return reply, pack(reply)
 
     def _begin(self, task: Task, fetch: Callable[[], Any]) -> LoadFailure | None:
-        if task.follows:
-            self._loaded[task.parcel] = _read(fetch)
-        parcel, given = self._loaded[task.parcel], _read(lambda: loaded(task.given))
-        if isinstance(parcel, LoadFailure) or isinstance(given, LoadFailure):
-            return parcel if isinstance(parcel, LoadFailure) else given
-        trainer, model = parcel
-        config, seed, replica, trial = given
+        if task.attached:
+            self._loaded[task.shared] = _load(fetch)
+        shared, arguments = self._loaded[task.shared], _load(lambda: loaded(task.job))
+        if isinstance(shared, LoadFailure) or isinstance(arguments, LoadFailure):
+            return shared if isinstance(shared, LoadFailure) else arguments
+        trainer, model = shared
+        config, seed, replica, trial = arguments
         job = Job(model, config, self._runtime, seed, replica, trial)
         executor = self._alone if task.alone else self._together
         executor.submit(task.work, trainer, job, task.state)
         return None
 
     def _packable(self, events: list[Event], pack: Callable[[Reply], Any]) -> list[Event]:
-        """`events` with an end in the place of those of a trial that cannot be packed."""
-        kept: list[Event] = []
+        """`events`, those of a trial that cannot be packed replaced by a failure."""
+        packable: list[Event] = []
         for trial in dict.fromkeys(event.trial for event in events):
-            of_it = [event for event in events if event.trial == trial]
+            of_trial = [event for event in events if event.trial == trial]
             try:
-                pack(Reply(of_it, EngineReport()))
-                kept += of_it
+                pack(Reply(of_trial, EngineReport()))
+                packable += of_trial
             except Exception as error:
                 self._stop(trial)
-                kept.append(ended(trial, error, 0.0))
-        return kept
+                packable.append(ended(trial, error, 0.0))
+        return packable
 
     def _stop(self, trial: int) -> None:
         self._alone.stop(trial)
         self._together.stop(trial)
 
 
-def _read(how: Callable[[], Any]) -> Any:
+def _load(load: Callable[[], Any]) -> Any:
     try:
-        return how()
+        return load()
     except Unreadable as error:
         cause = error.__cause__ or error
         return LoadFailure(f"{type(cause).__name__}: {cause}", "".join(traceback.format_exception(cause)))

@@ -1,4 +1,4 @@
-"""Hands: workers of any kind, as those who give them slices see them; and how slices are spread over them."""
+"""WorkerProxy: the parent's record of a worker; and how slices are spread over several."""
 
 import logging
 from collections import deque
@@ -13,31 +13,31 @@ log = logging.getLogger("tuneflow")
 
 
 class WorkerProxy:
-    """A worker, as far as it has been given slices.
+    """The slices that a worker has been given, and what it has been sent of them.
 
     Args:
-        seats: how many slices it trains at once.
+        slots: the number of slices that it trains at once.
 
     Attributes:
-        work: what it trains, or is to train, by trial; without what was stopped.
-        training: the trials of `work` that it has been sent.
-        stops: trials that it trains on until it hears that they were stopped.
-        idle: it waits to be told what is next.
+        work: its assignments by trial, sent or not; without those that were stopped.
+        training: the trials of `work` that were sent.
+        stops: trials to be named as stopped by the next command; the worker trains them until then.
+        idle: it waits for a command.
     """
 
     idle: bool
 
-    def __init__(self, seats: int) -> None:
-        self.seats = seats
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
         self.work: dict[int, Assignment] = {}
         self.training: set[int] = set()
         self.stops: list[int] = []
-        self._parcels: set[int] = set()
-        self._paces = 0  # how many it knows
+        self._shared: set[int] = set()  # numbers of the shared objects that it has
+        self._timings = 0  # number of timings that it has
 
     @property
     def full(self) -> bool:
-        return len(self.work) >= self.seats or any(work.alone for work in self.work.values())
+        return len(self.work) >= self.slots or any(work.alone for work in self.work.values())
 
     @property
     def unsent(self) -> list[Assignment]:
@@ -47,7 +47,7 @@ class WorkerProxy:
         return not self.full and not (work.alone and self.work)
 
     def drop(self, trial: int) -> bool:
-        """Take a slice from it; whether it has been sent that."""
+        """Take a slice from it; return True if the worker has to be sent the stop."""
         self.work.pop(trial, None)
         if trial not in self.training:
             return False
@@ -55,75 +55,90 @@ class WorkerProxy:
         self.stops.append(trial)
         return True
 
-    def orders(self, notes: EngineCache, workers: int) -> Command:
-        """All that it has not been told yet; from now on it has."""
+    def command(self, engines: EngineCache, workers: int) -> Command:
+        """Return the command with everything not sent yet, and count it as sent."""
         tasks = [self._task(work) for work in self.unsent]
         stops, self.stops = self.stops, []
-        brief = notes.brief(self._paces, workers) if self.seats > 1 else EngineUpdate()
-        self._paces += len(brief.paces)
-        return Command(tasks, stops, brief)
+        update = engines.update_for(self._timings, workers) if self.slots > 1 else EngineUpdate()
+        self._timings += len(update.timings)
+        return Command(tasks, stops, update)
 
     def _task(self, work: Assignment) -> Task:
-        new = work.parcel not in self._parcels
-        self._parcels.add(work.parcel)
+        new = work.shared not in self._shared
+        self._shared.add(work.shared)
         self.training.add(work.trial)
-        return Task(work.parcel, new, work.piece, work.given, work.state, work.alone)
+        return Task(work.shared, new, work.piece, work.job, work.state, work.alone)
 
-    def reached(self, events: Sequence[Event]) -> tuple[list[Event], list[Assignment]]:
-        """Take in what it says: what is of slices that it is still to train, and those that it leaves unfinished."""
-        told: list[Event] = []
-        left = []
+    def accept(self, events: Sequence[Event]) -> tuple[list[Event], list[Assignment]]:
+        """Record the events of a reply; return those of current slices, and the assignments left unfinished."""
+        current: list[Event] = []
+        unfinished = []
         for event in events:
             if event.trial not in self.training:
                 continue
             work = self.work[event.trial]
             if isinstance(event, Reported):
-                work.reached(event.state)
+                work.advance(event.state)
             else:
                 del self.work[event.trial]
                 self.training.discard(event.trial)
                 if event.status == "DONE" and not work.over:
-                    left.append(work)
+                    unfinished.append(work)
                     continue
-            told.append(event)
-        return told, left
+            current.append(event)
+        return current, unfinished
 
-    def lost(self, fate: str, seconds: float, detail: str = "") -> tuple[list[Ended], list[Assignment]]:
-        """It is gone, by this fate: which trials have ended with it, and which slices are to go on elsewhere.
+    def lost(self, exit_reason: str, seconds: float, detail: str = "") -> tuple[list[Ended], list[Assignment]]:
+        """Record the worker's death; return the trials that failed by it, and the assignments to go on elsewhere.
 
-        Nobody knows which of several trials it was. So each goes on in a worker of its own, until it is past the epoch
-        in which it lost this one; the trial that loses that one too has failed, and no other.
+        Which of several trials caused it is unknown. So each goes on in a worker of its own, until it is past the epoch
+        in which it lost this one; a trial that loses that worker too has failed, and no other.
+
+        Args:
+            exit_reason: how the worker ended, such as "exited with status 3".
+            seconds: wall-clock time since its last message.
+            detail: the error's text; may be empty.
         """
-        lost = [self.work[trial] for trial in sorted(self.training)]
-        for work in lost:
-            work.deaths += 1
-            work.alone = self.seats > 1
-        ended = [_failed(work, fate, seconds, detail) for work in lost if work.deaths >= DEATHS]
+        for trial in sorted(self.training):
+            self.work[trial].deaths += 1
+            self.work[trial].alone = self.slots > 1
+        failed = [
+            _failed(self.work[trial], exit_reason, seconds, detail)
+            for trial in sorted(self.training)
+            if self.work[trial].deaths >= DEATHS
+        ]
         left = [work for work in self.work.values() if work.deaths < DEATHS]
         again = [work for work in left if work.trial in self.training]
         if len(again) == 1:
-            where = f"in epoch {again[0].work.start + 1}"
-            log.warning("trial %d: its worker process %s %s; another goes on", again[0].trial, fate, where)
+            epoch = again[0].work.start + 1
+            log.warning(
+                "trial %d: worker process %s in epoch %d; continues in another", again[0].trial, exit_reason, epoch
+            )
         elif again:
             numbers = ", ".join(str(work.trial) for work in again)
-            log.warning("trials %s: their worker process %s; each goes on in one of its own", numbers, fate)
-        return ended, left
+            log.warning("trials %s: worker process %s; each continues in one of its own", numbers, exit_reason)
+        return failed, left
 
 
-def spread(waiting: deque[Assignment], hands: Sequence[WorkerProxy], most: int) -> None:
-    """Give the slices that wait to hands, evenly and at most `most` to each: all cores work before lanes are filled.
+def spread(waiting: deque[Assignment], proxies: Sequence[WorkerProxy], limit: int) -> None:
+    """Assign waiting slices evenly, at most `limit` to a worker: all cores work before lanes are filled.
 
-    Those that are to be trained alone come first, and take the hands that have nothing: so they are through, an epoch
-    of each, before such a hand gets anything else.
+    Those to be trained alone come first, and take workers that have nothing: so they are through, an epoch of each,
+    before such a worker gets anything else.
+
+    Args:
+        waiting: slices without a worker; those that are assigned are removed.
+        proxies: the workers.
+        limit: the largest number of slices for one worker.
     """
     for work in sorted(waiting, key=lambda work: not work.alone):
-        able = [hand for hand in hands if hand.takes(work) and len(hand.work) < most]
+        able = [proxy for proxy in proxies if proxy.takes(work) and len(proxy.work) < limit]
         if able:
-            hand = min(able, key=lambda hand: (len(hand.work), not hand.idle))
-            hand.work[work.trial] = work
+            proxy = min(able, key=lambda proxy: (len(proxy.work), not proxy.idle))
+            proxy.work[work.trial] = work
             waiting.remove(work)
 
 
-def _failed(work: Assignment, fate: str, seconds: float, detail: str) -> Ended:
-    reason = f"its worker process {fate} in epoch {work.work.start + 1}, as one before it ended in that epoch"
+def _failed(work: Assignment, exit_reason: str, seconds: float, detail: str) -> Ended:
+    reason = f"two worker processes died in epoch {work.work.start + 1}; the last {exit_reason}"
     return Ended(work.trial, "FAILED", reason, detail, seconds)

@@ -1,8 +1,6 @@
-"""Ledger: history, store and states, kept in step. It knows what happened, and nothing of who decides."""
+"""Ledger: the events of a study, recorded in history, store and states in step."""
 
-import bisect
 import logging
-import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +11,14 @@ from tuneflow.history.history import History
 from tuneflow.history.trial import Report, Status, Trial, with_reports, with_status
 from tuneflow.store.checkpoints import States
 from tuneflow.store.store import Store
+from tuneflow.study.retention import (
+    Kept,
+    admitted,
+    backed_by_states,
+    selected_epochs,
+    wanted_epochs,
+    would_be_kept,
+)
 from tuneflow.train.job import TrainState
 
 log = logging.getLogger("tuneflow")
@@ -23,30 +29,31 @@ TRIES = 3  # how often in a row a trial's process may die without an epoch in be
 
 
 class Ledger:
-    """Writes down what happens to trials, in an order that a kill at any moment leaves whole.
+    """Records what happens to trials, in an order that a kill at any moment leaves whole.
 
     Args:
-        keep: of how many of the best trials the state is kept; with several objectives, of the front.
+        store: where trials and reports are kept.
+        states: where training states are kept.
+        history: the study's, brought up to date by this object only.
+        keep: number of the best trials whose states are kept; with several objectives the front is kept.
         checkpoint: seconds between writes of live trials' states to the disk.
     """
 
     def __init__(self, store: Store, states: States, history: History, keep: int, checkpoint: float) -> None:
         self.store, self.states, self.history = store, states, history
         self._keep, self._checkpoint = keep, checkpoint
-        self._kept: list[tuple[tuple[float, float], int]] = []  # (rank, number) of the best trials
-        self._mine: set[int] = set()
-        self._dropped: list[int] = []  # trials whose states go once the commit is made
+        self._kept: Kept = []
+        self._mine: set[int] = set()  # trials that this process owns
+        self._dropped: list[int] = []  # trials whose states go after the next commit
         self._flushed = time.monotonic()
-        self._wanted: set[tuple[int, int]] | None = (
-            None  # states that the scheduler may still need; None before it said
-        )
+        self._wanted: set[tuple[int, int]] | None = None  # states that the scheduler may need; None before it was asked
         self._chosen = (store.recall(CHOICE) or {}).get("number")  # the trial that was confirmed
         self._parents: dict[int, tuple[int, int]] = {}  # of forks that have not ended, the state they start from
 
     # Other processes.
 
     def sync(self) -> None:
-        """Learn what other processes wrote."""
+        """Read what other processes wrote."""
         for trial in self.store.changes():
             if trial.number in self._mine:
                 continue
@@ -63,7 +70,7 @@ class Ledger:
         self._drop()
 
     def recover(self) -> None:
-        """Free the trials of processes that died; what died too often without progress has failed."""
+        """Free the trials of processes that died; a trial whose process died too often without progress has failed."""
         freed = self.store.recover()
         self.sync()
         turns = self.turns()
@@ -74,55 +81,55 @@ class Ledger:
                 self._own(number)
                 self.end(number, "FAILED", f"its process died {tries} times without finishing an epoch")
         for _, number in self._kept:
-            self._keep_spoken(self.history.trials[number])
+            self._keep_selected(self.history.trials[number])
         self.commit()
 
     def _known(self, number: int) -> bool:
         return number < len(self.history) and self.history.trials[number].status != "CLAIMED"
 
-    # Slices that take turns; see Ordered.
+    # Slices that take turns; see FixedOrder.
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Within the block no other process runs the study.
+        """Keep other processes from running the study within the block.
 
         Raises:
             StudyError: one does.
         """
         if not self.store.hold():
-            raise StudyError("run: another process runs this study; with lag= there can be one at a time.")
+            raise StudyError("run: another process runs this study; with lag= only one may at a time.")
         try:
             yield
         finally:
             self.store.let_go()
 
     def note(self, turns: list[list[int]]) -> None:
-        """Keep [trial, until] of the slices that are under way, in this order, with what is written next."""
+        """Record [trial, until] of the slices under way, in this order, with the next commit."""
         self.store.note(TURNS, {"turns": turns})
 
     def turns(self) -> list[tuple[int, int]]:
-        """(trial, until) of the slices that were under way when a run ended or died, in order."""
-        kept = (self.store.recall(TURNS) or {"turns": []})["turns"]
-        return [(n, until) for n, until in kept if self._known(n) and self.history.trials[n].status == "PAUSED"]
+        """Return (trial, until) of the slices that were under way when a run ended or died, in order."""
+        turns = (self.store.recall(TURNS) or {"turns": []})["turns"]
+        return [(n, until) for n, until in turns if self._known(n) and self.history.trials[n].status == "PAUSED"]
 
     def last(self, number: int) -> TrainState | None:
-        """Where a trial goes on from, as `state`; an earlier state of it where that one is lost."""
+        """Return the state that a trial goes on from, as `state`; an earlier one where that is lost."""
         trial = self.history.trials[number]
-        return self._state_of(self._standing(trial) if trial.reports else trial)
+        return self._state_of(self._backed(trial) if trial.reports else trial)
 
     def retake(self, number: int) -> None:
-        """Make a paused trial one's own, with the reports of epochs whose state is lost, too.
+        """Take a paused trial, with the reports of epochs whose state is lost, too.
 
         Raises:
             StudyError: it belongs to another process.
         """
         if not self.store.take(number):
-            raise StudyError(f"trial {number} belongs to another process; with lag= there can be one at a time.")
+            raise StudyError(f"trial {number} belongs to another process; with lag= only one may run at a time.")
         self._own(number)
         self._put(with_status(self.history.trials[number], "RUNNING"))
 
     def again(self, number: int, state: TrainState) -> None:
-        """An epoch of a trial that was reported before has been trained once more; its state is here again."""
+        """Record the state of an epoch that was reported before and has been trained once more."""
         trial = self.history.trials[number]
         upto = [report for report in trial.reports if report.epoch <= state.epoch]
         self.store.report(number, upto[-1])  # the process that trains it gets on
@@ -131,32 +138,38 @@ class Ledger:
     # A trial's life.
 
     def claim(self, most: float) -> int | None:
+        """Take the next free number below `most`; None where there is none."""
         number = self.store.claim(most)
         if number is not None:
             self._mine.add(number)
         return number
 
     def release(self, number: int) -> None:
+        """Give back a claimed number for which there is no trial."""
         self.store.release(number)
         self._mine.discard(number)
 
     def start(self, trial: Trial) -> None:
-        """A claimed number has become a trial; the state that a fork starts from outlives a kill."""
+        """Record the trial of a claimed number; the state that a fork starts from is written first."""
         if trial.parent is not None:
             self._parents[trial.number] = trial.parent
             self._flush(trial.parent[0])
         self._put(trial)
 
     def take(self, number: int) -> Trial | None:
-        """Make a paused trial one's own, standing where its last usable state is; None when somebody was faster."""
+        """Take a paused trial, as of its last usable state; None when another process was faster."""
         if not self.store.take(number):
             return None
         self._own(number)
-        trial = self._usable(self.history.trials[number])
-        self._put(with_status(trial, "RUNNING"))
+        trial = self.history.trials[number]
+        cut = self._backed(trial)
+        if len(cut.reports) < len(trial.reports):
+            self.store.forget(number, after=cut.epochs)
+        self._put(with_status(cut, "RUNNING"))
         return self.history.trials[number]
 
     def report(self, number: int, report: Report, state: TrainState | None) -> Trial:
+        """Record an epoch of a trial, and the state after it."""
         trial = self.history.trials[number]
         trial = with_reports(trial, (*trial.reports, report), self.history.objective)
         self.history.record(trial)
@@ -166,6 +179,7 @@ class Ledger:
         return trial
 
     def pause(self, number: int, reason: str = "") -> None:
+        """Record that a trial waits for a decision; its states are written."""
         try:
             self._flush(number)
         finally:
@@ -173,11 +187,12 @@ class Ledger:
             self._mine.discard(number)
 
     def end(self, number: int, status: Status, reason: str = "", detail: str = "", seconds: float = 0.0) -> Trial:
+        """Record the end of a trial, `seconds` after its last report; its state is kept or dropped."""
         trial = with_status(self.history.trials[number], status, reason, detail, seconds)
-        wanted = self._worth(trial) or self._wanted_of(number)
+        wanted = would_be_kept(trial, self.history, self._kept, self._keep) or self._wanted_of(trial)
         kept = self.states.hold_values(number) and wanted
         if kept:  # first, so that a trial whose state cannot be written has not ended
-            self._keep_spoken(trial)
+            self._keep_selected(trial)
             self._flush(number)
         self._put(trial)
         self._mine.discard(number)
@@ -190,10 +205,10 @@ class Ledger:
         return trial
 
     def commit(self) -> list[int]:
-        """Make everything written so far last. Returns one's own trials that another process has taken over."""
+        """Write everything recorded; return this process's trials that another one has taken over."""
         lost = self.store.commit()
         for number in lost:
-            log.warning("trial %d was taken over by another process; what was trained here of it is dropped", number)
+            log.warning("trial %d was taken over by another process; its epochs trained here are dropped", number)
             self._mine.discard(number)
         self._drop()
         if time.monotonic() - self._flushed > self._checkpoint:
@@ -202,32 +217,37 @@ class Ledger:
         return lost
 
     def flush(self) -> None:
-        """Write the states of one's own live trials to the disk."""
+        """Write the states of this process's live trials to the disk."""
         for number in self._mine:
             self._flush(number)
         self._flushed = time.monotonic()
 
     def running(self) -> list[int]:
-        """One's own trials that are running."""
+        """Return the numbers of this process's running trials."""
         return sorted(number for number in self._mine if self.history.trials[number].status == "RUNNING")
 
     def want(self, wanted: Iterable[tuple[int, int]]) -> None:
-        """The (trial, epoch) states that a scheduler may still need."""
+        """Set the (trial, epoch) states that the scheduler may still need."""
         before, self._wanted = self._wanted or set(), set(wanted)
         self._forget({number for number, _ in before - self._wanted})
 
     def state(self, number: int) -> TrainState | None:
-        """Where a trial goes on from: None for its start."""
+        """Return the state that a trial goes on from; None for its start."""
         return self._state_of(self.history.trials[number])
 
     def choose(self, number: int, state: TrainState | None) -> None:
-        """Have the state that speaks for an ended trial kept, beside those of the best; `state` is it where it went."""
+        """Keep the model of an ended trial beside those of the best.
+
+        Args:
+            number: the trial.
+            state: its state after the epoch that counts, where that is not kept any more.
+        """
         before, self._chosen = self._chosen, number
         if state is not None:
             self.states.clean(number)
             with self._counted():
                 self.states.put(number, state)
-        self._keep_spoken(self.history.trials[number])
+        self._keep_selected(self.history.trials[number])
         self._flush(number)
         if before is not None and before != number:
             self._forget({before})
@@ -235,7 +255,7 @@ class Ledger:
     # Inside.
 
     def _keep_state(self, trial: Trial, state: TrainState) -> None:
-        """Take over the state after a trial's last epoch."""
+        """Hold the state after a trial's last epoch."""
         if state.values or state.epoch < self.history.epochs:
             with self._counted():
                 self.states.put(trial.number, state)
@@ -256,84 +276,46 @@ class Ledger:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """A full disk within the block is told with the number of trials that are safe."""
+        """Add the number of trials that are safe to the error of a full disk within the block."""
         try:
             yield
         except StoreError as error:
             safe = f"disk full; {self.history.ended} trials safe."
             raise StoreError(str(error).replace("disk full.", safe)) from None
 
-    def _worth(self, trial: Trial) -> bool:
-        """Whether the state of a trial that ends is one of those to be kept, as far as is known before."""
-        if self.history.objective.several:
-            return True
-        rank = self.history.rank(trial)
-        return math.isfinite(rank[1]) and (len(self._kept) < self._keep or (rank, trial.number) < self._kept[-1])
-
     def _put(self, trial: Trial) -> None:
         self.store.put(trial)
         self.history.record(trial)
 
+    def _wanted_of(self, trial: Trial) -> set[int]:
+        wanted = (*(self._wanted or ()), *self._parents.values())
+        return wanted_epochs(trial, self.history.objective, wanted, self._chosen)
+
     def _needed(self, trial: Trial) -> set[int]:
-        """Epochs of a live trial whose states are needed: the last, the one that speaks for it, and those wanted."""
-        spoken = self.history.objective.pick(trial.reports)
-        return self._wanted_of(trial.number) | ({trial.epochs} if spoken is None else {trial.epochs, spoken.epoch})
+        """Return the epochs of a live trial whose states are needed: the last, the one that counts, those wanted."""
+        return self._wanted_of(trial) | {trial.epochs} | selected_epochs(trial, self.history.objective)
 
-    def _keep_spoken(self, trial: Trial) -> None:
-        """Of an ended trial's states, only that which speaks for it is needed."""
-        self.states.keep(trial.number, self._wanted_of(trial.number) | self._speaking(trial))
-
-    def _wanted_of(self, number: int) -> set[int]:
-        """Epochs of a trial whose states a scheduler may still need, or a fork that has not ended; or its model."""
-        chosen = self._speaking(self.history.trials[number]) if number == self._chosen else set()
-        return chosen | {e for wanted, e in (*(self._wanted or ()), *self._parents.values()) if wanted == number}
+    def _keep_selected(self, trial: Trial) -> None:
+        """Keep of an ended trial's states the one that counts, and those wanted."""
+        self.states.keep(trial.number, self._wanted_of(trial) | selected_epochs(trial, self.history.objective))
 
     def _forget(self, numbers: set[int]) -> None:
-        """States of these trials that were needed are not any more; those of the best trials stay."""
+        """Drop the states of these trials that are not needed any more; those of the best trials stay."""
         for number in numbers - {number for _, number in self._kept}:
             trial = self.history.trials[number]
-            self.states.keep(number, self._wanted_of(number) if trial.ended else self._needed(trial))
+            self.states.keep(number, self._wanted_of(trial) if trial.ended else self._needed(trial))
 
-    def _usable(self, trial: Trial) -> Trial:
-        """`trial` as of the last epoch whose states are all there; its reports after that are forgotten."""
-        cut = self._standing(trial)
-        if len(cut.reports) < len(trial.reports):
-            self.store.forget(trial.number, after=cut.epochs)
-        return cut
-
-    def _standing(self, trial: Trial) -> Trial:
-        """`trial` as of the last epoch whose states are all there."""
-        kept, objective = self.states.epochs(trial.number), self.history.objective
-        reports = list(trial.reports)
-        while reports:
-            cut = with_reports(trial, reports, objective)
-            if kept.issuperset({cut.epochs, *self._speaking(cut)}):
-                break
-            reports.pop()
-        return with_reports(trial, reports, objective)
-
-    def _speaking(self, trial: Trial) -> set[int]:
-        spoken = self.history.objective.pick(trial.reports)
-        return {spoken.epoch} if spoken else set()
+    def _backed(self, trial: Trial) -> Trial:
+        return backed_by_states(trial, self.states.epochs(trial.number), self.history.objective)
 
     def _admit(self, trial: Trial) -> None:
-        """Enter an ended trial among the best, and note whose states are not needed any more."""
-        if self.history.objective.several:
-            front = {t.number for t in self.history.front}
-            self._dropped += [n for n in {trial.number, *(n for _, n in self._kept)} if n not in front]
-            self._kept = [((0.0, 0.0), number) for number in sorted(front)]
-            return
-        rank = self.history.rank(trial)
-        if not math.isfinite(rank[1]):
-            self._dropped.append(trial.number)
-            return
-        bisect.insort(self._kept, (rank, trial.number))
-        self._dropped += [number for _, number in self._kept[self._keep :]]
-        del self._kept[self._keep :]
+        """Enter an ended trial among the best, and note the trials whose states are dropped."""
+        self._kept, dropped = admitted(trial, self.history, self._kept, self._keep)
+        self._dropped += dropped
 
     def _drop(self) -> None:
         if self._wanted is None:
             return
         for number in self._dropped:
-            self.states.keep(number, self._wanted_of(number))
+            self.states.keep(number, self._wanted_of(self.history.trials[number]))
         self._dropped.clear()

@@ -1,0 +1,75 @@
+"""Retention: which training states a study still needs, as functions of its history and of what is kept and wanted."""
+
+import bisect
+import math
+from collections.abc import Iterable
+
+from tuneflow.history.history import History
+from tuneflow.history.objective import Objective
+from tuneflow.history.trial import Trial, with_reports
+
+Kept = list[tuple[tuple[float, float], int]]  # (rank, number) of the ended trials whose states are kept, best first
+
+
+def selected_epochs(trial: Trial, objective: Objective) -> set[int]:
+    """Return the epoch that counts for a trial, in a set; an empty one without reports."""
+    selected = objective.pick(trial.reports)
+    return {selected.epoch} if selected else set()
+
+
+def wanted_epochs(
+    trial: Trial, objective: Objective, wanted: Iterable[tuple[int, int]], chosen: int | None
+) -> set[int]:
+    """Return the epochs of a trial whose states others need.
+
+    Args:
+        trial: the trial.
+        objective: the study's.
+        wanted: (trial, epoch) of the states that a scheduler may need, or a fork that has not ended.
+        chosen: number of the trial that `confirm` chose, whose model is needed.
+    """
+    epochs = selected_epochs(trial, objective) if trial.number == chosen else set()
+    return epochs | {epoch for number, epoch in wanted if number == trial.number}
+
+
+def backed_by_states(trial: Trial, epochs: set[int], objective: Objective) -> Trial:
+    """Return `trial` as of the last of its epochs whose states are all among those after `epochs`."""
+    for count in range(len(trial.reports), 0, -1):
+        cut = with_reports(trial, trial.reports[:count], objective)
+        if {cut.epochs} | selected_epochs(cut, objective) <= epochs:
+            return cut
+    return with_reports(trial, (), objective)
+
+
+def would_be_kept(trial: Trial, history: History, kept: Kept, limit: int) -> bool:
+    """True if the state of a trial that ends now is kept, as far as can be seen before it has ended.
+
+    Args:
+        trial: the trial.
+        history: the study's.
+        kept: the trials whose states are kept.
+        limit: number of trials to keep; with several objectives the front is kept.
+    """
+    if history.objective.several:
+        return True
+    rank = history.rank(trial)
+    return math.isfinite(rank[1]) and (len(kept) < limit or (rank, trial.number) < kept[-1])
+
+
+def admitted(trial: Trial, history: History, kept: Kept, limit: int) -> tuple[Kept, list[int]]:
+    """Return the trials to keep once `trial` has ended, and the numbers of those whose states are dropped.
+
+    Args:
+        trial: the trial that ended, in the history already.
+        history, kept, limit: as `would_be_kept` takes them.
+    """
+    if history.objective.several:
+        front = {other.number for other in history.front}
+        dropped = [number for number in {trial.number, *(number for _, number in kept)} if number not in front]
+        return [((0.0, 0.0), number) for number in sorted(front)], dropped
+    rank = history.rank(trial)
+    if not math.isfinite(rank[1]):
+        return kept, [trial.number]
+    kept = list(kept)
+    bisect.insort(kept, (rank, trial.number))
+    return kept[:limit], [number for _, number in kept[limit:]]

@@ -68,12 +68,12 @@ def test_hyperband_interrupted_anywhere_takes_the_same_decisions(tmp_path):
 @pytest.mark.parametrize("make_one", [lambda: tn.Hyperband(3), lambda: tn.Hyperband(2, first=2)], ids=["3", "2"])
 def test_hyperband_keeps_a_schedulers_promises(make_one):
     check_scheduler(make_one)
-    check_scheduler(make_one, trials=30, epochs=9)
+    check_scheduler(make_one, trials=20, epochs=9)  # more than a round of brackets
 
 
 def test_population_keeps_a_schedulers_promises():
     check_scheduler(lambda: tn.Population(members=4))
-    check_scheduler(lambda: tn.Population(members=6, every=2, share=0.5), trials=20, epochs=9, all_start=False)
+    check_scheduler(lambda: tn.Population(members=6, every=2, share=0.5), trials=16, epochs=9, all_start=False)
 
 
 def population(**settings):

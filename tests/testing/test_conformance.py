@@ -37,7 +37,7 @@ def earlier():
 SEARCHERS = {
     "auto": tn.Auto,
     "gp": tn.GP,
-    "lecun": lambda: tn.LeCun(then=tn.GP()),
+    "lecun": lambda: tn.LeCun(then=tn.TPE(start=2)),  # alone, as there is no model to measure
     "warm": lambda: tn.Warm(earlier()),
     "warm tpe": lambda: tn.Warm([earlier(), earlier()], then=tn.TPE(start=2)),
     "grid": lambda: tn.Grid(2),

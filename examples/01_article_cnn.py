@@ -1,13 +1,18 @@
-"""A small convolutional network on images of 32 x 32: trained with fixed settings, tested, then tuned.
+# %% [markdown]
+"""# A small convolutional network on images of 32 x 32: trained with fixed settings, tested, then tuned.
+
+The images are Fashion-MNIST where it is installed, else the digits that come with tuneflow.
 
     python examples/01_article_cnn.py                     # a small budget: about two minutes on two cores
     python examples/01_article_cnn.py --full --trials 16  # 10 epochs on all images: hours on a CPU
     python examples/01_article_cnn.py --folder runs/cnn   # keeps the study: run again, it goes on where it was
 
-The images are Fashion-MNIST where it is installed, else the digits that come with tuneflow.
+What trains stands under `if __name__ == "__main__":`, so that other code can import the rest.
 """
 
+# %%
 import argparse
+import sys
 from pathlib import Path
 
 import torch
@@ -16,6 +21,13 @@ from torch.nn import functional
 
 import tuneflow as tn
 
+# %%
+FLAGS = [] if "ipykernel" in sys.modules else sys.argv[1:]  # in a notebook, put flags here: ["--trials", "16"]
+
+# %% [markdown]
+# ## The network, its fixed settings, and where to search
+
+# %%
 CLOTHES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
 
 FIXED = {"model": {"dropout": 0.0}, "optimizer": {"lr": 0.001, "momentum": 0.9}, "trainer": {"batch_size": 32}}
@@ -37,7 +49,11 @@ def convnet(dropout: float = 0.0) -> nn.Module:
     )
 
 
-# The data.
+# %% [markdown]
+# ## The data
+
+
+# %%
 
 
 def images(folder: str, most: int | None) -> tuple[tn.Data, tn.Data, tn.Data, list[str]]:
@@ -70,7 +86,11 @@ def resized(data: tn.Data) -> tn.Data:
     return tn.Data(large.repeat(1, 3, 1, 1), data.targets)
 
 
-# Training and testing.
+# %% [markdown]
+# ## Training and testing
+
+
+# %%
 
 
 def train_fixed(trainer: tn.Trainer, job: tn.types.Job) -> nn.Module:
@@ -102,16 +122,30 @@ def interval(hits: Tensor) -> str:
     return f"{100 * found.value:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
-# The whole job.
+# %% [markdown]
+# ## The command line, and the budget
 
 
-def main() -> None:
-    options = arguments()
+# %%
+def arguments(flags: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Train a small CNN with fixed settings, test it, then tune it.")
+    parser.add_argument("--images", type=int, default=2000, help="to train on, at least 2; default %(default)s")
+    parser.add_argument("--epochs", type=int, default=3, help="of each training; default %(default)s")
+    parser.add_argument("--trials", type=int, default=6, help="of the search; default %(default)s")
+    parser.add_argument("--full", action="store_true", help="10 epochs on all images, as the article; hours on a CPU")
+    parser.add_argument("--folder", help="keep the study here; without it, it is gone with the process")
+    parser.add_argument("--data", default=tn.data.FASHION_FOLDER, help="Fashion-MNIST's folder; default %(default)s")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; more pay off on idle cores only")
+    return parser.parse_args(flags)
+
+
+if __name__ == "__main__":
+    options = arguments(FLAGS)
     train, valid, test, classes = images(options.data, None if options.full else options.images)
     epochs = 10 if options.full else options.epochs
     print(
-        f"Budget: {len(train)} images to train on, {len(valid)} to choose by, {len(test)} to test on;"
-        f" {epochs} epochs; 1 fixed setting, then {options.trials} trials."
+        f"Budget: {len(train)} images to train on, {len(valid)} to choose by, {len(test)} to test on; epochs: {epochs};"
+        f" 1 fixed setting, then {options.trials} trials."
     )
     runtime = tn.Runtime(threads=options.threads)
     trainer = tn.Trainer(
@@ -123,11 +157,26 @@ def main() -> None:
         metrics={"accuracy": tn.metrics.accuracy},
     )
 
-    print("\nTraining with fixed settings: SGD, learning rate 0.001, momentum 0.9, batches of 32.")
+# %% [markdown]
+# ## Fixed settings
+#
+# One training, with the numbers that an article would give you.
+
+# %%
+if __name__ == "__main__":
+    print("Training with fixed settings: SGD, learning rate 0.001, momentum 0.9, batches of 32.")
     net = train_fixed(trainer, tn.types.Job(tn.Model(convnet), FIXED, runtime))
     fixed = right(net, test, runtime)
     print_accuracy(fixed, test.targets, classes)
 
+# %% [markdown]
+# ## Tuned settings
+#
+# The same network, trainer and budget of epochs, for each of a few configurations. A trial counts with its last epoch,
+# as the fixed settings do.
+
+# %%
+if __name__ == "__main__":
     print(f"\nTuning {', '.join(SPACE.names)}.")
     study = tn.Study(
         model=tn.Model(convnet),
@@ -135,7 +184,7 @@ def main() -> None:
         space=SPACE,
         searcher=tn.Sobol(),
         maximize="accuracy",
-        at="last",  # a trial counts with its last epoch, as the fixed settings do
+        at="last",
         runtime=runtime,
         folder=options.folder,
     )
@@ -144,6 +193,11 @@ def main() -> None:
     tuned = right(study.best.model(), test, runtime)
     print_accuracy(tuned, test.targets, classes)
 
+# %% [markdown]
+# ## Side by side
+
+# %%
+if __name__ == "__main__":
     print(f"\nTest accuracy on {len(test)} images, with its 95 % interval over the choice of these images:")
     print(f"  fixed  {interval(fixed)}")
     print(f"  tuned  {interval(tuned)}  (the best of {len(study.trials)} by validation accuracy)")
@@ -153,19 +207,3 @@ def main() -> None:
         path = Path(options.folder) / "best.pt"
         study.best.save(path)
         print(f"The tuned network is saved: tn.load({str(path)!r}, convnet)")
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Train a small CNN with fixed settings, test it, then tune it.")
-    parser.add_argument("--images", type=int, default=2000, help="to train on, at least 2; default %(default)s")
-    parser.add_argument("--epochs", type=int, default=3, help="of each training; default %(default)s")
-    parser.add_argument("--trials", type=int, default=6, help="of the search; default %(default)s")
-    parser.add_argument("--full", action="store_true", help="10 epochs on all images, as the article; hours on a CPU")
-    parser.add_argument("--folder", help="keep the study here; without it, it is gone with the process")
-    parser.add_argument("--data", default=tn.data.FASHION_FOLDER, help="Fashion-MNIST's folder; default %(default)s")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; more pay off on idle cores only")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()

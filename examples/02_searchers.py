@@ -1,14 +1,18 @@
-"""Grid, random, Sobol and LeCun at equal budget: how good is the best trial, the more has been spent?
+# %% [markdown]
+"""# Grid, random, Sobol and LeCun search at equal budget.
+
+How good is the best trial, the more you spend? A small convolutional network on handwritten digits. LeCun's measurement
+before its first trial is counted in gradients and paid for with trials of its own, so that it has fewer of them than
+the others.
 
     python examples/02_searchers.py              # three seeds: about a minute on two cores
     python examples/02_searchers.py --seeds 10   # narrower intervals
-
-A small convolutional network on handwritten digits. LeCun's measurement before its first trial is counted in
-gradients and paid for with trials of its own, so that it has fewer of them than the others.
 """
 
+# %%
 import argparse
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +22,15 @@ from torch import nn
 
 import tuneflow as tn
 
+# %%
+FLAGS = [] if "ipykernel" in sys.modules else sys.argv[1:]  # in a notebook, put flags here: ["--seeds", "10"]
+
+# %% [markdown]
+# ## The network and its space
+#
+# Four parameters, in ranges as you would choose them without knowing the task.
+
+# %%
 SPACE = tn.SearchSpace(
     model={"width": tn.Int(8, 32, log=True), "dropout": tn.Float(0.0, 0.5)},
     optimizer={"lr": tn.Float(1e-4, 1.0, log=True), "momentum": tn.Float(0.0, 0.99)},
@@ -34,6 +47,13 @@ def convnet(width: int = 16, dropout: float = 0.0) -> nn.Module:
     )
 
 
+# %% [markdown]
+# ## The searchers
+#
+# Each may spend what `trials` trials cost. A trial that is worse than a guess counts as a guess.
+
+
+# %%
 def searchers(trials: int) -> dict[str, tn.Searcher]:
     """Four ways to choose `trials` trials; half of the grid's are for momentum, the rest for the learning rate."""
     grid = tn.Grid({"lr": trials // 2, "momentum": [0.0, 0.9], "width": [16], "dropout": [0.1]}, shuffle=True)
@@ -57,6 +77,13 @@ def lowest_so_far(study: tn.Study, paid: int, trials: int) -> np.ndarray:
     return np.concatenate([np.full(paid, np.nan), losses])[:trials]
 
 
+# %% [markdown]
+# ## Means over seeds
+#
+# One search is an anecdote: each runs under several seeds, and what you see are means with intervals.
+
+
+# %%
 def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Geometric mean over the first axis, the seeds, and its 95 % interval by Student's t."""
     logs, count = np.log(values), len(values)
@@ -68,8 +95,8 @@ def shown(middle: float, low: float, high: float) -> str:
     return f"{middle:.3g} [{low:.2g}, {high:.2g}]" if math.isfinite(middle) else "no trial yet"
 
 
-def main() -> None:
-    options = arguments()
+def compare(options: argparse.Namespace) -> str:
+    """Run every searcher under every seed and print the table; the curves as an SVG picture."""
     folder, trials = Path(options.folder), options.trials
     train, valid, test = tn.data.digits()
     trainer = tn.Trainer(
@@ -77,7 +104,7 @@ def main() -> None:
         metrics={"accuracy": tn.metrics.accuracy},
     )  # fmt: skip
     half = (trials + 1) // 2
-    print(f"{options.seeds} seeds, each search at the cost of {trials} trials of {options.epochs} epochs.")
+    print(f"{options.seeds} seeds, each search at the cost of {trials} trials; epochs of a trial: {options.epochs}.")
     print("Validation loss of the best so far, test accuracy of the best: means over the seeds, 95 % intervals.\n")
     print(f"{'searcher':<10}{f'after {half} trials':<26}{f'after {trials} trials':<26}test accuracy")
     curves = {}
@@ -95,11 +122,17 @@ def main() -> None:
         cells = [shown(*(part[spent - 1] for part in curves[name])) for spent in (half, trials)]
         half_width = stdtrit(len(accuracies) - 1, 0.975) * np.std(accuracies, ddof=1) / math.sqrt(len(accuracies))
         print(f"{name:<10}{cells[0]:<26}{cells[1]:<26}{np.mean(accuracies):.3f} +- {half_width:.3f}", flush=True)
-    path = folder / "searchers.svg"
-    path.write_text(picture(curves, trials))
+    path, drawing = folder / "searchers.svg", picture(curves, trials)
+    path.write_text(drawing)
     print(f"\nThe curves over the whole budget: {path}")
+    return drawing
 
 
+# %% [markdown]
+# ## The picture, and the command line
+
+
+# %%
 def picture(curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], trials: int) -> str:
     """Loss, on a logarithmic axis, over what has been spent; a line and a band for each searcher. SVG text."""
     every = np.clip([bound for curve in curves.values() for bound in curve], 0.02, 3)
@@ -131,18 +164,31 @@ def picture(curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], trials
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 600 330" {style}>{"".join(parts)}</svg>'
 
 
-def arguments() -> argparse.Namespace:
+def arguments(flags: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare four searchers at equal budget on handwritten digits.")
     parser.add_argument("--seeds", type=int, default=3, help="repetitions, at least 2; default %(default)s")
     parser.add_argument("--trials", type=int, default=8, help="budget of a search, even; default %(default)s")
     parser.add_argument("--epochs", type=int, default=10, help="of each trial; default %(default)s")
     parser.add_argument("--rows", type=int, help="to train on; all 1,077 by default")
     parser.add_argument("--folder", default="runs/searchers", help="for studies and picture; default %(default)s")
-    options = parser.parse_args()
+    options = parser.parse_args(flags)
     if options.seeds < 2 or options.trials < 4 or options.trials % 2:
         parser.error("--seeds needs to be 2 or more, --trials even and 4 or more")
     return options
 
 
+# %% [markdown]
+# ## The comparison
+
+# %%
 if __name__ == "__main__":
-    main()
+    drawing = compare(arguments(FLAGS))
+
+# %% [markdown]
+# The picture, in a notebook:
+
+# %%
+if "ipykernel" in sys.modules:
+    from IPython.display import SVG, display
+
+    display(SVG(drawing))

@@ -1,16 +1,19 @@
-"""The learning rate, measured before any trial: LeCun's rule, a race, a range test, and the truth beside them.
+# %% [markdown]
+"""# The learning rate, measured before any trial: LeCun's rule, a race, a range test, and the truth beside them.
+
+A small convolutional network on handwritten digits. For each way of choosing a rate you see its cost, in gradients of a
+mini-batch, and the validation loss after a whole training at that rate. A grid of rates around them shows what the best
+one would have given.
 
     python examples/03_learning_rate.py                  # about half a minute on two cores
     python examples/03_learning_rate.py --optimizer Adam
-
-A small convolutional network on handwritten digits. Each way of choosing a rate is told with what it cost, in
-gradients of a mini-batch, and with the validation loss after a whole training at that rate; the grid of rates around
-them says what the best one would have given.
 """
 
+# %%
 import argparse
 import itertools
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +25,10 @@ import tuneflow as tn
 from tuneflow.heuristics.range_test import Suggestions, suggestions, sweep
 from tuneflow.probing.chart import chart
 
+# %%
+FLAGS = [] if "ipykernel" in sys.modules else sys.argv[1:]  # in a notebook, put flags here: ["--optimizer", "Adam"]
+
+# %%
 FIXED = {"SGD": {"momentum": 0.9}, "Adam": {}}
 SWEEP = {"SGD": (1e-5, 10.0), "Adam": (1e-6, 1.0)}  # the rates of the range test
 TRUTH = {"SGD": (1e-3, 1.0), "Adam": (1e-4, 0.1)}  # those of the grid
@@ -35,6 +42,11 @@ def convnet(width: int = 16) -> nn.Module:
     )
 
 
+# %% [markdown]
+# ## A range test in plain PyTorch, to compare with
+
+
+# %%
 def range_test(optimizer: str, data: tn.Data, steps: int) -> Suggestions:
     """Smith's range test in plain PyTorch: one step at each of `steps` growing rates."""
     torch.manual_seed(0)
@@ -55,6 +67,11 @@ def range_test(optimizer: str, data: tn.Data, steps: int) -> Suggestions:
     return suggestions(*sweep(step, *SWEEP[optimizer], steps))
 
 
+# %% [markdown]
+# ## The truth: whole trainings at each rate
+
+
+# %%
 def losses(study_at: Callable[[int, tn.Searcher], tn.Study], rates: list[float], seeds: int) -> dict[float, float]:
     """Validation loss after the last epoch at each rate, as the geometric mean over seeds; inf where one diverged."""
     found: dict[float, list[float]] = {rate: [] for rate in rates}
@@ -67,8 +84,13 @@ def losses(study_at: Callable[[int, tn.Searcher], tn.Study], rates: list[float],
     return {rate: float(np.exp(np.mean(np.log(several)))) for rate, several in found.items()}
 
 
-def main() -> None:
-    options = arguments()
+# %% [markdown]
+# ## Measure, then compare
+
+
+# %%
+def compare(options: argparse.Namespace) -> str:
+    """Measure rates in five ways and print what each gives; the losses over the rates as an SVG picture."""
     folder, optimizer = Path(options.folder), options.optimizer
     train, valid, _ = tn.data.digits()
     train = train[: options.rows]
@@ -107,19 +129,19 @@ def main() -> None:
     print(f"\n{'learning rate from':<20}{'rate':>9}{'loss':>9}{'times best':>12}{'gradients':>11}")
     for name, (rate, cost) in {**ways, "best of the grid": (best, len(grid) * probe.steps)}.items():
         print(f"{name:<20}{rate:>9.3g}{truth[rate]:>9.4f}{truth[rate] / truth[best]:>12.2f}{cost:>11.0f}")
-    print(f"loss: on validation, after {options.epochs} epochs; geometric mean of {options.seeds} seeds")
+    print(f"loss: on validation, after the last epoch ({options.epochs}); geometric mean over seeds ({options.seeds})")
 
     path = folder / "learning_rate.svg"
     folder.mkdir(parents=True, exist_ok=True)
     marks = {name: rate for name, (rate, _) in ways.items()}
     line = [(rate, min(truth[rate], 3.0)) for rate in grid]  # what diverged, at the top
-    path.write_text(
-        chart({"truth": line}, marks, f"learning rate of {optimizer}", f"loss after {options.epochs} epochs")
-    )
+    drawing = chart({"truth": line}, marks, f"learning rate of {optimizer}", "loss after the last epoch")
+    path.write_text(drawing)
     print(f"The truth with all suggestions: {path}")
+    return drawing
 
 
-def arguments() -> argparse.Namespace:
+def arguments(flags: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare ways to choose a learning rate with the truth.")
     parser.add_argument("--optimizer", choices=sorted(FIXED), default="SGD", help="default %(default)s")
     parser.add_argument("--epochs", type=int, default=10, help="of a whole training; default %(default)s")
@@ -128,8 +150,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sweep", type=int, default=100, help="steps of the range test; default %(default)s")
     parser.add_argument("--rows", type=int, help="to train on; all 1,077 by default")
     parser.add_argument("--folder", default="runs/learning_rate", help="for the picture; default %(default)s")
-    return parser.parse_args()
+    return parser.parse_args(flags)
 
 
+# %%
 if __name__ == "__main__":
-    main()
+    drawing = compare(arguments(FLAGS))
+
+# %% [markdown]
+# The picture, in a notebook:
+
+# %%
+if "ipykernel" in sys.modules:
+    from IPython.display import SVG, display
+
+    display(SVG(drawing))

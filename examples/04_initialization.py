@@ -1,15 +1,18 @@
-"""Initial weights of deep networks: what the loss starts from, and where training gets from there.
-
-    python examples/04_initialization.py             # about half a minute on two cores
-    python examples/04_initialization.py --seeds 5
+# %% [markdown]
+"""# Initial weights of deep networks: where the loss starts, and where training gets from there.
 
 Two multilayer perceptrons on handwritten digits, one with sigmoids and one with rectifiers, under five ways to draw
 the weights, as drawn and after the data-driven pass. Each is trained at the learning rate that a probe finds for it,
 so that none suffers from another's.
+
+    python examples/04_initialization.py             # about half a minute on two cores
+    python examples/04_initialization.py --seeds 5
 """
 
+# %%
 import argparse
 import math
+import sys
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise, product
@@ -21,6 +24,15 @@ from torch import nn
 
 import tuneflow as tn
 
+# %%
+FLAGS = [] if "ipykernel" in sys.modules else sys.argv[1:]  # in a notebook, put flags here: ["--seeds", "5"]
+
+# %% [markdown]
+# ## The networks and the schemes
+#
+# "default" is what `nn.Linear` does by itself.
+
+# %%
 SCHEMES = ("default", "xavier", "kaiming", "orthogonal", "lecun")
 NETS = {"6 sigmoid layers": (nn.Sigmoid, 6), "10 ReLU layers": (nn.ReLU, 10)}
 MOMENTUM = 0.9
@@ -34,9 +46,14 @@ def mlp(activation: type[nn.Module], depth: int, width: int = 48) -> nn.Module:
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, 10))
 
 
+# %% [markdown]
+# ## One training, at the rate that a probe measured
+
+
+# %%
 @dataclass(frozen=True)
 class Outcome:
-    """Of one training: the loss before the first step, the rate, and the validation loss after each epoch."""
+    """One training: the loss before the first step, the rate, and the validation loss after each epoch."""
 
     first: float
     rate: float
@@ -61,15 +78,18 @@ def outcome(model: tn.Model, trainer: tn.Trainer, seed: int) -> Outcome:
     return Outcome(probe.loss, probe.rate, losses + [math.nan] * (trainer.epochs - len(losses)))
 
 
-def main() -> None:
-    options = arguments()
+# %% [markdown]
+# ## All trainings, as a table
+
+
+# %%
+def compare(options: argparse.Namespace) -> str:
+    """Train every network under every scheme and print the table; the losses as an SVG picture."""
     train, valid, _ = tn.data.digits()
     trainer = tn.Trainer(
         train[: options.rows], valid, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=options.epochs
     )
-    print(
-        f"{options.epochs} epochs of SGD, means over {options.seeds} seeds. The loss of a guess is {math.log(10):.3f}."
-    )
+    print(f"Epochs of SGD: {options.epochs}. Seeds: {options.seeds}. The loss of a guess: {math.log(10):.3f}.")
     print("initial: training loss before the first step; final: validation loss after the last.\n")
     print(f"{'network':<17}{'data-driven pass':<17}{'init':<12}{'initial':>8}{'rate':>9}{'final':>8}")
     panels: dict[str, dict[str, list[float]]] = {}
@@ -85,10 +105,17 @@ def main() -> None:
     folder = Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "initialization.svg"
-    path.write_text(picture(panels))
+    drawing = picture(panels)
+    path.write_text(drawing)
     print(f"\nThe losses epoch by epoch: {path}")
+    return drawing
 
 
+# %% [markdown]
+# ## The picture, and the command line
+
+
+# %%
 def picture(panels: dict[str, dict[str, list[float]]]) -> str:
     """A panel for each network, with and without the pass: loss over epochs, a line for each scheme. SVG text."""
     width, height, top = 300, 180, 3.0
@@ -115,14 +142,27 @@ def picture(panels: dict[str, dict[str, list[float]]]) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 840 480" {style}>{"".join(parts)}</svg>'
 
 
-def arguments() -> argparse.Namespace:
+def arguments(flags: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare five ways to draw the weights of deep networks.")
     parser.add_argument("--epochs", type=int, default=10, help="of each training; default %(default)s")
     parser.add_argument("--seeds", type=int, default=2, help="of each mean; default %(default)s")
     parser.add_argument("--rows", type=int, help="to train on; all 1,077 by default")
     parser.add_argument("--folder", default="runs/initialization", help="for the picture; default %(default)s")
-    return parser.parse_args()
+    return parser.parse_args(flags)
 
 
+# %% [markdown]
+# ## The comparison
+
+# %%
 if __name__ == "__main__":
-    main()
+    drawing = compare(arguments(FLAGS))
+
+# %% [markdown]
+# The picture, in a notebook:
+
+# %%
+if "ipykernel" in sys.modules:
+    from IPython.display import SVG, display
+
+    display(SVG(drawing))

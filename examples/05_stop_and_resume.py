@@ -1,14 +1,16 @@
-"""A study that is stopped with Ctrl-C, killed, and goes on, ends with the digits of one that was left alone.
+# %% [markdown]
+"""# A study that is stopped with Ctrl-C, killed, and run again ends with the digits of one that was left alone.
+
+A study with a folder is written down while it runs. Here you train one without a break. Another one starts in a
+process of its own; it gets Ctrl-C after a third of the epochs, starts again, is killed (SIGKILL: nothing is cleaned
+up) after two thirds, and then goes on to the end. Then you compare configurations, scores and the weights of the best
+model.
 
     python examples/05_stop_and_resume.py              # less than a minute on two cores
     python examples/05_stop_and_resume.py --trials 20  # more to interrupt
-
-A study with a folder is written down while it runs. The script trains one without a break. Another it starts in a
-process of its own, presses Ctrl-C there after a third of the epochs, starts it again, kills it (SIGKILL: nothing is
-cleaned up) after two thirds, and lets it go on to the end. Then it compares configurations, scores and the weights of
-the best model.
 """
 
+# %%
 import argparse
 import shutil
 import signal
@@ -21,6 +23,17 @@ from torch import nn
 
 import tuneflow as tn
 
+# %%
+FLAGS = [] if "ipykernel" in sys.modules else sys.argv[1:]  # in a notebook, put flags here: ["--trials", "20"]
+
+# %% [markdown]
+# ## The study
+#
+# `study_in` both makes the study and goes on with it: that is all you do to resume. The searcher is a Gaussian process,
+# which looks at every score, so one different digit would lead to other trials.
+
+# %%
+SCRIPT = globals().get("__file__", "05_stop_and_resume.py")  # a notebook starts the script that lies beside it
 SPACE = tn.SearchSpace(
     model={"width": tn.Int(8, 32, log=True), "dropout": tn.Float(0.0, 0.5)},
     optimizer={"lr": tn.Float(1e-3, 1.0, log=True), "momentum": tn.Float(0.0, 0.99)},
@@ -52,10 +65,17 @@ def announce(study: tn.Study, trial: tn.Trial) -> None:
     print(f"  trial {trial.number}  {trial.status}  epoch {trial.epochs}", flush=True)
 
 
+# %% [markdown]
+# ## Interrupt it
+#
+# The study runs in a process of its own, which prints a line for each epoch. After so many lines it is ended.
+
+
+# %%
 def stopped(folder: Path, options: argparse.Namespace, after: int, how: str) -> None:
-    """Run the study in a process of its own, and end it when it has said so many lines."""
+    """Run the study in a process of its own, and end it after so many lines."""
     flags = [f"--{name}={getattr(options, name)}" for name in ("trials", "epochs", "rows")]
-    command = [sys.executable, __file__, "--child", "--folder", str(folder), *flags]
+    command = [sys.executable, SCRIPT, "--child", "--folder", str(folder), *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         for count, line in enumerate(child.stdout, 1):
@@ -70,8 +90,22 @@ def stopped(folder: Path, options: argparse.Namespace, after: int, how: str) -> 
     )
 
 
+def child(options: argparse.Namespace) -> int:
+    """Run the study; the exit status of the process."""
+    try:
+        study_in(Path(options.folder), options).run(trials=options.trials)
+    except KeyboardInterrupt:
+        return 130  # as shells do; the epoch is finished and written down
+    return 0
+
+
+# %% [markdown]
+# ## Compare
+
+
+# %%
 def compared(alone: tn.Study, resumed: tn.Study) -> bool:
-    """Print both studies trial by trial; whether everything is the same to the last digit."""
+    """Print both studies trial by trial; True if everything is the same to the last digit."""
     same = len(alone.trials) == len(resumed.trials)
     print(f"\n{'trial':<7}{'lr':<12}{'loss, left alone':<22}{'loss, interrupted':<22}same")
     for one, other in zip(alone.trials, resumed.trials, strict=False):
@@ -87,18 +121,12 @@ def compared(alone: tn.Study, resumed: tn.Study) -> bool:
     return same and equal
 
 
-def main() -> int:
-    options = arguments()
+def experiment(options: argparse.Namespace) -> bool:
+    """Train one study alone and one with interruptions; True if they are the same."""
     folder = Path(options.folder)
-    if options.child:
-        try:
-            study_in(folder, options).run(trials=options.trials)
-        except KeyboardInterrupt:
-            return 130  # as shells do; the epoch is finished and written down
-        return 0
     for name in ("alone", "interrupted"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    print(f"{options.trials} trials of {options.epochs} epochs, left alone")
+    print(f"left alone: {options.trials} trials; epochs of each: {options.epochs}")
     alone = study_in(folder / "alone", options)
     alone.run(trials=options.trials)
     lines = options.trials * (options.epochs + 1)
@@ -108,21 +136,29 @@ def main() -> int:
     print("run again, to the end")
     resumed = study_in(folder / "interrupted", options)
     resumed.run(trials=options.trials)
-    return 0 if compared(alone, resumed) else 1
+    return compared(alone, resumed)
 
 
-def arguments() -> argparse.Namespace:
+def arguments(flags: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Interrupt a study, kill it, go on, and compare digits.")
     parser.add_argument("--trials", type=int, default=9, help="of each study; default %(default)s")
     parser.add_argument("--epochs", type=int, default=8, help="of each trial; default %(default)s")
     parser.add_argument("--rows", type=int, default=1077, help="to train on, of 1,077; default %(default)s")
     parser.add_argument("--folder", default="runs/resumed", help="for the studies; default %(default)s")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(flags)
     if options.trials < 3:
         parser.error("--trials needs to be 3 or more, or there is too little to interrupt")
     return options
 
 
+# %% [markdown]
+# ## The experiment
+
+# %%
 if __name__ == "__main__":
-    sys.exit(main())
+    options = arguments(FLAGS)
+    if options.child:
+        sys.exit(child(options))
+    if not experiment(options):
+        sys.exit("The two studies differ.")

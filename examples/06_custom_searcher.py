@@ -1,13 +1,16 @@
-"""A searcher of one's own, one that wraps others, both checked, and compared with random search on the digits.
+# %% [markdown]
+"""# Your own searcher, and one that wraps others, checked and compared with random search on the digits.
+
+A searcher is one method: from the space, the trials so far and a random generator to the next configuration.
 
     python examples/06_custom_searcher.py              # three seeds: about a minute on two cores
     python examples/06_custom_searcher.py --seeds 10   # narrower intervals
-
-A searcher is one method: from the space, the trials so far and a random generator to the next configuration.
 """
 
+# %%
 import argparse
 import math
+import sys
 
 import numpy as np
 import torch
@@ -17,6 +20,10 @@ from torch import nn
 import tuneflow as tn
 from tuneflow.testing import check_searcher
 
+# %%
+FLAGS = [] if "ipykernel" in sys.modules else sys.argv[1:]  # in a notebook, put flags here: ["--seeds", "10"]
+
+# %%
 SPACE = tn.SearchSpace(
     model={"width": tn.Int(8, 32, log=True), "dropout": tn.Float(0.0, 0.5)},
     optimizer={"lr": tn.Float(1e-4, 1.0, log=True), "momentum": tn.Float(0.0, 0.99)},
@@ -24,6 +31,31 @@ SPACE = tn.SearchSpace(
 GUESS = math.log(10)
 
 
+def convnet(width: int = 16, dropout: float = 0.0) -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Dropout(dropout), nn.Linear(8 * width, 10)),
+    )
+
+
+def arguments(flags: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Check your own searchers, and compare them on handwritten digits.")
+    parser.add_argument("--seeds", type=int, default=3, help="repetitions, at least 2; default %(default)s")
+    parser.add_argument("--trials", type=int, default=12, help="of each search; default %(default)s")
+    parser.add_argument("--epochs", type=int, default=5, help="of each trial; default %(default)s")
+    parser.add_argument("--rows", type=int, help="to train on; all 1,077 by default")
+    options = parser.parse_args(flags)
+    if options.seeds < 2 or options.trials < 2:
+        parser.error("--seeds and --trials need to be 2 or more")
+    return options
+
+
+# %% [markdown]
+# ## A searcher
+
+
+# %%
 class Climb(tn.Searcher):
     """Random until `start` trials have a score, then a step of about `width` from the best one.
 
@@ -41,6 +73,13 @@ class Climb(tn.Searcher):
         return space.from_unit((best + self.width * rng.standard_normal(len(space))).clip(0, 1))
 
 
+# %% [markdown]
+# ## A searcher of searchers
+#
+# It ends when one of them has nothing left to propose, and refuses a space that one of them refuses.
+
+
+# %%
 class Turns(tn.Searcher):
     """Several searchers take turns; each of them learns from all trials."""
 
@@ -66,6 +105,25 @@ SEARCHERS = {
 }
 
 
+# %% [markdown]
+# ## The checks
+#
+# `check_searcher` asks each searcher on many spaces: does it keep to the space, obey the random generator, and decide
+# the same after a resume?
+
+# %%
+if __name__ == "__main__":
+    options = arguments(FLAGS)
+    for make in SEARCHERS.values():
+        check_searcher(make)
+        print(f"{make()!r} passes check_searcher")
+
+
+# %% [markdown]
+# ## The comparison
+
+
+# %%
 def lowest_so_far(study: tn.Study) -> list[float]:
     """The lowest validation loss, or a guess's, after each trial."""
     losses = [min(trial.metrics.get("loss", GUESS), GUESS) for trial in study.trials]
@@ -79,18 +137,15 @@ def interval(values: np.ndarray) -> str:
     return f"{np.exp(logs.mean()):.3g} [{np.exp(logs.mean() - half):.2g}, {np.exp(logs.mean() + half):.2g}]"
 
 
-def main() -> None:
-    options = arguments()
-    for make in SEARCHERS.values():
-        check_searcher(make)
-        print(f"{make()!r} keeps what is asked of a searcher")
+def compare(options: argparse.Namespace) -> None:
+    """Run every searcher under every seed and print the table."""
     train, valid, test = tn.data.digits()
     trainer = tn.Trainer(
         train[: options.rows], valid, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=options.epochs,
         metrics={"accuracy": tn.metrics.accuracy},
     )  # fmt: skip
     half = (options.trials + 1) // 2
-    print(f"\n{options.seeds} seeds, {options.trials} trials of {options.epochs} epochs; lowest validation loss so far")
+    print(f"\n{options.seeds} seeds, {options.trials} trials; epochs of a trial: {options.epochs}. Lowest loss so far:")
     print(f"{'searcher':<10}{f'after {half} trials':<24}{f'after {options.trials} trials':<24}test accuracy")
     for name, make in SEARCHERS.items():
         curves, accuracies = [], []
@@ -107,27 +162,6 @@ def main() -> None:
         print(f"{name:<10}{cells}{np.mean(accuracies):.3f}", flush=True)
 
 
-def convnet(width: int = 16, dropout: float = 0.0) -> nn.Module:
-    return nn.Sequential(
-        *(nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Dropout(dropout), nn.Linear(8 * width, 10)),
-    )
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Check searchers of one's own, and compare them on handwritten digits."
-    )
-    parser.add_argument("--seeds", type=int, default=3, help="repetitions, at least 2; default %(default)s")
-    parser.add_argument("--trials", type=int, default=12, help="of each search; default %(default)s")
-    parser.add_argument("--epochs", type=int, default=5, help="of each trial; default %(default)s")
-    parser.add_argument("--rows", type=int, help="to train on; all 1,077 by default")
-    options = parser.parse_args()
-    if options.seeds < 2 or options.trials < 2:
-        parser.error("--seeds and --trials need to be 2 or more")
-    return options
-
-
+# %%
 if __name__ == "__main__":
-    main()
+    compare(options)

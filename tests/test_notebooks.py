@@ -1,0 +1,78 @@
+"""Each example has a notebook beside it: the same cells, executed, and they run again with small budgets."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.notebooks import EXAMPLES, notebook_of, scripts
+
+BUDGETS = {
+    "01_article_cnn": "--images 96 --epochs 1 --trials 2",
+    "02_searchers": "--seeds 2 --trials 4 --epochs 2 --rows 256",
+    "03_learning_rate": "--epochs 2 --seeds 1 --points 4",
+    "04_initialization": "--epochs 1 --seeds 1 --rows 256",
+    "05_stop_and_resume": "--trials 4 --epochs 3 --rows 256",
+    "06_custom_searcher": "--seeds 2 --trials 2 --epochs 1 --rows 256",
+}
+each_example = pytest.mark.parametrize("script", scripts(), ids=lambda script: script.stem)
+
+
+def cells(path):
+    return json.loads(path.read_text())["cells"]
+
+
+def sources(found):
+    return [(cell["cell_type"], "".join(cell["source"])) for cell in found]
+
+
+def outputs(path):
+    """For each cell with outputs its number and their kinds."""
+    found = enumerate(cells(path))
+    return [(n, {part.get("name", part["output_type"]) for part in c["outputs"]}) for n, c in found if c.get("outputs")]
+
+
+def test_examples_are_numbered_without_gaps_and_have_their_notebooks():
+    assert [int(script.stem[:2]) for script in scripts()] == list(range(1, len(BUDGETS) + 1))
+    assert {path.stem for path in EXAMPLES.glob("*.ipynb")} == {script.stem for script in scripts()} == set(BUDGETS)
+
+
+@each_example
+def test_a_notebook_has_the_cells_of_its_example(script):
+    pytest.importorskip("jupytext")
+    assert sources(cells(script.with_suffix(".ipynb"))) == sources(notebook_of(script).cells)
+
+
+@each_example
+def test_a_notebook_was_executed_from_its_first_cell_to_its_last(script):
+    code = [cell for cell in cells(script.with_suffix(".ipynb")) if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert code[-1]["outputs"]
+
+
+@each_example
+def test_a_notebook_is_small_and_says_nothing_of_the_machine_that_made_it(script):
+    text = script.with_suffix(".ipynb").read_text()
+    assert len(text) < 300_000
+    assert not re.search(r"/tmp|/root|/home|/work|site-packages|Traceback|Warning", text)
+
+
+@each_example
+def test_a_notebook_runs_in_a_kernel_with_a_small_budget(script, tmp_path):
+    for package in ("jupytext", "nbclient", "ipykernel"):
+        pytest.importorskip(package)
+    command = [sys.executable, "-m", "tests.helpers.notebooks", script.stem, "--into", str(tmp_path)]
+    ran = subprocess.run(
+        [*command, f"--flags={BUDGETS[script.stem]}"],
+        cwd=EXAMPLES.parent,
+        env={**os.environ, "HOME": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    made = tmp_path / f"{script.stem}.ipynb"
+    assert sources(cells(made)) == sources(cells(script.with_suffix(".ipynb")))
+    assert [number for number, _ in outputs(made)] == [number for number, _ in outputs(script.with_suffix(".ipynb"))]

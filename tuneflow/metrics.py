@@ -62,13 +62,7 @@ def mae(outputs: Tensor, targets: Tensor) -> Tensor:
         >>> mae(torch.tensor([1.0, 2.0]), torch.tensor([1.5, 2.0]))
         tensor([0.5000, 0.0000])
     """
-    return (
-        (outputs.reshape(targets.shape) - targets)
-        .abs()
-        .flatten(1 if targets.ndim > 1 else 0)
-        .reshape(len(targets), -1)
-        .mean(1)
-    )
+    return (outputs.reshape(targets.shape) - targets).abs().reshape(len(targets), -1).mean(1)
 
 
 def top_k(k: int) -> Metric:

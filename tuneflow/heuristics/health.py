@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tuneflow.heuristics.lanczos import Closure, gradient
+from tuneflow.heuristics.unchanged import unchanged
 
 EDGE = 0.97  # of the range: beyond it a unit counts as saturated, a tanh's slope below 0.06
 RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.Hardswish)  # exactly 0 on one side
@@ -123,7 +123,7 @@ def health(
         losses.append(loss.detach())
         return loss
 
-    with _unchanged(module), _watched(module, {**RANGES, **(ranges or {})}, seen):
+    with unchanged(module), _watched(module, {**RANGES, **(ranges or {})}, seen):
         slopes = gradient(noted, parameters, batch, seed, "health")
     return Health(float(losses[0]), prior, _weights(module, dict(zip(map(id, parameters), slopes)), rate), tuple(seen))
 
@@ -140,17 +140,6 @@ def _weights(module: nn.Module, slopes: Mapping[int, Tensor], rate: float) -> tu
 
 def _norm(tensors: list[Tensor]) -> float:
     return math.sqrt(sum(float(t.detach().double().square().sum()) for t in tensors))
-
-
-@contextmanager
-def _unchanged(module: nn.Module) -> Iterator[None]:
-    buffers = [(b, b.clone()) for b in module.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
 
 
 @contextmanager

@@ -1,8 +1,6 @@
 """Initialize weights so that signals and gradients pass: drawn by rule, then corrected on a batch."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from tuneflow.heuristics.initialization_record import Initialized, LayerRecord
 from tuneflow.heuristics.input_scaling import NORMS
 from tuneflow.heuristics.layers import WeightLayer, find
 from tuneflow.heuristics.schemes import SCHEMES, draw, draw_embedding, gain
+from tuneflow.heuristics.unchanged import unchanged
 from tuneflow.nested import mapped
 from tuneflow.seeds import seeded_globals
 
@@ -74,7 +73,10 @@ def initialize(
         raise ValueError(f"initialize: scheme needs to be one of {', '.join(SCHEMES)}, got {scheme!r}.")
     if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
         return Initialized(scheme, data_driven, failed="the module is lazy: it has no shapes before its first batch")
-    with _kept(module) as weights, torch.no_grad():
+    weights = [(p, p.detach().clone()) for p in module.parameters()]
+    with unchanged(module), torch.no_grad():
+        for part in module.modules():
+            part.training = isinstance(part, NORMS)
         try:
             return _Attempt(module, inputs, scheme, loss, targets, data_driven, balanced).run()
         except Exception as error:
@@ -283,29 +285,6 @@ class _Attempt:
         except Exception as error:
             self.notes.append(f"The loss could not be computed: {type(error).__name__}: {error}")
             return None
-
-
-@contextmanager
-def _kept(module: nn.Module) -> Iterator[list[tuple[nn.Parameter, Tensor]]]:
-    """A block in evaluation mode, except for norm layers; yields (weight, copy). Buffers and modes are restored."""
-    buffers = [
-        (part, name, b, b.detach().clone())
-        for part in module.modules()
-        for name, b in part._buffers.items()
-        if b is not None
-    ]
-    modes = [(part, part.training) for part in module.modules()]
-    weights = [(p, p.detach().clone()) for p in module.parameters()]
-    try:
-        for part, _ in modes:
-            part.training = isinstance(part, NORMS)
-        yield weights
-    finally:
-        with torch.no_grad():
-            for part, name, buffer, before in buffers:
-                part._buffers[name] = buffer.copy_(before)
-        for part, mode in modes:
-            part.training = mode
 
 
 def _number(value: float | None) -> float | None:

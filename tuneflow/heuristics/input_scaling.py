@@ -1,12 +1,13 @@
 """Input normalization: mean 0 and standard deviation 1 over the training examples."""
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from tuneflow.heuristics.unchanged import looked_at
 
 CLOSE = 0.05  # within this of mean 0 and std 1, data count as standardized already
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -154,23 +155,6 @@ def starts_normalized(module: nn.Module, inputs: Any) -> bool:
     return bool(first) and (
         isinstance(first[0], NORMS) or type(first[0]).__name__.lower() in ("normalize", "normalise")
     )
-
-
-@contextmanager
-def looked_at(module: nn.Module) -> Iterator[None]:
-    """A block without gradients in which `module` is in evaluation mode; its modes and buffers are restored."""
-    modes = [(m, m.training) for m in module.modules()]
-    buffers = [(b, b.clone()) for b in module.buffers()]
-    try:
-        module.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
-        for layer, mode in modes:
-            layer.training = mode
 
 
 def _bytes(batch: Tensor) -> bool:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from tuneflow.history.history import History
 from tuneflow.history.pareto import beyond, ranking
+from tuneflow.space.coordinates import Array
 
-Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 FAR = 3.0  # costs count as so many spreads above their median, at most
@@ -73,15 +73,9 @@ class Observations:
         breaches = history.breaches[scored]
         for row in np.flatnonzero(np.isnan(breaches).any(1)):
             breaches[row] = history.objective.excesses(history.trials[scored[row]].metrics)
-        return cls(
-            scored,
-            units[scored],
-            costs[known].reshape(shape),
-            errors[known].reshape(shape),
-            breaches,
-            beyond(history.objective, breaches),
-            units[pending],
-        )
+        costs, errors = costs[known].reshape(shape), errors[known].reshape(shape)
+        excess = beyond(history.objective, breaches)
+        return cls(scored, units[scored], costs, errors, breaches, excess, units[pending])
 
 
 def _levels(history: History, numbers: NDArray[np.intp], costs: Array) -> tuple[Array, NDArray[np.intp]]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,36 +52,32 @@ class Section:
         self.entries = entries
 
 
-class Node:
+class Node(Protocol):
     """A part of the space, which translates its part of a configuration."""
 
     def read(self, unit: Sequence[float]) -> Any:
         """Return the part at a point of the whole space's unit cube."""
-        raise NotImplementedError
+        ...
 
     def write(self, part: Any, unit: Unit) -> None:
         """Write the inverse of `read` into `unit`; inactive coordinates stay as they are."""
-        raise NotImplementedError
+        ...
 
-    def cast(self, part: Any, name: str) -> Any:
-        raise NotImplementedError
+    def cast(self, part: Any, name: str) -> Any: ...
 
-    def resolve(self, part: Any) -> Any:
-        raise NotImplementedError
+    def resolve(self, part: Any) -> Any: ...
 
-    def size(self) -> float:
-        raise NotImplementedError
+    def size(self) -> float: ...
 
-    def to_json(self) -> dict[str, Any]:
-        raise NotImplementedError
+    def to_json(self) -> dict[str, Any]: ...
 
     def count(self, values: list[list[Any]]) -> int:
         """Number of parts when each coordinate has only its `values`."""
-        raise NotImplementedError
+        ...
 
     def nth(self, place: int, values: list[list[Any]]) -> Any:
         """Return part number `place` of those that `count` counts."""
-        raise NotImplementedError
+        ...
 
 
 class Leaf(Node):

@@ -88,12 +88,8 @@ def _proposals(
                 require(not taken, name, f"it asks for what the study does not have: {error}")
                 return proposals
         require(len(history) == number, name, "the history was changed")
-        require(
-            config == fresh,
-            name,
-            f"a fresh searcher proposed {fresh} for trial {number}, the kept one {config}; a suggestion needs to follow"
-            " from space, history and rng alone",
-        )
+        found = f"a fresh searcher proposed {fresh} for trial {number}, the kept one {config}"
+        require(config == fresh, name, f"{found}; a suggestion needs to follow from space, history and rng alone")
         if config is None:
             break
         proposals.append(config)

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import erfcx, log_ndtr
 
 from tuneflow.search.gp.gaussian_process import GaussianProcess
-
-Array = NDArray[np.float64]
+from tuneflow.space.coordinates import Array
 
 FAR = -50.0  # below it, the ratios of the normal distribution are had from their series
 

@@ -10,8 +10,7 @@ from scipy.special import log_ndtr
 
 from tuneflow.search.gp.expected_improvement import averaged
 from tuneflow.search.gp.gaussian_process import GaussianProcess
-
-Array = NDArray[np.float64]
+from tuneflow.space.coordinates import Array
 
 
 class Acquisition(Protocol):

@@ -9,8 +9,7 @@ from scipy.linalg import lapack
 from scipy.optimize import minimize
 
 from tuneflow.search.gp.kernel import between, matern
-
-Array = NDArray[np.float64]
+from tuneflow.space.coordinates import Array
 
 # Hyper-parameters are logarithms: of a length scale for each coordinate, of the variance of the scores, and of the
 # noise that no standard error tells of. Their priors are normal, and independent.

@@ -15,13 +15,13 @@ from tuneflow.search.observations import Observations
 from tuneflow.search.searcher import Searcher
 from tuneflow.search.sobol import Sobol, sobol_points
 from tuneflow.seeds import stream
+from tuneflow.space.coordinates import Array
 from tuneflow.space.search_space import Config, SearchSpace
 
 if TYPE_CHECKING:
     from tuneflow.search.gp.feasibility import Acquisition
     from tuneflow.search.gp.gaussian_process import GaussianProcess, Posterior
 
-Array = NDArray[np.float64]
 Warp = Callable[[Array, Array], Targets]
 
 SPREAD = 1_024  # candidates all over the cube

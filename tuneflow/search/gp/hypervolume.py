@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from tuneflow.history.pareto import fronts
 from tuneflow.search.gp.expected_improvement import averaged, log_improvement, ratios
 from tuneflow.search.gp.gaussian_process import GaussianProcess
-
-Array = NDArray[np.float64]
+from tuneflow.space.coordinates import Array
 
 BEYOND = 0.1  # how far beyond the worst the reference point lies, in ranges of the costs
 MOST = 200  # boxes; of more, as four objectives have, the largest

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from tuneflow.space.coordinates import Array
+
 ROOT5 = np.sqrt(5.0)
 
 

@@ -8,9 +8,8 @@ from scipy.optimize import minimize
 
 from tuneflow.search.gp.feasibility import Acquisition
 from tuneflow.search.gp.features import FeatureMap
+from tuneflow.space.coordinates import Array
 from tuneflow.space.search_space import SearchSpace
-
-Array = NDArray[np.float64]
 
 MUTATED = 512
 WIDTHS = (0.02, 0.1, 0.3)  # standard deviations of a mutation, in sides of the cube

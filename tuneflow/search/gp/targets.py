@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from tuneflow.space.coordinates import Array
 
 JUST = 0.1  # how far below the best the logarithm has its pole, in spreads of the better half
 NOISE = 2.0  # and how many standard errors more

@@ -9,7 +9,7 @@ from torch import nn
 
 import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
-from tuneflow.probing.race import Race, affordable, lowest, next_lane, race
+from tuneflow.probing.race import Race, affordable, lowest, next_racer, race
 from tuneflow.probing.shortened_schedule import shortened
 
 
@@ -205,7 +205,7 @@ def test_a_race_in_which_nothing_learns_says_that_its_rate_is_a_guess(digits):
         return nn.Sequential(nn.Flatten(), *layers, nn.Linear(64, 10))
 
     found = measured(digits, deep, init="default", epochs=2)
-    assert any("no lane of the race has learned anything" in note for note in found.notes)
+    assert any("no racer has learned anything" in note for note in found.notes)
     assert found.doubt == 1.0
 
 
@@ -223,9 +223,9 @@ def even(losses):
     return dict.fromkeys(losses, 1e-6)
 
 
-def test_the_next_lane_is_a_neighbor_that_the_best_one_lacks():
+def test_the_next_racer_is_a_neighbor_that_the_best_one_lacks():
     def wanted(losses, reach, start=3.0):
-        return next_lane(losses, even(losses), reach, start)
+        return next_racer(losses, even(losses), reach, start)
 
     assert wanted({0: 1.0}, 4) == 1
     assert wanted({0: 1.0, 1: 2.0}, 4) == -1
@@ -238,7 +238,7 @@ def test_the_next_lane_is_a_neighbor_that_the_best_one_lacks():
 
 def test_beneath_a_cliff_one_more_lane_stands_in_between():
     def wanted(losses):
-        return next_lane(losses, even(losses), 4, 3.0)
+        return next_racer(losses, even(losses), 4, 3.0)
 
     assert wanted({-1: 2.0, 0: 1.0, 1: math.inf}) == 0.5
     assert wanted({-1: 2.0, 0: 1.0, 1: 3.5}) == 0.5
@@ -248,14 +248,14 @@ def test_beneath_a_cliff_one_more_lane_stands_in_between():
 
 def test_where_lanes_are_alike_but_for_an_error_the_lowest_of_them_leads():
     losses, errors = {0: 1.05, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}
-    assert next_lane(losses, errors, 4, 3.0) == -1
+    assert next_racer(losses, errors, 4, 3.0) == -1
     losses, errors = {-1: 1.35, **losses}, {-1: 0.1, **errors}
-    assert next_lane(losses, errors, 4, 3.0) is None
+    assert next_racer(losses, errors, 4, 3.0) is None
     # one error above the best: a sixth of the way from 0, half an error above it, to -1, 3.5 above it
     assert lowest(losses, errors) == pytest.approx(-1 / 6)
     assert lowest({0: 1.05, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}) == 0
-    assert next_lane({0: 1.25, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}, 4, 3.0) == -1  # not clearly worse
-    assert next_lane({0: 1.35, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}, 4, 3.0) is None
+    assert next_racer({0: 1.25, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}, 4, 3.0) == -1  # not clearly worse
+    assert next_racer({0: 1.35, 1: 1.0, 2: 2.0}, {0: 0.1, 1: 0.0, 2: 0.1}, 4, 3.0) is None
     assert Race((1.0, 2.0, 3.0), (1.05, 1.0, 2.0), 1.0, 20, 60, (0.1, 0.0, 0.1)).edge
     assert not Race((1.0, 2.0, 3.0), (1.2, 1.0, 2.0), 2.0, 20, 60, (0.1, 0.0, 0.1)).edge
 
@@ -279,7 +279,7 @@ def test_lanes_differ_by_their_rate_only(digits):
         trainer = trainer_of((digits[0], valid), epochs=1, schedule=schedule)
         job = tn.types.Job(tn.Model(mlp), {"optimizer": {"lr": 0.05, "momentum": 0.9}}, tn.Runtime("cpu", threads=1))
         (report,) = (report for _, report in trainer.advance(job, trainer.init(job), 1))
-        found = race(trainer.configured(job.config), job, 0.05, 20, lanes=1, looks=(1.0,))
+        found = race(trainer.configured(job.config), job, 0.05, 20, racers=1, looks=(1.0,))
         assert isinstance(found, Race)
         assert found.losses == (pytest.approx(report.metrics["loss"], rel=1e-6),)
 
@@ -288,8 +288,8 @@ def test_looks_change_nothing_but_the_judgment(digits):
     """Dropout and running means go on as if nobody had looked."""
     trainer = trainer_of(digits)
     job = tn.types.Job(tn.Model(normed), {"optimizer": {"lr": 0.05}}, tn.Runtime("cpu", threads=1))
-    once, twice = (race(trainer, job, 0.05, 20, lanes=1, looks=looks) for looks in ((1.0,), (0.5, 1.0)))
-    first = race(trainer, job, 0.05, 10, lanes=1, looks=(1.0,))
+    once, twice = (race(trainer, job, 0.05, 20, racers=1, looks=looks) for looks in ((1.0,), (0.5, 1.0)))
+    first = race(trainer, job, 0.05, 10, racers=1, looks=(1.0,))
     assert 2 * twice.losses[0] == pytest.approx(once.losses[0] + first.losses[0], rel=0.05)
 
 
@@ -299,7 +299,7 @@ def test_a_lane_costs_what_was_planned(digits):
         job = tn.types.Job(tn.Model(mlp), {"optimizer": {"lr": 0.01}}, tn.Runtime("cpu", threads=1))
         steps = affordable(trainer, len(digits[1]), 60.0)
         assert 48 <= steps < 60
-        assert 57 <= race(trainer, job, 0.01, steps, lanes=1).gradients <= 60
+        assert 57 <= race(trainer, job, 0.01, steps, racers=1).gradients <= 60
 
 
 def test_a_shortened_warm_up_keeps_its_pace_up_to_half_the_steps():

@@ -1,1 +1,1 @@
-"""Measurement before training: the probe, its race and its cache."""
+"""Measurements before training: the probe, its race of learning rates, and its cache."""

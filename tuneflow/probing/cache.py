@@ -1,7 +1,8 @@
-"""Probes of a study: made on first use, kept in its store by structure."""
+"""The probes of a study, measured on first use and stored by structure."""
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tuneflow.model import Model
 from tuneflow.probing.measuring import probe
@@ -13,37 +14,40 @@ from tuneflow.store.store import Store
 from tuneflow.train.trainer import Trainer
 
 
+@dataclass(frozen=True, eq=False)
 class Probes:
-    """What a history's `probe` asks. Configurations that differ in Floats only are of one structure."""
+    """Probes by configuration, for `history.probe`; configurations that differ in Floats only share one.
 
-    def __init__(
-        self,
-        store: Store,
-        space: SearchSpace,
-        model: Model,
-        trainer: Trainer,
-        runtime: Runtime,
-        seed: int,
-        say: Callable[[str], None],
-    ) -> None:
-        self._store, self._space, self._model = store, space, model
-        self._trainer, self._runtime, self._seed, self._say = trainer, runtime, seed, say
+    Args:
+        store: keeps the probes with the study.
+        space: resolves configurations.
+        model, trainer, runtime, seed: the study's, to measure with.
+        log: prints a line for each new probe.
+    """
+
+    store: Store
+    space: SearchSpace
+    model: Model
+    trainer: Trainer
+    runtime: Runtime
+    seed: int
+    log: Callable[[str], None]
 
     def __call__(self, config: Config) -> Probe:
-        """The probe of this configuration's structure; of several processes that make it, the first one's stays."""
+        """Return the probe of this configuration's structure; of several processes, the first stores it."""
         key = self._key(config)
-        known = self._store.recall(key)
-        if known is None:
-            resolved = self._space.resolve(config)
-            made = probe(self._model, self._trainer, self._runtime, config=resolved, seed=self._seed)
-            self._say(f"probe  {made.optimizer}  rate {made.rate:.3g}  {made.seconds:.1f} s  {made.screened}".rstrip())
-            known = self._store.remember(key, made.to_json())
-        return Probe.from_json(known)
+        stored = self.store.recall(key)
+        if stored is None:
+            resolved = self.space.resolve(config)
+            new = probe(self.model, self.trainer, self.runtime, config=resolved, seed=self.seed)
+            self.log(f"probe  {new.optimizer}  rate {new.rate:.3g}  {new.seconds:.1f} s  {new.screened}".rstrip())
+            stored = self.store.remember(key, new.to_json())
+        return Probe.from_json(stored)
 
     def screened(self, config: Config) -> str:
-        """Why the structure cannot be trained, as a probe of it found; empty without one."""
-        known = self._store.recall(self._key(config))
-        return "" if known is None else str(known["screened"])
+        """Return the reason why the structure cannot be trained; empty if it can, or has no probe yet."""
+        stored = self.store.recall(self._key(config))
+        return "" if stored is None else str(stored["screened"])
 
     def _key(self, config: Config) -> str:
-        return f"probe:{digest(json.dumps(self._space.structure(config), sort_keys=True)):x}"
+        return f"probe:{digest(json.dumps(self.space.structure(config), sort_keys=True)):x}"

@@ -1,4 +1,4 @@
-"""Chart: a small line chart as SVG text, for notebooks and files, without a plotting library."""
+"""A small line chart as SVG text, for notebooks and files, without a plotting library."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,13 @@ Line = Sequence[tuple[float, float]]
 
 
 def chart(lines: Mapping[str, Line], marks: Mapping[str, float], across: str, up: str) -> str:
-    """Lines over a logarithmic horizontal axis, with vertical marks.
+    """Return lines over a logarithmic horizontal axis, with vertical marks.
 
     Args:
         lines: name to points (x, y), x > 0; points that are not finite are left out.
         marks: name to the x of a vertical line.
-        across, up: titles of the axes.
+        across: title of the horizontal axis.
+        up: title of the vertical axis.
 
     Returns:
         An SVG element.

@@ -1,4 +1,4 @@
-"""Measuring a model and its training before any trial: curvature, a race of rates, noise, health, the prior loss."""
+"""Measures a model and its training before any trial: curvature, noise, health, the prior loss, a race of rates."""
 
 import math
 import time
@@ -27,9 +27,9 @@ ADAM_KIN = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop")
 SGD_KIN = ("SGD", "ASGD")
 SHORT, LEAST = 3_000, 420  # a run of fewer steps than SHORT may spend LEAST gradients on its probe
 SCALED, CURVED, ROUNDS = 8, 3, 5  # mini-batches for Adam's scale and for the curvature, and products for each
-LANES = 4.75  # what a race takes, or fewer: four, and one that diverges late
+RACERS = 4.75  # what a race takes, or fewer: four, and one that diverges late
 FEW = 15  # steps: a shorter race says nothing
-LEARNED = 0.98  # a lane that ends above this share of a constant's loss has learned nothing
+LEARNED = 0.98  # a racer that ends above this share of a constant's loss has learned nothing
 HORIZON = 0.3  # the best rate falls as the number of steps to this power; measured, see docs/explanation/lecun.md
 
 
@@ -43,19 +43,22 @@ def probe(
     share: float = 0.05,
     seconds: float = math.inf,
 ) -> Probe:
-    """Measure a model and its training before any trial: curvature, a race of rates, and what the loss starts from.
+    """Measure a model and its training before any trial: curvature, a race of learning rates, and the initial loss.
 
-    Everything is done on modules that the builder makes anew: model, trainer, data and the global generators are
-    afterwards what they were, to the bit. In a runtime of another precision the race, and a range test before it, are
-    run in that precision, and all else is measured in float32.
+    Everything is done on new modules: model, trainer, data and the global generators are left as they were, to the bit.
+    In a runtime of lower precision the race, and a range test before it, run in that precision; all else is measured
+    in float32.
 
     Args:
-        config: the resolved sections, such as `{"optimizer": {"momentum": 0.9}}`; None for what model and
-            trainer do by themselves.
-        seed: as a study's; with it the probe is settled, its seconds apart.
-        share: of the run's steps, how much may be spent, counted in gradients of a mini-batch; runs of less than
-            3,000 steps may spend 420.
-        seconds: no lane of the race is begun later than this.
+        model: makes the module.
+        trainer: data, loss, optimizer and settings.
+        runtime: device, precision and threads; Runtime() by default.
+        config: the resolved sections, such as `{"optimizer": {"momentum": 0.9}}`; None for the defaults of model and
+            trainer.
+        seed: as a study's; the probe is a function of it, its seconds apart.
+        share: the largest cost, as a share of the trial's steps, counted in gradients of a mini-batch; trials of less
+            than 3,000 steps may spend 420.
+        seconds: no racer starts later than this.
 
     Raises:
         ValueError, TypeError: share is not within (0, 1], or a section or name in `config` does not fit.
@@ -72,24 +75,24 @@ def probe(
 
 
 class _Measuring:
-    """One probe under way, on modules of its own."""
+    """One measurement, on new modules."""
 
     def __init__(self, trainer: Trainer, job: Job) -> None:
         self.trainer, self.job = trainer, job
-        self.run = trainer.session(replace(job, runtime=job.runtime.in_fp32()))
-        self.run.begin()
+        self.session = trainer.session(replace(job, runtime=job.runtime.in_fp32()))
+        self.session.begin()
         self.unsure = False  # the race found no optimum
         self.swept: float | None = None  # the rate of a range test, where there is no rule
         self.gradients, self.naive = 0.0, math.inf  # naive: the loss of a model that has learned nothing
         self.notes: list[str] = []
-        self.kind = type(self.run.optimizer).__name__
-        first = self.run.groups[0]
+        self.kind = type(self.session.optimizer).__name__
+        first = self.session.groups[0]
         self.momentum = float(first["momentum"]) if "momentum" in first and self.kind in SGD_KIN else None
-        self.steps = self.run.steps * trainer.epochs
+        self.steps = self.session.steps * trainer.epochs
 
     def probe(self, share: float, deadline: float, started: float) -> Probe:
         with self.job.at_work("probe", 0):
-            batches = list(islice(self.run.batches(1), SCALED))
+            batches = list(islice(self.session.batches(1), SCALED))
             loss = self._loss(batches[:CURVED])
             value, exact = self._curvature(batches) if math.isfinite(loss) else (None, True)
             noise = self._noise(batches) if value is not None else None
@@ -97,72 +100,72 @@ class _Measuring:
             self.naive = min(loss, prior or loss)
             estimate = None if value is None else self._rate(value)
             if math.isfinite(loss):
-                state = health(self.run.module, self._loss_of, batches[0], estimate or self._given, prior)
-                state = replace(state, loss=state.loss * self.run.unit)
+                state = health(self.session.module, self._loss_of, batches[0], estimate or self._given, prior)
+                state = replace(state, loss=state.loss * self.session.unit)
                 self.gradients += 1
         if estimate is None and math.isfinite(loss):
             self._sweep()
-        lanes = self._race(estimate or self._given, share, deadline) if math.isfinite(loss) else None
+        racers = self._race(estimate or self._given, share, deadline) if math.isfinite(loss) else None
         return Probe(
-            rate=self._settled(estimate, lanes),
+            rate=self._settled(estimate, racers),
             estimate=estimate,
             curvature=value,
             exact=exact,
-            race=lanes,
+            race=racers,
             optimizer=self.kind,
             momentum=self.momentum,
             batch_size=self.trainer.batch_size,
-            parameters=sum(p.numel() for p in self.run.parameters),
+            parameters=sum(p.numel() for p in self.session.parameters),
             steps=self.steps,
             loss=loss,
             prior=prior,
             noise=noise,
             health=state,
-            doubt=self._doubt(lanes),
+            doubt=self._doubt(racers),
             gradients=self.gradients,
             seconds=time.perf_counter() - started,
-            screened=_screened(loss, lanes),
+            screened=_screened(loss, racers),
             notes=tuple(self.notes),
         )
 
     @property
     def _given(self) -> float:
-        """A rate without a rule: a range test's, or that which the optimizer was made with."""
-        return self.swept or float(self.run.groups[0].get("lr", 1e-3)) or 1e-3
+        """The rate where there is no rule: a range test's, or the one that the optimizer was made with."""
+        return self.swept or float(self.session.groups[0].get("lr", 1e-3)) or 1e-3
 
     def _loss_of(self, batch: Batch) -> Tensor:
-        """What is minimized: the loss, of standardized targets where the run has such."""
-        return self.run.loss_of(self.run.whole, batch)
+        """Return the loss to minimize, of standardized targets if the session has them."""
+        return self.session.loss_of(self.session.whole, batch)
 
     def _loss(self, batches: list[Batch]) -> float:
         with torch.no_grad():
-            losses = [float(self._loss_of(batch)) * self.run.unit for batch in batches]
+            losses = [float(self._loss_of(batch)) * self.session.unit for batch in batches]
         self.gradients += len(batches) / 3
         return sum(losses) / len(losses)
 
     def _curvature(self, batches: list[Batch]) -> tuple[float | None, bool]:
-        """The eigenvalue that a rate follows from, and whether it is exact; None where there is none."""
+        """Return the eigenvalue that the rule needs, or None, and whether it is exact."""
         if self.kind not in SGD_KIN + ADAM_KIN:
             self.notes.append(f"no rule is known for {self.kind}.")
             return None, True
         scale = None
         if self.kind in ADAM_KIN:
-            scale = adam_scale(self._loss_of, self.run.parameters, batches)
+            scale = adam_scale(self._loss_of, self.session.parameters, batches)
             self.gradients += len(batches)
-        found = curvature(self._loss_of, self.run.parameters, batches[:CURVED], scale, ROUNDS)
+        found = curvature(self._loss_of, self.session.parameters, batches[:CURVED], scale, ROUNDS)
         self.gradients += found.gradients
         if found.reason:
             self.notes.append(f"the curvature gives no rate: {found.reason}.")
             return None, found.exact
         if not found.exact:
-            self.notes.append("finite differences see kinks too, so the curvature may be several times too large.")
+            self.notes.append("finite differences include kinks, so the curvature may be several times too large.")
         return found.value, found.exact
 
     def _rate(self, value: float) -> float:
         return adam_rate(value) if self.kind in ADAM_KIN else sgd_rate(value, self.momentum or 0.0)
 
     def _sweep(self) -> None:
-        """Take a range test's minimum / 10 in the place of a rule."""
+        """Take the minimum / 10 of a range test instead of a rule."""
         found = range_test(self.trainer, self.job)
         if found is None:
             self.notes.append("a range test exploded at once; the race starts from the given rate.")
@@ -177,30 +180,30 @@ class _Measuring:
         if rows < 1 or not whole:
             return None
         parts = [part for batch in whole for part in sliced(batch, rows) if len(part[1]) == rows]
-        found = gradient_noise(self._loss_of, self.run.parameters, parts, whole, (rows, self.trainer.batch_size))
+        found = gradient_noise(self._loss_of, self.session.parameters, parts, whole, (rows, self.trainer.batch_size))
         self.gradients += found.gradients
         return found.scale if math.isfinite(found.scale) and not found.reason else None
 
     def _prior(self) -> float | None:
-        """The loss of the best constant outputs, over as many rows as an initialization looks at."""
+        """Return the loss of the best constant outputs, over as many rows as an initialization uses."""
         if self.trainer.own_loss:
             return None
-        inputs, targets = self.run.first_rows()
+        inputs, targets = self.session.first_rows()
         with torch.no_grad():
-            outputs = self.run.whole(inputs)
+            outputs = self.session.whole(inputs)
             if not isinstance(outputs, Tensor) or outputs.ndim < 1:
                 return None
             constant = best_constant(
-                self.run.settings.loss, outputs, targets, outputs.shape[1] if outputs.ndim > 1 else 1
+                self.session.settings.loss, outputs, targets, outputs.shape[1] if outputs.ndim > 1 else 1
             )
             if isinstance(constant, str):
                 return None
-            return float(self.run.settings.loss(constant.outputs.expand_as(outputs), targets))
+            return float(self.session.settings.loss(constant.outputs.expand_as(outputs), targets))
 
     def _race(self, center: float, share: float, deadline: float) -> Race | None:
         budget = share * self.steps if self.steps >= SHORT else LEAST
         left = budget - self.gradients
-        steps = min(affordable(self.trainer, len(self.run.valid), left / LANES), self.steps)
+        steps = min(affordable(self.trainer, len(self.session.valid), left / RACERS), self.steps)
         if steps < FEW or time.perf_counter() > deadline:
             self.notes.append(f"no race: {max(0, left):.0f} of {budget:.0f} gradients were left for it.")
             return None
@@ -209,26 +212,26 @@ class _Measuring:
         best = min(found.losses)
         if math.isfinite(best) and found.edge:
             self.unsure = True
-            self.notes.append("the best lane of the race stands at its edge; the best rate may lie beyond.")
+            self.notes.append("the best racer is at the edge of the race; the best rate may lie beyond.")
         if best > LEARNED * self.naive:
             self.unsure = True
-            self.notes.append("no lane of the race has learned anything; its rate is a guess.")
+            self.notes.append("no racer has learned anything; the rate is a guess.")
         return found
 
-    def _doubt(self, lanes: Race | None) -> float:
-        frozen = any(not p.requires_grad for p in self.run.module.parameters())
-        return 1.0 if frozen or self.unsure or len(self.run.groups) > 1 else 0.4 if lanes is not None else 0.6
+    def _doubt(self, racers: Race | None) -> float:
+        frozen = any(not p.requires_grad for p in self.session.module.parameters())
+        return 1.0 if frozen or self.unsure or len(self.session.groups) > 1 else 0.4 if racers is not None else 0.6
 
-    def _settled(self, estimate: float | None, lanes: Race | None) -> float:
-        if lanes is None or not math.isfinite(min(lanes.losses)):
+    def _settled(self, estimate: float | None, racers: Race | None) -> float:
+        if racers is None or not math.isfinite(min(racers.losses)):
             return estimate or self._given
-        return lanes.best * math.pow(lanes.steps / self.steps, HORIZON)
+        return racers.best * math.pow(racers.steps / self.steps, HORIZON)
 
 
-def _screened(loss: float, lanes: Race | None) -> str:
-    """Why nothing can be trained; only what cannot even be evaluated, or diverges at every rate, is told so."""
+def _screened(loss: float, racers: Race | None) -> str:
+    """Return the reason why training is impossible: no finite loss, or divergence at every rate; empty otherwise."""
     if not math.isfinite(loss):
         return f"the loss before the first step is {loss}"
-    if lanes is not None and not math.isfinite(min(lanes.losses)):
-        return f"training diverged at every rate from {lanes.rates[0]:.2g} to {lanes.rates[-1]:.2g}"
+    if racers is not None and not math.isfinite(min(racers.losses)):
+        return f"training diverged at every rate from {racers.rates[0]:.2g} to {racers.rates[-1]:.2g}"
     return ""

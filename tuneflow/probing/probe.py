@@ -13,29 +13,31 @@ from tuneflow.probing.race import Race
 
 @dataclass(frozen=True)
 class Probe:
-    """What was measured of one structure: a model, its optimizer, batch size and schedule.
+    """The measurements of one structure: a model, its optimizer, batch size and schedule.
 
     Attributes:
-        rate: the learning rate to start with: the race's, or where there was none the rule's.
-        estimate: the rate that the curvature gives; None where it gives none, see `notes`.
+        rate: the learning rate to start with: the race's, or without a race the rule's.
+        estimate: the rule's rate, from the curvature; None where there is none, see `notes`.
         curvature: the largest positive eigenvalue of the Hessian; for Adam and its kin of the Hessian between
-            the inverse roots of what Adam divides by.
-        exact: whether it came from double backward, and not from finite differences.
-        race: rates, losses and steps of the lanes; None where the budget allowed none.
-        optimizer: the class's name; `momentum` where it has one.
-        parameters: how many are trained.
-        steps: optimizer steps of the whole run.
+            the inverse roots of Adam's divisor.
+        exact: True if the curvature is from double backward, False if from finite differences.
+        race: rates, losses and steps of the racers; None if the budget allowed no race.
+        optimizer: the class's name.
+        momentum: of an SGD that has one.
+        batch_size: rows per optimizer step.
+        parameters: number of trained parameters.
+        steps: optimizer steps of the whole trial.
         loss: mean training loss before the first step.
-        prior: loss of the best constant outputs, such as the entropy of the class frequencies; None where the loss is
-            not one that it is known for.
+        prior: loss of the best constant outputs, such as the entropy of the class frequencies; None for a loss without
+            a known one.
         noise: the gradient noise scale, in rows: batches well below it gain nearly in proportion from more rows.
         health: gradients, weights and saturated or dead units, layer by layer.
-        doubt: standard deviation of the rate, in factors of ten: 0.4, or 0.6 without a race, or 1 where a part of the
-            model is frozen or has a rate of its own, or where the race found no more than an edge.
-        gradients: what it cost, in gradients of a mini-batch.
-        seconds: what it cost, wall clock.
-        screened: why nothing can be trained here; empty where it can.
-        notes: what a reader should know.
+        doubt: standard deviation of the rate, in factors of ten: 0.4, or 0.6 without a race, or 1 if a part of the
+            model is frozen or has a rate of its own, or if the best rate of the race is at its edge.
+        gradients: the cost, in gradients of a mini-batch.
+        seconds: the cost, wall clock.
+        screened: reason why the structure cannot be trained; empty if it can.
+        notes: remarks for the reader.
     """
 
     rate: float
@@ -60,7 +62,7 @@ class Probe:
 
     @property
     def reached(self) -> float:
-        """The lowest loss of the race's lanes; inf without a race."""
+        """The lowest loss of the race's racers; inf without a race."""
         return math.inf if self.race is None else min(self.race.losses)
 
     def to_json(self) -> dict[str, Any]:
@@ -68,29 +70,29 @@ class Probe:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Probe":
-        """The probe that `to_json` described."""
-        made: dict[str, Any] = {f.name: data[f.name] for f in fields(cls)} | {"notes": tuple(data["notes"])}
-        if (lanes := data["race"]) is not None:
-            made["race"] = Race(**{**lanes, **{name: tuple(lanes[name]) for name in ("rates", "losses", "errors")}})
+        """Return the probe that `to_json` described."""
+        values: dict[str, Any] = {f.name: data[f.name] for f in fields(cls)} | {"notes": tuple(data["notes"])}
+        if (racers := data["race"]) is not None:
+            values["race"] = Race(**{**racers, **{name: tuple(racers[name]) for name in ("rates", "losses", "errors")}})
         if (state := data["health"]) is not None:
             weights = tuple(Weights(**one) for one in state["weights"])
             units = tuple(Units(**one) for one in state["units"])
-            made["health"] = Health(**{**state, "weights": weights, "units": units})
-        return cls(**made)
+            values["health"] = Health(**{**state, "weights": weights, "units": units})
+        return cls(**values)
 
     def chart(self) -> str:
-        """The race as a picture: the loss at each rate, the rule's rate and the one to start with. SVG text.
+        """Return a chart of the race as SVG text: the loss at each rate, the rule's rate and the one to start with.
 
         Raises:
-            ValueError: no race was run, or none of its lanes ended.
+            ValueError: there was no race, or every racer diverged.
         """
         if self.race is None:
-            raise ValueError("Probe: there was no race to draw; give the probe a larger share.")
+            raise ValueError("Probe: chart needs a race, got none; a larger share= of the steps allows one.")
         marks = {"the rule": self.estimate} if self.estimate else {}
-        lanes = list(zip(self.race.rates, self.race.losses, strict=True))
+        racers = list(zip(self.race.rates, self.race.losses, strict=True))
         title = f"learning rate of {self.optimizer}"
         up = f"loss after {self.race.steps} steps"
-        return chart({"race": lanes}, {**marks, "start": self.rate}, title, up)
+        return chart({"race": racers}, {**marks, "start": self.rate}, title, up)
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._lines())
@@ -114,8 +116,8 @@ class Probe:
         if self.estimate is not None:
             lines.append(("rule's rate", f"{self.estimate:.3g}"))
         if self.race is not None:
-            lanes = zip(self.race.rates, self.race.losses, strict=True)
-            lines.append((f"race of {self.race.steps}", "  ".join(f"{rate:.2g}: {loss:.3g}" for rate, loss in lanes)))
+            racers = zip(self.race.rates, self.race.losses, strict=True)
+            lines.append((f"race of {self.race.steps}", "  ".join(f"{rate:.2g}: {loss:.3g}" for rate, loss in racers)))
         if self.noise is not None:
             lines.append(("noise scale", f"{self.noise:.3g} rows"))
         shorter = f"  ({self.race.best:.3g} in the race; less for the longer run)" if self.race else ""

@@ -1,8 +1,8 @@
-"""The race: short trainings at several learning rates, under the run's own schedule shortened to their length.
+"""The race: short trainings at several learning rates, the racers, under the trial's own schedule shortened to them.
 
-Every lane starts from the same weights and sees the same batches, so they differ by their rate only. Lanes are added
-where the best one stands at the edge, and the optimum is read off a parabola through the best and its neighbors; where
-lower lanes are as good but for one standard error, off the lower side of that valley.
+All racers start from the same weights and see the same batches, so they differ by their rate only. Racers are added
+until the best one is not at the edge, and the optimum is read off a parabola through the best and its neighbors; where
+lower rates are as good within one standard error, off the lower side of that valley.
 """
 
 import math
@@ -24,27 +24,28 @@ from tuneflow.train.rates import set_rate
 from tuneflow.train.session import Session
 from tuneflow.train.trainer import Trainer
 
-FACTOR = 10**0.5  # between neighboring lanes
-LOOKS = (0.75, 0.875, 1.0)  # when a lane is judged, as shares of its steps
+FACTOR = 10**0.5  # between neighboring racers
+LOOKS = (0.75, 0.875, 1.0)  # when a racer is judged, as shares of its steps
 JUDGED, PARTS = 512, 16  # rows at most at each look, and the parts whose spread gives the standard error
-CLEAR = 3.0  # standard errors by which a lane is clearly worse; they are those of the rows, and training is noisy too
-JUDGING = 0.25  # what the looks at a lane may cost, as a share of its steps
+CLEAR = 3.0  # standard errors by which a racer is clearly worse; they are those of the rows, and training is noisy too
+JUDGING = 0.25  # what the looks at a racer may cost, as a share of its steps
 
-Judged = Tensor | None  # (parts,): the losses of a lane on parts of the rows; None where it diverged
+Judged = Tensor | None  # (parts,): the losses of a racer on parts of the rows; None where it diverged
+ByOffset = Mapping[float, float]  # by factors of FACTOR from the center, ascending: a loss or a standard error
 
 
 @dataclass(frozen=True)
 class Race:
-    """What a race found.
+    """The result of a race.
 
     Attributes:
-        rates: of the lanes, ascending.
-        losses: validation loss of each lane, over 512 rows at most, the mean of three looks in its last quarter; inf
+        rates: learning rates of the racers, ascending.
+        losses: validation loss of each racer, over 512 rows at most, the mean of three looks in its last quarter; inf
             where it diverged.
         best: the rate at the parabola's minimum, or at the lower side of a flat valley.
-        steps: optimizer steps of each lane.
-        gradients: what it cost, in gradients of a batch.
-        errors: standard errors of the differences between each lane's loss and the lowest, on the same rows.
+        steps: optimizer steps of each racer.
+        gradients: the cost, in gradients of a batch.
+        errors: standard errors of the differences between each racer's loss and the lowest, on the same rows.
     """
 
     rates: tuple[float, ...]
@@ -56,7 +57,7 @@ class Race:
 
     @property
     def edge(self) -> bool:
-        """Whether the lane that `best` stands at has no neighbor on one side, so that better rates may lie beyond."""
+        """True if the racer at `best` has no neighbor on one side, so that better rates may lie beyond."""
         return _leader(dict(enumerate(self.losses)), dict(enumerate(self.errors))) in (0, len(self.losses) - 1)
 
 
@@ -65,108 +66,106 @@ def race(
     job: Job,
     center: float,
     steps: int,
-    lanes: int = 8,
+    racers: int = 8,
     reach: float = 100.0,
     deadline: float = math.inf,
     budget: float = math.inf,
     looks: tuple[float, ...] = LOOKS,
 ) -> Race:
-    """Train lanes around the rate `center` until the best has a worse neighbor on either side.
+    """Train racers around the rate `center` until the best has a worse neighbor on either side.
 
     Args:
         trainer: configured for the job.
-        center: the rate to start from; the first lanes stand at about 1/3, 1 and 3 times it.
-        steps: optimizer steps of each lane.
-        lanes: the most lanes to train.
-        reach: how far above the center a lane may be, as a factor; below it, the root of that.
-        deadline: on `time.perf_counter`; no lane is begun later.
-        budget: gradients; no lane is begun that would exceed it.
-        looks: when a lane is judged, as shares of its steps.
+        job: model, configuration, runtime and seed.
+        center: the rate to start from; the first racers have about 1/3, 1 and 3 times it.
+        steps: optimizer steps of each racer.
+        racers: the largest number of racers.
+        reach: the largest rate, as a factor of the center; the smallest is the center over the root of it.
+        deadline: on `time.perf_counter`; no racer starts later.
+        budget: gradients of a batch; no racer starts that would exceed it.
+        looks: when the validation loss is measured, as shares of a racer's steps.
     """
     track = _Track(trainer, job, steps, looks)
     found: dict[float, Judged] = {}
     wanted: float | None = 0
-    while wanted is not None and len(found) < lanes:
+    while wanted is not None and len(found) < racers:
         if found and (time.perf_counter() > deadline or track.gradients + track.cost > budget):
             break
-        found[wanted] = track.run(center * math.pow(FACTOR, wanted))
-        wanted = next_lane(*_compared(found), round(math.log(reach, FACTOR)), track.start)
+        found[wanted] = track.train(center * math.pow(FACTOR, wanted))
+        wanted = next_racer(*_compared(found), round(math.log(reach, FACTOR)), track.start)
     losses, errors = _compared(found)
-    rates = tuple(center * math.pow(FACTOR, place) for place in losses)
+    rates = tuple(center * math.pow(FACTOR, offset) for offset in losses)
     best = center * math.pow(FACTOR, lowest(losses, errors))
     return Race(rates, tuple(losses.values()), best, steps, track.gradients, tuple(errors.values()))
 
 
 def affordable(trainer: Trainer, rows: int, cost: float) -> int:
-    """Steps of a lane that costs `cost` gradients with the looks at it, where there are `rows` of validation data."""
+    """Steps of a racer that costs `cost` gradients with its looks, given `rows` of validation data."""
     full = len(LOOKS) * min(JUDGED, rows) / trainer.batch_size / 3
     return int(max(cost - full, cost / (1 + JUDGING)))
 
 
-Lanes = Mapping[float, float]  # place, in factors of FACTOR from the center, ascending: to a loss or a standard error
-
-
 def _compared(found: Mapping[float, Judged]) -> tuple[dict[float, float], dict[float, float]]:
-    """The loss of each lane, and the standard error of its difference from the lowest."""
-    losses = {place: _mean(found[place]) for place in sorted(found)}
+    """Return the loss of each racer, and the standard error of its difference from the lowest."""
+    losses = {offset: _mean(found[offset]) for offset in sorted(found)}
     best = found[min(losses, key=losses.__getitem__)]
-    return losses, {place: _error(found[place], best) for place in losses}
+    return losses, {offset: _error(found[offset], best) for offset in losses}
 
 
-def _mean(lane: Judged) -> float:
-    return math.inf if lane is None else float(lane.mean())
+def _mean(racer: Judged) -> float:
+    return math.inf if racer is None else float(racer.mean())
 
 
-def _error(lane: Judged, best: Judged) -> float:
-    if lane is None or best is None or len(lane) < 2:
+def _error(racer: Judged, best: Judged) -> float:
+    if racer is None or best is None or len(racer) < 2:
         return 0.0
-    return float((lane - best).std()) / math.sqrt(len(lane))
+    return float((racer - best).std()) / math.sqrt(len(racer))
 
 
-def _best(losses: Lanes) -> float:
-    return min(losses, key=lambda place: (losses[place], place))  # where all diverged, the lowest
+def _best(losses: ByOffset) -> float:
+    return min(losses, key=lambda offset: (losses[offset], offset))  # where all diverged, the lowest
 
 
-def _leader(losses: Lanes, errors: Lanes, within: float = 1.0) -> float:
-    """The lowest lane that is, with all between, as good as the best one but for so many standard errors."""
+def _leader(losses: ByOffset, errors: ByOffset, within: float = 1.0) -> float:
+    """Return the lowest racer that is, with all in between, as good as the best within so many standard errors."""
     best = leader = _best(losses)
-    for place in sorted((place for place in losses if place < best), reverse=True):
-        if losses[place] - losses[best] > within * errors[place]:
+    for offset in sorted((offset for offset in losses if offset < best), reverse=True):
+        if losses[offset] - losses[best] > within * errors[offset]:
             break
-        leader = place
+        leader = offset
     return leader
 
 
-def next_lane(losses: Lanes, errors: Lanes, reach: int, start: float) -> float | None:
-    """The lane to train next: a neighbor that the leader lacks, the upper one first; None where it has both.
+def next_racer(losses: ByOffset, errors: ByOffset, reach: int, start: float) -> float | None:
+    """Return the next racer: a neighbor that the leader lacks, the upper one first; None if it has both.
 
-    Below, one that is not clearly worse needs a neighbor too. Where the upper one ended above `start`, the loss before
-    training, the optimum is next to a cliff, and no parabola can tell where: one more lane stands in between.
+    A lower racer that is not clearly worse needs a neighbor too. If the upper neighbor ended above `start`, the loss
+    before training, the optimum is next to a cliff, where a parabola does not fit: one more racer goes in between.
     """
     best, leader = _best(losses), _leader(losses, errors)
     if math.isinf(losses[best]):
         return best - 1 if best - 1 >= -reach else None
     if leader % 1:
         return None
-    for place in (leader + 1, _leader(losses, errors, CLEAR) - 1):
-        if place not in losses and -reach // 2 <= place <= reach:
-            return place
+    for offset in (leader + 1, _leader(losses, errors, CLEAR) - 1):
+        if offset not in losses and -reach // 2 <= offset <= reach:
+            return offset
     between = best + 0.5
     return between if leader == best and between not in losses and losses.get(best + 1, start) > start else None
 
 
-def lowest(losses: Lanes, errors: Lanes) -> float:
-    """The place where a parabola through the best lane and its neighbors is lowest.
+def lowest(losses: ByOffset, errors: ByOffset) -> float:
+    """Return the offset of the minimum of a parabola through the best racer and its neighbors.
 
-    Where lower lanes are as good, that below the lowest of them where the loss is one error higher, in between lanes.
+    If lower racers are as good: the offset below the lowest of them at which the loss is one standard error higher.
     """
     best, leader = _best(losses), _leader(losses, errors)
-    below = max((place for place in losses if place < leader), default=None)
-    above = min((place for place in losses if place > leader), default=None)
+    below = max((offset for offset in losses if offset < leader), default=None)
+    above = min((offset for offset in losses if offset > leader), default=None)
     if below is None or above is None or math.isinf(losses[below]):
         return leader
     if leader != best:
-        far, near = (_excess(losses[place] - losses[best], errors[place]) for place in (below, leader))
+        far, near = (_excess(losses[offset] - losses[best], errors[offset]) for offset in (below, leader))
         return leader - (leader - below) * (1 - near) / (far - near)
     if math.isinf(losses[above]):
         return best
@@ -177,16 +176,16 @@ def lowest(losses: Lanes, errors: Lanes) -> float:
 
 
 def _excess(rise: float, error: float) -> float:
-    """A difference in standard errors."""
+    """Return a difference in standard errors."""
     return rise / error if error else math.inf if rise > 0 else 0.0
 
 
 class _Track:
-    """Where lanes run: all from the same weights, over the same batches.
+    """The track of a race: the same weights and batches for every racer.
 
     Attributes:
-        start: the loss before training, on the first batch; inf before the first lane.
-        cost: gradients of a whole lane.
+        start: the loss before training, on the first batch; inf before the first racer.
+        cost: gradients of a whole racer.
         gradients: spent so far.
     """
 
@@ -201,62 +200,64 @@ class _Track:
         self.cost = steps + len(looks) * self.look
         self.start, self.gradients = math.inf, 0.0
 
-    def run(self, rate: float) -> Judged:
-        """Train a lane and judge it."""
-        run = self.trainer.session(self.job)
-        run.begin()
-        scale_rates(run, rate)
-        schedule = shortened(run.settings.schedule, run.steps * run.settings.epochs)
-        moving = schedule.attach(run.optimizer, run.groups, self.steps, 1)
+    def train(self, rate: float) -> Judged:
+        """Train a racer and return its validation losses."""
+        session = self.trainer.session(self.job)
+        session.begin()
+        scale_rates(session, rate)
+        schedule = shortened(session.settings.schedule, session.steps * session.settings.epochs)
+        moving = schedule.attach(session.optimizer, session.groups, self.steps, 1)
         judged: list[Tensor] = []
         with self.job.at_work("race", 0):
-            for step, batch in enumerate(islice(_endless(run), self.steps)):
+            for step, batch in enumerate(islice(_endless(session), self.steps)):
                 moving.before(step)
                 self.gradients += 1
-                value = backward(run.loss_of, run.whole, batch, run.optimizer, run.scaler)
+                value = backward(session.loss_of, session.whole, batch, session.optimizer, session.scaler)
                 if not math.isfinite(value):
                     return None
                 if math.isinf(self.start):
-                    self.start = value * run.unit
-                run.step()
+                    self.start = value * session.unit
+                session.step()
                 if step + 1 in self.looks:
-                    judged.append(self._judged(run))
+                    judged.append(self._judged(session))
         mean = torch.stack(judged).mean(0)
         return mean if bool(mean.isfinite().all()) else None
 
-    def _judged(self, run: Session) -> Tensor:
-        """Validation losses on parts of the rows, equally large."""
-        run.module.eval()
+    def _judged(self, session: Session) -> Tensor:
+        """Return the validation losses on equally large parts of the rows."""
+        session.module.eval()
         with torch.no_grad(), self.job.runtime.autocast():
-            losses = torch.tensor([float(loss) for loss in islice(self._losses(run), self.parts)])
-        run.module.train()
+            losses = torch.tensor([float(loss) for loss in islice(self._losses(session), self.parts)])
+        session.module.train()
         self.gradients += self.look
         return losses
 
-    def _losses(self, run: Session) -> Iterator[Tensor]:
-        """The loss of one part after the other, their outputs computed together where the loss is of outputs only."""
-        at_once = min(self.parts, max(1, chunk_of(run.valid) // self.size)) * self.size
-        for inputs, targets in run.valid.batches(at_once):
-            outputs = None if run.settings.own_loss else run.whole(inputs)
+    def _losses(self, session: Session) -> Iterator[Tensor]:
+        """Yield the loss of each part; outputs are computed together if the loss is a function of them."""
+        at_once = min(self.parts, max(1, chunk_of(session.valid) // self.size)) * self.size
+        for inputs, targets in session.valid.batches(at_once):
+            outputs = None if session.settings.own_loss else session.whole(inputs)
             if isinstance(outputs, Tensor):
-                yield from (run.settings.loss(*part) for part in sliced((outputs, targets), self.size))
+                yield from (session.settings.loss(*part) for part in sliced((outputs, targets), self.size))
             else:
-                yield from (run.settings.loss_of(run.whole, part) for part in sliced((inputs, targets), self.size))
+                yield from (
+                    session.settings.loss_of(session.whole, part) for part in sliced((inputs, targets), self.size)
+                )
 
 
 def range_test(
     trainer: Trainer, job: Job, low: float = 1e-6, high: float = 10.0, steps: int = 60
 ) -> Suggestions | None:
-    """What a range test on a run of its own suggests; None where the loss explodes before there is a curve."""
-    run = trainer.session(job)
-    run.begin()
-    batches = _endless(run)
+    """Return the rates that a range test suggests, or None if the loss explodes before there is a curve."""
+    session = trainer.session(job)
+    session.begin()
+    batches = _endless(session)
 
     def step(rate: float) -> float:
-        scale_rates(run, rate)
-        value = backward(run.loss_of, run.whole, next(batches), run.optimizer, run.scaler)
+        scale_rates(session, rate)
+        value = backward(session.loss_of, session.whole, next(batches), session.optimizer, session.scaler)
         if math.isfinite(value):
-            run.step(clipped=False)
+            session.step(clipped=False)
         return value
 
     with job.at_work("range test", 0):
@@ -264,13 +265,13 @@ def range_test(
     return suggestions(rates, losses) if len(losses) >= FEWEST else None
 
 
-def scale_rates(run: Session, rate: float) -> None:
-    """Give the first parameter group this learning rate, and the others theirs in proportion."""
-    first = float(run.groups[0]["lr"])
-    for group, made in zip(run.optimizer.param_groups, run.groups, strict=True):
+def scale_rates(session: Session, rate: float) -> None:
+    """Set the learning rate of the first parameter group, and of the others in proportion."""
+    first = float(session.groups[0]["lr"])
+    for group, made in zip(session.optimizer.param_groups, session.groups, strict=True):
         made["lr"] = rate * float(made["lr"]) / first if first else rate
         set_rate(group, made["lr"])
 
 
-def _endless(run: Session) -> Iterator[Batch]:
-    return chain.from_iterable(run.batches(epoch) for epoch in count(1))
+def _endless(session: Session) -> Iterator[Batch]:
+    return chain.from_iterable(session.batches(epoch) for epoch in count(1))

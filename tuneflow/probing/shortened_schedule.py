@@ -1,21 +1,23 @@
-"""A run's schedule in fewer steps, for a training that stands for the run."""
+"""A trial's schedule in fewer steps, for a short training that stands for the trial."""
 
 from dataclasses import dataclass
 
 from tuneflow.train.rates import Fixed, Plateau, Schedule, Torch
 
-READ = 4096  # places at most where a schedule is read to find its highest
+READ = 4096  # samples of a schedule at most, to find its highest rate
 
 
 @dataclass(frozen=True)
 class Shortened(Schedule):
-    """`schedule`, made for `whole` steps, in fewer.
+    """A schedule for `whole` steps, compressed to fewer.
 
-    Up to its highest rate it goes at the run's own pace, as long as this leaves half the steps for what comes after:
-    a warm-up that lasts a few steps only would diverge at rates that the run bears. The rest is compressed evenly.
+    Up to its highest rate it keeps the trial's own pace, as long as this leaves half the steps for the rest: a shorter
+    warm-up would diverge at rates that the trial bears. The rest is compressed evenly.
 
     Attributes:
-        rise: steps of the run before its highest rate.
+        schedule: the trial's.
+        whole: optimizer steps of the trial.
+        rise: optimizer steps of the trial before its highest rate.
     """
 
     schedule: Schedule
@@ -23,13 +25,13 @@ class Shortened(Schedule):
     rise: int
 
     def factor(self, step: int, steps: int) -> float:
-        return self.schedule.factor(self._place(step, steps), self.whole)
+        return self.schedule.factor(self._original(step, steps), self.whole)
 
     def momentum(self, step: int, steps: int) -> float | None:
-        return self.schedule.momentum(self._place(step, steps), self.whole)
+        return self.schedule.momentum(self._original(step, steps), self.whole)
 
-    def _place(self, step: int, steps: int) -> int:
-        """The run's step that stands for this one."""
+    def _original(self, step: int, steps: int) -> int:
+        """Return the trial's step that corresponds to this one."""
         if steps >= self.whole:
             return min(step, self.whole - 1)
         rise = min(self.rise, steps // 2)
@@ -39,8 +41,8 @@ class Shortened(Schedule):
 
 
 def shortened(schedule: Schedule, whole: int) -> Schedule:
-    """`schedule` for fewer than `whole` steps; constant where it moves by the epoch or by what is measured."""
+    """Return `schedule` for fewer than `whole` steps; fixed if it moves by the epoch or by a metric."""
     if isinstance(schedule, Fixed | Plateau | Torch):
         return Fixed()
-    places = range(0, whole, max(1, whole // READ))
-    return Shortened(schedule, whole, max(places, key=lambda step: schedule.factor(step, whole)))
+    samples = range(0, whole, max(1, whole // READ))
+    return Shortened(schedule, whole, max(samples, key=lambda step: schedule.factor(step, whole)))

@@ -18,8 +18,8 @@ from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.execute.workers.messages import ProcessSettings
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.threads import flushes
-from tuneflow.study import advice_of_training as advising
-from tuneflow.study.advice_of_training import advice
+from tuneflow.study import advice as advising
+from tuneflow.study.advice import precision_advice
 from tuneflow.testing import check_trainer
 from tuneflow.train.loop_state import different_paths as differences
 from tuneflow.train.session import lay_out
@@ -570,14 +570,14 @@ def test_what_is_tried_depends_on_what_is_auto_and_on_the_model():
         (
             {"precision": "auto"},
             {"bf16": 1.5, "bf16 with channels_last": 2.71},
-            "precision: bf16 with channels_last would train this 2.7 times as fast here (measured over 5 steps);"
-            ' Runtime(precision="bf16", channels_last=True) does so',
+            "precision: bf16 with channels_last would train this 2.7x faster here (measured over 5 steps);"
+            ' set Runtime(precision="bf16", channels_last=True)',
         ),
         (
             {"channels_last": "auto"},
             {"channels_last": 1.34},
-            "layout: channels_last would train this 1.3 times as fast here (measured over 5 steps);"
-            " Runtime(channels_last=True) does so",
+            "layout: channels_last would train this 1.3x faster here (measured over 5 steps);"
+            " set Runtime(channels_last=True)",
         ),
         (
             {"precision": "auto"},
@@ -593,7 +593,7 @@ def test_the_line_says_what_brings_most_and_how_to_have_it(monkeypatch, given, g
         return {other: gains[other.label] for other in steps if other.label in gains}, 5
 
     monkeypatch.setattr(advising, "measured_gains", made_up)
-    said = advice(trainer(), job(**given))
+    said = precision_advice(trainer(), job(**given))
     assert said == line or (line.endswith("would") and said.startswith(line))
 
 
@@ -624,7 +624,7 @@ def test_auto_changes_nothing_but_what_is_said(monkeypatch, capsys):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert auto.runtime.describe() == plain.runtime.describe()
     auto.run(trials=3)
-    assert "times as fast" not in capsys.readouterr().err  # said once
+    assert "faster here" not in capsys.readouterr().err  # said once
 
 
 def test_a_model_that_cannot_be_measured_gets_no_advice():
@@ -632,7 +632,7 @@ def test_a_model_that_cannot_be_measured_gets_no_advice():
         def __init__(self):
             raise RuntimeError("made up")
 
-    assert advice(trainer(), job(Broken, precision="auto")) == ""
+    assert precision_advice(trainer(), job(Broken, precision="auto")) == ""
 
 
 # What is refused.

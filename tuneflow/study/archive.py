@@ -17,16 +17,21 @@ from tuneflow.study.confirm import last_choice
 
 
 class Archive:
-    """What a study's folder holds: trials, history and the facts that it was made with. Nothing is changed.
+    """A study's folder, read only: its trials, history and settings. `tn.open(folder)` makes it.
 
-    Objects behind labels are known by their names only, so there is no model to be had; for that make the Study again.
+    Objects behind labels are known by their names only, so it gives no models; for that make the Study again.
+
+    Args:
+        folder: the study's folder.
 
     Attributes:
-        folder: where it lies.
-        facts: what the study was made with, as JSON.
+        facts: the settings that the study was made with, as JSON.
         space: its search space, with names for objects.
-        history: its trials in columns.
-        confirmed: what `study.confirm` found last; None without, or where trials ended after it.
+        history: its trials.
+        confirmed: the trial that `study.confirm` chose last; None without, or where trials have ended since.
+
+    Raises:
+        StoreError: the folder holds no study, or one of another version.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -38,7 +43,7 @@ class Archive:
         try:
             facts = store.facts
             if facts is None:
-                raise StoreError(f"{folder}: the study in it was never made; remove the folder.")
+                raise StoreError(f"{folder}: the study in it was never completed; remove the folder.")
             self.facts: dict[str, Any] = facts
             self.space = SearchSpace.from_json(facts["space"])
             goals = tuple((metric, way == "maximize") for metric, way in facts["objective"]["goals"].items())
@@ -75,7 +80,7 @@ class Archive:
         return f"Archive({self.folder}: {len(self.history.finished)} of {len(self.trials)} trials ended)"
 
     def lines(self) -> Iterator[str]:
-        """The study as JSON lines: its facts first, then a line for each trial with all its reports."""
+        """Yield the study as JSON lines: its facts first, then a line for each trial with all its reports."""
         yield json.dumps({"study": self.facts})
         for trial in self.trials:
             reports = [{"epoch": r.epoch, **dict(r.metrics), "seconds": r.seconds} for r in trial.reports]
@@ -95,7 +100,11 @@ class Archive:
             )
 
     def table(self, most: int = 20) -> str:
-        """The best trials as text, the best first, with what they were made of."""
+        """Return the best trials with their configurations as text, the best first.
+
+        Args:
+            most: number of trials to show.
+        """
         objective = self.history.objective
         scored = [t for t in self.history.finished if t.metrics and t.status not in WORTHLESS]
         ranked = sorted(scored, key=lambda t: (objective.breach(t.metrics), objective.costs(t.metrics), t.number))
@@ -118,7 +127,7 @@ class Archive:
 
 
 def _setting(config: Any, path: tuple[str, ...]) -> str:
-    """What a configuration holds at a coordinate: a number, a label, or nothing where it is not active."""
+    """Return the configuration's value at a coordinate as text: a number, a label, or "-" where it is not active."""
     for name in path:
         if not isinstance(config, dict) or name not in config:
             return "-"

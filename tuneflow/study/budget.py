@@ -12,17 +12,14 @@ from tuneflow.validate import check_seconds, check_whole
 
 @dataclass(frozen=True)
 class Budget:
-    """When a run is over.
+    """The limits of a run.
 
     Args:
-        trials: the most trials there may be in all; inf for no limit.
-        epochs: the most epochs to be trained in all, those of earlier runs included; inf for no limit.
-        seconds: for how long, from now on; inf for no limit.
-        target: how good a score is good enough; None for no such score.
-        plateau: after how many ended trials in a row without a better one; None for never.
-
-    Raises:
-        ValueError, TypeError: one of them cannot be that.
+        trials: largest number of trials in all; inf for no limit.
+        epochs: largest number of epochs in all, those of earlier runs included; inf for no limit.
+        deadline: end of the run on time.monotonic()'s clock, in seconds; inf for no limit.
+        target: a score that is good enough; None for no such score.
+        plateau: largest number of ended trials in a row without a better one; None for no limit.
     """
 
     trials: float = math.inf
@@ -33,7 +30,11 @@ class Budget:
 
     @classmethod
     def of(cls, objective: Objective, trials: Any, epochs: Any, seconds: Any, target: Any, plateau: Any) -> "Budget":
-        """What `Study.run` was given, checked."""
+        """Return the budget of `Study.run`'s arguments.
+
+        Raises:
+            ValueError, TypeError: an argument is out of its range.
+        """
         for name, value in (("trials", trials), ("epochs", epochs), ("plateau", plateau)):
             if value is not None:
                 check_whole(f"run: {name}", value)
@@ -51,7 +52,7 @@ class Budget:
         )
 
     def over(self, history: History, trained: float) -> str:
-        """Why the run ends now, with `trained` epochs trained in all; empty when it goes on."""
+        """Return the reason to end the run now, with `trained` epochs trained in all; empty when it goes on."""
         if trained >= self.epochs:
             return f"{trained:g} epochs are trained"
         if time.monotonic() >= self.deadline:

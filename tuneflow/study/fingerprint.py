@@ -1,4 +1,4 @@
-"""The fingerprint of a study: what it was made with, and what a change of it means."""
+"""The fingerprint of a study: the settings it was made with, and the consequence of changing one."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ SOFT = ("tuneflow", "torch", "runtime", "searcher", "scheduler")
 
 
 def facts_of(study: Any) -> dict[str, Any]:
-    """What a study is made with, as JSON."""
+    """Return a study's settings as JSON."""
     return {
         "tuneflow": __version__,
         "torch": str(torch.__version__),
@@ -38,10 +38,15 @@ def facts_of(study: Any) -> dict[str, Any]:
 
 
 def compare(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
-    """Refuse, or warn about, a study in `where` that goes on with other facts than `before`.
+    """Raise or warn where a study's settings differ from those it was made with.
+
+    Args:
+        before: the settings that it was made with.
+        now: its settings now.
+        where: the study's folder, for messages.
 
     Raises:
-        FingerprintError: a fact changed that its scores depend on; every difference is named.
+        FingerprintError: a setting differs that scores depend on; every difference is named.
     """
     changes = {key: list(_differences(key, before.get(key), value)) for key, value in now.items()}
     hard = [text for key, texts in changes.items() if key not in SOFT for text in texts]
@@ -56,7 +61,7 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> No
 
 
 def _differences(name: str, before: Any, now: Any) -> Iterator[str]:
-    """What changed, leaf by leaf: `trainer.epochs was 5, now 10`."""
+    """Yield the differences, leaf by leaf: `trainer.epochs was 5, now 10`."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in {**before, **now}:
             yield from _differences(f"{name}.{key}", before.get(key), now.get(key))

@@ -29,12 +29,19 @@ def minimize(
     runtime: Runtime | None = None,
     progress: bool = False,
 ) -> Result:
-    """The trial with the smallest value of `f`, which is called with the names of `space` as keyword arguments.
+    """Return the trial with the smallest value of `f`, which is called with the names of `space` as keyword arguments.
 
     Args:
         f: returns a number; or a dict of numbers, of which `metric` counts.
-        trials: how many in all; with a folder, those of earlier calls included.
-        searcher, scheduler, folder, seed, runtime, progress: as Study's.
+        space: the search space; its names are f's arguments.
+        trials: number of calls in all; with a folder, those of earlier runs included.
+        metric: the name of the number to minimize, where `f` returns a dict.
+        searcher: proposes configurations; Random() by default.
+        scheduler: decides which trial goes on; Full() by default.
+        folder: a path or tn.Folder to keep the study in; None keeps it in memory.
+        seed: any int; the only source of randomness.
+        runtime: the number of worker processes; Runtime() by default.
+        progress: print a line for each finished trial.
 
     Raises:
         TypeError: `f` does not take the space's names.
@@ -65,7 +72,7 @@ def maximize(
     runtime: Runtime | None = None,
     progress: bool = False,
 ) -> Result:
-    """The trial with the largest value of `f`; as `minimize` in all else."""
+    """Return the trial with the largest value of `f`; all else as `minimize`."""
     study = _study(f, space, searcher, scheduler, folder, seed, runtime, progress, maximize=metric)
     study.run(trials=trials)
     return study.best

@@ -11,7 +11,7 @@ from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Trial
 from tuneflow.runtime.runtime import Runtime
-from tuneflow.study.advice_of_training import advice as advice_on_precision
+from tuneflow.study.advice import lanes_advice, precision_advice
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 
@@ -77,7 +77,7 @@ class Progress:
     def suggest_precision(self, trainer: Trainer, job: Job) -> None:
         """Show how much faster a job would train in another precision or layout."""
         with guarded():
-            line = advice_on_precision(trainer, job)
+            line = precision_advice(trainer, job)
         if line:
             self.log(line)
 
@@ -85,10 +85,8 @@ class Progress:
         """Show, once in a run, how much faster lanes would train jobs like this one, if enough seconds are `left`."""
         if self._lanes_advised or left < ADVISED:
             return
-        from tuneflow.study.advice_of_lanes import advice  # with what it takes to trace
-
         self._lanes_advised = True
-        line = advice(trainer, job)
+        line = lanes_advice(trainer, job)
         if line:
             self.log(line)
 

@@ -61,7 +61,9 @@ def admitted(trial: Trial, history: History, kept: Kept, limit: int) -> tuple[Ke
 
     Args:
         trial: the trial that ended, in the history already.
-        history, kept, limit: as `would_be_kept` takes them.
+        history: the study's.
+        kept: the trials whose states are kept so far.
+        limit: number of trials to keep; with several objectives the front is kept.
     """
     if history.objective.several:
         front = {other.number for other in history.front}

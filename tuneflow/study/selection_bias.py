@@ -1,4 +1,4 @@
-"""Optimism: by how much the best of many noisy scores is too good, since it was chosen for being the best."""
+"""Selection bias: by how much the best of many noisy scores is too good, since it was chosen for being the best."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,17 @@ MOST = 1_000  # of the best scores, so many are looked at
 
 
 def optimism(costs: Array, errors: Array) -> float:
-    """What is expected of the lowest cost's truth beyond what was observed, at least 0; NaN where nothing is known.
+    """Return the expected excess of the lowest cost's true value over the observed one, at least 0.
 
     The distribution of the true costs is estimated from all observed ones, without a form (nonparametric maximum
-    likelihood on a grid); what it says of the truth behind the lowest one is free of the luck of being chosen.
+    likelihood on a grid); the truth expected behind the lowest one is free of the luck of being chosen.
 
     Args:
         costs: shape (n,), lower is better; finite.
         errors: shape (n,), their standard errors, of errors that are independent; NaN where not known.
+
+    Returns:
+        The bias in units of cost; NaN where no error is known, or there is one score only.
 
     Source: Efron, Tweedie's formula and selection bias, JASA 106, 2011; Koenker, Mizera, Convex optimization, shape
     constraints, compound decisions, and empirical Bayes rules, JASA 109, 2014.

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 
 class Interrupts:
-    """While entered, `wanted` tells whether the run was asked to leave; on leaving, the request is passed on.
+    """Catches Ctrl-C and SIGTERM within the block, and raises them at its end; `wanted` is the signal's number.
 
     Signals are handled in the main thread only; elsewhere they are left as they are.
     """
@@ -31,7 +31,7 @@ class Interrupts:
         if kind is None and self.wanted is not None:
             raise SystemExit(128 + self.wanted)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, _: FrameType | None) -> None:
         if self.wanted is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         if self.wanted is None:

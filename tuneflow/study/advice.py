@@ -1,4 +1,4 @@
-"""Advice: what another precision or layout would bring here. It is measured and said, and nothing is changed by it."""
+"""Advice: how much faster another precision, layout or lanes would train, measured on the study's own trials."""
 
 import copy
 import math
@@ -7,23 +7,30 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from tuneflow.check.dry_run import small
+from tuneflow.execute.guard import guarded
+from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 
 STEPS = 5  # timed of each contestant, after one to warm up
 SECONDS = 20.0  # after which no further step is timed
-WORTH = 1.1  # a smaller gain is not worth a word
+WORTH = 1.1  # smallest gain that is shown, of precision and layout
+LANES = 16
+LANES_WORTH = 1.2  # smallest gain that is shown, of lanes
+SLOW = 0.01  # seconds of a step, above which lanes bring little
+LARGE = 2**20  # parameters, above which so many copies are not made to measure
 
-Step = Callable[[], bool]  # takes a step; whether the loss was finite
+Step = Callable[[], bool]  # takes a step; True if the loss was finite
 
 
-def advice(trainer: Trainer, job: Job) -> str:
-    """How many times as fast the job would train in another precision or layout, as a line; empty below 1.1.
+def precision_advice(trainer: Trainer, job: Job) -> str:
+    """Return a line with the gain of training the job in another precision or layout; empty below 1.1.
 
     Where the job's runtime was given precision="auto", bf16 is tried; and channels_last, with it and alone, where the
     model has weights of four dimensions. All take the same few steps in turn, each on a module, an optimizer and a copy
@@ -31,44 +38,71 @@ def advice(trainer: Trainer, job: Job) -> str:
 
     Args:
         trainer: as the study has it, not configured for the job.
+        job: the job to measure.
     """
-    made = small(trainer, trainer.configured(job.config).batch_size)
-    made = made.configured(job.config)
+    few = small(trainer, trainer.configured(job.config).batch_size).configured(job.config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        steps = {other: step for other in alternatives(made, job) if (step := _step(made, replace(job, runtime=other)))}
+        steps = {other: step for other in alternatives(few, job) if (step := _step(few, replace(job, runtime=other)))}
         gains, rounds = measured_gains(steps, time.perf_counter() + SECONDS)
     best = max(gains, key=lambda other: round(gains[other], 1), default=None)
     if best is None or gains[best] < WORTH:
         return ""
-    given = {"precision": f'"{best.precision}"', "channels_last": str(best.channels_last)}
-    words = ", ".join(f"{name}={value}" for name, value in given.items() if value not in ('"fp32"', "False"))
+    settings = {"precision": f'"{best.precision}"', "channels_last": str(best.channels_last)}
+    changed = ", ".join(f"{name}={value}" for name, value in settings.items() if value not in ('"fp32"', "False"))
     return (
         f"{'precision' if best.precision != job.runtime.precision else 'layout'}: {best.label} would train this"
-        f" {gains[best]:.1f} times as fast here (measured over {rounds} steps); Runtime({words}) does so"
+        f" {gains[best]:.1f}x faster here (measured over {rounds} steps); set Runtime({changed})"
     )
 
 
+def lanes_advice(trainer: Any, job: Job) -> str:
+    """Return a line with the gain of lanes for trials like this one; empty below 1.2, or where it cannot be measured.
+
+    Lanes are made anew and trained for a few steps; nothing that is being trained is touched.
+    """
+    from tuneflow.execute.lanes.benchmark import measure, time_alone  # torch's tracing is slow to import
+    from tuneflow.execute.lanes.lane import Lane
+    from tuneflow.execute.lanes.structure import unfit_lane
+    from tuneflow.fused.program_cache import ProgramCache
+
+    if trainer.alone():
+        return ""
+    try:
+        with guarded(), job.runtime.active():
+            lane = Lane(Slice(0, 0, 1), trainer, job, None)
+            if unfit_lane(lane) or sum(p.numel() for p in lane.run.parameters) > LARGE:
+                return ""
+            alone = time_alone(lane)
+            if alone > SLOW:
+                return ""
+            lanes = [lane, *(lane.again() for _ in range(LANES - 1))]
+            gain = measure(lanes, LANES, ProgramCache(), alone).gain
+    except Exception:
+        return ""  # the trials themselves show what is wrong
+    return f"lanes: Runtime(lanes={LANES}) would train trials like this {gain:.1f}x faster" * (gain >= LANES_WORTH)
+
+
 def alternatives(trainer: Trainer, job: Job) -> Iterator[Runtime]:
-    """The job's own runtime, and those to compare it with."""
+    """Yield the job's own runtime, and those to compare it with."""
     own, images = job.runtime, _has_images(trainer, job)
     for precision in ("fp32", "bf16") if "precision" in own.advises else (own.precision,):
         for channels_last in (False, True) if images and not own.channels_last else (own.channels_last,):
-            made = copy.copy(own)
-            made.precision, made.channels_last = precision, channels_last
-            yield made
+            other = copy.copy(own)
+            other.precision, other.channels_last = precision, channels_last
+            yield other
 
 
 def _has_images(trainer: Trainer, job: Job) -> bool:
-    """Whether there are weights of four dimensions."""
+    """True if the model has weights of four dimensions."""
     try:
         return any(weight.ndim == 4 for weight in trainer.session(job).module.parameters())
-    except Exception:  # what fails here is told by the dry run, or by the first trial
+    except Exception:  # the dry run or the first trial shows what fails here
         return False
 
 
 def _step(trainer: Trainer, job: Job) -> Step | None:
-    """Takes steps of a run of its own, on one batch; None where there is none to be had."""
+    """Return a function that takes steps of a session of its own, on one batch; None where there is none."""
     try:
         run = trainer.session(job)
         with job.at_work("advice", 0):
@@ -88,9 +122,10 @@ def _step(trainer: Trainer, job: Job) -> Step | None:
 
 
 def measured_gains(steps: dict[Runtime, Step], deadline: float) -> tuple[dict[Runtime, float], int]:
-    """How many times as fast as the first each of the others is, by the median of the rounds; and how many there were.
+    """Return the speed of each of the others relative to the first, and the number of rounds that were timed.
 
-    One that fails, or whose loss is not finite, is left out; all are where that is the first.
+    A speed is the median over the rounds. A contestant that fails, or whose loss is not finite, is left out; all are
+    where that is the first.
     """
     taken: dict[Runtime, list[float]] = {runtime: [] for runtime in steps}
     first = next(iter(taken), None)

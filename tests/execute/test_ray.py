@@ -255,7 +255,7 @@ def test_a_trial_that_kills_every_worker_fails_and_the_others_go_on(shared):
     failed = made.trials[0]
     assert failed.epochs == 1
     assert failed.reason == (
-        "two worker processes died in epoch 2; the last was killed, or crashed (is there enough memory?) epoch"
+        "two worker processes died in epoch 2; the last was killed, or crashed (is there enough memory?)"
     )
 
 

@@ -185,7 +185,7 @@ def test_a_forward_with_luck_or_a_count_of_its_own_is_refused_at_once(kind):
             loss_of=lambda module, batch, factor=factor: loss_of(module, batch) * factor(),
             kind=kind,
         )
-        with pytest.raises(CannotFuse, match="forward gives something else every time"):
+        with pytest.raises(CannotFuse, match="forward returns something else every time"):
             lanes.step(batches(2, 1)[0])
 
 

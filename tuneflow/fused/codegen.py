@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from tuneflow.fused.graph import TracedGraph, aten, name_of, returned_by
 
-# Ops whose torch.* function takes the same arguments in the same places, at less cost than the op's own object.
+# Ops whose torch.* function takes the same arguments in the same positions, at less cost than the op's own object.
 _DIRECT = {
     "_log_softmax", "_softmax", "abs", "add", "addcmul", "baddbmm", "bmm", "cat", "cos", "div", "eq", "erf", "exp",
     "gather", "ge", "gt", "le", "log", "log1p", "lt", "maximum", "minimum", "mul", "ne", "neg", "permute", "reciprocal",
@@ -18,7 +18,7 @@ _DIRECT = {
     "where",
 }  # fmt: skip
 
-_LARGE = 1 << 16  # bytes, from which memory is kept
+_LARGE = 1 << 16  # bytes, from which memory is reused
 _INTO: dict[Any, tuple[str, Any]] = {  # op to the name of the argument that takes its result, and what takes it
     aten.bmm.default: ("out", torch.bmm),
     aten.baddbmm.default: ("out", torch.baddbmm),
@@ -29,13 +29,14 @@ _INTO: dict[Any, tuple[str, Any]] = {  # op to the name of the argument that tak
 
 
 def compiled(traced: TracedGraph, *, fresh: bool = False) -> Callable[..., Sequence[Any]]:
-    """The function of the graph's placeholders; values are dropped after their last use.
+    """Return the graph as a function of its placeholders; values are dropped after their last use.
 
     Large products lie in memory that is kept and written again by the next call, outputs too: fresh memory would have
     to be mapped by the kernel at every step, which costs as much as the arithmetic.
 
     Args:
-        fresh: whether outputs are new at every call, all the same.
+        traced: the graph; not modified.
+        fresh: return outputs in new memory at every call all the same.
     """
     names: dict[fx.Node, str] = {}
     scope: dict[str, Any] = {}
@@ -43,7 +44,7 @@ def compiled(traced: TracedGraph, *, fresh: bool = False) -> Callable[..., Seque
     last = _last_uses(traced.graph)
     arguments = []
     made = returned_by(traced.graph)[0].all_input_nodes
-    returned = {traced.seats[node].memory for node in made if node in traced.seats}
+    returned = {traced.views[node].memory for node in made if node in traced.views}
 
     def spelled(value: Any) -> str:
         if isinstance(value, fx.Node):
@@ -56,8 +57,8 @@ def compiled(traced: TracedGraph, *, fresh: bool = False) -> Callable[..., Seque
         scope[f"c{len(scope)}"] = value
         return f"c{len(scope) - 1}"
 
-    for place, node in enumerate(traced.graph.nodes):
-        names[node] = f"n{place}"
+    for index, node in enumerate(traced.graph.nodes):
+        names[node] = f"n{index}"
         if node.op == "placeholder":
             arguments.append(names[node])
         elif node in traced.constants:
@@ -67,10 +68,10 @@ def compiled(traced: TracedGraph, *, fresh: bool = False) -> Callable[..., Seque
         elif node.op == "call_function":
             given = [spelled(value) for value in node.args]
             given += [f"{name}={spelled(value)}" for name, value in node.kwargs.items()]
-            if _is_kept(traced, node) and not (fresh and traced.seats[node].memory in returned):
-                seat = traced.seats[node]
-                scope[f"kept{place}"] = torch.empty(seat.shape, dtype=seat.dtype, device=seat.device)
-                given.append(f"{_INTO[node.target][0]}=kept{place}")
+            if _is_kept(traced, node) and not (fresh and traced.views[node].memory in returned):
+                view = traced.views[node]
+                scope[f"kept{index}"] = torch.empty(view.shape, dtype=view.dtype, device=view.device)
+                given.append(f"{_INTO[node.target][0]}=kept{index}")
             lines.append(f"{names[node]} = {_called(traced, node, given, scope)}")
             done = [names[gone] for gone in last.get(node, []) if gone not in traced.constants]
             if done:
@@ -102,10 +103,10 @@ def _called(traced: TracedGraph, node: fx.Node, given: list[str], scope: dict[st
 
 
 def _is_short(traced: TracedGraph, node: fx.Node) -> bool:
-    """Whether this works along a last axis of few classes, on a CPU, where torch's own kernel is slow."""
-    seat = traced.seats[node]
-    last, along = len(seat.shape) - 1, next(value for value in node.args if type(value) is int)
-    return last > 0 and along in (last, -1) and seat.shape[-1] <= 16 and seat.device.type == "cpu"
+    """True for an op along a short last axis, of few classes, on a CPU, where torch's kernel is slow."""
+    view = traced.views[node]
+    last, along = len(view.shape) - 1, next(value for value in node.args if type(value) is int)
+    return last > 0 and along in (last, -1) and view.shape[-1] <= 16 and view.device.type == "cpu"
 
 
 def _short_log_softmax(x: Tensor, along: int, half: bool) -> Tensor:
@@ -128,16 +129,16 @@ _SHORT: dict[Any, Any] = {
 
 
 def _is_kept(traced: TracedGraph, node: fx.Node) -> bool:
-    """Whether the result of this op is worth memory of its own from call to call, and is laid out as such."""
-    if node.target not in _INTO or node not in traced.seats:
+    """True if the result of this op is large enough to reuse its memory between calls, and contiguous."""
+    if node.target not in _INTO or node not in traced.views:
         return False
-    seat = traced.seats[node]
-    plain = torch.empty(seat.shape, device="meta").stride() == seat.stride
-    return plain and math.prod(seat.shape) * seat.dtype.itemsize >= _LARGE
+    view = traced.views[node]
+    plain = torch.empty(view.shape, device="meta").stride() == view.stride
+    return plain and math.prod(view.shape) * view.dtype.itemsize >= _LARGE
 
 
 def _is_only_use(node: fx.Node) -> bool:
-    """Whether this is the only op to see its argument, and that is a product."""
+    """True if this op is the only user of its argument, and that is a product."""
     made = node.args[0]
     return isinstance(made, fx.Node) and made.target in _INTO and list(made.users) == [node]
 

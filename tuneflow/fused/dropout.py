@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from tuneflow.fused.refusal import CannotFuse, place_below
+from tuneflow.fused.refusal import CannotFuse, location_below
 
 LAYERS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)  # their p may differ from lane to lane
 _PLAIN = (F.dropout, torch.dropout, torch.dropout_)
@@ -35,7 +35,7 @@ class DropoutCall:
 
 
 def draw(mask: Tensor, p: float, generator: torch.Generator) -> None:
-    """Make `mask` what torch multiplies by in dropout on a CPU: 0 with probability p, else 1 / (1 - p).
+    """Fill `mask` with the factors of torch's dropout on a CPU: 0 with probability p, else 1 / (1 - p).
 
     The same operations as torch's own, so that a generator in the same state gives the same bits, and is left in the
     same state.
@@ -49,19 +49,19 @@ def draw(mask: Tensor, p: float, generator: torch.Generator) -> None:
 
 
 def rates_of(module: nn.Module) -> dict[str, float]:
-    """The probability of every dropout layer, by dotted name."""
+    """Return the probability of every dropout layer, by dotted name."""
     return {name: float(inner.p) for name, inner in module.named_modules() if isinstance(inner, LAYERS)}
 
 
 def name_rates(module: nn.Module, active: Mapping[str, float]) -> None:
-    """Have every dropout layer's probability say whose it is: that in `active`, or 0."""
+    """Set every dropout layer's probability to a DropoutRate with its value in `active`, or to 0."""
     for name, inner in module.named_modules():
         if type(inner) in LAYERS:
             inner.p = DropoutRate(active[name], name) if name in active else 0.0
 
 
 class DropoutRate(float):
-    """A probability of a dropout layer that knows which; nothing but dropout may be computed with it."""
+    """The probability of a dropout layer, with the layer's name; only dropout may compute with it."""
 
     layer: str
 
@@ -71,22 +71,22 @@ class DropoutRate(float):
         return made
 
     def _refuse(self, *_: Any) -> NoReturn:
-        place = place_below("run_carefully")
-        raise CannotFuse(f'forward computes with "{self.layer}.p", which a trace would freeze{place}')
+        location = location_below("run_carefully")
+        raise CannotFuse(f'forward computes with "{self.layer}.p", which a trace would freeze{location}')
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = _refuse
     __neg__ = __abs__ = _refuse
 
 
 def check_rates(function: Any, args: Any, kwargs: dict[str, Any]) -> None:
-    """Raise CannotFuse where a function other than dropout is given a layer's probability."""
+    """Raise CannotFuse if a function other than dropout gets a layer's probability."""
     for value in (*args, *kwargs.values()):
         if isinstance(value, DropoutRate) and function not in (*_PLAIN, *_FEATURE):
             value._refuse()
 
 
 class RecordDropout(TorchFunctionMode):
-    """Notes the calls of dropout and makes them the identity."""
+    """Records the calls of dropout and makes them the identity."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class RecordDropout(TorchFunctionMode):
 
 
 class MaskedDropout(TorchFunctionMode):
-    """Has each call of dropout multiply by the next mask."""
+    """Makes each call of dropout multiply by the next mask."""
 
     def __init__(self, masks: Sequence[Tensor]) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class _DropoutArguments(NamedTuple):
 
 
 def _call(function: Any, args: Any, kwargs: dict[str, Any]) -> _DropoutArguments | None:
-    """The call, where it is one of dropout that drops something."""
+    """Return the arguments of a call of dropout that drops something; None for any other call."""
     if function not in (*_PLAIN, *_FEATURE):
         return None
     ours = getattr(function, "__module__", "") == F.__name__
@@ -139,7 +139,7 @@ def _call(function: Any, args: Any, kwargs: dict[str, Any]) -> _DropoutArguments
 
 
 def _mask_of(function: Any, given: Tensor) -> Tensor:
-    """A tensor that is laid out as the mask that torch makes for this input."""
+    """Return a meta tensor with shape and strides of the mask that torch makes for this input."""
     if function in _PLAIN:
         return torch.empty_like(given, device="meta")
     batched = given.dim() == _BATCHED.get(function, given.dim())

@@ -19,17 +19,17 @@ Lists = Sequence[Tensor]
 
 
 class EvaluationProgram:
-    """What the modules give in evaluation mode, as (K, rows, ...) tensors that are the caller's to keep.
+    """The outputs of K modules in evaluation mode, as new tensors (K, rows, ...).
 
     Args:
-        kind: as for Lanes.
+        kind: as in Lanes.
         skeleton: one of the modules, as a copy; it is put into evaluation mode.
         names: of its tensors, in the order of `given`.
-        given: the tensors of all lanes, with the inputs' as `shared` behind the frozen parameters.
+        given: the tensors of all lanes, with the inputs appended to `shared`.
         spec: of the inputs.
 
     Raises:
-        CannotFuse: it cannot be traced, or gives something else than plain torch does.
+        CannotFuse: it cannot be traced, or its outputs differ from plain torch's.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class EvaluationProgram:
         return compiled(traced_quietly(self._forward, [tensor.contiguous() for tensor in given.lane(0)]), fresh=True)
 
     def _taken_apart(self, *flat: Tensor) -> list[Tensor]:
-        """As `_forward`, beside a gradient that nobody asks for: without, vmap does not look into recurrent nets."""
+        """Run `_forward` under an unused gradient: without it, vmap does not decompose recurrent nets."""
         made: Any = vjp(lambda unused: (unused, self._forward(*flat)), torch.ones(()), has_aux=True)
         return list(made[2])
 

@@ -1,4 +1,4 @@
-"""Gradients of all lanes, of which a large one need never be written down as a whole."""
+"""Gradients of all lanes; a large one may stay factored, and need not be in memory as a whole."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ LARGE = 1 << 17  # bytes of a lane's parameter, from which on it moves by itself
 
 @dataclass(frozen=True)
 class FactoredGradient:
-    """A gradient (K, m, n) that is not multiplied out yet.
+    """A gradient (K, m, n) that is kept as a product of two factors.
 
-    A lane's part is made when it is used, in memory that the next lane's part overwrites, so that it stays in the
+    A lane's part is computed when it is used, in memory that the next lane's part overwrites, so that it stays in the
     cache: the gradients of all lanes would not fit.
 
     Attributes:
@@ -35,39 +35,39 @@ Gradient = Tensor | FactoredGradient
 
 
 def of_lane(gradient: Gradient, lane: int, into: Tensor) -> Tensor:
-    """A lane's part of a gradient; a product is written to `into`."""
+    """Return a lane's part of a gradient; a product is written to `into`."""
     if isinstance(gradient, FactoredGradient):
         return torch.mm(gradient.left[lane], gradient.right[lane], out=into)
     return gradient[lane]
 
 
 def is_large(parameter: Tensor) -> bool:
-    """Whether a lane of this stacked parameter is worth a call of its own, where there is no parallel device."""
+    """True if each lane of this stacked parameter is worth a kernel call of its own, which holds on a CPU only."""
     return parameter.device.type == "cpu" and parameter.nbytes // max(1, len(parameter)) >= LARGE
 
 
-def clip(gradients: Sequence[Tensor], most: Tensor) -> None:
-    """Scale each lane's gradient down to the norm `most` (K,), inf for no limit, as `clip_grad_norm_` does."""
+def clip(gradients: Sequence[Tensor], limits: Tensor) -> None:
+    """Clip each lane's gradient to its norm in `limits`, shape (K,), inf for none, as `clip_grad_norm_` does."""
     norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
-    scale = (most / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1.0)
-    scale = torch.where(most.isinf(), 1.0, scale)
+    scale = (limits / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1.0)
+    scale = torch.where(limits.isinf(), 1.0, scale)
     for gradient in gradients:
         gradient.mul_(along(scale, gradient))
 
 
 def along(vector: Tensor, like: Tensor) -> Tensor:
-    """(K,) as (K, 1, ..., 1), to go along `like`."""
+    """Reshape (K,) to (K, 1, ..., 1), to broadcast against `like`."""
     return vector.view(-1, *[1] * (like.dim() - 1))
 
 
 class Snapshot:
-    """Stacked tensors as they are now, so that lanes can be put back after something has changed all."""
+    """A copy of stacked tensors, from which single lanes can be restored."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self._tensors = tensors
         self._were = [tensor.clone() for tensor in tensors]
 
-    def put_back(self, lanes: Sequence[int]) -> None:
+    def restore(self, lanes: Sequence[int]) -> None:
         if not lanes or not self._tensors:
             return
         rows = torch.tensor(lanes, device=self._tensors[0].device)

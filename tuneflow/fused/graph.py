@@ -1,4 +1,4 @@
-"""An aten graph of one training step: traced, then cleaned of what costs time and changes nothing."""
+"""The aten graph of a training step, traced and then freed of ops that change nothing."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ _HIDDEN_WRITES = {"native_batch_norm": (3, 4), "cudnn_batch_norm": (3, 4), "miop
 
 @dataclass(frozen=True)
 class TensorView:
-    """Where a value lay when the graph ran once: two equal seats are the same numbers in the same memory."""
+    """The memory of a value when the graph ran once: two equal views are the same numbers in the same memory."""
 
     memory: int
     offset: int
@@ -38,31 +38,32 @@ class TensorView:
 
 @dataclass
 class TracedGraph:
-    """A graph, its constants, and what a run of it showed.
+    """A graph, its constants, and the memory of its values in one run.
 
     Attributes:
         constants: node to value: computed at the trace, the same at every step.
-        seats: node to seat, for nodes that are one tensor.
+        views: node to view, for nodes with a single tensor.
         written: memories that some node changes in place.
         given: memories of the inputs and constants.
-        changed: places of the inputs that are changed in place.
+        changed: indices of the inputs that are changed in place.
     """
 
     graph: fx.Graph
     constants: dict[fx.Node, Tensor] = field(default_factory=dict)
-    seats: dict[fx.Node, TensorView] = field(default_factory=dict)
+    views: dict[fx.Node, TensorView] = field(default_factory=dict)
     written: set[int] = field(default_factory=set)
     given: set[int] = field(default_factory=set)
     changed: list[int] = field(default_factory=list)
 
 
 def trace(function: Callable[..., Any], inputs: Sequence[Tensor], lasting: int | None = None) -> TracedGraph:
-    """The cleaned graph of `function(*inputs)`, which returns a flat sequence of tensors.
+    """Trace `function(*inputs)`, which returns a flat sequence of tensors, and return the cleaned graph.
 
     Args:
+        function: of tensors only; it is called twice.
         inputs: contiguous; a trace leaves them as they are.
-        lasting: how many of the first inputs may change between a call and the use of what it returned. Then an output
-            that is a large product of what does not is returned as its two factors. None: every output is a tensor.
+        lasting: number of leading inputs that may change between a call and the use of its outputs. An output that is
+            a large product of other values is then returned as its two factors. None: every output is a tensor.
     """
     copies = [tensor.clone() for tensor in inputs]
     module = make_fx(function)(*copies)
@@ -87,58 +88,58 @@ def name_of(node: fx.Node) -> str:
 
 
 def returned_by(graph: fx.Graph) -> tuple[fx.Node, list[Any]]:
-    """The node that says what is returned, and what that is."""
+    """Return the output node, and the list of nodes that it returns."""
     output = next(node for node in reversed(graph.nodes) if node.op == "output")
     return output, list(output.args[0])
 
 
 def writes(node: fx.Node) -> list[fx.Node]:
-    """The arguments that this node changes in place."""
+    """Return the arguments that this node changes in place."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return []
     hidden = _HIDDEN_WRITES.get(name_of(node), ())
-    found: list[Any] = [node.args[place] for place in hidden if place < len(node.args)]
-    for place, argument in enumerate(node.target._schema.arguments):
+    found: list[Any] = [node.args[index] for index in hidden if index < len(node.args)]
+    for index, argument in enumerate(node.target._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
-            found.append(node.args[place] if place < len(node.args) else node.kwargs.get(argument.name))
+            found.append(node.args[index] if index < len(node.args) else node.kwargs.get(argument.name))
     leaves = [leaf for value in found for leaf in (value if isinstance(value, list | tuple) else [value])]
     return [leaf for leaf in leaves if isinstance(leaf, fx.Node)]
 
 
 class _ViewRecorder(fx.Interpreter):
-    """Runs a graph, keeps every value alive, so that memory tells what is a view of what, and notes where each lay."""
+    """Runs a graph and records the memory of every value; all are kept alive, so that no memory is reused."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module, garbage_collect_values=False)
-        self.seats: dict[fx.Node, TensorView] = {}
+        self.views: dict[fx.Node, TensorView] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if isinstance(value, Tensor):
             memory, offset = value.untyped_storage()._cdata, int(value.storage_offset())
-            self.seats[n] = TensorView(
+            self.views[n] = TensorView(
                 memory, offset, tuple(value.shape), tuple(value.stride()), value.dtype, value.device
             )
         return value
 
 
 def _observe(traced: TracedGraph, module: fx.GraphModule, inputs: Sequence[Tensor]) -> None:
-    """Note where values lie, what is changed in place, and what is the same at every step."""
+    """Run the graph once; record memory, in-place changes and constants."""
     runner = _ViewRecorder(module)
     with torch.no_grad():
         runner.run(*inputs)
-    traced.seats = runner.seats
-    traced.given = {seat.memory for node, seat in traced.seats.items() if node.op == "placeholder"}
+    traced.views = runner.views
+    traced.given = {view.memory for node, view in traced.views.items() if node.op == "placeholder"}
     fixed: set[fx.Node] = set()
     for node in traced.graph.nodes:
-        traced.written.update(traced.seats[changed].memory for changed in writes(node) if changed in traced.seats)
+        traced.written.update(traced.views[changed].memory for changed in writes(node) if changed in traced.views)
     inputs_of = [node for node in traced.graph.nodes if node.op == "placeholder"]
-    traced.changed = [place for place, node in enumerate(inputs_of) if _touched(traced, node)]
+    traced.changed = [index for index, node in enumerate(inputs_of) if _touched(traced, node)]
     for node in traced.graph.nodes:
-        if _is_fixed(traced, node, fixed) and node in traced.seats and not _touched(traced, node):
+        if _is_fixed(traced, node, fixed) and node in traced.views and not _touched(traced, node):
             fixed.add(node)
             traced.constants[node] = runner.env[node]
-    traced.given.update(traced.seats[node].memory for node in fixed)
+    traced.given.update(traced.views[node].memory for node in fixed)
 
 
 def _is_fixed(traced: TracedGraph, node: fx.Node, fixed: set[fx.Node]) -> bool:
@@ -154,8 +155,8 @@ def _is_random(node: fx.Node) -> bool:
 
 
 def _touched(traced: TracedGraph, *nodes: fx.Node) -> bool:
-    """Whether something changes one of these in place, or cannot be seen."""
-    return any(node not in traced.seats or traced.seats[node].memory in traced.written for node in nodes)
+    """True if some op changes one of these in place, or their memory is unknown."""
+    return any(node not in traced.views or traced.views[node].memory in traced.written for node in nodes)
 
 
 def _replace(traced: TracedGraph, node: fx.Node, by: fx.Node) -> None:
@@ -164,43 +165,43 @@ def _replace(traced: TracedGraph, node: fx.Node, by: fx.Node) -> None:
 
 
 def _out_of_place_views(traced: TracedGraph) -> None:
-    """`transpose_` of what nobody else sees is `transpose`."""
+    """Replace `transpose_` by `transpose` where its argument has no other user."""
     for node in traced.graph.nodes:
         if node.target is aten.transpose_.default and set(node.args[0].users) == {node}:
             node.target = aten.transpose.int
 
 
 def _drop_repeated_views(traced: TracedGraph) -> None:
-    """A view that is the same numbers in the same memory as an earlier value is that value."""
+    """Replace a view of the same numbers in the same memory as an earlier value by that value."""
     first: dict[TensorView, fx.Node] = {}
     for node in list(traced.graph.nodes):
-        seat = traced.seats.get(node)
-        if seat is None or node in traced.constants:
+        view = traced.views.get(node)
+        if view is None or node in traced.constants:
             continue
-        if name_of(node) in _VIEWS and not writes(node) and seat in first:
-            _replace(traced, node, first[seat])
+        if name_of(node) in _VIEWS and not writes(node) and view in first:
+            _replace(traced, node, first[view])
         elif not writes(node):
-            first.setdefault(seat, node)
+            first.setdefault(view, node)
 
 
 def _drop_copies(traced: TracedGraph) -> None:
-    """Multiplying by 1, cloning or converting x to what it is: x itself, unless either is changed in place later."""
+    """Drop multiplications by 1, clones and conversions to the same type, unless either side changes in place."""
     for node in list(traced.graph.nodes):
         source = node.args[0] if node.args else None
-        if not isinstance(source, fx.Node) or source not in traced.seats or node not in traced.seats:
+        if not isinstance(source, fx.Node) or source not in traced.views or node not in traced.views:
             continue
         name, second = name_of(node), node.args[1] if len(node.args) > 1 else None
         plain = name in ("clone", "_to_copy", "lift_fresh") or (name in ("mul", "div") and second in (1, 1.0))
-        if plain and not _touched(traced, node, source) and traced.seats[node].like(traced.seats[source]):
-            traced.seats.pop(node)
+        if plain and not _touched(traced, node, source) and traced.views[node].like(traced.views[source]):
+            traced.views.pop(node)
             _replace(traced, node, source)
 
 
 def _drop_repeated_work(traced: TracedGraph) -> None:
-    """The same op on the same arguments is done once."""
+    """Compute the same op on the same arguments once."""
     first: dict[str, fx.Node] = {}
     for node in list(traced.graph.nodes):
-        if node.op != "call_function" or node not in traced.seats or node in traced.constants:
+        if node.op != "call_function" or node not in traced.views or node in traced.constants:
             continue
         if _is_random(node) or writes(node) or _touched(traced, node, *node.all_input_nodes):
             continue
@@ -214,7 +215,7 @@ def _drop_repeated_work(traced: TracedGraph) -> None:
 
 
 def _join_products(traced: TracedGraph) -> None:
-    """bmm, then + bias: one baddbmm."""
+    """Join bmm and the addition of a bias into baddbmm."""
     for node in list(traced.graph.nodes):
         if node.target is not aten.add.Tensor or node.kwargs or len(node.args) != 2 or node in traced.constants:
             continue
@@ -225,55 +226,55 @@ def _join_products(traced: TracedGraph) -> None:
                 or product.target is not aten.bmm.default
             ):
                 continue
-            seats = traced.seats
+            views = traced.views
             fits = (
-                len(seats[bias].shape) == 3 and seats[node].like(seats[product]) and bias.target is not aten.bmm.default
+                len(views[bias].shape) == 3 and views[node].like(views[product]) and bias.target is not aten.bmm.default
             )
             if not fits or len(product.users) != 1 or _touched(traced, bias, node, product, *product.all_input_nodes):
                 continue
             with traced.graph.inserting_before(node):
                 joined = traced.graph.call_function(aten.baddbmm.default, (bias, *product.args))
-            seats[joined] = seats[node]
+            views[joined] = views[node]
             _replace(traced, node, joined)
             traced.graph.erase_node(product)
             break
 
 
 def _own_outputs(traced: TracedGraph) -> None:
-    """Every output is contiguous memory of its own, so that it may be changed in place."""
+    """Give every output contiguous memory of its own, so that it may be changed in place."""
     output, made = returned_by(traced.graph)
     owned, results = set(traced.given), []
     for node in made:
-        seat = traced.seats[node]
-        like = torch.empty_strided(seat.shape, seat.stride, device="meta")
-        if seat.memory in owned or not like.is_contiguous():
+        view = traced.views[node]
+        like = torch.empty_strided(view.shape, view.stride, device="meta")
+        if view.memory in owned or not like.is_contiguous():
             with traced.graph.inserting_before(output):
                 node = traced.graph.call_function(
                     aten.clone.default, (node,), {"memory_format": torch.contiguous_format}
                 )
-        owned.add(seat.memory)
+        owned.add(view.memory)
         results.append(node)
     output.args = (tuple(results),)
 
 
 def _leave_products(traced: TracedGraph, lasting: int) -> None:
-    """An output that is a large bmm is left to be multiplied out, lane by lane, by whoever needs it."""
+    """Return the factors of an output that is a large bmm, to be multiplied lane by lane where it is used."""
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
     output, made = returned_by(traced.graph)
-    moving = {traced.seats[node].memory for node in inputs[:lasting]}
+    moving = {traced.views[node].memory for node in inputs[:lasting]}
 
     def is_left(node: fx.Node) -> bool:
         if node.target is not aten.bmm.default or list(node.users) != [output] or made.count(node) > 1:
             return False
-        seat, factors = traced.seats[node], node.all_input_nodes
-        lasts = not _touched(traced, *factors) and not any(traced.seats[f].memory in moving for f in factors)
-        return lasts and seat.device.type == "cpu" and _bytes_of_lane(seat) >= LARGE
+        view, factors = traced.views[node], node.all_input_nodes
+        lasts = not _touched(traced, *factors) and not any(traced.views[f].memory in moving for f in factors)
+        return lasts and view.device.type == "cpu" and _bytes_of_lane(view) >= LARGE
 
     output.args = (tuple(tuple(node.args) if is_left(node) else node for node in made),)
 
 
-def _bytes_of_lane(seat: TensorView) -> int:
-    return math.prod(seat.shape[1:]) * seat.dtype.itemsize
+def _bytes_of_lane(view: TensorView) -> int:
+    return math.prod(view.shape[1:]) * view.dtype.itemsize
 
 
 def _drop_dead(traced: TracedGraph) -> None:

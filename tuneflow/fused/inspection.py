@@ -1,4 +1,4 @@
-"""One careful eager run: what a trace would freeze or lose is found here, before anything is traced."""
+"""Inspection of a step in one eager run: finds what a trace would freeze or lose, before anything is traced."""
 
 import copy
 import random
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tuneflow.data.data import Batch
 from tuneflow.fused.dropout import DropoutCall, RecordDropout, check_rates, name_rates
 from tuneflow.fused.module_facts import attributes_of
-from tuneflow.fused.refusal import CannotFuse, because, place_below
+from tuneflow.fused.refusal import CannotFuse, because, location_below
 from tuneflow.seeds import seeded_globals
 
 LossOf = Callable[[nn.Module, Batch], Tensor]
@@ -25,10 +25,10 @@ LossOf = Callable[[nn.Module, Batch], Tensor]
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the eager step showed.
+    """Facts about a step, from one eager run.
 
     Attributes:
-        trained: names of the parameters that a gradient reaches; torch leaves the others alone, and so do we.
+        trained: names of the parameters that have a gradient; the others are left alone, as torch does.
         dropouts: the calls of dropout, in their order.
     """
 
@@ -37,7 +37,7 @@ class Inspection:
 
 
 def skeleton_of(module: nn.Module, rates: Mapping[str, float]) -> nn.Module:
-    """A copy of `module` to be run with other tensors in place of its own; its dropout layers have these rates.
+    """Return a copy of `module`, to be run with other tensors than its own and with these dropout rates.
 
     Raises:
         CannotFuse: it cannot be copied.
@@ -71,10 +71,10 @@ def inspect_step(skeleton: nn.Module, loss_of: LossOf, batch: Batch) -> Inspecti
 
 
 def run_carefully(module: nn.Module, forward: Callable[[], Any]) -> Any:
-    """What `forward` returns; the global generators are left as they are.
+    """Run `forward` and return its result; the global generators are left as they are.
 
     Raises:
-        CannotFuse: it does what a trace of it would not do again.
+        CannotFuse: a trace would not repeat what it does.
     """
     buffers, plain = dict(module.named_buffers()), attributes_of(module)
     versions = {name: p._version for name, p in module.named_parameters()}
@@ -102,7 +102,7 @@ def run_carefully(module: nn.Module, forward: Callable[[], Any]) -> Any:
 
 
 class _RefuseUnstackable(TorchFunctionMode):
-    """Raises where a gradient would be sparse, or a dropout layer's probability is computed with."""
+    """Raises where a gradient would be sparse, or a dropout probability enters a computation."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if (kwargs or {}).get("sparse") is True:
@@ -112,7 +112,7 @@ class _RefuseUnstackable(TorchFunctionMode):
 
 
 class _RefuseDataDependence(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Raises where what is computed next depends on values, not only on shapes, or on luck."""
+    """Raises where control flow or shapes depend on values, or random numbers are drawn."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         tags = function.tags
@@ -134,11 +134,11 @@ class _RefuseDataDependence(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _here() -> str:
-    return place_below(run_carefully.__name__)
+    return location_below(run_carefully.__name__)
 
 
 def _fixed(function: Any, args: Any) -> bool:
-    """Whether an op whose shape may depend on data has a fixed one here, as indexing by numbers has."""
+    """True if an op whose shape may depend on data has a fixed shape here, as indexing by numbers has."""
     masks = (torch.bool, torch.uint8)
     if not str(function).startswith("aten.index."):
         return False
@@ -159,6 +159,6 @@ def _check_generators(before: tuple[Any, ...]) -> None:
 
 @contextmanager
 def untouched_generators(purpose: str = "trace") -> Iterator[None]:
-    """Within the block the global generators may be drawn from; they are put back."""
+    """A block that restores the global generators at its end."""
     with seeded_globals("fused", purpose):
         yield

@@ -1,4 +1,4 @@
-"""Settings of a loss as tensors, so that each lane may have its own."""
+"""Label smoothing as a tensor, so that each lane may have its own."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,9 @@ from torch.nn import functional as F
 
 
 def smoothed(loss: nn.CrossEntropyLoss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The same loss with the amount of label smoothing as a third argument, which may be a tensor.
+    """Return the same loss with the amount of label smoothing as a third argument, which may be a tensor.
 
-    The loss is linear in that amount, so that the losses at 0 and at 1 say it for any. Outputs need to be finite where
+    The loss is linear in that amount, so that the losses at 0 and at 1 give it for any. Outputs need to be finite where
     the amount is 0: 0 times infinity is NaN.
 
     Args:

@@ -48,7 +48,7 @@ class Lanes:
         live: which lanes have not been stopped and have had finite losses.
 
     Raises:
-        CannotFuse: modules or optimizers are not alike, or cannot be stacked; the reason is in the message.
+        CannotFuse: modules or optimizers are not alike, or cannot be stacked; the message has the reason.
 
     Example:
         >>> nets = [nn.Linear(4, 1) for _ in range(3)]
@@ -91,7 +91,7 @@ class Lanes:
         self._seen: Inspection | None = None
 
     def step(self, batch: Batch, only: Sequence[bool] | None = None) -> list[float]:
-        """One optimizer step of the live lanes; returns each lane's loss.
+        """Take one optimizer step with the live lanes; return the loss of each.
 
         Args:
             batch: as `loss_of` takes it, every tensor with the lanes as a first axis: (K, rows, ...); (K,) is a single
@@ -124,7 +124,7 @@ class Lanes:
             verify(ready.program, {lane: self._step_of(lane, ready.seen, pytree.tree_structure(batch))}, given)
 
     def outputs(self, inputs: Any) -> Any:
-        """What the modules give in evaluation mode, each tensor (K, rows, ...), in memory that is the caller's.
+        """Return the outputs in evaluation mode, as new tensors (K, rows, ...).
 
         Args:
             inputs: of all lanes, as the modules take them: tensors (rows, ...), nested.
@@ -146,11 +146,11 @@ class Lanes:
         return made(given)
 
     def stop(self, lane: int) -> None:
-        """This lane no longer moves."""
+        """Take a lane out of all further steps."""
         self.live[lane] = False
 
     def settle(self) -> None:
-        """Read the optimizers' settings anew, as after a schedule has set a rate."""
+        """Read the optimizers' settings again, as after a schedule has set a learning rate."""
         if self._seen is not None:
             self._movers.settle(self._optimizers)
 
@@ -169,7 +169,7 @@ class Lanes:
         clip: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        """Give a lane to another trial of the same structure, with its own state, settings, counter and draws.
+        """Replace a lane by another trial of the same structure, with its own state, settings, counter and draws.
 
         Raises:
             CannotFuse: it is not alike, or has other frozen parameters.
@@ -189,7 +189,7 @@ class Lanes:
         self.settle()
 
     def keep(self, lanes: Iterable[int]) -> "Lanes":
-        """New lanes of these alone, in this order; what they trained is unloaded first."""
+        """Return new lanes of these trials only, in this order; their training so far is unloaded first."""
         kept = list(lanes)
         for lane in kept:
             self.unload(lane)
@@ -209,7 +209,7 @@ class Lanes:
 
     def _step(self, program: Program, given: ProgramInputs, asked: Sequence[int]) -> list[float]:
         losses = [math.nan] * len(self.live)
-        before = Snapshot([given.others[place] for place in program.changed])
+        before = Snapshot([given.others[index] for index in program.changed])
         for part in program(given, asked) if asked else ():
             if part.lane is None:
                 values = part.losses.tolist()
@@ -221,7 +221,7 @@ class Lanes:
                 losses[part.lane] = float(part.losses)
                 if math.isfinite(losses[part.lane]):
                     self._movers.step_lane(part.lane, self._clipped(part))  # type: ignore[arg-type]
-        before.put_back([lane for lane, loss in enumerate(losses) if not math.isfinite(loss)])
+        before.restore([lane for lane, loss in enumerate(losses) if not math.isfinite(loss)])
         for lane in asked:
             self.live[lane] = math.isfinite(losses[lane])
         return losses
@@ -243,7 +243,7 @@ class Lanes:
     # Programs.
 
     def _prepared(self, batch: Batch) -> "_PreparedProgram":
-        """The program for this shape of batch, traced where there is none; nothing is moved."""
+        """Return the program for this shape of batch, traced if there is none; no lane is moved."""
         leaves, spec = pytree.tree_flatten(batch)
         for leaf in leaves:
             if not isinstance(leaf, Tensor):
@@ -273,17 +273,17 @@ class Lanes:
 
     @property
     def _rates_here(self) -> dict[str, float]:
-        """Of the dropout layers of a skeleton: any rate above 0 will do, as masks come from outside."""
+        """Rates for the dropout layers of a skeleton: any above 0 will do, since masks come from outside."""
         return dict.fromkeys(self._active, 0.5)
 
     def _step_of(self, lane: int, seen: Inspection, spec: pytree.TreeSpec) -> LaneStep:
-        """A lane's step, by a copy of its own module."""
+        """Return a lane's step, on a copy of its own module."""
         names = [*seen.trained, *self._names(seen), *self._stack.shared]
         skeleton = skeleton_of(self._modules[lane], self._rates_here)
         return LaneStep(skeleton, self._loss_of, names, len(seen.trained), spec)
 
     def _begin(self, seen: Inspection) -> None:
-        """The first program says which parameters are trained."""
+        """Set up parameters and optimizers by the first program, which fixes which parameters are trained."""
         if self._seen is not None:
             if self._seen.trained != seen.trained:
                 raise CannotFuse("which parameters have a gradient depends on the size of the batch")
@@ -296,7 +296,7 @@ class Lanes:
         self._seen, self._limits = seen, self._limits_now()
 
     def _names(self, seen: Inspection) -> list[str]:
-        """Of the stacked tensors that are not trained."""
+        """Return the names of the stacked tensors that are not trained."""
         return [name for name in self._stack.of if name not in seen.trained and name not in self._stack.shared]
 
     def _key(self, *what: Hashable) -> Hashable:
@@ -319,7 +319,7 @@ class Lanes:
 
 
 class _TracedProgram(NamedTuple):
-    """What Lanes share: a program, and what was seen of the step that it is of."""
+    """A program, and the inspection of its step, as Lanes of one structure share them."""
 
     program: Program
     seen: Inspection

@@ -21,7 +21,7 @@ class DropoutMasks:
 
     @property
     def stacks(self) -> list[Tensor]:
-        """As a program takes them: contiguous."""
+        """The masks of all calls, contiguous, as a program takes them."""
         return [stack.contiguous() for stack in self._stacks]
 
     def draw(
@@ -30,7 +30,9 @@ class DropoutMasks:
         """Draw new masks for some lanes, from each one's generator in the order of forward.
 
         Args:
+            lanes: their indices.
             rates: of each lane's dropout layers, by name.
+            generators: of each lane.
         """
         for lane in lanes:
             for dropout, views in zip(self._dropouts, self._views, strict=True):

@@ -1,4 +1,4 @@
-"""What a module holds beside its tensors: a trace takes it from one module, so lanes need to hold the same."""
+"""The facts of a module that a trace freezes: classes, shapes and attributes, which lanes need to have in common."""
 
 import dataclasses
 import enum
@@ -24,7 +24,7 @@ _WHOLE = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.
 
 
 def facts_of(module: nn.Module) -> dict[str, Hashable]:
-    """Everything that two modules need to have in common to be trained as one program.
+    """Return the facts that two modules need to have in common to be trained as one program.
 
     Classes, shapes, which tensors are one, and every attribute; but no tensor's values, and not the probability of
     dropout layers, which may differ.
@@ -38,10 +38,11 @@ def facts_of(module: nn.Module) -> dict[str, Hashable]:
 
 
 def attributes_of(module: nn.Module, *, dropout: bool = True) -> dict[str, Hashable]:
-    """Every attribute of every submodule that is no tensor of its own, by dotted name, frozen.
+    """Return every attribute of every submodule that is no tensor of its own, by dotted name, made comparable.
 
     Args:
-        dropout: whether the probability of dropout layers counts.
+        module: not modified.
+        dropout: include the probability of dropout layers.
     """
     frozen = _Comparable({id(t): name for name, t in [*module.named_parameters(), *module.named_buffers()]})
     found = {}
@@ -57,7 +58,7 @@ def attributes_of(module: nn.Module, *, dropout: bool = True) -> dict[str, Hasha
 
 
 def check_alike(facts: Sequence[dict[str, Hashable]]) -> None:
-    """Raise unless all are equal to the first.
+    """Raise CannotFuse unless all facts are equal to the first lane's.
 
     Raises:
         CannotFuse: they differ; the message names where.
@@ -73,12 +74,12 @@ def check_alike(facts: Sequence[dict[str, Hashable]]) -> None:
 
 
 class _Comparable:
-    """Makes values into what can be compared: equal where a forward that reads them does the same.
+    """Converts values to hashable ones: equal if a forward that reads them does the same.
 
-    What cannot be looked into is equal to itself alone.
+    Objects that cannot be compared by value are compared by identity.
 
     Args:
-        own: id to name of the module's own tensors, whose values are of no account.
+        own: id to name of the module's own tensors, whose values do not matter.
     """
 
     def __init__(self, own: Mapping[int, str]) -> None:
@@ -146,7 +147,7 @@ class _Comparable:
 
 
 class _Identity:
-    """Equal where it holds the same object, which it keeps alive."""
+    """Equal to another that holds the same object; keeps it alive."""
 
     def __init__(self, value: Any) -> None:
         self._value = value

@@ -16,10 +16,10 @@ Partition = tuple[tuple[str, ...], ...]
 
 
 class StackedOptimizer(Protocol):
-    """Moves the stacked parameters of one group."""
+    """The optimizer of one parameter group, over stacked lanes."""
 
     def settle(self, groups: Groups) -> None:
-        """Take the lanes' settings, as torch keeps them in a parameter group."""
+        """Read the lanes' settings from torch's parameter groups."""
 
     def step(self, gradients: Sequence[Gradient], moving: Sequence[bool]) -> None:
         """Move the lanes that are `moving`; of the others nothing is changed. Gradients are used up."""
@@ -28,14 +28,14 @@ class StackedOptimizer(Protocol):
         """Move one lane by its own gradients, which are left alone."""
 
     def load(self, lane: int, optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
-        """Take a lane's state from torch's optimizer of these parameters; none, where it has none."""
+        """Copy a lane's state from torch's optimizer of these parameters, if it has any."""
 
     def unload(self, lane: int, optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
-        """Give a lane's state to torch's optimizer of these parameters, as a copy."""
+        """Copy a lane's state to torch's optimizer of these parameters."""
 
 
 class StackedOptimizers:
-    """One mover for each parameter group that trains something; state is taken over.
+    """One stacked optimizer for each parameter group that trains something; state is taken over.
 
     Args:
         modules, optimizers: one for each lane.
@@ -60,10 +60,10 @@ class StackedOptimizers:
         self._partition = partition(modules[0], optimizers[0], names)
         for module, optimizer in zip(modules, optimizers, strict=True):
             self.check(module, optimizer)
-        place = {name: n for n, name in enumerate(names)}
+        index = {name: n for n, name in enumerate(names)}
         self._movers: list[tuple[int, list[int], StackedOptimizer]] = []
         for group, members in enumerate(self._partition):
-            which = [place[name] for name in members]
+            which = [index[name] for name in members]
             if which:
                 settings = [optimizer.param_groups[group] for optimizer in optimizers]
                 made = (StackedSGD if self._kind is SGD else StackedAdam)([parameters[n] for n in which], settings)
@@ -87,7 +87,7 @@ class StackedOptimizers:
                 raise CannotFuse("the optimizer has taken different numbers of steps for parameters of one group")
 
     def settle(self, optimizers: Sequence[Optimizer]) -> None:
-        """Take the lanes' settings."""
+        """Read the lanes' settings again."""
         for optimizer in optimizers:
             _check_plain(optimizer.param_groups)
         for group, _, mover in self._movers:
@@ -104,20 +104,20 @@ class StackedOptimizers:
             mover.step_lane(lane, [gradients[n] for n in which])
 
     def load(self, lane: int, module: nn.Module, optimizer: Optimizer) -> None:
-        """Take a lane's state."""
+        """Copy a lane's state from torch's optimizer."""
         named = dict(module.named_parameters())
         for _, which, mover in self._movers:
             mover.load(lane, optimizer, [named[self._names[n]] for n in which])
 
     def unload(self, lane: int, module: nn.Module, optimizer: Optimizer) -> None:
-        """Give a lane's state to torch's optimizer, as a copy."""
+        """Copy a lane's state to torch's optimizer."""
         named = dict(module.named_parameters())
         for _, which, mover in self._movers:
             mover.unload(lane, optimizer, [named[self._names[n]] for n in which])
 
 
 def partition(module: nn.Module, optimizer: Optimizer, trained: Sequence[str]) -> Partition:
-    """Names of the trained parameters in each of the optimizer's groups, in the order of `trained`.
+    """Return the names of the trained parameters in each of the optimizer's groups, in the order of `trained`.
 
     Raises:
         CannotFuse: the optimizer leaves one of them out, or has a parameter that is not the module's.

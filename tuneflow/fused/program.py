@@ -1,6 +1,6 @@
 """The losses and gradients of K trials: as one traced program, as one replayed per trial, or by plain autograd.
 
-The three do the same; each is the next one's fallback. What they change in place are the buffers they are given.
+The three agree but for rounding; each is a fallback for the one before. In place they change buffers only.
 """
 
 import warnings
@@ -25,9 +25,9 @@ Lists = Sequence[Tensor]
 
 
 class StepGradients(NamedTuple):
-    """What came of one lane, or of all at once: `lane` is None, and every tensor has the lanes in front.
+    """Loss and gradients of one lane, or of all where `lane` is None; then every tensor has the lanes first.
 
-    Gradients are the reader's to change, and good until the next part.
+    The caller may change the gradients; they are valid until the next ones.
     """
 
     lane: int | None
@@ -40,10 +40,10 @@ class Program(Protocol):
 
     @property
     def changed(self) -> Sequence[int]:
-        """Places in `Given.others` of what a call changes."""
+        """Indices in `ProgramInputs.others` of the tensors that a call changes."""
 
     def __call__(self, given: ProgramInputs, lanes: Sequence[int]) -> Iterator[StepGradients]:
-        """Losses and gradients of at least these lanes; parameters may be moved between the parts."""
+        """Yield losses and gradients of at least these lanes; parameters may be updated in between."""
 
 
 class EagerProgram:
@@ -88,12 +88,13 @@ class StackedProgram:
 
 
 class LaneStep:
-    """One lane's step as a function of a flat list of tensors, in the order of `Given.flat`.
+    """One lane's step as a function of a flat list of tensors, in the order of `ProgramInputs.flat`.
 
     Args:
         skeleton: run with other tensors in place of its own.
+        loss_of: (module, batch) -> scalar.
         names: of its tensors, in that order.
-        trained: how many of these are trained.
+        trained: number of leading tensors that are trained.
         spec: of the batch.
     """
 
@@ -112,14 +113,14 @@ class LaneStep:
         return loss
 
     def gradients(self, *flat: Tensor) -> tuple[Tensor, ...]:
-        """The loss and the gradients, by functorch."""
+        """Return the loss and the gradients, by functorch."""
         function = grad_and_value(lambda own, rest: self.loss([*own, *rest]))
         own, rest = flat[: self._trained], flat[self._trained :]  # all of them arguments, so that buffers may change
         gradients, loss = function(own, rest)
         return (loss, *gradients)
 
     def plain(self, flat: Lists) -> tuple[Tensor, list[Tensor]]:
-        """The loss and the gradients, by autograd."""
+        """Return the loss and the gradients, by autograd."""
         with torch.inference_mode(False), torch.enable_grad():
             own = [tensor.detach().requires_grad_() for tensor in flat[: self._trained]]
             loss = self.loss([*own, *(tensor.detach() for tensor in flat[self._trained :])])
@@ -127,7 +128,7 @@ class LaneStep:
 
 
 class _ModuleAndLoss(nn.Module):
-    """The module and its loss as one: a batch and dropout's masks in, the loss out."""
+    """Module and loss as one module: a batch and dropout masks in, the loss out."""
 
     def __init__(self, module: nn.Module, loss_of: LossOf) -> None:
         super().__init__()
@@ -147,7 +148,7 @@ KINDS: dict[str, Callable[[LaneStep, ProgramInputs], Program]] = {
 
 
 def traced_quietly(function: Callable[..., Any], inputs: Lists, **how: Any) -> Any:
-    """The trace of `function`, with nothing of the process changed by it.
+    """Trace `function`, and leave all global state as it was.
 
     Raises:
         CannotFuse: it cannot be traced; the message says where.
@@ -173,4 +174,4 @@ def _traced(
 
 def _of_others(changed: Sequence[int], given: ProgramInputs) -> list[int]:
     first = len(given.trained)
-    return [place - first for place in changed if first <= place < first + len(given.others)]
+    return [index - first for index in changed if first <= index < first + len(given.others)]

@@ -7,21 +7,21 @@ T = TypeVar("T")
 
 
 class ProgramCache:
-    """What was traced, by the shapes, the number of lanes and the facts of the modules that it holds for.
+    """Traced programs, by shapes, number of lanes and facts of the modules.
 
-    One for each loss: of that the programs know nothing. A program keeps memory of its own between calls; it is not
-    for several threads at once.
+    The loss is not part of the key: use one cache for each. A program keeps memory between calls; it must not run in
+    several threads at once.
     """
 
     def __init__(self) -> None:
-        self._made: dict[Hashable, Any] = {}
+        self._programs: dict[Hashable, Any] = {}
 
     def __len__(self) -> int:
-        return len(self._made)
+        return len(self._programs)
 
     def of(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What was made for `key`, or else is made now."""
-        if key not in self._made:
-            self._made[key] = make()
-        found: T = self._made[key]
-        return found
+        """Return the entry of `key`; make it if there is none."""
+        if key not in self._programs:
+            self._programs[key] = make()
+        program: T = self._programs[key]
+        return program

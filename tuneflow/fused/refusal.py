@@ -1,4 +1,4 @@
-"""What cannot be trained as one program, and the place in the user's code that says why."""
+"""The exception for trials that cannot be trained as one program, with the line of user code that prevents it."""
 
 import linecache
 import traceback
@@ -16,24 +16,24 @@ class CannotFuse(TuneflowError):
     """This module, loss or optimizer cannot be fused; the message is the reason. Training it alone still works."""
 
 
-def place_below(function: str) -> str:
-    """`" at net.py:31: if x.sum() > 0:"`: where the user's code stands that was called, in the end, by `function`."""
+def location_below(function: str) -> str:
+    """Return the innermost user code below `function` on the stack, as `" at net.py:31: if x.sum() > 0:"`."""
     frames = traceback.extract_stack()
     start = max((n for n, frame in enumerate(frames) if frame.name == function), default=0)
-    return _place(frames[start:])
+    return _location(frames[start:])
 
 
 def because(error: BaseException) -> CannotFuse:
-    """`error`, raised while tracing, as a refusal with its place."""
+    """Convert an error raised while tracing to a CannotFuse with the line of user code."""
     if isinstance(error, CannotFuse):
         return error
     first = str(error).strip().split("\n")[0][:160]
-    place = _place(traceback.extract_tb(error.__traceback__))
-    return CannotFuse(f"cannot be traced{place}{';' if place else ':'} {type(error).__name__}: {first}")
+    location = _location(traceback.extract_tb(error.__traceback__))
+    return CannotFuse(f"cannot be traced{location}{';' if location else ':'} {type(error).__name__}: {first}")
 
 
-def _place(frames: Sequence[traceback.FrameSummary]) -> str:
-    """The innermost frame of the user's, or else of torch.nn, with its source; empty where there is none."""
+def _location(frames: Sequence[traceback.FrameSummary]) -> str:
+    """Format the innermost frame of user code, or else of torch.nn, with its source; empty if there is none."""
     user = [f for f in frames if not f.filename.startswith(_OURS) and not f.filename.startswith("<")]
     user = [f for f in user if not _is_library(f.filename)]
     layers = [f for f in frames if "/torch/nn/modules/" in f.filename.replace("\\", "/")]
@@ -44,5 +44,5 @@ def _place(frames: Sequence[traceback.FrameSummary]) -> str:
 
 
 def _is_library(filename: str) -> bool:
-    """Whether this is Python's own, as contextlib is."""
+    """True for a file of the standard library."""
     return Path(filename).parent == Path(traceback.__file__).parent

@@ -46,7 +46,7 @@ class StackedSGD:
             mine = [stack[n] for n in self._small for stack in (self._parameters, self._velocities)]
             before = Snapshot(mine if idle else ())
             self._step(gradients)
-            before.put_back(idle)
+            before.restore(idle)
         for n in self._large:
             for lane in range(len(moving)):
                 if moving[lane]:

@@ -33,20 +33,20 @@ class StackedTensors:
         }
 
     def check(self, module: nn.Module) -> None:
-        """Raise CannotFuse unless a lane may be given to `module`: what is shared needs to be equal in it."""
+        """Raise CannotFuse unless a lane may hold `module`: its shared tensors need to be equal."""
         own = _tensors(module)
         for name in self.shared:
             if not torch.equal(own[name], self.of[name]):
                 raise CannotFuse(f'the frozen parameter "{name}" has other values than that of the other lanes')
 
     def put(self, lane: int, module: nn.Module) -> None:
-        """Take a lane's values."""
+        """Copy the values of `module` into a lane."""
         for name, tensor in _tensors(module).items():
             if name not in self.shared:
                 self.of[name][lane] = tensor
 
     def unload(self, lane: int, module: nn.Module) -> None:
-        """Give a lane's values to `module`, as a copy."""
+        """Copy a lane's values into `module`."""
         with torch.no_grad():
             for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
                 if name not in self.shared:
@@ -55,7 +55,7 @@ class StackedTensors:
 
 @dataclass(frozen=True)
 class ProgramInputs:
-    """What a program is given.
+    """The tensors that a program reads.
 
     Attributes:
         trained: parameters, each (K, *shape).
@@ -77,12 +77,12 @@ class ProgramInputs:
 
     @property
     def dims(self) -> tuple[int | None, ...]:
-        """Where the lanes are in each of `flat`."""
+        """The axis of the lanes in each of `flat`; None where all lanes share a tensor."""
         stacked, batch = len(self.trained) + len(self.others), len(self.leaves) + len(self.masks)
         return (0,) * stacked + (None,) * len(self.shared) + (0,) * batch
 
     def lane(self, lane: int) -> list[Tensor]:
-        """`flat` of one lane, as views."""
+        """Return `flat` of one lane, as views."""
         own, batch = self._views, self._batch_views
         return [*(v[lane] for v in own), *self.shared, *(v[lane] for v in batch)]
 

@@ -1,4 +1,4 @@
-"""Whether a program computes what plain torch does, but for rounding."""
+"""Verification of a program against plain torch, up to rounding."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,17 +16,19 @@ from tuneflow.fused.stacked_tensors import ProgramInputs
 TOLERANCE = {torch.float64: 1e-12}  # of the largest; others 1e-5
 _TRIES, ROUNDINGS = 4, 8.0
 
-Facts = list[tuple[str, Tensor]]  # what it is, and its value
+Facts = list[tuple[str, Tensor]]  # name and value
 
 
 def verify(program: Program, steps: Mapping[int, LaneStep], given: ProgramInputs) -> None:
-    """Compare some lanes' losses, gradients and buffers with autograd's; nothing that is given is changed.
+    """Compare some lanes' losses, gradients and buffers with autograd's; no tensor is modified.
 
-    Where they differ, autograd is run again on tensors that differ by a rounding error: what that changes is not held
-    against the program. Close to a minimum, or where an activation is almost 0, that is a lot.
+    Where they differ, autograd runs again on tensors perturbed by a rounding error: a difference of that size is
+    allowed. Close to a minimum, or where an activation is almost 0, it is large.
 
     Args:
+        program: to be verified.
         steps: by lane, of its own module.
+        given: the tensors to run it on.
 
     Raises:
         CannotFuse: they differ by more than 1e-5 (float32) or 1e-12 (float64) of the largest, beyond rounding.
@@ -45,7 +47,7 @@ def verify(program: Program, steps: Mapping[int, LaneStep], given: ProgramInputs
 
 
 def compare(mine: Facts, plain: Callable[[Sequence[Tensor]], Facts], own: Sequence[Tensor]) -> None:
-    """Raise CannotFuse unless `mine` is what `plain` makes of `own`."""
+    """Raise CannotFuse unless `mine` agrees with `plain(own)`."""
     theirs = plain(own)
     loss = theirs[0][1]
     if theirs[0][0] == "loss" and not loss.isfinite() and not mine[0][1].isfinite():
@@ -54,15 +56,15 @@ def compare(mine: Facts, plain: Callable[[Sequence[Tensor]], Facts], own: Sequen
     if not wrong:
         return
     if _wrong(plain(own), theirs):
-        raise CannotFuse("forward gives something else every time, as with a counter or random numbers of its own")
+        raise CannotFuse("forward returns something else every time, as with a counter or random numbers of its own")
     noise = [0.0] * len(theirs)
     for again in _shaken(own):
-        for place, (_, value) in enumerate(plain(again)):
-            noise[place] = max(noise[place], _largest(value - theirs[place][1]))
-    for place in wrong:
-        what, want = theirs[place]
-        far = _largest(mine[place][1] - want)
-        if not far <= ROUNDINGS * noise[place]:  # NaN is no number to be below
+        for index, (_, value) in enumerate(plain(again)):
+            noise[index] = max(noise[index], _largest(value - theirs[index][1]))
+    for index in wrong:
+        what, want = theirs[index]
+        far = _largest(mine[index][1] - want)
+        if not far <= ROUNDINGS * noise[index]:  # NaN is no number to be below
             tolerance = TOLERANCE.get(want.dtype, 1e-5)
             raise CannotFuse(
                 f"the traced {what} differ from plain torch's by {far:.2g}, more than {tolerance:g} of theirs"
@@ -82,11 +84,11 @@ def _plain(step: LaneStep, given: ProgramInputs, own: Sequence[Tensor]) -> Facts
 
 
 def _wrong(mine: Facts, theirs: Facts) -> list[int]:
-    return [place for place, (_, got) in enumerate(mine) if not _is_close(got, place, theirs)]
+    return [index for index, (_, got) in enumerate(mine) if not _is_close(got, index, theirs)]
 
 
-def _is_close(got: Tensor, place: int, theirs: Facts) -> bool:
-    what, want = theirs[place]
+def _is_close(got: Tensor, index: int, theirs: Facts) -> bool:
+    what, want = theirs[index]
     if not want.is_floating_point():
         return torch.equal(got, want)
     tolerance = TOLERANCE.get(want.dtype, 1e-5)
@@ -99,7 +101,7 @@ def _largest(values: Tensor) -> float:
 
 
 def _shaken(own: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """The same tensors, each number a few rounding errors away."""
+    """Yield copies of the tensors, each number a few rounding errors away."""
     draw = torch.Generator().manual_seed(0)
     for _ in range(_TRIES):
         yield [t * (1 + _rounding(t, draw)) if t.is_floating_point() else t for t in own]

@@ -1,4 +1,4 @@
-"""Precision and layout: in what arithmetic a module trains, and in what order its images lie in memory."""
+"""Precision and memory layout of training."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -36,20 +36,20 @@ def check_layout(channels_last: Any) -> None:
 
 
 def label(precision: str, channels_last: bool) -> str:
-    """What scores are labeled with: `bf16 with channels_last`; empty for the default."""
+    """Return the label of scores, such as `bf16 with channels_last`; empty for the default."""
     words = [*([] if precision == "fp32" else [precision]), *(["channels_last"] if channels_last else [])]
     return " with ".join(words)
 
 
 def autocast(precision: str, device: torch.device, on: bool) -> AbstractContextManager[Any]:
-    """A block in `precision`, or with `on=False` one in float32 inside of such a block."""
+    """Return a block in `precision`, or with `on=False` one in float32 inside of such a block."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, DTYPES[precision], enabled=on)
 
 
 def in_channels_last(thing: Any) -> Any:
-    """A module with its weights of four dimensions in that layout, changed in place; or a tensor of four in it."""
+    """Convert to channels_last: the 4-dimensional weights of a module, in place, or a 4-dimensional tensor."""
     if isinstance(thing, nn.Module):
         for tensor in [*thing.parameters(), *thing.buffers()]:
             if not is_lazy(tensor) and tensor.ndim == 4:
@@ -61,6 +61,6 @@ def in_channels_last(thing: Any) -> Any:
 
 
 def _strided(weight: Tensor) -> Tensor:
-    """`weight` in channels_last by its strides too, of which one input channel leaves the choice."""
-    made = torch.empty_like(weight, memory_format=torch.channels_last)
-    return weight if weight.stride() == made.stride() else made.copy_(weight)
+    """Return `weight` in channels_last, with its strides even where one input channel leaves a choice."""
+    like = torch.empty_like(weight, memory_format=torch.channels_last)
+    return weight if weight.stride() == like.stride() else like.copy_(weight)

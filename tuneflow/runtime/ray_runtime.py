@@ -13,7 +13,7 @@ from tuneflow.validate import check_positive, check_whole
 
 
 class RayRuntime(Runtime):
-    """Trains so many trials at once as a Ray cluster carries, in worker processes there; scores are Runtime's.
+    """Trains as many trials at once as fit on a Ray cluster, in worker processes there; scores are Runtime's.
 
     Nothing but the runtime changes in a study. Workers are started by a run and ended with it. Functions and classes of
     the script, lambdas too, travel with what they use; modules that it imports are imported there.
@@ -78,11 +78,11 @@ class RayRuntime(Runtime):
         return f"RayRuntime({', '.join([*words, *self._arithmetic()])})"
 
     def of_a_worker(self) -> dict[str, Any]:
-        """As Runtime.of_a_worker, with the device that is there."""
+        """Return the arguments of a worker's runtime, with the device on the cluster."""
         return {**super().of_a_worker(), "device": self.there}
 
     def describe(self) -> dict[str, Any]:
-        """As Runtime.describe, of the workers: the same as inline's on their device with as many threads."""
+        """Describe the workers' runtime; equal to inline's on their device with as many threads."""
         return {**super().describe(), "device": self.there}
 
 
@@ -103,7 +103,7 @@ def _check_share(what: str, value: Any) -> None:
 
 
 def _device_there(device: str, gpus: float) -> str:
-    """What a worker trains on: Ray shows it the GPUs that it was given, and no others."""
+    """Return the device of a worker; Ray shows it only the GPUs assigned to it."""
     if device == "auto":
         return "cuda" if gpus else "cpu"
     if device == "cuda" and not gpus:
@@ -119,5 +119,5 @@ def _device_there(device: str, gpus: float) -> str:
 
 
 def _device_here(there: str) -> str:
-    """What this process measures and tries on before it sends anything: the same where it has it."""
+    """Return the device for measurements in this process: the workers' where it exists here, else the CPU."""
     return there if there == "cpu" or torch.cuda.is_available() else "cpu"

@@ -23,7 +23,7 @@ SLOTS = 16  # of lanes="auto": more do not get faster, see docs/benchmarks.md
 
 
 class Runtime:
-    """Where training happens. Make one and share it; nothing else in tuneflow names a device.
+    """The device, precision, threads and parallelism of training; nothing else in tuneflow names a device.
 
     Args:
         device: "auto" (a CUDA device where there is one, else Apple's, else the CPU), or a torch device
@@ -117,7 +117,7 @@ class Runtime:
         return f"Runtime({', '.join([*words, *self._arithmetic()])})"
 
     def _arithmetic(self) -> list[str]:
-        """The part of its repr that says how it computes, where that is not the default."""
+        """The part of the repr about precision and layout, where they are not the default."""
         words = []
         for name, default in (("precision", "fp32"), ("channels_last", False)):
             value = "auto" if name in self.advises else getattr(self, name)
@@ -127,7 +127,7 @@ class Runtime:
 
     @property
     def label(self) -> str:
-        """What scores are labeled with: `bf16 with channels_last`; empty for what they are by default."""
+        """The label of scores, such as `bf16 with channels_last`; empty for the default."""
         return label(self.precision, self.channels_last)
 
     def place(self, thing: T) -> T:
@@ -162,7 +162,7 @@ class Runtime:
         return made
 
     def describe(self) -> dict[str, Any]:
-        """What the exact digits of a score depend on, as JSON: kept with a study. Not on the number of workers."""
+        """Return the settings that the exact digits of scores depend on, as JSON; the number of workers is none."""
         return {
             "device": self.device.type,
             "threads": self.threads or torch.get_num_threads(),
@@ -183,7 +183,7 @@ class Runtime:
 
     @property
     def slots(self) -> int:
-        """How many trials are trained at once in each process."""
+        """The number of trials that train at once in each process."""
         return SLOTS if self.lanes == "auto" else self.lanes
 
 

@@ -9,7 +9,7 @@ import torch
 
 
 class Threads:
-    """Within the block torch uses `count` threads, or as many as it does where that is None.
+    """A block in which torch uses `count` threads, or as many as before where that is None.
 
     Where that is one, denormal numbers (in float32 those below 1.2e-38) count as 0 in it, Python's and NumPy's among
     them: on some processors, weights that die out make a product of matrices a hundred times slower. Where there are
@@ -36,15 +36,15 @@ class Threads:
 
 
 def flushes() -> bool:
-    """Whether denormal numbers count as 0 in this thread."""
+    """True if denormal numbers count as 0 in this thread."""
     return bool(SMALLEST * 1.0 == 0.0)
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def share(workers: int) -> int:
-    """Threads for each of so many workers."""
+    """Return the number of threads for each of so many workers."""
     return max(1, min(cores() // workers, torch.get_num_threads()))

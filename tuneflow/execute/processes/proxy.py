@@ -87,7 +87,7 @@ class ProcessProxy(WorkerProxy):
         self.process.kill()
 
     def exit_reason(self) -> str:
-        """How it ended, such as "exited with status 3"."""
+        """Description of its end, such as "exited with status 3"."""
         code = self.process.exitcode or 0
         if self.overdue:
             return self.overdue

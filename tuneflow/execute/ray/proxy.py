@@ -102,7 +102,7 @@ class ActorProxy(WorkerProxy):
             ray.kill(self._handle)
 
     def exit_reason(self, error: Exception) -> str:
-        """How it ended, such as "exited with status 3"."""
+        """Description of its end, such as "exited with status 3"."""
         text = str(error)
         status = re.search(r"exit code (\d+)", text)
         if self.overdue:

@@ -1,1 +1,1 @@
-"""What local workers and Ray actors share."""
+"""The parts that local worker processes and Ray actors share."""

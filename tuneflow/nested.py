@@ -6,6 +6,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+Path = tuple[Any, ...]  # keys and indices that lead to a value
+
 
 def mapped(function: Callable[[Tensor], Any], batch: Any) -> Any:
     """`batch` (a tensor, or tuples, lists and dicts of them) with `function` applied to every tensor.
@@ -43,3 +45,11 @@ def copied(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(copied(inner) for inner in value)
     return value
+
+
+def paths(values: Any, path: Path = ()) -> dict[Path, Any]:
+    """Return every leaf of nested dicts, lists and tuples by its path: the keys and indices that lead to it."""
+    if isinstance(values, dict | list | tuple):
+        items = values.items() if isinstance(values, dict) else enumerate(values)
+        return {where: leaf for key, inner in items for where, leaf in paths(inner, (*path, key)).items()}
+    return {path: values}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuneflow.check.layer_watch import Layer, Shape, View, Watch
+from tuneflow.check.layer_watch import Layer, Shape, View, Watch, dtype_of
 from tuneflow.nested import mapped
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -30,7 +30,7 @@ def explain(module: nn.Module, watch: Watch, error: Exception) -> Exception:
         return TypeError(message)
     if message := _about_linear(module, watch, layer) or _about_channels(layer):
         return ValueError(message)
-    given = "" if layer.given is None else f" given shape {tuple(layer.given.shape)} {_kind(layer.given)}"
+    given = "" if layer.given is None else f" given shape {tuple(layer.given.shape)} {dtype_of(layer.given)}"
     return ValueError(f"{layer} fails{given}: {_said(error)}")
 
 
@@ -130,14 +130,14 @@ def _about_dtype(layer: Layer) -> str:
     if isinstance(layer.module, nn.Embedding | nn.EmbeddingBag):
         whole = given.dtype in (torch.int32, torch.int64)
         way = "; give them as int64, with Model(normalize=False) where they were floats."
-        return "" if whole else f"{layer} takes row numbers, int64, got {_kind(given)}{way}"
+        return "" if whole else f"{layer} takes row numbers, int64, got {dtype_of(given)}{way}"
     if given.dtype == own.dtype:
         return ""
     if given.dtype == torch.uint8:
         way = "leave out normalize=False, or take x.float() / 255 at the start of the model"
     else:
-        way = f"give the inputs as {_kind(own)}"
-    return f"{layer} takes {_kind(own)}, got {_kind(given)}; {way}."
+        way = f"give the inputs as {dtype_of(own)}"
+    return f"{layer} takes {dtype_of(own)}, got {dtype_of(given)}; {way}."
 
 
 # Remedies that are tried.
@@ -197,10 +197,6 @@ def by(shape: Shape) -> str:
 
 def _first(shape: Shape | None) -> Any:
     return shape[0] if shape else "a single number"
-
-
-def _kind(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _said(error: Exception) -> str:

@@ -153,7 +153,7 @@ class Watch(TorchFunctionMode):
 
     def _starts(self, name: str) -> Callable[..., None]:
         def starts(layer: nn.Module, args: Any, kwargs: Any) -> None:
-            self.at.append(Layer(name, layer, first_tensor((args, kwargs))))
+            self.at.append(Layer(name, layer, next(iter(leaves((args, kwargs))), None)))
             if not name:
                 self.called = (args, kwargs)
 
@@ -170,9 +170,9 @@ class Watch(TorchFunctionMode):
             self.maker = self._latest[0] if self._latest is not None and self._latest[1] is output else None
 
 
-def first_tensor(values: Any) -> Tensor | None:
-    """Return the first tensor in nested tuples, lists and dicts."""
-    return next(iter(leaves(values)), None)
+def dtype_of(tensor: Tensor) -> str:
+    """Return a tensor's dtype for a message, such as `float32`."""
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _caller() -> str:

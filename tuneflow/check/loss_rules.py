@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
-from tuneflow.check.layer_watch import Rules, Watch
+from tuneflow.check.layer_watch import Rules, Watch, dtype_of
 from tuneflow.check.samples import SampledPart, leaves_of
 
 CLASSES = (functional.cross_entropy, functional.nll_loss)
@@ -74,12 +74,14 @@ class LossRules(Rules):
         if target.is_floating_point():
             if target.shape != input.shape or function is functional.nll_loss:
                 raise TypeError(
-                    f"{function.__name__} needs class numbers as whole numbers, got {_shown(target)} targets;"
+                    f"{function.__name__} needs class numbers as whole numbers, got {dtype_of(target)} targets;"
                     f" targets.long() makes them so{_or_shares(function, input)}."
                 )
             return
         if target.dtype not in (torch.int64, torch.uint8):
-            raise TypeError(f"{function.__name__} needs class numbers as int64, got {_shown(target)}; targets.long().")
+            raise TypeError(
+                f"{function.__name__} needs class numbers as int64, got {dtype_of(target)}; targets.long()."
+            )
         if target.shape != shape:
             way = "targets.argmax(1)" if target.shape == input.shape else "targets.squeeze(1)"
             way = f"; {way} makes them so" if target.shape in (input.shape, (shape[0], 1, *shape[1:])) else ""
@@ -98,7 +100,7 @@ class LossRules(Rules):
                 f" {tuple(target.shape)}; {_reshaped(input, target)}."
             )
         if function in (*SHARES, functional.huber_loss) and not target.is_floating_point():
-            raise TypeError(f"{function.__name__} needs targets as float, got {_shown(target)}; targets.float().")
+            raise TypeError(f"{function.__name__} needs targets as float, got {dtype_of(target)}; targets.float().")
         if function in SHARES:
             self._within(target, (0, 1), f"{function.__name__} needs targets from 0 to 1", lambda *_: "")
 
@@ -169,7 +171,3 @@ def _reshaped(one: Tensor, other: Tensor) -> str:
     if other.ndim == one.ndim + 1 and other.shape[-1] == 1:
         return "targets.squeeze(-1) or outputs.unsqueeze(-1) makes them so"
     return f"targets.reshape({', '.join(map(str, (-1, *one.shape[1:])))}) makes them so"
-
-
-def _shown(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from tuneflow.check.explain import TRIED, culprit, explain, lost_rows, rerun
 from tuneflow.check.layer_watch import Watch
 from tuneflow.check.loss_rules import LossRules
-from tuneflow.check.samples import SampledPart, cloned, leaves_of
+from tuneflow.check.samples import SampledPart, leaves_of
 from tuneflow.data.data import Batch
 from tuneflow.heuristics.input_scaling import fit
+from tuneflow.nested import mapped
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 
@@ -29,7 +30,7 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Sa
         trainer.loss = job.runtime.place(trainer.loss)
     with job.at_work("check", 0):
         batch = _batch(trainer, job)
-        before = cloned(leaves_of(batch))
+        before = mapped(torch.clone, leaves_of(batch))
         rows = len(next(iter(before.values()), trainer.train))
         module.train()
         watch = Watch(module, rows, LossRules(batch, parts))

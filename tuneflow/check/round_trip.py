@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from tuneflow.errors import Diverged
+from tuneflow.nested import Path, paths
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.loop_state import Path, different_paths, paths
+from tuneflow.train.loop_state import different_paths
 from tuneflow.train.protocol import TrainerProtocol
 
 

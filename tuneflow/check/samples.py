@@ -1,6 +1,5 @@
 """Rows of the data for the dry run: a few to train on, and all of them, or a sample, for rules that hold for each."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from tuneflow.data.data import Data
 from tuneflow.data.sources import Source
-from tuneflow.nested import mapped
+from tuneflow.nested import Path, paths
 
 SAMPLE = 64  # rows looked at where each has to be fetched from a Dataset
 
@@ -75,24 +74,11 @@ def check_finite(part: SampledPart) -> None:
                 )
 
 
-def leaves_of(batch: Any, path: str = "") -> dict[str, Tensor]:
+def leaves_of(batch: Any) -> dict[str, Tensor]:
     """Return every tensor of a batch by its path: `inputs`, `inputs["pixels"]`, `targets[1]`."""
-    if not path:
-        return leaves_of(batch[0], "inputs") | leaves_of(batch[1], "targets")
-    return dict(_leaves(batch, path))
+    leaves = paths({"inputs": batch[0], "targets": batch[1]}).items()
+    return {_path_of(keys): leaf for keys, leaf in leaves if isinstance(leaf, Tensor)}
 
 
-def _leaves(values: Any, path: str) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(values, Tensor):
-        yield path, values
-    elif isinstance(values, dict):
-        for key, value in values.items():
-            yield from _leaves(value, f'{path}["{key}"]')
-    elif isinstance(values, tuple | list):
-        for number, value in enumerate(values):
-            yield from _leaves(value, f"{path}[{number}]")
-
-
-def cloned(batch: Any) -> Any:
-    """Return a batch with a copy of every tensor."""
-    return mapped(torch.clone, batch)
+def _path_of(keys: Path) -> str:
+    return str(keys[0]) + "".join(f"[{key}]" if isinstance(key, int) else f'["{key}"]' for key in keys[1:])

@@ -110,12 +110,9 @@ class LoopRun:
             )
 
     def _seed(self, purpose: str, epoch: int) -> None:
-        """Seed the global generators from the job, until the next call or `_unseed`."""
-        self._unseed()
-        self._seeded.enter_context(self._job.at_work(purpose, epoch))
-
-    def _unseed(self) -> None:
+        """Seed the global generators from the job, until the next call or `_seeded.close()`."""
         self._seeded.close()
+        self._seeded.enter_context(self._job.at_work(purpose, epoch))
 
 
 class Passes:
@@ -158,7 +155,7 @@ class Passes:
         except StopIteration as end:
             return self._reason(end.value)
         finally:
-            run._unseed()
+            run._seeded.close()
 
     def close(self) -> None:
         """Leave the loop where it stands; its `finally` blocks run."""
@@ -166,7 +163,7 @@ class Passes:
         try:
             self.generator.close()
         finally:
-            self.run._unseed()
+            self.run._seeded.close()
 
     def _reached(self, yielded: Any) -> tuple[TrainState, Report]:
         run, epoch = self.run, self.run._epoch

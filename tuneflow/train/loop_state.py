@@ -13,12 +13,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from tuneflow.errors import listed
 from tuneflow.model import tensors_of
-from tuneflow.nested import copied
+from tuneflow.nested import Path, copied, paths
 
 PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)  # what torch.load(weights_only=True) reads
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState)
 Leaf = Callable[[Tensor], Tensor]
-Path = tuple[Any, ...]  # keys and indices that lead to a value
 
 
 class LoopState:
@@ -110,14 +109,6 @@ def restorable(thing: Any) -> bool:
     if isinstance(thing, Tensor | dict | list):
         return True
     return callable(getattr(thing, "state_dict", None)) and callable(getattr(thing, "load_state_dict", None))
-
-
-def paths(values: Any, path: Path = ()) -> dict[Path, Any]:
-    """Return every leaf of nested dicts, lists and tuples by its path: the keys and indices that lead to it."""
-    if isinstance(values, dict | list | tuple):
-        items = values.items() if isinstance(values, dict) else enumerate(values)
-        return {where: leaf for key, inner in items for where, leaf in paths(inner, (*path, key)).items()}
-    return {path: values}
 
 
 def different_paths(one: Any, other: Any, close: float = 0.0) -> Iterator[Path]:

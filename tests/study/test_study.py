@@ -74,6 +74,14 @@ def test_the_best_model_is_the_one_that_was_scored(tmp_path):
     assert "+-" in repr(best)
 
 
+def test_a_folder_and_its_path_open_the_same_study(tmp_path):
+    with make(folder=str(tmp_path)) as study:
+        study.run(trials=1)
+    with make(folder=tn.Folder(tmp_path, keep=3, durable="never")) as again:
+        assert again.folder == study.folder == tmp_path
+        assert [t.config for t in again.trials] == [t.config for t in study.trials]
+
+
 def test_only_the_best_states_are_kept(tmp_path):
     study = make(folder=tn.Folder(tmp_path, keep=2))
     study.run(trials=6)
@@ -313,6 +321,7 @@ BAD = {
         ValueError,
         "Folder: keep needs to be a whole number >= 1, got 0",
     ),
+    "folder path": (lambda: tn.Folder(3), TypeError, "Folder: path needs to be a path .* got 3"),
     "grid name": (lambda: make(searcher=tn.Grid({"rate": 3})), ValueError, '"rate"'),
     "no builder output": (lambda: make({}, model=tn.Model(lambda: 3)), ValueError, "needs to return a torch.nn.Module"),
 }

@@ -116,9 +116,9 @@ class Archive:
         tally = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no trials"
         more = f", the best {most} shown" if len(ranked) > most else ""
         runtime = self.facts["runtime"]
-        made = label(runtime.get("precision", "fp32"), runtime.get("channels_last", False))
+        arithmetic = label(runtime.get("precision", "fp32"), runtime.get("channels_last", False))
         confirmed = [] if self.confirmed is None else [f"confirmed: {self.confirmed.words(objective.metrics)}"]
-        return "\n".join([f"{self.folder}: {tally}{more}{made and f', {made}'}", *text, *confirmed])
+        return "\n".join([f"{self.folder}: {tally}{more}{arithmetic and f', {arithmetic}'}", *text, *confirmed])
 
     def _row(self, trial: Trial) -> list[str]:
         scores = [f"{trial.metrics[metric]:.4f}" for metric in self.history.objective.metrics]

@@ -64,6 +64,7 @@ class Look:
         return f"look {self.number} {self.seed} {self.epoch}"
 
 
+@dataclass(frozen=True)
 class Looks:
     """Trainings under fresh seeds; each is made once and kept with the study.
 
@@ -75,20 +76,15 @@ class Looks:
         job: returns the job of a trial under a seed, both by number.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        objective: Objective,
-        executor: Callable[[], Executor],
-        trainer: TrainerProtocol,
-        job: Callable[[int, int], Job],
-    ) -> None:
-        self._store, self._objective = store, objective
-        self._executor, self._trainer, self._job = executor, trainer, job
+    store: Store
+    objective: Objective
+    executor: Callable[[], Executor]
+    trainer: TrainerProtocol
+    job: Callable[[int, int], Job]
 
     def of(self, trials: Sequence[Trial], seeds: range) -> list[Confirmed]:
         """Return the scores of each of the trials under these seeds."""
-        picks = {trial.number: self._objective.pick(trial.reports) for trial in trials}
+        picks = {trial.number: self.objective.pick(trial.reports) for trial in trials}
         epochs = {number: pick.epoch for number, pick in picks.items() if pick}
         looks = {trial.number: [Look(trial.number, seed, epochs[trial.number]) for seed in seeds] for trial in trials}
         results = self._results([look for row in looks.values() for look in row])
@@ -96,19 +92,19 @@ class Looks:
 
     def _results(self, looks: Sequence[Look]) -> dict[Look, dict[str, Any]]:
         """Return for each look its `metrics` and `errors`, or the `reason` why there are none."""
-        results = {look: kept for look in looks if (kept := self._store.recall(look.key)) is not None}
+        results = {look: kept for look in looks if (kept := self.store.recall(look.key)) is not None}
         new = [look for look in looks if look not in results]
-        jobs = [(self._job(look.number, look.seed), look.epoch) for look in new]
-        for index, last, end in trained(self._executor, self._trainer, jobs):
+        jobs = [(self.job(look.number, look.seed), look.epoch) for look in new]
+        for index, last, end in trained(self.executor, self.trainer, jobs):
             result = self._result(last, end)
-            results[new[index]] = result if end.status == "FAILED" else self._store.remember(new[index].key, result)
+            results[new[index]] = result if end.status == "FAILED" else self.store.remember(new[index].key, result)
         return results
 
     def _result(self, last: Reported | None, end: Ended) -> dict[str, Any]:
         if end.status in WORTHLESS or last is None:
             return {"reason": f"{end.status}: {end.reason}"}
         report = last.report
-        bad = [m for m, _ in self._objective.goals if not math.isfinite(report.metrics[m])]
+        bad = [m for m, _ in self.objective.goals if not math.isfinite(report.metrics[m])]
         if bad:
             return {"reason": f"DIVERGED: {bad[0]} is {report.metrics[bad[0]]} at epoch {report.epoch}"}
         return {"reason": "", "metrics": dict(report.metrics), "errors": dict(report.errors)}

@@ -11,14 +11,7 @@ from tuneflow.history.history import History
 from tuneflow.history.trial import Report, Status, Trial, with_reports, with_status
 from tuneflow.store.checkpoints import States
 from tuneflow.store.store import Store
-from tuneflow.study.retention import (
-    Kept,
-    admitted,
-    backed_by_states,
-    selected_epochs,
-    wanted_epochs,
-    would_be_kept,
-)
+from tuneflow.study.retention import Kept, admitted, backed_by_states, selected_epochs, wanted_epochs, would_be_kept
 from tuneflow.train.job import TrainState
 
 log = logging.getLogger("tuneflow")

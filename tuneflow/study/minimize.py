@@ -53,9 +53,10 @@ def minimize(
         >>> abs(best.config["x"] - 1) < 0.5
         True
     """
-    study = _study(f, space, searcher, scheduler, folder, seed, runtime, progress, minimize=metric)
-    study.run(trials=trials)
-    return study.best
+    return _best(
+        f, space, trials, minimize=metric, searcher=searcher, scheduler=scheduler, folder=folder, seed=seed,
+        runtime=runtime, progress=progress,
+    )  # fmt: skip
 
 
 @hinting
@@ -73,36 +74,18 @@ def maximize(
     progress: bool = False,
 ) -> Result:
     """Return the trial with the largest value of `f`; all else as `minimize`."""
-    study = _study(f, space, searcher, scheduler, folder, seed, runtime, progress, maximize=metric)
-    study.run(trials=trials)
-    return study.best
+    return _best(
+        f, space, trials, maximize=metric, searcher=searcher, scheduler=scheduler, folder=folder, seed=seed,
+        runtime=runtime, progress=progress,
+    )  # fmt: skip
 
 
-def _study(
-    f: Callable[..., Any],
-    space: SearchSpace,
-    searcher: Searcher | None,
-    scheduler: Scheduler | None,
-    folder: str | Path | Folder | None,
-    seed: int,
-    runtime: Runtime | None,
-    progress: bool,
-    maximize: str | None = None,
-    minimize: str | None = None,
-) -> Study:
+def _best(f: Callable[..., Any], space: SearchSpace, trials: int, **settings: Any) -> Result:
+    """Tune `f` and return the best trial; `settings` are arguments of Study."""
     trainer = Function(f)
     if isinstance(space, SearchSpace):
         check_keywords(f, space.entries, "space")
         check_complete(f, space.entries, "space")
-    return Study(
-        space=space,
-        trainer=trainer,
-        searcher=searcher,
-        scheduler=scheduler,
-        folder=folder,
-        seed=seed,
-        runtime=runtime,
-        progress=progress,
-        maximize=maximize,
-        minimize=minimize,
-    )
+    study = Study(space=space, trainer=trainer, **settings)
+    study.run(trials=trials)
+    return study.best

@@ -42,7 +42,7 @@ def add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     command = commands.add_parser("demo", help=text, description=text)
     command.add_argument("--folder", default="runs/demo", help="everything is written inside; default %(default)s")
     command.add_argument("--trials", type=even, default=8, help=argparse.SUPPRESS)
-    command.add_argument("--epochs", type=positive, default=7, help=argparse.SUPPRESS)
+    command.add_argument("--epochs", type=positive, default=6, help=argparse.SUPPRESS)
     command.add_argument("--seed", type=int, default=0, help="the first of three; default %(default)s")
     command.set_defaults(run=run_demo)
 

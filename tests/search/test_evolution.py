@@ -12,6 +12,7 @@ from tests.helpers import space_strategies as some
 from tests.helpers.searching import ask_all, bowl, cube, history_of, searched
 from tests.helpers.space_strategies import laws
 from tuneflow.history.pareto import crowding, fronts, ranking
+from tuneflow.search.evolution import cmaes, nsga2
 from tuneflow.search.evolution.mutation import changed, crossed
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Coordinates
@@ -128,6 +129,15 @@ def test_a_child_has_every_value_from_one_of_two():
 @pytest.mark.parametrize("make", [*MAKERS.values(), tn.Evolution, tn.NSGA2])
 def test_shared_checks_pass(make):
     check_searcher(make, trials=16)
+
+
+@pytest.mark.parametrize(("module", "make"), [(cmaes, tn.CMAES), (nsga2, lambda: tn.NSGA2(4))], ids=["cmaes", "nsga2"])
+def test_what_a_searcher_keeps_is_made_once(monkeypatch, module, make):
+    """Made anew for every trial, it would replay all that have ended, at a cost of the square of their number."""
+    made = []
+    monkeypatch.setattr(module, "Coordinates", lambda space: made.append(space) or Coordinates(space))
+    searched(make(), cube(2), bowl, 30)
+    assert len(made) == 1
 
 
 @both

@@ -31,6 +31,14 @@ def costs_of(curves, **settings):
     return dict(zip(scores.numbers.tolist(), scores.costs.tolist(), strict=True))
 
 
+def test_the_view_of_all_trials_is_one_by_which_a_history_is_known():
+    history, other = history_of([("DONE", [1.0])]), history_of([("DONE", [1.0])])
+    view = history.trials
+    history.record(tn.Trial(1, {"x": 0.5}))
+    assert view is history.trials is not other.trials
+    assert len(view) == 2
+
+
 def test_trials_that_came_to_their_own_end_count_as_they_are():
     history = history_of(
         [("DONE", [3.0, 2.0]), ("DIVERGED", [1.0, math.nan]), ("DONE", [1.0, 4.0]), ("RUNNING", [0.5])]

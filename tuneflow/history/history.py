@@ -38,6 +38,7 @@ class History(Columns):
         self.number = 0
         self.remaining = math.inf
         self.prober: Callable[[Config], Any] | None = None
+        self._view = Trials(self._trials, None)
         self._live: dict[str, dict[int, None]] = {"RUNNING": {}, "PAUSED": {}, "CLAIMED": {}}  # numbers by status
         self._best: Trial | None = None
         self._improved = 0  # number of ended trials when the best one had ended
@@ -103,8 +104,8 @@ class History(Columns):
 
     @property
     def trials(self) -> "Trials":
-        """Every trial, by number."""
-        return Trials(self._trials, None)
+        """Every trial, by number; always the same view, by which searchers know the history of their caches."""
+        return self._view
 
     @property
     def finished(self) -> "Trials":

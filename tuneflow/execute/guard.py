@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 
 
-class guarded:
+class Guarded:
     """A block that restores torch's default dtype and gradient mode, the working directory and the warning filters."""
 
     __slots__ = ("_dtype", "_filters", "_folder", "_grad")

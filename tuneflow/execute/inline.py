@@ -5,7 +5,7 @@ import traceback
 
 from tuneflow.errors import Diverged
 from tuneflow.execute.executor import Ended, Event, Reported
-from tuneflow.execute.guard import guarded
+from tuneflow.execute.guard import Guarded
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
@@ -40,7 +40,7 @@ class InlineExecutor:
         work, epochs = self._work
         started = time.perf_counter()
         try:
-            with guarded(), self._runtime.active():
+            with Guarded(), self._runtime.active():
                 state, report = next(epochs)
         except Exception as error:
             self._work = None

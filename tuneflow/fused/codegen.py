@@ -109,13 +109,13 @@ def _is_short(traced: TracedGraph, node: fx.Node) -> bool:
     return last > 0 and along in (last, -1) and view.shape[-1] <= 16 and view.device.type == "cpu"
 
 
-def _short_log_softmax(x: Tensor, along: int, half: bool) -> Tensor:
+def _short_log_softmax(x: Tensor, _along: int, half: bool) -> Tensor:
     """`_log_softmax` along a short last axis, the long one innermost: the same numbers, 4 to 6 times faster."""
     turned = x.transpose(-1, -2).contiguous()
     return torch._log_softmax(turned, x.dim() - 2, half).transpose(-1, -2).contiguous()
 
 
-def _short_log_softmax_backward(grad: Tensor, output: Tensor, along: int, dtype: torch.dtype) -> Tensor:
+def _short_log_softmax_backward(grad: Tensor, output: Tensor, _along: int, dtype: torch.dtype) -> Tensor:
     """`_log_softmax_backward_data`, in the same way."""
     turned = [x.transpose(-1, -2).contiguous() for x in (grad, output)]
     made: Tensor = aten._log_softmax_backward_data.default(*turned, grad.dim() - 2, dtype)

@@ -6,15 +6,21 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from tuneflow.fused.refusal import CannotFuse, location_below
 
 LAYERS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)  # their p may differ from lane to lane
-_PLAIN = (F.dropout, torch.dropout, torch.dropout_)
-_FEATURE = (F.dropout1d, F.dropout2d, F.dropout3d, torch.feature_dropout, torch.feature_dropout_)
-_BATCHED = {F.dropout1d: 3, F.dropout3d: 5}  # dimensions of an input that has rows
+_PLAIN = (functional.dropout, torch.dropout, torch.dropout_)
+_FEATURE = (
+    functional.dropout1d,
+    functional.dropout2d,
+    functional.dropout3d,
+    torch.feature_dropout,
+    torch.feature_dropout_,
+)
+_BATCHED = {functional.dropout1d: 3, functional.dropout3d: 5}  # dimensions of an input that has rows
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ def _call(function: Any, args: Any, kwargs: dict[str, Any]) -> _DropoutArguments
     """Return the arguments of a call of dropout that drops something; None for any other call."""
     if function not in (*_PLAIN, *_FEATURE):
         return None
-    ours = getattr(function, "__module__", "") == F.__name__
+    ours = getattr(function, "__module__", "") == functional.__name__
     names = ("input", "p", "training", "inplace") if ours else ("input", "p", "train")
     named = {"p": 0.5, "training": True, "inplace": False} | dict(zip(names, args, strict=False)) | kwargs
     if not named.get("train", named["training"]) or float(named["p"]) == 0.0:

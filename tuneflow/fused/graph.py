@@ -136,13 +136,13 @@ def _observe(traced: TracedGraph, module: fx.GraphModule, inputs: Sequence[Tenso
     inputs_of = [node for node in traced.graph.nodes if node.op == "placeholder"]
     traced.changed = [index for index, node in enumerate(inputs_of) if _touched(traced, node)]
     for node in traced.graph.nodes:
-        if _is_fixed(traced, node, fixed) and node in traced.views and not _touched(traced, node):
+        if _is_fixed(node, fixed) and node in traced.views and not _touched(traced, node):
             fixed.add(node)
             traced.constants[node] = runner.env[node]
     traced.given.update(traced.views[node].memory for node in fixed)
 
 
-def _is_fixed(traced: TracedGraph, node: fx.Node, fixed: set[fx.Node]) -> bool:
+def _is_fixed(node: fx.Node, fixed: set[fx.Node]) -> bool:
     if node.op == "get_attr":
         return True
     if node.op != "call_function" or _is_random(node) or writes(node):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 def smoothed(loss: nn.CrossEntropyLoss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
@@ -27,7 +27,7 @@ def smoothed(loss: nn.CrossEntropyLoss) -> Callable[[Tensor, Tensor, Tensor], Te
     """
 
     def at(outputs: Tensor, targets: Tensor, amount: float) -> Tensor:
-        return F.cross_entropy(
+        return functional.cross_entropy(
             outputs,
             targets,
             weight=loss.weight,

@@ -131,8 +131,14 @@ class Runtime:
         return label(self.precision, self.channels_last)
 
     def place(self, thing: T) -> T:
-        """`thing` on this runtime's device and in its layout: a module (changed), a tensor, or tuples, lists and dicts
-        of them."""
+        """Move to this runtime's device, in its layout.
+
+        Args:
+            thing: a module, which is changed in place; or a tensor, or tuples, lists and dicts of tensors.
+
+        Returns:
+            The module itself, or a moved copy where anything had to be moved.
+        """
         if isinstance(thing, nn.Module):
             module = thing.to(self.device)
             return in_channels_last(module) if self.channels_last else module

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tuneflow.check.dry_run import small
-from tuneflow.execute.guard import guarded
+from tuneflow.execute.guard import Guarded
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job
@@ -69,7 +69,7 @@ def lanes_advice(trainer: Any, job: Job) -> str:
     if trainer.alone():
         return ""
     try:
-        with guarded(), job.runtime.active():
+        with Guarded(), job.runtime.active():
             lane = Lane(Slice(0, 0, 1), trainer, job, None)
             if unfit_lane(lane) or sum(p.numel() for p in lane.run.parameters) > LARGE:
                 return ""

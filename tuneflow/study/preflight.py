@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tuneflow.check.dry_run import StudyDryRun
-from tuneflow.execute.guard import guarded
+from tuneflow.execute.guard import Guarded
 from tuneflow.history.objective import Objective
 from tuneflow.model import Model
 from tuneflow.runtime.runtime import Runtime
@@ -33,7 +33,7 @@ class Preflight:
 
     def check(self) -> None:
         """Raise ValueError or TypeError where the space does not fit model and trainer, or does not train."""
-        with guarded():
+        with Guarded():
             self.trainer.check(self._dry_run)
 
     def rehearse(self) -> None:
@@ -44,7 +44,7 @@ class Preflight:
         """
         for config in self.space.examples():
             try:
-                with guarded():
+                with Guarded():
                     metrics = self.trainer.rehearse(self._job(config), self._dry_run)
             except Exception as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tuneflow.errors import plural
-from tuneflow.execute.guard import guarded
+from tuneflow.execute.guard import Guarded
 from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Trial
@@ -76,7 +76,7 @@ class Progress:
 
     def suggest_precision(self, trainer: Trainer, job: Job) -> None:
         """Show how much faster a job would train in another precision or layout."""
-        with guarded():
+        with Guarded():
             line = precision_advice(trainer, job)
         if line:
             self.log(line)

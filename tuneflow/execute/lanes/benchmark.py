@@ -71,6 +71,7 @@ def measure(lanes: Sequence[Lane], slots: int, programs: ProgramCache, alone: fl
 
 
 def is_out_of_memory(error: BaseException) -> bool:
+    """True if the error means that memory ran out, on the device or on the host."""
     words = str(error)
     return (
         isinstance(error, torch.OutOfMemoryError | MemoryError)

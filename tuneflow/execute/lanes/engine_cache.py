@@ -74,7 +74,7 @@ class EngineCache:
         self,
         store: RememberingStore | None = None,
         to_come: Callable[[], float] = lambda: 0.0,
-        show: Callable[[str], None] = lambda line: None,
+        show: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store, self.to_come, self.show = store, to_come, show
         self._own: dict[str, Any] = {}  # every timing, in the order of the store

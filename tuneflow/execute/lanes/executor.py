@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Hashable
 
 from tuneflow.execute.executor import Event
-from tuneflow.execute.guard import guarded
+from tuneflow.execute.guard import Guarded
 from tuneflow.execute.inline import InlineExecutor
 from tuneflow.execute.lanes.engine_cache import ONE_BY_ONE, EngineCache
 from tuneflow.execute.lanes.lane import Lane
@@ -51,7 +51,7 @@ class LaneExecutor:
             self._group(lane).add(lane)
 
     def wait(self) -> list[Event]:
-        with guarded(), self._runtime.active():
+        with Guarded(), self._runtime.active():
             while self.busy:
                 part = self._parts.popleft()
                 events = part.wait() if part.busy else []
@@ -82,7 +82,7 @@ class LaneExecutor:
             self.engines.announce(ONE_BY_ONE + reason)
             return None
         try:
-            with guarded(), self._runtime.active():
+            with Guarded(), self._runtime.active():
                 lane = Lane(work, trainer, job, state)  # type: ignore[arg-type]
         except Exception:
             return None  # it is raised again where the slice is trained alone, and reported there

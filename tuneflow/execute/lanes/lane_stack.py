@@ -99,7 +99,7 @@ class LaneStack:
         started = time.perf_counter()
         slots = [slot for slot, lane in enumerate(self.slots) if lane is not None and lane.rows == rows]
         moved = [slot for slot in slots if not self._of(slot).steady]
-        events = self._each(moved, lambda slot, lane: lane.before_step())
+        events = self._each(moved, lambda _, lane: lane.before_step())
         batches = LaneBatches(self.slots, slots, rows)
         events += self._each(slots, batches.load)
         moving = [slot for slot in slots if self.slots[slot] is not None]

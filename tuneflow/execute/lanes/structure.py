@@ -46,6 +46,7 @@ def unfit_lane(lane: Lane) -> str:
 
 
 def structure_of(lane: Lane) -> Structure:
+    """Return the structure of a lane; lanes with equal ones can share a program."""
     run = lane.run
     settings, optimizer = run.settings, run.optimizer
     facts = (

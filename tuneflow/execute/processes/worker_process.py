@@ -55,7 +55,7 @@ def serve(pipe: Pipe, arguments: dict[str, Any], settings: ProcessSettings) -> N
 def _leave_signals_to_the_parent() -> None:
     """Ignore Ctrl-C, which reaches every process of a terminal, and SIGTERM, which a cluster sends to all of a job."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: None)  # unlike SIG_IGN, not inherited by programs it starts
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)  # unlike SIG_IGN, not inherited by programs it starts
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
 

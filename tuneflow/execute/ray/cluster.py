@@ -68,6 +68,7 @@ class Cluster:
 
 
 def workers_that_fit(node: dict[str, float], cpus: float, gpus: float) -> int:
+    """Return the number of workers, each with so many CPUs and GPUs, that fit on a node with these resources."""
     fits = [_times(node.get("CPU", 0.0), cpus)]
     if 0 < gpus < 1:  # a share is of one GPU
         fits.append(int(node.get("GPU", 0.0)) * _times(1.0, gpus))

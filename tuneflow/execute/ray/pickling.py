@@ -107,7 +107,7 @@ def pickled_job(job: Job) -> bytes:
 
 def _obstacle(value: Any) -> Exception | None:
     try:
-        CloudPickler(io.BytesIO(), lambda buffer: None).dump(value)
+        CloudPickler(io.BytesIO(), lambda _: None).dump(value)
     except Exception as error:
         return error
     return None

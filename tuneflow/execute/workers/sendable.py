@@ -82,7 +82,7 @@ class _DryPickler(TensorPickler):
     """Pickles to nowhere, to find out if a value can be pickled and found again by a worker."""
 
     def __init__(self) -> None:
-        super().__init__(io.BytesIO(), lambda buffer: None)
+        super().__init__(io.BytesIO(), lambda _: None)
         self._main = _main_is_imported()
 
     def reducer_override(self, thing: Any) -> Any:

@@ -10,11 +10,10 @@ from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
 from tuneflow.data.data import Batch
-from tuneflow.fused.dropout import rates_of
+from tuneflow.fused.dropout import DropoutMasks, rates_of
 from tuneflow.fused.evaluation import EvaluationProgram
 from tuneflow.fused.gradient import FactoredGradient, Gradient, Snapshot, clip
 from tuneflow.fused.inspection import Inspection, LossOf, inspect_step, skeleton_of
-from tuneflow.fused.masks import DropoutMasks
 from tuneflow.fused.module_facts import check_alike, facts_of
 from tuneflow.fused.optimizers import StackedOptimizers
 from tuneflow.fused.program import KINDS, LaneStep, Program, StepGradients

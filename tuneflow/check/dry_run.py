@@ -108,13 +108,13 @@ def check_known_sections(names: Iterable[str], what: str) -> None:
 
 def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart]) -> None:
     """Raise unless `trainer` can train this configuration; see `check_space`."""
-    made = small(trainer, ROWS).configured(job.config)
+    configured = small(trainer, ROWS).configured(job.config)
     module = _built(job)
     _check_new(module, _built(job))
     with _eagerly():
-        check_step(made, job, module, parts)
+        check_step(configured, job, module, parts)
         del module
-        for size in sorted({min(SMALL, made.batch_size), min(LARGE, made.batch_size)}):
+        for size in sorted({min(SMALL, configured.batch_size), min(LARGE, configured.batch_size)}):
             try:
                 check_training(*_sized(trainer, job, size), trainer.valid)
                 return
@@ -147,17 +147,17 @@ def check_training(trainer: Trainer, job: Job, valid: Source) -> None:
         other.restore(state)
         return other.state(state.epoch)
 
-    known = restored if type(trainer).advance is Trainer.advance else None
-    check_round_trip(trainer, job, known, dict(run.module.named_buffers()), min(2, trainer.epochs))
+    through = restored if type(trainer).advance is Trainer.advance else None
+    check_round_trip(trainer, job, through, dict(run.module.named_buffers()), min(2, trainer.epochs))
 
 
 def _sized(trainer: Trainer, job: Job, size: int) -> tuple[Trainer, Job]:
     """Return a copy of `trainer` with two batches of `size` rows, and the job with that batch size."""
-    made, section = small(trainer, 2 * size), job.config.get("trainer", {})
-    made.batch_size = size
+    few_rows, section = small(trainer, 2 * size), job.config.get("trainer", {})
+    few_rows.batch_size = size
     if "batch_size" in section:
         job = replace(job, config={**job.config, "trainer": {**section, "batch_size": size}})
-    return made, job
+    return few_rows, job
 
 
 def small(trainer: Trainer, rows: int) -> Trainer:
@@ -225,7 +225,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
 def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) -> None:
     """Raise TypeError unless the resolved sections fit the signatures of their callables."""
     model.initialization(dict(resolved))
-    for name, target, given in (
+    for name, target, passed in (
         ("model", model.builder, 0),
         ("optimizer", trainer.optimizer, 1),
         ("loss", trainer.loss, 0 if isinstance(trainer.loss, type) else 2),
@@ -233,20 +233,20 @@ def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) 
     ):
         section, where = resolved.get(name, {}), f'space section "{name}"'
         if isinstance(section, Mapping):
-            _check_arguments(target, section, where, given)
+            _check_arguments(target, section, where, passed)
         elif not callable(section):
             raise TypeError(f"{where}: needs callables to choose from, got {section!r}.")
         elif name in ("model", "optimizer"):
-            check_complete(section, (), where, given)
+            check_complete(section, (), where, passed)
 
 
-def _check_arguments(target: Any, section: Mapping[str, Any], where: str, given: int) -> None:
+def _check_arguments(target: Any, section: Mapping[str, Any], where: str, passed: int) -> None:
     if target is None and section:
-        raise TypeError(f"{where}: the Trainer was given nothing that takes these arguments; pass it there.")
+        raise TypeError(f"{where}: the Trainer has nothing that takes these arguments; pass it there.")
     if isinstance(target, nn.Module) and section:
         raise TypeError(
             f"{where}: needs a class to give arguments to, got a ready {target!r}; pass the class to the Trainer."
         )
     if callable(target) and not isinstance(target, nn.Module):
-        check_keywords(target, section, where, given)
-        check_complete(target, section, where, given)
+        check_keywords(target, section, where, passed)
+        check_complete(target, section, where, passed)

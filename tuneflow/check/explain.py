@@ -23,15 +23,15 @@ def explain(module: nn.Module, watch: Watch, error: Exception) -> Exception:
     if watch.refusal is not None:
         return watch.refusal
     if not watch.at:
-        given = f" on outputs of shape {tuple(watch.outputs.shape)}" if isinstance(watch.outputs, Tensor) else ""
-        return ValueError(f"the loss fails{given}: {_said(error)}")
+        shape = f" on outputs of shape {tuple(watch.outputs.shape)}" if isinstance(watch.outputs, Tensor) else ""
+        return ValueError(f"the loss fails{shape}: {_in_words(error)}")
     layer = watch.at[-1]
     if message := _about_dtype(layer):
         return TypeError(message)
     if message := _about_linear(module, watch, layer) or _about_channels(layer):
         return ValueError(message)
-    given = "" if layer.given is None else f" given shape {tuple(layer.given.shape)} {dtype_of(layer.given)}"
-    return ValueError(f"{layer} fails{given}: {_said(error)}")
+    shape = "" if layer.input is None else f" given shape {tuple(layer.input.shape)} {dtype_of(layer.input)}"
+    return ValueError(f"{layer} fails{shape}: {_in_words(error)}")
 
 
 def culprit(watch: Watch) -> View | None:
@@ -89,9 +89,9 @@ def _wanted(view: View) -> int:
 
 
 def _about_linear(module: nn.Module, watch: Watch, layer: Layer) -> str:
-    if not isinstance(layer.module, nn.Linear) or layer.given is None or layer.given.ndim == 0:
+    if not isinstance(layer.module, nn.Linear) or layer.input is None or layer.input.ndim == 0:
         return ""
-    takes, count, shape = layer.module.in_features, layer.given.shape[-1], tuple(layer.given.shape)
+    takes, count, shape = layer.module.in_features, layer.input.shape[-1], tuple(layer.input.shape)
     if takes == count:
         return ""
     if len(shape) > 2 and math.prod(shape[1:]) == takes:
@@ -105,9 +105,9 @@ def _about_linear(module: nn.Module, watch: Watch, layer: Layer) -> str:
 
 
 def _about_channels(layer: Layer) -> str:
-    if layer.given is None:
+    if layer.input is None:
         return ""
-    shape = tuple(layer.given.shape)
+    shape = tuple(layer.input.shape)
     if isinstance(layer.module, CONVOLUTIONS):
         name, takes, inner = "in_channels", layer.module.in_channels, len(layer.module.kernel_size)
         if len(shape) == inner + 1:
@@ -124,20 +124,20 @@ def _about_channels(layer: Layer) -> str:
 
 
 def _about_dtype(layer: Layer) -> str:
-    given, own = layer.given, next(layer.module.parameters(recurse=False), None)
-    if given is None or own is None:
+    inputs, own = layer.input, next(layer.module.parameters(recurse=False), None)
+    if inputs is None or own is None:
         return ""
     if isinstance(layer.module, nn.Embedding | nn.EmbeddingBag):
-        whole = given.dtype in (torch.int32, torch.int64)
+        whole = inputs.dtype in (torch.int32, torch.int64)
         way = "; give them as int64, with Model(normalize=False) where they were floats."
-        return "" if whole else f"{layer} takes row numbers, int64, got {dtype_of(given)}{way}"
-    if given.dtype == own.dtype:
+        return "" if whole else f"{layer} takes row numbers, int64, got {dtype_of(inputs)}{way}"
+    if inputs.dtype == own.dtype:
         return ""
-    if given.dtype == torch.uint8:
+    if inputs.dtype == torch.uint8:
         way = "leave out normalize=False, or take x.float() / 255 at the start of the model"
     else:
         way = f"give the inputs as {dtype_of(own)}"
-    return f"{layer} takes {dtype_of(own)}, got {dtype_of(given)}; {way}."
+    return f"{layer} takes {dtype_of(own)}, got {dtype_of(inputs)}; {way}."
 
 
 # Remedies that are tried.
@@ -199,5 +199,5 @@ def _first(shape: Shape | None) -> Any:
     return shape[0] if shape else "a single number"
 
 
-def _said(error: Exception) -> str:
+def _in_words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

@@ -44,9 +44,9 @@ def check_loop(loop: Loop, job: Job) -> list[str]:
         pieces.on(loop, job, epoch)
     close = 0.0 if job.runtime.device.type == "cpu" else CLOSE
     for epoch, (one, other) in enumerate(zip(whole.epochs, pieces.epochs, strict=False), 1):
-        found = differences(one, other, close)
-        if found:
-            raise ValueError(_hidden(loop, job, epoch, found))
+        different = differences(one, other, close)
+        if different:
+            raise ValueError(_hidden(loop, job, epoch, different))
     if len(whole.epochs) != len(pieces.epochs) or whole.end != pieces.end:
         raise ValueError(_hidden(loop, job, min(len(whole.epochs), len(pieces.epochs)) + 1, ["how it ends"]))
     return list(whole.epochs[0]["metric"]) if whole.epochs else []
@@ -82,14 +82,14 @@ def _read_back(loop: Loop, state: TrainState) -> TrainState:
         raise ValueError(f"loop {loop.name}: its state cannot be saved and read back ({reason}).") from error
 
 
-def _hidden(loop: Loop, job: Job, epoch: int, found: list[str]) -> str:
+def _hidden(loop: Loop, job: Job, epoch: int, different: list[str]) -> str:
     named, changed = _variables(loop, job)
     objects = [name for name, value in changed.items() if restorable(value)]
     generators = [name for name, value in changed.items() if isinstance(value, torch.Generator | np.random.Generator)]
     numbers = [name for name in changed if name not in objects + generators]
     words = [
         f"loop {loop.name} hides state: 2 epochs at once and 1 + 1 through a saved state differ in epoch {epoch},"
-        f" in {listed(found)}."
+        f" in {listed(different)}."
     ]
     if objects:
         call = ", ".join(f"{name}={name}" for name in (*named, *objects))
@@ -118,15 +118,15 @@ def _variables(loop: Loop, job: Job) -> tuple[list[str], dict[str, Any]]:
         passes.next()
         after = dict(getattr(passes.generator.gi_frame, "f_locals", {}))
         passes.close()
-    known = passes.named
+    named = passes.named
     changed = {
         name: value
         for name, value in after.items()
         if name in before
-        and not any(value is thing for thing in known.values())
+        and not any(value is thing for thing in named.values())
         and differences(_comparable(before[name]), _comparable(value))
     }
-    return list(known), changed
+    return list(named), changed
 
 
 def _before(loop: Loop, job: Job) -> dict[str, Any]:

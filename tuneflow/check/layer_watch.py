@@ -53,7 +53,7 @@ class Layer:
 
     name: str
     module: nn.Module
-    given: Tensor | None
+    input: Tensor | None
 
     def __str__(self) -> str:
         kind = type(self.module).__name__
@@ -135,8 +135,8 @@ class Watch(TorchFunctionMode):
             raise
 
     def _view(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        given = args[1] if len(args) == 2 and isinstance(args[1], tuple | list) else args[1:]
-        words = [*map(str, given), *(f"{name}={value}" for name, value in kwargs.items())]
+        arguments = args[1] if len(args) == 2 and isinstance(args[1], tuple | list) else args[1:]
+        words = [*map(str, arguments), *(f"{name}={value}" for name, value in kwargs.items())]
         layer = self.at[-1]
         self.last = View(f"{VIEWS[func]}({', '.join(words)})", f" of {layer}{_caller()}", tuple(args[0].shape))
         result = func(*args, **kwargs)
@@ -161,8 +161,8 @@ class Watch(TorchFunctionMode):
 
     def _ends(self, layer: nn.Module, _: Any, output: Any) -> None:
         at = self.at.pop()
-        if isinstance(output, Tensor) and at.given is not None:
-            self._note(View("", f"{at}", tuple(at.given.shape), tuple(output.shape)))
+        if isinstance(output, Tensor) and at.input is not None:
+            self._note(View("", f"{at}", tuple(at.input.shape), tuple(output.shape)))
         if not list(layer.children()):
             self._latest = (at, output)
         if not at.name:

@@ -44,8 +44,8 @@ class LossRules(Rules):
         elif function in ELEMENTWISE:
             self._numbers(function, **_bound(function, args, kwargs))
         elif function is functional.embedding:
-            given = _bound(function, args, kwargs)
-            self._tokens(watch, given["input"], given["weight"])
+            arguments = _bound(function, args, kwargs)
+            self._tokens(watch, arguments["input"], arguments["weight"])
         elif getattr(function, "__name__", "") in ARITHMETIC:
             self._bytes(watch, function, args)
 
@@ -89,8 +89,8 @@ class LossRules(Rules):
                 f"{function.__name__} needs class numbers of shape {shape} for outputs of shape {tuple(input.shape)},"
                 f" got targets of shape {tuple(target.shape)}{way}."
             )
-        made = f" of {watch.maker}" if watch.maker is not None and watch.outputs is input else ""
-        whose = f"class numbers need to be 0 to {outputs - 1} for the {outputs} outputs{made}"
+        maker = f" of {watch.maker}" if watch.maker is not None and watch.outputs is input else ""
+        whose = f"class numbers need to be 0 to {outputs - 1} for the {outputs} outputs{maker}"
         self._within(target, (0, outputs - 1), whose, _renumbered, ignored=ignore_index)
 
     def _numbers(self, function: Any, *, input: Tensor, target: Tensor, **_: Any) -> None:

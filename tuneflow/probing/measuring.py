@@ -152,27 +152,27 @@ class _Measuring:
         if self.kind in ADAM_KIN:
             scale = adam_scale(self._loss_of, self.session.parameters, batches)
             self.gradients += len(batches)
-        found = curvature(self._loss_of, self.session.parameters, batches[:CURVED], scale, ROUNDS)
-        self.gradients += found.gradients
-        if found.reason:
-            self.notes.append(f"the curvature gives no rate: {found.reason}.")
-            return None, found.exact
-        if not found.exact:
+        hessian = curvature(self._loss_of, self.session.parameters, batches[:CURVED], scale, ROUNDS)
+        self.gradients += hessian.gradients
+        if hessian.reason:
+            self.notes.append(f"the curvature gives no rate: {hessian.reason}.")
+            return None, hessian.exact
+        if not hessian.exact:
             self.notes.append("finite differences include kinks, so the curvature may be several times too large.")
-        return found.value, found.exact
+        return hessian.value, hessian.exact
 
     def _rate(self, value: float) -> float:
         return adam_rate(value) if self.kind in ADAM_KIN else sgd_rate(value, self.momentum or 0.0)
 
     def _sweep(self) -> None:
         """Take the minimum / 10 of a range test instead of a rule."""
-        found = range_test(self.trainer, self.job)
-        if found is None:
+        sweep = range_test(self.trainer, self.job)
+        if sweep is None:
             self.notes.append("a range test exploded at once; the race starts from the given rate.")
             return
-        self.swept = found.minimum
-        self.gradients += len(found.rates)
-        self.notes.append(f"the race starts from a range test's minimum / 10, {found.minimum:.3g}.")
+        self.swept = sweep.minimum
+        self.gradients += len(sweep.rates)
+        self.notes.append(f"the race starts from a range test's minimum / 10, {sweep.minimum:.3g}.")
 
     def _noise(self, batches: list[Batch]) -> float | None:
         rows = self.trainer.batch_size // 4
@@ -180,9 +180,9 @@ class _Measuring:
         if rows < 1 or not whole:
             return None
         parts = [part for batch in whole for part in sliced(batch, rows) if len(part[1]) == rows]
-        found = gradient_noise(self._loss_of, self.session.parameters, parts, whole, (rows, self.trainer.batch_size))
-        self.gradients += found.gradients
-        return found.scale if math.isfinite(found.scale) and not found.reason else None
+        noise = gradient_noise(self._loss_of, self.session.parameters, parts, whole, (rows, self.trainer.batch_size))
+        self.gradients += noise.gradients
+        return noise.scale if math.isfinite(noise.scale) and not noise.reason else None
 
     def _prior(self) -> float | None:
         """Return the loss of the best constant outputs, over as many rows as an initialization uses."""
@@ -207,16 +207,16 @@ class _Measuring:
         if steps < FEW or time.perf_counter() > deadline:
             self.notes.append(f"no race: {max(0, left):.0f} of {budget:.0f} gradients were left for it.")
             return None
-        found = race(self.trainer, self.job, center, steps, deadline=deadline, budget=left)
-        self.gradients += found.gradients
-        best = min(found.losses)
-        if math.isfinite(best) and found.edge:
+        result = race(self.trainer, self.job, center, steps, deadline=deadline, budget=left)
+        self.gradients += result.gradients
+        best = min(result.losses)
+        if math.isfinite(best) and result.edge:
             self.unsure = True
             self.notes.append("the best racer is at the edge of the race; the best rate may lie beyond.")
         if best > LEARNED * self.naive:
             self.unsure = True
             self.notes.append("no racer has learned anything; the rate is a guess.")
-        return found
+        return result
 
     def _doubt(self, racers: Race | None) -> float:
         frozen = any(not p.requires_grad for p in self.session.module.parameters())

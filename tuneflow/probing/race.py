@@ -86,14 +86,14 @@ def race(
         looks: when the validation loss is measured, as shares of a racer's steps.
     """
     track = _Track(trainer, job, steps, looks)
-    found: dict[float, Judged] = {}
+    results: dict[float, Judged] = {}
     wanted: float | None = 0
-    while wanted is not None and len(found) < racers:
-        if found and (time.perf_counter() > deadline or track.gradients + track.cost > budget):
+    while wanted is not None and len(results) < racers:
+        if results and (time.perf_counter() > deadline or track.gradients + track.cost > budget):
             break
-        found[wanted] = track.train(center * math.pow(FACTOR, wanted))
-        wanted = next_racer(*_compared(found), round(math.log(reach, FACTOR)), track.start)
-    losses, errors = _compared(found)
+        results[wanted] = track.train(center * math.pow(FACTOR, wanted))
+        wanted = next_racer(*_compared(results), round(math.log(reach, FACTOR)), track.start)
+    losses, errors = _compared(results)
     rates = tuple(center * math.pow(FACTOR, offset) for offset in losses)
     best = center * math.pow(FACTOR, lowest(losses, errors))
     return Race(rates, tuple(losses.values()), best, steps, track.gradients, tuple(errors.values()))
@@ -105,11 +105,11 @@ def affordable(trainer: Trainer, rows: int, cost: float) -> int:
     return int(max(cost - full, cost / (1 + JUDGING)))
 
 
-def _compared(found: Mapping[float, Judged]) -> tuple[dict[float, float], dict[float, float]]:
+def _compared(results: Mapping[float, Judged]) -> tuple[dict[float, float], dict[float, float]]:
     """Return the loss of each racer, and the standard error of its difference from the lowest."""
-    losses = {offset: _mean(found[offset]) for offset in sorted(found)}
-    best = found[min(losses, key=losses.__getitem__)]
-    return losses, {offset: _error(found[offset], best) for offset in losses}
+    losses = {offset: _mean(results[offset]) for offset in sorted(results)}
+    best = results[min(losses, key=losses.__getitem__)]
+    return losses, {offset: _error(results[offset], best) for offset in losses}
 
 
 def _mean(racer: Judged) -> float:
@@ -192,8 +192,8 @@ class _Track:
     def __init__(self, trainer: Trainer, job: Job, steps: int, looks: tuple[float, ...]) -> None:
         self.trainer, self.job, self.steps = trainer, job, steps
         self.looks = {max(1, round(share * steps)) for share in looks}
-        most = JUDGING * steps * trainer.batch_size * 3 / len(looks)  # a forward pass is a third of a gradient
-        rows = max(1, min(JUDGED, len(trainer.valid), int(most)))
+        limit = JUDGING * steps * trainer.batch_size * 3 / len(looks)  # a forward pass is a third of a gradient
+        rows = max(1, min(JUDGED, len(trainer.valid), int(limit)))
         self.size = max(min(2, rows), rows // PARTS)
         self.parts = rows // self.size
         self.look = self.size * self.parts / trainer.batch_size / 3
@@ -268,9 +268,9 @@ def range_test(
 def scale_rates(session: Session, rate: float) -> None:
     """Set the learning rate of the first parameter group, and of the others in proportion."""
     first = float(session.groups[0]["lr"])
-    for group, made in zip(session.optimizer.param_groups, session.groups, strict=True):
-        made["lr"] = rate * float(made["lr"]) / first if first else rate
-        set_rate(group, made["lr"])
+    for group, options in zip(session.optimizer.param_groups, session.groups, strict=True):
+        options["lr"] = rate * float(options["lr"]) / first if first else rate
+        set_rate(group, options["lr"])
 
 
 def _endless(session: Session) -> Iterator[Batch]:

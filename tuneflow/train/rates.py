@@ -232,8 +232,8 @@ class _Factor(Live):
         if self._still:
             return
         factor, momentum = self._schedule.factor(step, self._steps), self._schedule.momentum(step, self._steps)
-        for group, made in zip(self._optimizer.param_groups, self._settings, strict=True):
-            set_rate(group, made["lr"] * factor)
+        for group, options in zip(self._optimizer.param_groups, self._settings, strict=True):
+            set_rate(group, options["lr"] * factor)
             if momentum is not None and "momentum" in group:
                 group["momentum"] = momentum
             elif momentum is not None and "betas" in group:
@@ -241,9 +241,9 @@ class _Factor(Live):
 
     @override
     def load(self, state: Mapping[str, Any], before: Groups) -> None:
-        for group, made, was in zip(self._optimizer.param_groups, self._settings, before, strict=True):
-            if made.get("lr") != was.get("lr"):
-                set_rate(group, made["lr"])
+        for group, options, was in zip(self._optimizer.param_groups, self._settings, before, strict=True):
+            if options.get("lr") != was.get("lr"):
+                set_rate(group, options["lr"])
 
 
 class _Plateau(Live):
@@ -255,8 +255,8 @@ class _Plateau(Live):
 
     @override
     def before(self, step: int) -> None:
-        for group, made in zip(self._optimizer.param_groups, self._settings, strict=True):
-            set_rate(group, made["lr"] * self._factor)
+        for group, options in zip(self._optimizer.param_groups, self._settings, strict=True):
+            set_rate(group, options["lr"] * self._factor)
 
     def after_epoch(self, metrics: Mapping[str, float]) -> None:
         schedule = self._schedule
@@ -282,8 +282,8 @@ class _Torch(Live):
 
     def __init__(self, schedule: Torch, optimizer: Optimizer, settings: Groups, units: int) -> None:
         self._schedule, self._optimizer, self._settings = schedule, optimizer, settings
-        known = parameters_of(schedule.factory) or []
-        extra = {"steps": units} if any(p.name == "steps" for p in known) else {}
+        parameters = parameters_of(schedule.factory) or []
+        extra = {"steps": units} if any(p.name == "steps" for p in parameters) else {}
         self._scheduler = schedule.factory(optimizer, **extra)
         if not isinstance(self._scheduler, torch.optim.lr_scheduler.LRScheduler):
             kind = type(self._scheduler).__name__
@@ -305,14 +305,14 @@ class _Torch(Live):
 
     def load(self, state: Mapping[str, Any], before: Groups) -> None:
         self._scheduler.load_state_dict(dict(state))
-        for place, (group, made, was) in enumerate(
+        for index, (group, options, was) in enumerate(
             zip(self._optimizer.param_groups, self._settings, before, strict=True)
         ):
-            if made["lr"] != was["lr"]:
-                ratio = float(made["lr"]) / float(was["lr"]) if was["lr"] else 1.0
+            if options["lr"] != was["lr"]:
+                ratio = float(options["lr"]) / float(was["lr"]) if was["lr"] else 1.0
                 set_rate(group, group["lr"] * ratio)
-                group["initial_lr"] = made["lr"]
-                self._scheduler.base_lrs[place] = made["lr"]
+                group["initial_lr"] = options["lr"]
+                self._scheduler.base_lrs[index] = options["lr"]
 
 
 def set_rate(group: dict[str, Any], rate: Any) -> None:

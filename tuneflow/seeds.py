@@ -18,6 +18,9 @@ __all__ = ["digest", "stream", "torch_stream"]
 def digest(*key: int | str) -> int:
     """Return a 128-bit number that depends on every part of `key`; any int is a valid seed.
 
+    Args:
+        key: ints and strings, such as `(study seed, "order", epoch)`.
+
     Example:
         >>> digest(0, "order", 3) == digest(0, "order", 3) != digest(0, "order", 4)
         True
@@ -27,6 +30,9 @@ def digest(*key: int | str) -> int:
 
 def stream(*key: int | str) -> np.random.Generator:
     """Return a NumPy generator for `key`: the same key gives the same draws on every machine.
+
+    Args:
+        key: ints and strings, such as `(study seed, "search", trial)`.
 
     Example:
         >>> stream(0, "search", 7).random() == stream(0, "search", 7).random()
@@ -49,7 +55,12 @@ class lazy_stream:
 
 
 def torch_stream(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a torch generator for `key`, on `device`."""
+    """Return a torch generator for `key`.
+
+    Args:
+        key: ints and strings, such as `(study seed, "order", epoch)`.
+        device: where the generator draws; CPU and CUDA generators draw differently.
+    """
     return torch.Generator(device).manual_seed(digest(*key) & (2**63 - 1))
 
 

@@ -36,6 +36,7 @@ class Trial:
 
     Attributes:
         number: counted from 0, in the order of proposal.
+        config: what was proposed, by sections, with labels for objects.
         status: CLAIMED (its number is taken, its configuration not known yet), RUNNING, PAUSED, or how it ended:
             DONE, STOPPED, DIVERGED, SCREENED (a probe found that it cannot be trained), FAILED.
         reason: why it ended, for all but DONE.

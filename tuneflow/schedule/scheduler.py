@@ -11,14 +11,23 @@ from tuneflow.space.search_space import Config, SearchSpace
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Ask the searcher for a new trial and train it to epoch `until`."""
+    """Ask the searcher for a new trial and train it.
+
+    Args:
+        until: the last epoch to train, counted from 1.
+    """
 
     until: int
 
 
 @dataclass(frozen=True, slots=True)
 class Continue:
-    """Train a paused trial on, to epoch `until`."""
+    """Train a paused trial on.
+
+    Args:
+        trial: its number.
+        until: the last epoch to train, counted from 1.
+    """
 
     trial: int
     until: int
@@ -26,7 +35,12 @@ class Continue:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End a running or paused trial; its reports keep counting."""
+    """End a running or paused trial; its reports keep counting.
+
+    Args:
+        trial: its number.
+        reason: stored and shown with the trial, such as "worse than 3 of 4 at epoch 2".
+    """
 
     trial: int
     reason: str
@@ -39,7 +53,14 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Start a new trial with `config` from the state of `trial` after `epoch`, and train it to epoch `until`."""
+    """Start a new trial from the state of another one.
+
+    Args:
+        trial: number of the trial that is forked.
+        epoch: the epoch after which its state is taken.
+        config: the configuration of the new trial.
+        until: the last epoch to train, counted from 1 as in the trial that is forked.
+    """
 
     trial: int
     epoch: int

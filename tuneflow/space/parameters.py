@@ -39,6 +39,7 @@ class Parameter:
 
     @property
     def levels(self) -> float:
+        """Number of different values; infinite for a continuous range."""
         raise NotImplementedError
 
     def named(self, name: str) -> "Parameter":
@@ -67,6 +68,7 @@ class Parameter:
         raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:
+        """Return what a store keeps of the parameter; objects by name."""
         raise NotImplementedError
 
 

@@ -73,7 +73,20 @@ def maximize(
     runtime: Runtime | None = None,
     progress: bool = False,
 ) -> Result:
-    """Return the trial with the largest value of `f`; all else as `minimize`."""
+    """Return the trial with the largest value of `f`.
+
+    Args:
+        f, space, trials, metric, searcher, scheduler, folder, seed, runtime, progress: as for `minimize`.
+
+    Raises:
+        TypeError, StudyError: as `minimize`.
+
+    Example:
+        >>> from tuneflow import Float
+        >>> best = maximize(lambda x: -((x - 1) ** 2), SearchSpace(x=Float(-5, 5)), trials=50)
+        >>> abs(best.config["x"] - 1) < 0.5
+        True
+    """
     return _best(
         f, space, trials, maximize=metric, searcher=searcher, scheduler=scheduler, folder=folder, seed=seed,
         runtime=runtime, progress=progress,

@@ -80,6 +80,7 @@ class Result(Trial):
     It has all attributes of a Trial.
 
     Attributes:
+        origin: the study's part in it, which `model`, `test` and `save` need; set by the study.
         confirmed: the scores of its configuration under fresh seeds, where `study.confirm` chose it; None elsewhere.
     """
 

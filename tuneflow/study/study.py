@@ -138,8 +138,8 @@ class Study:
             self.history.prober = probes
         self._ledger = Ledger(store, states, self.history, folder.keep, folder.checkpoint)
         self._driver = Driver(
-            model, self.trainer, self.runtime, searcher, scheduler, self._ledger, probes, self._progress, paired, lag,
-            self._call,
+            model=model, trainer=self.trainer, runtime=self.runtime, searcher=searcher, scheduler=scheduler,
+            ledger=self._ledger, probes=probes, progress=self._progress, paired=paired, lag=lag, call=self._call,
         )  # fmt: skip
         facts = facts_of(self)
         before = store.describe(facts)

@@ -78,10 +78,10 @@ class Clocked(tn.Runtime):
 
     def __init__(self, slots, length):
         super().__init__("cpu", threads=1, executor=Clocked.make)
-        self.slots, self.length, self.made = slots, length, []
+        self.at_once, self.length, self.made = slots, length, []
 
     def make(self):
-        self.made.append(Clockwork(self.slots, self.length))
+        self.made.append(Clockwork(self.at_once, self.length))
         return self.made[-1]
 
 

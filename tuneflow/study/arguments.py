@@ -52,11 +52,11 @@ def check_lag(lag: Any, runtime: Runtime, trainer: Any) -> None:
     check_whole("Study: lag", lag, otherwise="for none")
     if trainer is None:
         raise ValueError("Study: lag orders what run trains, and without a trainer there is no run; leave it out.")
-    seats = (runtime.workers or 1) * runtime.slots
-    if lag < seats:
+    slots = (runtime.workers or 1) * runtime.slots
+    if lag < slots:
         raise ValueError(
-            f"Study: lag={lag} leaves {seats - lag} of {seats} workers or lanes idle, as at most {lag} are under way;"
-            f" use lag={seats} or more, or fewer of them."
+            f"Study: lag={lag} leaves {slots - lag} of {slots} workers or lanes idle, as at most {lag} are under way;"
+            f" use lag={slots} or more, or fewer of them."
         )
 
 

@@ -230,7 +230,7 @@ def test_known_error_widens_what_is_expected():
     point = np.array([np.log(0.5), 0.0, np.log(1e-6)])
     x, values = np.array([[0.2], [0.8]]), np.array([-1.0, 1.0])
     means = [
-        GaussianProcess(point, np.array([0]), x, values, np.array([variance, variance])).expects(x)[0]
+        GaussianProcess(point, np.array([0]), x, values, np.array([variance, variance])).predict(x)[0]
         for variance in (0, 1)
     ]
     assert abs(means[0] - values).max() < 1e-3
@@ -361,7 +361,7 @@ def test_process_is_the_conditional_normal_distribution():
     joint = process.variance * matern(between(points, points))[0] + LEVEL
     known = joint[:9, :9] + np.diag(process.noise + process.variances + JITTER)
     gain = np.linalg.solve(known, joint[:9, 9:]).T
-    mean, variance = process.expects(new)
+    mean, variance = process.predict(new)
     assert np.allclose(mean, gain @ process.values, atol=1e-9)
     assert np.allclose(variance, np.diag(joint[9:, 9:] - gain @ joint[:9, 9:]), atol=1e-9)
 
@@ -369,8 +369,8 @@ def test_process_is_the_conditional_normal_distribution():
 def test_imagined_scores_have_the_mean_and_spread_that_are_expected():
     rng = np.random.default_rng(4)
     process, new = some_process(rng), np.array([[0.1, 0.5, 0.9]])
-    drawn = np.array([process.imagined(new, rng).values[-1] for _ in range(4000)])
-    (mean,), (variance,) = process.expects(new)
+    drawn = np.array([process.fantasized(new, rng).values[-1] for _ in range(4000)])
+    (mean,), (variance,) = process.predict(new)
     assert drawn.mean() == pytest.approx(mean, abs=4 * np.sqrt((variance + process.noise) / 4000))
     assert drawn.std() == pytest.approx(np.sqrt(variance + process.noise), rel=0.05)
 
@@ -405,8 +405,8 @@ def test_noisy_look_improves_by_what_it_moves_the_mean():
     new = process.features[[np.argmin(process.values)]] + 0.1
     point = np.concatenate([process.point[:-1], [np.log(1e-8)]])  # so that all the noise is the look's
     process = GaussianProcess(point, process.owner, process.features, process.values, process.variances)
-    (mean,), (variance,) = process.expects(new)
-    best = process.expects(process.features)[0].min()
+    (mean,), (variance,) = process.predict(new)
+    best = process.predict(process.features)[0].min()
     moved = []
     for z in norm.ppf((np.arange(400) + 0.5) / 400):
         seen = mean + np.sqrt(variance + error) * z
@@ -417,7 +417,7 @@ def test_noisy_look_improves_by_what_it_moves_the_mean():
             np.append(process.values, seen),
             np.append(process.variances, error),
         )
-        moved.append(max(best - after.expects(new)[0][0], 0.0))
+        moved.append(max(best - after.predict(new)[0][0], 0.0))
     assert ExpectedImprovement([process], error)(new)[0] == pytest.approx(np.log(np.mean(moved)), abs=0.02)
 
 

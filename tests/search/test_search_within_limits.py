@@ -176,7 +176,7 @@ def test_probability_is_that_of_draws():
     for end in gain.bounds:
         shares = []
         for process in end.processes:
-            mean, variance = process.expects(points)
+            mean, variance = process.predict(points)
             shares.append((mean + np.sqrt(variance) * rng.standard_normal((40_000, 3)) <= end.most).mean(0))
         wanted = wanted + np.log(np.mean(shares, axis=0))
     assert np.allclose(gain(points), wanted, atol=0.1)

@@ -132,7 +132,7 @@ def test_a_grid_with_a_constraint_is_what_is_left_of_the_whole():
     whole = tn.SearchSpace(width=tn.Int(4, 64, log=True), depth=tn.Int(1, 8)).grid(4)
     assert left == [config for config in whole if small(config)]
     assert len(left) < len(whole)
-    with pytest.raises(ValueError, match=r"where= would be asked of 4,096,000,000 points; pass fewer"):
+    with pytest.raises(ValueError, match=r"where= would be evaluated on 4,096,000,000 points; pass fewer"):
         tn.SearchSpace(where=small, **{f"x{i}": tn.Float(0, 1) for i in range(3)}).grid(1600)
 
 

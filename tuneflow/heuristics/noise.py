@@ -95,7 +95,7 @@ def _ratio(variance: float, signal: float) -> tuple[float, str]:
     if not math.isfinite(variance) or not math.isfinite(signal):
         return math.nan, "a gradient is not finite"
     if signal <= 0:
-        return math.inf, "the gradient is lost in its noise; more or larger batches may tell it"
+        return math.inf, "the gradient is lost in its noise; take more or larger batches"
     if variance < 0:
-        return 0.0, "the batches differ less than chance allows; more of them may tell the noise"
+        return 0.0, "the batches differ less than chance allows; take more of them"
     return variance / signal, ""

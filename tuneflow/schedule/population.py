@@ -18,7 +18,7 @@ class Population(Scheduler):
     All members train to the same epoch. Then each of the worst `share` ends, and a new trial in its place continues
     from the state of one of the best `share`, with slightly changed settings: every Float, such as a rate, momentum or
     dropout, takes a step in the unit cube. Parameters that decide shapes and kinds stay the parent's. A fork is a new
-    trial and counts in `trials=`; without a trial left, nobody is replaced.
+    trial and counts in `trials=`; without a trial left, none is replaced.
 
     Args:
         members: number of trials at a time, at least 4.

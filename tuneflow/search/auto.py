@@ -60,7 +60,7 @@ class Auto(Searcher):
     def __init__(self) -> None:
         self._made: dict[str, Searcher] = {}
         self._counted: tuple[SearchSpace, float] | None = None
-        self._chosen = self._said = ""
+        self._chosen = self._notice = ""
         self._ends = False
 
     @property
@@ -69,8 +69,8 @@ class Auto(Searcher):
         return self._ends
 
     @property
-    def said(self) -> str:
-        return self._said
+    def notice(self) -> str:
+        return self._notice
 
     def check(self, space: SearchSpace) -> None:
         self._ends = space.size <= SMALL
@@ -80,8 +80,8 @@ class Auto(Searcher):
         searcher, reason = self.choice(space, history)
         if repr(searcher) != self._chosen:
             self._chosen = repr(searcher)
-            self._said = f"Auto: {searcher!r} from trial {history.number} on, for {reason}"
-            log.info("%s", self._said)
+            self._notice = f"Auto: {searcher!r} from trial {history.number} on, for {reason}"
+            log.info("%s", self._notice)
         return searcher.suggest(space, history, rng)
 
     def ranked(self, space: SearchSpace, history: History) -> list[int]:

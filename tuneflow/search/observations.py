@@ -96,13 +96,13 @@ def _extend(costs: Array, early: Array, here: Mask, further: Mask) -> None:
         here: shape (n,), the trials at that epoch.
         further: shape (n,), the trials that went on from there.
     """
-    told = further & np.isfinite(early) & np.isfinite(costs)
+    further_known = further & np.isfinite(early) & np.isfinite(costs)
     here = here & np.isfinite(costs)
-    if not told.any() or not here.any():
+    if not further_known.any() or not here.any():
         return
     drawn = np.full(len(costs), np.nan)
-    drawn[here | told] = _drawn_in(early[here | told])
-    before, after = rising(drawn[told], _drawn_in(costs[told]))
+    drawn[here | further_known] = _drawn_in(early[here | further_known])
+    before, after = rising(drawn[further_known], _drawn_in(costs[further_known]))
     costs[here] = np.interp(drawn[here], before, after) + np.maximum(drawn[here] - before[-1], 0.0)
 
 

@@ -37,7 +37,7 @@ class Searcher:
     ends: bool = False
 
     @property
-    def said(self) -> str:
+    def notice(self) -> str:
         """A notice on the last suggestion, such as the searcher that made it; shown when it changes."""
         return ""
 

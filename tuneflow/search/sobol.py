@@ -51,7 +51,7 @@ class _Sequence:
         self.space, self.seed = space, seed
         self._points = np.empty((0, len(space)))
         self._allowed: list[Config] = []
-        self._looked = 0  # how many points were asked about
+        self._looked = 0  # number of points checked against where=
 
     def __getitem__(self, number: int) -> Config:
         if not self.space.where:

@@ -41,8 +41,8 @@ class Wrapper(Searcher):
         return self.then.ends
 
     @property
-    def said(self) -> str:
-        return self.then.said
+    def notice(self) -> str:
+        return self.then.notice
 
     def ranked(self, space: SearchSpace, history: History) -> list[int]:
         return self.then.ranked(space, history)

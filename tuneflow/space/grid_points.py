@@ -31,7 +31,7 @@ class GridPoints(Sequence[dict[str, Any]]):
         self._allowed: list[int] | None = None
         if allows is not None:
             if self.total > MOST:
-                raise ValueError(f"grid: where= would be asked of {self.total:,} points; pass fewer points.")
+                raise ValueError(f"grid: where= would be evaluated on {self.total:,} points; pass fewer points.")
             self._allowed = [i for i in range(self.total) if allows(self._root.nth(i, self.values))]
             self.total = len(self._allowed)
 

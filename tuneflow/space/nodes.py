@@ -249,7 +249,7 @@ class TreeBuilder:
     def node(self, entry: Any, path: tuple[str, ...], needs: Needs) -> Node:
         name = ".".join(path)
         if isinstance(entry, Section) and entry.where:
-            raise TypeError(f'"{name}": where= of an inner space is not asked; give it to the outermost SearchSpace.')
+            raise TypeError(f'"{name}": where= of an inner space is not used; give it to the outermost SearchSpace.')
         if isinstance(entry, Mapping | Section):
             return Record(self.group(entry if isinstance(entry, Mapping) else entry.entries, path, needs))
         if isinstance(entry, Call):

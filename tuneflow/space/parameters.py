@@ -476,14 +476,7 @@ def _check_prior(what: str, prior: Any, low: float, high: float) -> None:
 
 def _range_json(kind: str, parameter: Float | Int) -> dict[str, Any]:
     prior = {} if parameter.prior is None else {"prior": parameter.prior.to_json()}
-    return {
-        "kind": kind,
-        "low": parameter.low,
-        "high": parameter.high,
-        "log": parameter.log,
-        "step": parameter.step,
-        **prior,
-    }
+    return {"kind": kind, **{name: getattr(parameter, name) for name in ("low", "high", "log", "step")}, **prior}
 
 
 def _warn_high(what: str, low: Any, high: Any, step: Any, top: Any) -> None:

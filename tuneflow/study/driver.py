@@ -181,7 +181,7 @@ class Driver:
 
     def _proposed(self, number: int) -> Config | None:
         config = proposed(self.searcher, self._space, self._history, stream(self._history.seed, "search", number))
-        self.progress.show_once(self.searcher.said)
+        self.progress.show_once(self.searcher.notice)
         return config
 
     def _fork(self, decision: Fork, most: float) -> Trial | None:

@@ -84,12 +84,8 @@ def _scheduled(make: Callable[[], Scheduler], case: Case, trials: int, epochs: i
         history.remaining = trials - len(history)
         with untouched(case.name):
             decision, fresh = (_decided(scheduler, history, case) for scheduler in (kept, make()))
-        require(
-            decision == fresh,
-            case.name,
-            f"a fresh scheduler decided {fresh}, the kept one {decision}; a decision needs to follow from space,"
-            " history and rng alone",
-        )
+        found = f"a fresh scheduler decided {fresh}, the kept one {decision}"
+        require(decision == fresh, case.name, f"{found}; a decision needs to follow from space, history and rng alone")
         if not _carry_out(decision, history, until, case) and not _train(history, until, case):
             break
     else:

@@ -64,14 +64,14 @@ def check_searcher(make: Callable[[], Searcher], trials: int = 12) -> None:
         ends = _checked(make, space()).ends
         require(not first or ends or first != other, name, "another seed gave the same proposals: the rng is not used")
     for name in ("discrete", "conditional"):
-        for way, tell in WAYS.items():
-            _proposals(make, SPACES[name](), 0, trials, f"{name}, {way}", tell)
+        for way, record in WAYS.items():
+            _proposals(make, SPACES[name](), 0, trials, f"{name}, {way}", record)
 
 
 def _proposals(
-    make: Callable[[], Searcher], space: SearchSpace, seed: int, trials: int, name: str, tell: Callable[..., None]
+    make: Callable[[], Searcher], space: SearchSpace, seed: int, trials: int, name: str, record: Callable[..., None]
 ) -> list[Any]:
-    goals = (("loss", False), ("size", True)) if tell is _several else (("loss", False),)
+    goals = (("loss", False), ("size", True)) if record is _several else (("loss", False),)
     kept, history = make(), History(space, Objective(goals), seed, 1)
     try:
         kept.check(space)
@@ -93,7 +93,7 @@ def _proposals(
         if config is None:
             break
         proposals.append(config)
-        tell(history, number, config)
+        record(history, number, config)
     require(repr(kept) == repr(make()), name, f"its settings were changed from {make()!r} to {kept!r}")
     return proposals
 

@@ -23,7 +23,7 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
     one, other = make(path), make(path)
     require(one.describe({"seed": 1}) == {"seed": 1}, "store", "describe gives back what was described")
     require(other.describe({"seed": 2}) == {"seed": 1}, "store", "the first description has to stay")
-    require(one.recall("a") is None, "store", "recall gave what nobody remembered")
+    require(one.recall("a") is None, "store", "recall gave what was never remembered")
     kept = [one.remember("a", {"b": [1, None]}), other.remember("a", {"b": 2}), other.recall("a")]
     require(kept == [{"b": [1, None]}] * 3, "store", f"what was remembered first has to stay, got {kept}")
     numbers = [one.claim(math.inf), other.claim(math.inf), one.claim(math.inf), other.claim(3)]
@@ -40,7 +40,7 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
     for report in seen:
         one.report(2, report)
     one.forget(2, after=2)
-    require(one.commit() == [], "store", "one's own trials were called lost")
+    require(one.commit() == [], "store", "the owner's trials were called lost")
     other.put(failed)
     other.put(Trial(2, {"x": 9.9}, "DONE"))
     require(other.commit() == [2], "store", "a write to another owner's trial was taken")

@@ -36,14 +36,14 @@ class ExpectedImprovement:
 
     def __init__(self, processes: Sequence[GaussianProcess], error: float = 0.0) -> None:
         self.processes, self.error = processes, error
-        self.best = [float(process.expects(process.features)[0].min()) for process in processes]
+        self.best = [float(process.predict(process.features)[0].min()) for process in processes]
 
     def __call__(self, features: Array) -> Array:
         """Value at points of shape (m, f): shape (m,)."""
         each = []
         for process, best in zip(self.processes, self.best, strict=True):
-            mean, variance = process.expects(features)
-            each.append(log_improvement(mean, np.sqrt(self._told(variance)), best))
+            mean, variance = process.predict(features)
+            each.append(log_improvement(mean, np.sqrt(self._change(variance)), best))
         return averaged(np.array(each))[0]
 
     def slopes(self, features: Array) -> tuple[Array, Array]:
@@ -52,14 +52,14 @@ class ExpectedImprovement:
         for process, best in zip(self.processes, self.best, strict=True):
             mean, variance, up, wide = process.slopes(features)
             share = variance / (variance + self.error)  # of the variance, what one look takes away
-            sd, wide = np.sqrt(self._told(variance)), wide * (share * (2 - share))[:, None]
+            sd, wide = np.sqrt(self._change(variance)), wide * (share * (2 - share))[:, None]
             below, bell = ratios((best - mean) / sd)
             each.append(log_improvement(mean, sd, best))
             pulls.append((bell[:, None] * wide / (2 * sd[:, None]) - below[:, None] * up) / sd[:, None])
         value, shares = averaged(np.array(each))
         return value, np.einsum("sm,smf->mf", shares, np.array(pulls))
 
-    def _told(self, variance: Array) -> Array:
+    def _change(self, variance: Array) -> Array:
         """Return the variance of the change of the mean after one observation."""
         return variance * (variance / (variance + self.error))
 

@@ -51,7 +51,7 @@ class FeasibleImprovement:
         for bound in self.bounds:
             each = []
             for process in bound.processes:
-                mean, variance = process.expects(features)
+                mean, variance = process.predict(features)
                 each.append(log_ndtr((bound.most - mean) / np.sqrt(variance)))
             found = found + averaged(np.array(each))[0]
         return found

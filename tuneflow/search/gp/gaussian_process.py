@@ -141,7 +141,7 @@ class GaussianProcess:
         self.whiten = lapack.dtrtri(root, lower=1)[0]  # the inverse of the root
         self.weights = self.whiten.T @ (self.whiten @ values)
 
-    def expects(self, features: Array) -> tuple[Array, Array]:
+    def predict(self, features: Array) -> tuple[Array, Array]:
         """Return mean and variance of the scores, without noise, at points of shape (m, f); each of shape (m,)."""
         cross = self.variance * matern(between(features * self.scale, self.scaled))[0] + LEVEL
         known = cross @ self.whiten.T
@@ -161,7 +161,7 @@ class GaussianProcess:
             pulls.append((scaled * pull.sum(1)[:, None] - pull @ self.scaled) * self.scale)
         return cross @ self.weights, np.maximum(left, 1e-12), pulls[0], pulls[1]
 
-    def imagined(self, features: Array, rng: np.random.Generator) -> "GaussianProcess":
+    def fantasized(self, features: Array, rng: np.random.Generator) -> "GaussianProcess":
         """Return the process conditioned also on scores at `features`, shape (q, f), drawn from its own prediction."""
         cross = self.variance * matern(between(features * self.scale, self.scaled))[0] + LEVEL
         known = cross @ self.whiten.T

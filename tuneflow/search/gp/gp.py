@@ -123,7 +123,7 @@ class _SpaceModel:
         processes, _ = self._processes(scores, scores.costs, scores.errors, rng)
         scored = np.flatnonzero(np.isfinite(scores.costs))
         features = self.layout.features(scores.units[scored])
-        means = np.mean([process.expects(features)[0] for process in processes], axis=0)
+        means = np.mean([process.predict(features)[0] for process in processes], axis=0)
         return [int(scores.numbers[scored[place]]) for place in np.lexsort((means, scores.beyond[scored]))]
 
     def _found(self, scores: Observations, rng: np.random.Generator) -> Array | None:
@@ -134,7 +134,7 @@ class _SpaceModel:
         gain: Acquisition
         if scores.costs.ndim == 1 and not scores.breaches.shape[1]:
             processes, error = self._processes(scores, scores.costs, scores.errors, rng)
-            gain, clean = ExpectedImprovement(self._imagined(processes, scores, rng), error), not error
+            gain, clean = ExpectedImprovement(self._fantasized(processes, scores, rng), error), not error
         else:
             gain, clean = self._several(scores, rng)
         weight = min(1.0, TRUST / len(scores.costs)) ** 2 if self.space.informed else 0.0
@@ -153,7 +153,7 @@ class _SpaceModel:
         ) -> tuple[list["GaussianProcess"], bool]:
             known = self._columns.setdefault((kind, place), _SpaceModel(self.space, self.seed, warp))
             processes, error = known._processes(scores, costs, errors, rng)
-            return self._imagined(processes, scores, rng), not error
+            return self._fantasized(processes, scores, rng), not error
 
         count = len(scores.numbers)
         costs, errors = scores.costs.reshape(count, -1), scores.errors.reshape(count, -1)
@@ -166,12 +166,12 @@ class _SpaceModel:
         gain = HypervolumeImprovement(list(zip(*(processes for processes, _ in found), strict=True)), counted)
         return FeasibleImprovement(gain, bounds) if bounds else gain, all(clean for _, clean in found)
 
-    def _imagined(
+    def _fantasized(
         self, processes: list["GaussianProcess"], scores: Observations, rng: np.random.Generator
     ) -> list["GaussianProcess"]:
         """Return the processes conditioned on scores drawn for the running trials."""
         pending = self.layout.features(scores.pending[-PENDING:])
-        return [process.imagined(pending, rng) for process in processes] if len(pending) else processes
+        return [process.fantasized(pending, rng) for process in processes] if len(pending) else processes
 
     def _processes(
         self, scores: Observations, costs: Array, errors: Array, rng: np.random.Generator

@@ -40,7 +40,7 @@ class HypervolumeImprovement:
         self.processes = processes
         self.cells: list[Cells | None] = []
         for draw, own in enumerate(processes):
-            known = np.stack([process.expects(process.features)[0] for process in own], axis=1)
+            known = np.stack([process.predict(process.features)[0] for process in own], axis=1)
             kept = known if counted is None else known[counted[draw]]
             self.cells.append(Cells(kept, reference(known)) if len(kept) else None)
 
@@ -48,7 +48,7 @@ class HypervolumeImprovement:
         """Value at points of shape (m, f): shape (m,)."""
         each = []
         for own, cells in zip(self.processes, self.cells, strict=True):
-            found = [process.expects(features) for process in own]
+            found = [process.predict(features) for process in own]
             each.append(np.zeros(len(features)) if cells is None else cells.log_gain(found))
         return averaged(np.array(each))[0]
 

@@ -123,6 +123,8 @@ def demo(folder: str | Path = "runs/demo", trials: int = 8, epochs: int = 6, see
         epochs=epochs,
         metrics={"accuracy": accuracy},
     )
+    shared: dict[str, Any] = {"model": tn.Model(convnet), "trainer": trainer, "maximize": "accuracy"}
+    shared |= {"runtime": RUNTIME, "progress": False}
     methods = {
         "fixed": (FIXED, tn.Random(), 1),
         "grid": (SPACE, grid_of(trials), trials),
@@ -133,8 +135,10 @@ def demo(folder: str | Path = "runs/demo", trials: int = 8, epochs: int = 6, see
     rows = [Row("neighbors", neighbors(train, valid).mean().item(), neighbors(train, test).expand(SEEDS, -1))]
     for method, (space, searcher, budget) in methods.items():
         print(f"{method:<6}  {SEEDS} x {budget} x {epochs} epochs ...", end="", file=sys.stderr, flush=True)
-        seeds = range(seed, seed + SEEDS)
-        studies = [study_of(trainer, space, searcher, folder / f"{method}-{number}", number) for number in seeds]
+        studies = [
+            tn.Study(space=space, searcher=searcher, folder=folder / f"{method}-{number}", seed=number, **shared)
+            for number in range(seed, seed + SEEDS)
+        ]
         for study in studies:
             study.run(trials=budget)
         score = sum(study.best.metrics["accuracy"] for study in studies) / SEEDS
@@ -153,21 +157,6 @@ def grid_of(trials: int) -> tn.Grid:
     if trials < 4 or trials % 2:
         raise ValueError(f"demo: trials needs to be even and at least 4, got {trials}; the default is 8.")
     return tn.Grid({"lr": trials // 2, "momentum": [0.0, 0.9], "width": [16], "dropout": [0.25]})
-
-
-def study_of(trainer: tn.Trainer, space: tn.SearchSpace, searcher: tn.Searcher, folder: Path, seed: int) -> tn.Study:
-    """The study of one method under one seed, kept in a folder of its own."""
-    return tn.Study(
-        model=tn.Model(convnet),
-        trainer=trainer,
-        space=space,
-        searcher=searcher,
-        maximize="accuracy",
-        runtime=RUNTIME,
-        folder=folder,
-        seed=seed,
-        progress=False,
-    )
 
 
 def hits(study: tn.Study, data: tn.Data) -> Tensor:

@@ -70,7 +70,7 @@ def test_a_mask_is_torchs_bit_for_bit(p, shape):
 
 def masks_of(monkeypatch, count, keep=None, only=None):
     """The masks that each of so many lanes is given, by lane, over six steps."""
-    from tuneflow.fused import masks
+    from tuneflow.fused import dropout
 
     nets, found = made(DROPPING_NETS["layers"], 16)[:count], [[] for _ in range(count)]
     generators = [seeded(n) for n in range(count)]
@@ -80,7 +80,7 @@ def masks_of(monkeypatch, count, keep=None, only=None):
         draw(mask, p, generator)
         of.get(id(generator), []).append(mask.clone())
 
-    monkeypatch.setattr(masks, "draw", drawn)
+    monkeypatch.setattr(dropout, "draw", drawn)
     lanes = lanes_of(nets, generators=generators)
     for number, (inputs, targets) in enumerate(batches(16, 6)):
         if keep and number == 3:

@@ -164,7 +164,7 @@ def test_patience_ends_a_trial_and_says_why():
     )
     study.run(trials=1)
     (trial,) = study.trials
-    assert (trial.status, trial.epochs, trial.reason) == ("STOPPED", 2, "loss no better for 1 epochs")
+    assert (trial.status, trial.epochs, trial.reason) == ("STOPPED", 2, "loss no better for 1 epoch")
     assert study.best.number == 0
 
 

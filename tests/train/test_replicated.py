@@ -177,7 +177,7 @@ def test_patience_of_a_trainer_ends_replica_by_replica():
             break
     _, reports, reason = run_with_reason(ours, job(config, seed=seed), 12)
     assert min(lengths) < max(lengths) < 12
-    assert (len(reports), reason) == (max(lengths), "loss no better for 1 epochs")
+    assert (len(reports), reason) == (max(lengths), "loss no better for 1 epoch")
 
 
 def test_a_replica_that_diverges_makes_the_trial_diverge():

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from tuneflow.errors import StudyError
+from tuneflow.errors import StudyError, plural
 from tuneflow.signature import name_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop_run import Built, LoopFunction, Passes
@@ -80,7 +80,7 @@ class Loop(TrainerProtocol):
         self.function, self.epochs, self.name = function, epochs, name_of(function)
 
     def __repr__(self) -> str:
-        return f"loop {self.name}, {self.epochs} epochs"
+        return f"loop {self.name}, {plural(self.epochs, 'epoch')}"
 
     def __reduce__(self) -> str:
         """Pickle by name, as functions are: the decorated name stands for the Loop."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tuneflow.errors import plural
 from tuneflow.train.rates import watched
 
 
@@ -41,7 +42,7 @@ class Waiting:
         """Reason why the trial is done; empty while it is not."""
         if self._patience is None or self._bad < self._patience.epochs:
             return ""
-        return f"{self._patience.metric} no better for {self._bad} epochs"
+        return f"{self._patience.metric} no better for {plural(self._bad, 'epoch')}"
 
     def state(self) -> dict[str, Any]:
         return {"best": self._best, "bad": self._bad}

@@ -481,7 +481,7 @@ def test_one_process_at_a_time(tmp_path):
 
     def interfere(study, trial):
         if not seen:
-            with pytest.raises(StudyError, match="another process runs this study; with lag= there can be one"):
+            with pytest.raises(StudyError, match="another process runs this study; with lag= only one may at a time"):
                 other.run(trials=TRIALS)
             seen.append(1)
 

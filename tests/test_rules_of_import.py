@@ -40,7 +40,8 @@ LATE = {
     ("tuneflow.__main__", "tuneflow.study.archive"),
     ("tuneflow.execute.choose", "tuneflow.execute.ray.executor"),  # Ray
     ("tuneflow.execute.in_process", "tuneflow.execute.lanes.executor"),  # tracing
-    ("tuneflow.study.progress", "tuneflow.study.advice_of_lanes"),  # tracing
+    *(("tuneflow.study.advice", f"tuneflow.execute.lanes.{name}") for name in ("benchmark", "lane", "structure")),
+    ("tuneflow.study.advice", "tuneflow.fused.program_cache"),  # tracing, as the three before
     *(("tuneflow.search.gp.gp", f"tuneflow.search.gp.{name}") for name in GP_FILES),  # scipy.linalg, scipy.optimize
     ("tuneflow.search.gp.targets", "scipy.special"),
     ("tuneflow.search.normal", "scipy"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from typing_extensions import is_protocol
 
 import tuneflow as tn
 
@@ -76,7 +77,7 @@ def test_every_argument_is_described(name):
     value = reference.public(name)
     if name in MADE_BY_THE_LIBRARY:
         return
-    if inspect.isclass(value) and (issubclass(value, BaseException) or getattr(value, "_is_protocol", False)):
+    if inspect.isclass(value) and (issubclass(value, BaseException) or is_protocol(value)):
         return
     wanted = [argument for argument in inspect.signature(value).parameters if argument not in ("args", "kwargs")]
     described = set(re.findall(r"^ *([\w, *]+?)(?: \([^)]*\))?:", doc_of(name), re.MULTILINE))

@@ -66,6 +66,7 @@ class Probe:
         return math.inf if self.race is None else min(self.race.losses)
 
     def to_json(self) -> dict[str, Any]:
+        """Return the record as plain numbers, lists and dicts."""
         return asdict(self)
 
     @classmethod

@@ -46,6 +46,7 @@ class Normal:
             raise ValueError(f"{what}: the prior's uniform needs to be a share from 0 to 1, got {self.uniform}.")
 
     def to_json(self) -> dict[str, Any]:
+        """Return what a store keeps of the prior."""
         return {"mean": self.mean, "sd": self.sd, "uniform": self.uniform}
 
 

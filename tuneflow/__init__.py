@@ -32,7 +32,7 @@ from tuneflow.space.parameters import Choice, Constant, Float, Int
 from tuneflow.space.priors import Normal
 from tuneflow.space.search_space import SearchSpace, call
 from tuneflow.store.folder import Folder
-from tuneflow.study.archive import Archive as open
+from tuneflow.study.archive import Archive as open  # noqa: N813 (it opens a folder)
 from tuneflow.study.minimize import maximize, minimize
 from tuneflow.study.result import Result
 from tuneflow.study.saved_model import load

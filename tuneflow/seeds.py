@@ -41,7 +41,7 @@ def stream(*key: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(_Hashed(key)))  # type: ignore[arg-type]
 
 
-class lazy_stream:
+class lazy_stream:  # noqa: N801 (called like a function)
     """A generator like that of `stream`, made on first use; for callers that seldom draw."""
 
     def __init__(self, *key: int | str) -> None:
@@ -67,7 +67,7 @@ def torch_stream(*key: int | str, device: torch.device | str = "cpu") -> torch.G
 _spares: list[np.random.MT19937] = []  # lent to NumPy's global generator: quicker than saving and setting its state
 
 
-class seeded_globals:
+class seeded_globals:  # noqa: N801 (called like a function)
     """Within the block, torch's, Python's and NumPy's global generators are those of `key`.
 
     Module constructors, dropout and user code draw from the global generators. They are put back as
@@ -106,7 +106,7 @@ class seeded_globals:
             _set_device_state(self._device, kept)
 
 
-class kept_globals:
+class kept_globals:  # noqa: N801 (called like a function)
     """A reusable block: within it the global generators continue from where the block was last left.
 
     They begin as within `seeded_globals` of the same key, and the caller's are restored in the same way.

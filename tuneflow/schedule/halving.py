@@ -66,7 +66,7 @@ class Halving(Scheduler):
         """The rungs of each group of trials that compete with each other."""
         return [self.rungs(epochs)]
 
-    def bracket(self, number: int, epochs: int) -> int:
+    def bracket(self, number: int, epochs: int) -> int:  # noqa: ARG002
         """The index of the bracket that the trial of this number is in."""
         return 0
 

@@ -98,7 +98,7 @@ class Scheduler:
     def check(self, history: History) -> None:
         """Raise ValueError when a study like this one cannot be scheduled; called once, when the study is made."""
 
-    def keep(self, history: History) -> Iterable[tuple[int, int]]:
+    def keep(self, history: History) -> Iterable[tuple[int, int]]:  # noqa: ARG002
         """Return (trial, epoch) of the states that later decisions may need, besides those of paused trials.
 
         Called when a study is made, and after every decision.

@@ -51,7 +51,7 @@ class Searcher:
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method suggest(space, history, rng)")
 
-    def ranked(self, space: SearchSpace, history: History) -> list[int]:
+    def ranked(self, space: SearchSpace, history: History) -> list[int]:  # noqa: ARG002
         """Numbers of the ended trials with a score, the one with the best expected score first.
 
         By default in the order of the observed scores; a searcher that models noise can do better. `study.confirm` uses

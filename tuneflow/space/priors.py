@@ -57,7 +57,7 @@ class Curve:
         """Return the point below which a `share` of the mass lies."""
         return share
 
-    def density(self, place: float) -> float:
+    def density(self, place: float) -> float:  # noqa: ARG002
         return 1.0
 
 

@@ -60,7 +60,7 @@ def minimize(
 
 
 @hinting
-def maximize(
+def maximize(  # noqa: D417 (as for minimize)
     f: Callable[..., Any],
     space: SearchSpace,
     *,
@@ -76,7 +76,8 @@ def maximize(
     """Return the trial with the largest value of `f`.
 
     Args:
-        f, space, trials, metric, searcher, scheduler, folder, seed, runtime, progress: as for `minimize`.
+        f, space, trials, metric: as for `minimize`.
+        searcher, scheduler, folder, seed, runtime, progress: as Study's.
 
     Raises:
         TypeError, StudyError: as `minimize`.

@@ -26,33 +26,34 @@ class Runtime:
     """The device, precision, threads and parallelism of training; nothing else in tuneflow names a device.
 
     Args:
-        device: "auto" (a CUDA device where there is one, else Apple's, else the CPU), or a torch device
+        device: "auto" (a CUDA device if there is one, else Apple's, else the CPU), or a torch device
             such as "cuda:1".
-        threads: CPU threads while training, None for torch's current number, or for each worker's share of the cores
-            where that is less. Scores are exactly repeatable for the same number only. 1 is best for small modules,
-            and wherever other work runs on the same cores: there more than one made training up to 100 times slower.
-        workers: train in so many processes, in each of them a trial at a time, or as many as `lanes` says; 1 trains in
-            this one. Scores are the same. Processes are started by a run and ended with it. Each imports the script
-            that runs, so the script needs an `if __name__ == "__main__":`, and finds by their names what it is sent, so
-            that functions and classes need to be defined at the top of a module.
-        timeout: seconds that an epoch may take in a worker process; one that reports none for longer is taken to hang,
-            and is killed. None for as long as it takes. With lanes, an epoch of all that it trains: so many times what
-            one takes alone, and seconds more for the first, in which engines are traced.
-        lanes: train up to so many trials of one structure as one program, where a measurement says that it is faster,
-            in each worker; "auto" for as many as pay. 1 trains each by itself. Scores are the same but for rounding.
+        threads: CPU threads while training; None for torch's current number, or each worker's share of the cores
+            if that is less. Scores repeat exactly for the same number only. 1 is best for small modules, and wherever
+            other work runs on the same cores: there more than one made training up to 100 times slower.
+        workers: number of worker processes, each with one trial at a time, or as many as `lanes`; 1 trains in this
+            process. Scores are the same. Processes are started by a run and ended with it. Each imports the script, so
+            the script needs an `if __name__ == "__main__":`; functions and classes are found by name, so they need to
+            be defined at the top of a module.
+        timeout: seconds that an epoch may take in a worker process, which is killed when it reports none for longer;
+            None for no limit. With lanes it covers an epoch of all of them: so many times that of one trial, and
+            seconds more for the first, in which engines are traced.
+        lanes: largest number of trials of one structure to train as one program, in each worker, where a measurement
+            shows that this is faster; "auto" for as many as pay. 1 trains each by itself. Scores are the same but for
+            rounding.
         precision: "fp32", or another arithmetic, with other scores: "bf16" and "fp16" compute forward and
             backward passes in 16 bits where torch's autocast does; weights, their updates, losses and metrics stay in
-            float32. fp16 scales its gradients, and skips a step where they overflow. "auto" is fp32; a study's first
-            run says what bf16 would bring, with channels_last where there are images.
-        channels_last: weights and inputs of four dimensions, of images, lie in memory pixel by pixel and not channel by
-            channel; often faster, with scores that differ by rounding. "auto" is False, and says what it would bring.
+            float32. fp16 scales its gradients, and skips a step where they overflow. "auto" is fp32, and a study's
+            first run shows what bf16 would bring, with channels_last where there are images.
+        channels_last: store 4-dimensional weights and inputs, those of images, pixel by pixel instead of channel by
+            channel; often faster, with scores that differ by rounding. "auto" is False, and shows what it would bring.
         executor: your own way to train slices: a function, or class, that is called with this runtime at the start of
             each run and returns an object with the six verbs of `tuneflow.execute.executor.Executor`. None for the
             one that the arguments above ask for.
 
     Attributes:
-        precision, channels_last: what training is done in; never "auto".
-        advises: the names of those that were given as "auto".
+        precision, channels_last: the values used in training; never "auto".
+        advises: the names of those that were passed as "auto".
 
     Raises:
         ValueError: the device is not there (those that are, are listed), or does not compute in this precision; or

@@ -82,7 +82,7 @@ class ProcessExecutor:
         """Wait for the events of one process.
 
         Raises:
-            StudyError: no process can be started, or it cannot load what it was sent; the message says why.
+            StudyError: no process can be started, or it cannot load what it was sent; the message has the reason.
         """
         while self.busy:
             self._dispatch()

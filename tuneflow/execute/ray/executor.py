@@ -83,7 +83,7 @@ class RayExecutor:
         """Wait for events; return none after a second without any.
 
         Raises:
-            StudyError: no actor can be started, or it cannot load what it was sent; the message says why.
+            StudyError: no actor can be started, or it cannot load what it was sent; the message has the reason.
         """
         while self.busy:
             for actor in self._actors:

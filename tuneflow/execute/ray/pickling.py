@@ -33,7 +33,7 @@ class CloudPickled:
         """The value, its tensors copies of its own.
 
         Raises:
-            Unreadable: it cannot be unpickled here; the cause says why.
+            Unreadable: it cannot be unpickled here; the cause is the error.
         """
         return loaded(self.body, [_own(raw) for raw in self.large])
 

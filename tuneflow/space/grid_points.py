@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
-from tuneflow.space.nodes import Coordinate, Node
+from tuneflow.space.nodes import Coordinate, Record
 
 MOST = 1_000_000  # points of a grid on which where= is evaluated
 
@@ -24,15 +24,15 @@ class GridPoints(Sequence[dict[str, Any]]):
     """
 
     def __init__(
-        self, root: Node, values: list[list[Any]], allows: Callable[[dict[str, Any]], bool] | None = None
+        self, root: Record, values: list[list[Any]], allows: Callable[[dict[str, Any]], bool] | None = None
     ) -> None:
         self._root, self.values = root, values
-        self.total: int = self._root.count(self.values)
-        self._allowed: list[int] | None = None
+        self.total: int = root.count(values)
+        self._allowed: Sequence[int] = range(self.total)
         if allows is not None:
             if self.total > MOST:
                 raise ValueError(f"grid: where= would be evaluated on {self.total:,} points; pass fewer points.")
-            self._allowed = [i for i in range(self.total) if allows(self._root.nth(i, self.values))]
+            self._allowed = [i for i in self._allowed if allows(root.nth(i, values))]
             self.total = len(self._allowed)
 
     def __len__(self) -> int:
@@ -47,9 +47,7 @@ class GridPoints(Sequence[dict[str, Any]]):
             return [self[i] for i in range(*place.indices(self.total))]
         if not -self.total <= place < self.total:
             raise IndexError(f"a grid of {self.total} points has no point {place}")
-        place %= self.total
-        config: dict[str, Any] = self._root.nth(place if self._allowed is None else self._allowed[place], self.values)
-        return config
+        return self._root.nth(self._allowed[place], self.values)
 
 
 def grid_values(axis: Coordinate, wanted: Any) -> list[Any]:

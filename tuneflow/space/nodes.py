@@ -57,11 +57,9 @@ class Node(Protocol):
 
     def read(self, unit: Sequence[float]) -> Any:
         """Return the part at a point of the whole space's unit cube."""
-        ...
 
     def write(self, part: Any, unit: Unit) -> None:
         """Write the inverse of `read` into `unit`; inactive coordinates stay as they are."""
-        ...
 
     def cast(self, part: Any, name: str) -> Any: ...
 
@@ -73,11 +71,9 @@ class Node(Protocol):
 
     def count(self, values: list[list[Any]]) -> int:
         """Number of parts when each coordinate has only its `values`."""
-        ...
 
     def nth(self, place: int, values: list[list[Any]]) -> Any:
         """Return part number `place` of those that `count` counts."""
-        ...
 
 
 class Leaf(Node):
@@ -93,7 +89,10 @@ class Leaf(Node):
         unit[self.place] = self.parameter.to_unit(part)
 
     def cast(self, part: Any, name: str) -> Any:
-        return _cast(self.parameter, part, name)
+        try:
+            return self.parameter.cast(part)
+        except ValueError as error:
+            raise ValueError(f'"{name}" {error}.') from None
 
     def resolve(self, part: Any) -> Any:
         return self.parameter.object(part) if isinstance(self.parameter, Choice) else part
@@ -192,7 +191,7 @@ class Record(Node):
     def __init__(self, parts: dict[str, Node], function: Callable[..., Any] | None = None) -> None:
         self.parts, self.function = parts, function
 
-    def read(self, unit: Sequence[float]) -> Any:
+    def read(self, unit: Sequence[float]) -> dict[str, Any]:
         return {name: part.read(unit) for name, part in self.parts.items()}
 
     def write(self, part: Any, unit: Unit) -> None:
@@ -227,7 +226,7 @@ class Record(Node):
     def count(self, values: list[list[Any]]) -> int:
         return math.prod(part.count(values) for part in self.parts.values())
 
-    def nth(self, place: int, values: list[list[Any]]) -> Any:
+    def nth(self, place: int, values: list[list[Any]]) -> dict[str, Any]:
         chosen: dict[str, Any] = {}
         for name, part in reversed(self.parts.items()):
             place, here = divmod(place, part.count(values))
@@ -272,13 +271,6 @@ class TreeBuilder:
             if isinstance(option, Call | Section)
         }
         return Branch(leaf, branches) if branches else leaf
-
-
-def _cast(parameter: Parameter, part: Any, name: str) -> Any:
-    try:
-        return parameter.cast(part)
-    except ValueError as error:
-        raise ValueError(f'"{name}" {error}.') from None
 
 
 def _split(part: Any) -> tuple[Any, Any]:

@@ -73,7 +73,33 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Float(Parameter):
+class Range(Parameter):
+    """The common part of Float and Int: a number in [low, high]."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+    prior: Normal | None = None
+
+    def __repr__(self) -> str:
+        flags = [f"{k}={v!r}" for k in ("log", "step", "prior") if (v := getattr(self, k))]
+        return f"{type(self).__name__}({', '.join([repr(self.low), repr(self.high), *flags])})"
+
+    def to_json(self) -> dict[str, Any]:
+        facts = {name: getattr(self, name) for name in ("low", "high", "log", "step")}
+        prior = {} if self.prior is None else {"prior": self.prior.to_json()}
+        return {"kind": type(self).__name__.lower(), **facts, **prior}
+
+    def _check_prior(self, what: str) -> None:
+        if self.prior is None:
+            return
+        if not isinstance(self.prior, Normal):
+            raise TypeError(f"{what}: prior needs to be a tn.Normal(mean, sd), got {self.prior!r}.")
+        self.prior.check(what, self.low, self.high)
+
+
+class Float(Range):
     """A real number in [low, high].
 
     Args:
@@ -92,21 +118,12 @@ class Float(Parameter):
         (0.01, 1.0)
     """
 
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = None
-    prior: Normal | None = None
-
-    def __repr__(self) -> str:
-        return _call_repr("Float", self.low, self.high, log=self.log, step=self.step, prior=self.prior)
-
     def named(self, name: str) -> "Float":
         what = f'Float "{name}"'
         low, high = check_bounds(what, self.low, self.high, self.log, self.step, tiny="1e-6")
         if not math.isfinite(high - low):
             raise ValueError(f"{what}: high - low overflows, got low={low}, high={high}; use a narrower range.")
-        _check_prior(what, self.prior, low, high)
+        self._check_prior(what)
         if self.step is None:
             return Float(low, high, bool(self.log), prior=self.prior)
         step = number_of(what, "step", self.step)
@@ -180,12 +197,9 @@ class Float(Parameter):
         inner = [tidy(self.from_unit(i / (points - 1))) for i in range(1, points - 1)]
         return [self.low, *inner, self.high]
 
-    def to_json(self) -> dict[str, Any]:
-        return _range_json("float", self)
 
-
-@dataclass(frozen=True)
-class Int(Parameter):
+@dataclass(frozen=True, repr=False)
+class Int(Range):
     """A whole number in [low, high].
 
     Args:
@@ -207,10 +221,6 @@ class Int(Parameter):
     high: int
     log: bool = False
     step: int | None = None
-    prior: Normal | None = None
-
-    def __repr__(self) -> str:
-        return _call_repr("Int", self.low, self.high, log=self.log, step=self.step, prior=self.prior)
 
     def named(self, name: str) -> "Int":
         what = f'Int "{name}"'
@@ -222,7 +232,7 @@ class Int(Parameter):
                 raise ValueError(f"{what}: needs whole bounds, got {word}={bound}; use tn.Float for a real range.")
         check_bounds(what, self.low, self.high, self.log, self.step, tiny="1")
         low, high = int(self.low), int(self.high)
-        _check_prior(what, self.prior, low, high)
+        self._check_prior(what)
         if self.step is None or self.step == 1:
             return Int(low, high, bool(self.log), prior=self.prior)
         step = number_of(what, "step", self.step)
@@ -268,10 +278,8 @@ class Int(Parameter):
 
     def cast(self, value: Value) -> int:
         number = real(value)
-        if number is None or number != math.floor(number) or not self.low <= number <= self.high:
-            raise ValueError(f"needs a whole number from {self.low} to {self.high}, got {value!r}")
-        whole = int(value)
-        if not self.low <= whole <= self.high:
+        whole = None if number is None or number != math.floor(number) else int(value)
+        if whole is None or not self.low <= whole <= self.high:
             raise ValueError(f"needs a whole number from {self.low} to {self.high}, got {value!r}")
         if (whole - self.low) % (self.step or 1):
             raise ValueError(f"goes in steps of {self.step} from {self.low}, got {value!r}")
@@ -285,9 +293,6 @@ class Int(Parameter):
         ratio = self.high / self.low
         values = (round(self.low * ratio ** (i / (points - 1))) for i in range(points))
         return list(dict.fromkeys(min(max(v, self.low), self.high) for v in values))
-
-    def to_json(self) -> dict[str, Any]:
-        return _range_json("int", self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -466,24 +471,5 @@ class Constant(Parameter):
         return {"kind": "constant", "value": plain(self.value)}
 
 
-def _check_prior(what: str, prior: Any, low: float, high: float) -> None:
-    if prior is None:
-        return
-    if not isinstance(prior, Normal):
-        raise TypeError(f"{what}: prior needs to be a tn.Normal(mean, sd), got {prior!r}.")
-    prior.check(what, low, high)
-
-
-def _range_json(kind: str, parameter: Float | Int) -> dict[str, Any]:
-    prior = {} if parameter.prior is None else {"prior": parameter.prior.to_json()}
-    return {"kind": kind, **{name: getattr(parameter, name) for name in ("low", "high", "log", "step")}, **prior}
-
-
 def _warn_high(what: str, low: Any, high: Any, step: Any, top: Any) -> None:
-    text = f"{what}: step={step} from low={low} does not reach high={high}; the new high is {top}."
-    warn(text)
-
-
-def _call_repr(kind: str, low: Any, high: Any, **flags: Any) -> str:
-    words = [repr(low), repr(high)] + [f"{k}={v!r}" for k, v in flags.items() if v]
-    return f"{kind}({', '.join(words)})"
+    warn(f"{what}: step={step} from low={low} does not reach high={high}; the new high is {top}.")

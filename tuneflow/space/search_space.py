@@ -140,7 +140,7 @@ class SearchSpace(Section):
             ValueError: `where=` allowed none of 10,000 draws.
         """
         for _ in range(TRIES):
-            config: Config = self._root.read(self._placed(rng.random(len(self)).tolist()))
+            config = self._root.read(self._placed(rng.random(len(self)).tolist()))
             if self.allows(config):
                 return config
         raise ValueError(f"SearchSpace: {self._constraints} allowed none of {TRIES:,} random configurations; relax it.")
@@ -218,8 +218,7 @@ class SearchSpace(Section):
         for axis, u in zip(self.coordinates, values, strict=True):
             if not 0.0 <= u <= 1.0:
                 raise ValueError(f'from_unit needs numbers in [0, 1], got {u} for "{axis.name}"; clip it.')
-        config: Config = self._root.read(values)
-        return config
+        return self._root.read(values)
 
     def to_unit(self, config: Config) -> Unit:
         """Return the point of `config`: shape (len(space),), float64, NaN where a coordinate is not active."""
@@ -307,8 +306,8 @@ class SearchSpace(Section):
 
     def to_json(self) -> dict[str, Any]:
         """Return the space as JSON; objects and callables by their names."""
-        described: dict[str, Any] = self._root.to_json()
-        return described | ({"where": [object_repr(constraint) for constraint in self.where]} if self.where else {})
+        where = {"where": [object_repr(constraint) for constraint in self.where]} if self.where else {}
+        return self._root.to_json() | where
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "SearchSpace":

@@ -20,10 +20,9 @@ def _entry_from_json(data: Any) -> Any:
     if not isinstance(data, Mapping):
         return data
     kind = data["kind"]
-    if kind == "float":
-        return Float(data["low"], data["high"], data["log"], data["step"], _prior_from_json(data))
-    if kind == "int":
-        return Int(data["low"], data["high"], data["log"], data["step"], _prior_from_json(data))
+    if kind in ("float", "int"):
+        prior = Normal(**data["prior"]) if "prior" in data else None
+        return (Float if kind == "float" else Int)(data["low"], data["high"], data["log"], data["step"], prior)
     if kind == "constant":
         return Constant(data["value"])
     if kind == "choice":
@@ -35,10 +34,6 @@ def _entry_from_json(data: Any) -> Any:
     if kind == "space":
         return Section(entries_from_json(data["entries"]))
     return _NameOnly(data["name"])
-
-
-def _prior_from_json(data: Mapping[str, Any]) -> Normal | None:
-    return Normal(**data["prior"]) if "prior" in data else None
 
 
 @dataclass(frozen=True)

@@ -116,19 +116,18 @@ class kept_globals:  # noqa: N801 (called like a function)
     """
 
     def __init__(self, *key: int | str, device: torch.device | None = None) -> None:
-        self._key = key
         self._device = device if device is not None and device.type != "cpu" else None
-        self._number = digest(*key) & (2**63 - 1)
-        self._cpu = torch.Generator().manual_seed(self._number)
-        self._others: tuple[Any, Any] | None = None  # Python's and NumPy's, once the block was entered
-        self.generator = self._cpu if self._device is None else torch.Generator(self._device).manual_seed(self._number)
+        self._cpu = torch.Generator()
+        self.generator = self._cpu if self._device is None else torch.Generator(self._device)
+        self.restart(*key)
 
     def restart(self, *key: int | str) -> None:
         """Restart with another key; `generator` stays the same object."""
-        self._key, self._others = key, None
-        self._number = digest(*key) & (2**63 - 1)
-        self._cpu.manual_seed(self._number)
-        self.generator.manual_seed(self._number)
+        self._key = key
+        self._others: tuple[Any, Any] | None = None  # Python's and NumPy's, once the block was entered
+        number = digest(*key) & (2**63 - 1)
+        self._cpu.manual_seed(number)
+        self.generator.manual_seed(number)
 
     def __enter__(self) -> None:
         self._outer = seeded_globals(*self._key, device=self._device)

@@ -1,7 +1,7 @@
 """Signatures: the keyword arguments that a callable takes, and messages for those that it does not."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -36,10 +36,10 @@ def check_keywords(function: Callable[..., Any], names: Iterable[str], where: st
         given: number of leading positional arguments that the library passes itself, such as an optimizer's
             parameters; those cannot be named.
     """
-    known = parameters_of(function)
-    if known is None or any(p.kind is p.VAR_KEYWORD for p in known):
+    parameters = parameters_of(function)
+    if parameters is None or any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
-    free = [p.name for p in known[given:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    free = [p.name for p in parameters[given:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     for name in names:
         if name not in free:
             raise TypeError(
@@ -48,18 +48,14 @@ def check_keywords(function: Callable[..., Any], names: Iterable[str], where: st
             )
 
 
-def check_complete(function: Callable[..., Any], names: Iterable[str], where: str, given: int = 0) -> None:
+def check_complete(function: Callable[..., Any], names: Collection[str], where: str, given: int = 0) -> None:
     """Raise TypeError when a call of `function` with `names` would lack a required argument."""
-    known = parameters_of(function)
-    if known is None:
+    parameters = parameters_of(function)
+    if parameters is None:
         return
-    have = set(names)
-    needed = [
-        p.name
-        for p in known[given:]
-        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY, p.POSITIONAL_ONLY)
-    ]
-    missing = [name for name in needed if name not in have]
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = [p.name for p in parameters[given:] if p.default is p.empty and p.kind not in variadic]
+    missing = [name for name in required if name not in names]
     if missing:
         raise TypeError(
             f"{where}: {name_of(function)} also needs {listed(missing)}; add it to the space, give it a"

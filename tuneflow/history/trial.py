@@ -85,19 +85,10 @@ def with_reports(trial: Trial, reports: Iterable[Report], objective: Objective) 
     """Return `trial` with these reports, and with the metrics, epochs and seconds that follow from them."""
     reports = tuple(reports)
     selected = objective.pick(reports)
-    return Trial(
-        trial.number,
-        trial.config,
-        trial.status,
-        trial.reason,
-        selected.metrics if selected else {},
-        selected.errors if selected else {},
-        reports[-1].epoch if reports else trial.parent[1] if trial.parent else 0,
-        sum(report.seconds for report in reports),
-        reports,
-        trial.detail,
-        trial.parent,
-    )
+    scores = (selected.metrics, selected.errors) if selected else ({}, {})
+    epochs = reports[-1].epoch if reports else trial.parent[1] if trial.parent else 0
+    facts = (*scores, epochs, sum(report.seconds for report in reports), reports)
+    return Trial(trial.number, trial.config, trial.status, trial.reason, *facts, trial.detail, trial.parent)
 
 
 def with_status(trial: Trial, status: Status, reason: str = "", detail: str = "", seconds: float = 0.0) -> Trial:

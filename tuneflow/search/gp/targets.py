@@ -27,10 +27,6 @@ class Targets:
     variances: Array
     error: float
 
-    @property
-    def clean(self) -> bool:
-        return not self.error
-
 
 def targets(costs: Array, errors: Array, just: float = JUST) -> Targets:
     """Transform costs for the GP: compress bad ones, stretch those close to the best.

@@ -1,6 +1,6 @@
 """Log expected improvement, averaged over several processes, and its gradient."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy.special import erfcx, log_ndtr
@@ -36,28 +36,22 @@ class ExpectedImprovement:
 
     def __init__(self, processes: Sequence[GaussianProcess], error: float = 0.0) -> None:
         self.processes, self.error = processes, error
-        self.best = [float(process.predict(process.features)[0].min()) for process in processes]
+        self.best = np.array([[process.predict(process.features)[0].min()] for process in processes])
 
     def __call__(self, features: Array) -> Array:
         """Value at points of shape (m, f): shape (m,)."""
-        each = []
-        for process, best in zip(self.processes, self.best, strict=True):
-            mean, variance = process.predict(features)
-            each.append(log_improvement(mean, np.sqrt(self._change(variance)), best))
-        return averaged(np.array(each))[0]
+        mean, variance = stacked(process.predict(features) for process in self.processes)
+        return averaged(log_improvement(mean, np.sqrt(self._change(variance)), self.best))[0]
 
     def slopes(self, features: Array) -> tuple[Array, Array]:
         """The value, shape (m,), and its gradient with respect to the features, shape (m, f)."""
-        each, pulls = [], []
-        for process, best in zip(self.processes, self.best, strict=True):
-            mean, variance, up, wide = process.slopes(features)
-            share = variance / (variance + self.error)  # of the variance, what one look takes away
-            sd, wide = np.sqrt(self._change(variance)), wide * (share * (2 - share))[:, None]
-            below, bell = ratios((best - mean) / sd)
-            each.append(log_improvement(mean, sd, best))
-            pulls.append((bell[:, None] * wide / (2 * sd[:, None]) - below[:, None] * up) / sd[:, None])
-        value, shares = averaged(np.array(each))
-        return value, np.einsum("sm,smf->mf", shares, np.array(pulls))
+        mean, variance, up, wide = stacked(process.slopes(features) for process in self.processes)
+        share = variance / (variance + self.error)  # of the variance, what one look takes away
+        sd, wide = np.sqrt(self._change(variance)), wide * (share * (2 - share))[..., None]
+        below, bell = ratios((self.best - mean) / sd)
+        pulls = (bell[..., None] * wide / (2 * sd[..., None]) - below[..., None] * up) / sd[..., None]
+        value, shares = averaged(log_improvement(mean, sd, self.best))
+        return value, np.einsum("sm,smf->mf", shares, pulls)
 
     def _change(self, variance: Array) -> Array:
         """Return the variance of the change of the mean after one observation."""
@@ -65,7 +59,7 @@ class ExpectedImprovement:
 
 
 def log_improvement(mean: Array, sd: Array, best: Array | float) -> Array:
-    """Logarithm of the expected improvement on `best`, lower being better, of normal scores; shapes (m,)."""
+    """Logarithm of the expected improvement on `best`, lower being better, of normal scores; shapes that broadcast."""
     z = (best - mean) / sd
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         near = np.log(np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi) + z * np.exp(log_ndtr(z)))
@@ -91,6 +85,11 @@ def ratios(z: Array) -> tuple[Array, Array]:
         mills = np.sqrt(np.pi / 2) * erfcx(-z / np.sqrt(2))
         gain = bell + z * below
         return np.where(z > -1.0, below / gain, mills / tail), np.where(z > -1.0, bell / gain, 1 / tail)
+
+
+def stacked(each: Iterable[tuple[Array, ...]]) -> list[Array]:
+    """Return the arrays of several processes as one array of each kind, the processes along its first axis."""
+    return [np.array(kind) for kind in zip(*each, strict=True)]
 
 
 def averaged(each: Array) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
-from tuneflow.search.gp.expected_improvement import averaged
+from tuneflow.search.gp.expected_improvement import averaged, stacked
 from tuneflow.search.gp.gaussian_process import GaussianProcess
 from tuneflow.space.coordinates import Array
 
@@ -47,28 +47,22 @@ class FeasibleImprovement:
         self.gain, self.bounds = gain, bounds
 
     def __call__(self, features: Array) -> Array:
-        found = self.gain(features)
+        value = self.gain(features)
         for bound in self.bounds:
-            each = []
-            for process in bound.processes:
-                mean, variance = process.predict(features)
-                each.append(log_ndtr((bound.most - mean) / np.sqrt(variance)))
-            found = found + averaged(np.array(each))[0]
-        return found
+            mean, variance = stacked(process.predict(features) for process in bound.processes)
+            value = value + averaged(log_ndtr((bound.most - mean) / np.sqrt(variance)))[0]
+        return value
 
     def slopes(self, features: Array) -> tuple[Array, Array]:
         """The value, shape (m,), and its gradient with respect to the features, shape (m, f)."""
-        found, slopes = self.gain.slopes(features)
+        total, slopes = self.gain.slopes(features)
         for bound in self.bounds:
-            each, pulls = [], []
-            for process in bound.processes:
-                mean, variance, up, wide = process.slopes(features)
-                sd = np.sqrt(variance)
-                z = (bound.most - mean) / sd
-                likely = log_ndtr(z)
-                bell = np.exp(-0.5 * z * z - likely) / np.sqrt(2 * np.pi)
-                each.append(likely)
-                pulls.append(-bell[:, None] * (up / sd[:, None] + (z / (2 * variance))[:, None] * wide))
-            value, shares = averaged(np.array(each))
-            found, slopes = found + value, slopes + np.einsum("sm,smf->mf", shares, np.array(pulls))
-        return found, slopes
+            mean, variance, up, wide = stacked(process.slopes(features) for process in bound.processes)
+            sd = np.sqrt(variance)
+            z = (bound.most - mean) / sd
+            likely = log_ndtr(z)
+            bell = np.exp(-0.5 * z * z - likely) / np.sqrt(2 * np.pi)
+            pulls = -bell[..., None] * (up / sd[..., None] + (z / (2 * variance))[..., None] * wide)
+            value, shares = averaged(likely)
+            total, slopes = total + value, slopes + np.einsum("sm,smf->mf", shares, pulls)
+        return total, slopes

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneflow.history.history import History
+from tuneflow.search.exhaustive import everything
 from tuneflow.search.gp.features import FeatureMap
 from tuneflow.search.gp.kernel import apart
 from tuneflow.search.gp.targets import Targets, bound_target, breach_targets, front_targets, targets
 from tuneflow.search.observations import Observations
-from tuneflow.search.searcher import Searcher
+from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.search.sobol import Sobol, sobol_points
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Array
@@ -61,16 +62,13 @@ class GP(Searcher):
     """
 
     def __init__(self) -> None:
-        self._made: _SpaceModel | None = None
+        self._model = Latest(_SpaceModel)
 
     def check(self, space: SearchSpace) -> None:
         Sobol().check(space)
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
-        made = self._made
-        if made is None or made.space is not space or made.seed != history.seed:
-            made = self._made = _SpaceModel(space, history.seed)
-        return made.suggest(history, rng)
+        return self._model(space, history.seed).suggest(history, rng)
 
     def ranked(self, space: SearchSpace, history: History) -> list[int]:
         """Numbers of the ended trials with a score, the one with the best predicted mean first.
@@ -179,12 +177,10 @@ class _SpaceModel:
         """Return one process per draw of the hyper-parameters, and the noise variance; 0 where that is small."""
         from tuneflow.search.gp.gaussian_process import GaussianProcess
 
-        chosen = _active(self.layout, scores.units, scores.merits)
-        wanted = self._warp(costs, errors)
-        values, variances = wanted.values[chosen], wanted.variances[chosen]
-        features, owner = self.layout.features(scores.units[chosen]), self.layout.owner
-        points = self._hyper(scores.units, costs, errors, chosen, rng)
-        return [GaussianProcess(point, owner, features, values, variances) for point in points], wanted.error
+        posterior, features, error = self._posterior(scores.units, costs, errors, scores.merits)
+        points = posterior.draws(posterior.fit(self._start(scores.units, costs, errors), 20), DRAWS, rng)
+        facts = self.layout.owner, features, posterior.values, posterior.variances
+        return [GaussianProcess(point, *facts) for point in points], error
 
     def _candidates(self, rng: np.random.Generator, leaders: Array, clean: bool) -> Array:
         """Return points all over the cube: a Sobol set, shifted anew for each trial, or all points of a small space."""
@@ -199,17 +195,8 @@ class _SpaceModel:
     def _all(self) -> Array | None:
         """Every configuration of a small space; None where there are too many."""
         if self._whole is None and self.space.size <= WHOLE:
-            levels = {axis.name: int(axis.parameter.levels) for axis in self.space.coordinates}
-            self._whole = np.array([self.space.to_unit(config) for config in self.space.grid(levels)])
+            self._whole = np.array([self.space.to_unit(config) for config in everything(self.space)])
         return self._whole
-
-    def _hyper(
-        self, units: Array, costs: Array, errors: Array, chosen: NDArray[np.int64], rng: np.random.Generator
-    ) -> Array:
-        """Draw hyper-parameters, shape (DRAWS, d + 2)."""
-        posterior = self._posterior(units, costs, errors, chosen)
-        start = self._start(units, costs, errors)
-        return posterior.draws(posterior.fit(start, 20), DRAWS, rng)
 
     def _start(self, units: Array, costs: Array, errors: Array) -> Array:
         """Return starting hyper-parameters: those of the first trials, refitted only now and then."""
@@ -218,17 +205,19 @@ class _SpaceModel:
         key = units.tobytes() + costs.tobytes() + errors.tobytes()
         if key not in self._fits:
             if not np.isfinite(costs).any():
-                return self._posterior(units, np.zeros(count), errors, np.arange(count)).mean
-            posterior = self._posterior(units, costs, errors, _active(self.layout, units, costs))
+                return self._posterior(units, np.zeros(count), errors, costs)[0].mean
+            posterior, _, _ = self._posterior(units, costs, errors, costs)
             self._fits = {key: posterior.fit(posterior.mean, 40)}
         return self._fits[key]
 
-    def _posterior(self, units: Array, costs: Array, errors: Array, chosen: NDArray[np.int64]) -> "Posterior":
+    def _posterior(self, units: Array, costs: Array, errors: Array, ranks: Array) -> tuple["Posterior", Array, float]:
+        """Return the posterior of the hyper-parameters, the features it is conditioned on, and the noise variance."""
         from tuneflow.search.gp.gaussian_process import Posterior
 
-        wanted = self._warp(costs, errors)
-        squared = apart(self.layout.features(units[chosen]), self.layout.owner, len(self.space))
-        return Posterior(squared, wanted.values[chosen], wanted.variances[chosen])
+        chosen = _active(self.layout, units, ranks)
+        features, warped = self.layout.features(units[chosen]), self._warp(costs, errors)
+        squared = apart(features, self.layout.owner, len(self.space))
+        return Posterior(squared, warped.values[chosen], warped.variances[chosen]), features, warped.error
 
     def _untried(self, known: set[bytes], rng: np.random.Generator) -> Config:
         """Draw a random configuration that was not tried, where there is one."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tuneflow.search.normal import ndtri
 from tuneflow.space.coordinates import Array
 
 JUST = 0.1  # how far below the best the logarithm has its pole, in spreads of the better half
@@ -113,18 +114,11 @@ def bound_target(breaches: Array) -> float:
 
 
 def _upper_half(costs: Array) -> Array:
-    """Map costs by rank to quantiles of the upper half of a normal distribution."""
-    from scipy.special import ndtri
-
-    places: Array = ndtri(0.5 + 0.5 * (_ranks(costs) + 0.5) / max(len(costs), 1))
-    return places
-
-
-def _ranks(values: Array) -> Array:
-    """Return the rank of each value from 0; equal values share their mean rank."""
-    ordered = np.sort(values)
-    first, last = np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
-    return (first + last - 1) / 2
+    """Map costs by rank to quantiles of the upper half of a normal distribution; equal costs share their mean rank."""
+    ordered = np.sort(costs)
+    first, last = np.searchsorted(ordered, costs, "left"), np.searchsorted(ordered, costs, "right")
+    ranks = (first + last - 1) / 2
+    return np.asarray(ndtri(0.5 + 0.5 * (ranks + 0.5) / max(len(costs), 1)))
 
 
 def _bent(breaches: Array) -> tuple[Array, float, float]:

@@ -1,10 +1,12 @@
 """Grid search."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from typing_extensions import override
 
 from tuneflow.history.history import History
-from tuneflow.search.searcher import Searcher
+from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.seeds import stream
 from tuneflow.space.grid_points import GridPoints
 from tuneflow.space.search_space import Config, Points, SearchSpace
@@ -37,18 +39,16 @@ class Grid(Searcher):
 
     def __init__(self, points: Points = 5, shuffle: bool = False) -> None:
         self.points, self.shuffle = points, shuffle
-        self._made: tuple[SearchSpace, int, GridPoints, np.ndarray | None] | None = None
+        self._ordered = Latest(self._order)
 
     @override
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
-        if self._made is None or self._made[0] is not space or self._made[1] != history.seed:
-            points = space.grid(self.points)
-            order = stream(history.seed, "grid").permutation(points.total) if self.shuffle else None
-            self._made = (space, history.seed, points, order)
-        _, _, points, order = self._made
-        if history.number >= points.total:
-            return None
-        return points[history.number if order is None else int(order[history.number])]
+        points, order = self._ordered(space, history.seed)
+        return points[int(order[history.number])] if history.number < points.total else None
+
+    def _order(self, space: SearchSpace, seed: int) -> tuple[GridPoints, Sequence[int] | np.ndarray]:
+        points = space.grid(self.points)
+        return points, stream(seed, "grid").permutation(points.total) if self.shuffle else range(points.total)
 
     def check(self, space: SearchSpace) -> None:
         points = space.grid(self.points)

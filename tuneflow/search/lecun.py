@@ -13,7 +13,7 @@ from tuneflow.errors import did_you_mean, listed, warn
 from tuneflow.history.history import History
 from tuneflow.search.random import Random
 from tuneflow.search.roles import ROLES, USUAL, role_of, scaled
-from tuneflow.search.searcher import Searcher
+from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.search.wrapper import Wrapper, shifted
 from tuneflow.space.nodes import Coordinate, Unit
 from tuneflow.space.parameters import Choice, Float, Int, Parameter
@@ -80,7 +80,7 @@ class LeCun(Wrapper):
             if role is not None and role not in ROLES:
                 near = did_you_mean(str(role), ROLES)
                 raise ValueError(f'LeCun: the role of "{name}" needs to be one of {listed(ROLES)}, got {role!r}.{near}')
-        self._made: MeasuredSpace | None = None
+        self._measured = Latest(MeasuredSpace)
 
     def check(self, space: SearchSpace) -> None:
         for name in self.roles:
@@ -91,12 +91,10 @@ class LeCun(Wrapper):
         if history.prober is None:
             log.info("LeCun: there is no model to measure; %r searches alone", self.then)
             return self.then.suggest(space, history, rng)
-        made = self._made
-        if made is None or made.plain is not space or made.history is not history:
-            made = self._made = MeasuredSpace(space, history, self.roles)
-        if history.number < len(made.starts):
-            return made.starts[history.number]
-        return self.then.suggest(made.space, shifted(history, len(made.starts)), rng)
+        measured = self._measured(space, history, self.roles)
+        if history.number < len(measured.starts):
+            return measured.starts[history.number]
+        return self.then.suggest(measured.space, shifted(history, len(measured.starts)), rng)
 
 
 class MeasuredSpace:

@@ -1,12 +1,16 @@
 """Searcher: the base class of every search strategy."""
 
 import math
+from collections.abc import Callable
+from operator import is_
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from tuneflow.history.history import History
 from tuneflow.space.search_space import Config, NotAllowed, SearchSpace
 
+T = TypeVar("T")
 ASKED = 1_000  # how often for a configuration that the space's where= allows
 
 
@@ -66,6 +70,23 @@ class Searcher:
     def __repr__(self) -> str:
         settings = {k: v for k, v in vars(self).items() if not k.startswith("_")}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
+
+
+class Latest(Generic[T]):
+    """A searcher's cache: the latest result of `make`, kept while its arguments are the same objects.
+
+    A history counts as the same where its trials are, so a shifted one does too.
+    """
+
+    def __init__(self, make: Callable[..., T]) -> None:
+        self._make = make
+        self._kept: tuple[list[Any], T] | None = None
+
+    def __call__(self, *arguments: Any) -> T:
+        keys = [getattr(argument, "trials", argument) for argument in arguments]
+        if self._kept is None or not all(map(is_, keys, self._kept[0])):
+            self._kept = keys, self._make(*arguments)
+        return self._kept[1]
 
 
 def proposed(searcher: Searcher, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:

@@ -5,9 +5,11 @@ import torch
 from typing_extensions import override
 
 from tuneflow.history.history import History
-from tuneflow.search.searcher import Searcher
+from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.seeds import digest
 from tuneflow.space.search_space import TRIES, Config, SearchSpace
+
+MOST = torch.quasirandom.SobolEngine.MAXDIM  # parameters
 
 
 class Sobol(Searcher):
@@ -29,19 +31,15 @@ class Sobol(Searcher):
     """
 
     def __init__(self) -> None:
-        self._made: _Sequence | None = None
+        self._sequence = Latest(_Sequence)
 
     @override
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
-        if self._made is None or self._made.space is not space or self._made.seed != history.seed:
-            self._made = _Sequence(space, history.seed)
-        return self._made[history.number]
+        return self._sequence(space, history.seed)[history.number]
 
     def check(self, space: SearchSpace) -> None:
-        if len(space) > torch.quasirandom.SobolEngine.MAXDIM:
-            raise ValueError(
-                f"Sobol: at most {torch.quasirandom.SobolEngine.MAXDIM} parameters, got {len(space)}; use tn.Random()."
-            )
+        if len(space) > MOST:
+            raise ValueError(f"Sobol: at most {MOST} parameters, got {len(space)}; use tn.Random().")
 
 
 class _Sequence:

@@ -8,7 +8,7 @@ from tuneflow.history.history import History
 from tuneflow.history.pareto import ranking
 from tuneflow.search.observations import Observations
 from tuneflow.search.parzen import Parzen
-from tuneflow.search.searcher import Searcher
+from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.space.coordinates import Array, Coordinates
 from tuneflow.space.search_space import Config, SearchSpace
@@ -53,7 +53,7 @@ class TPE(Searcher):
     def __init__(self, start: int = 10, candidates: int = 24) -> None:
         self.start, self.candidates = check_whole("TPE: start", start), check_whole("TPE: candidates", candidates)
         self._start = Sobol()
-        self._axes: Coordinates | None = None
+        self._axes = Latest(Coordinates)
 
     def check(self, space: SearchSpace) -> None:
         self._start.check(space)
@@ -62,9 +62,7 @@ class TPE(Searcher):
         scores = Observations.of(history)
         if scores is None or len(scores.numbers) < self.start:
             return self._start.suggest(space, history, rng)
-        axes = self._axes
-        if axes is None or axes.space is not space:
-            axes = self._axes = Coordinates(space)
+        axes = self._axes(space)
         good, rest = _split(scores)
         ranks = np.log(len(good) + 1) - np.log(np.arange(1, len(good) + 1))
         better = Parzen(axes, good, ranks / ranks.mean(), widths(axes, good), informed=True)

@@ -10,7 +10,7 @@ from tuneflow.history.pareto import ranking
 from tuneflow.search.earlier_study import EarlierStudy, MappedStudy
 from tuneflow.search.gp.gp import GP
 from tuneflow.search.mixture import Mixture
-from tuneflow.search.searcher import Searcher
+from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.search.wrapper import Wrapper, shifted
 from tuneflow.space.coordinates import Array, Coordinates
 from tuneflow.space.search_space import Config, SearchSpace
@@ -68,7 +68,7 @@ class Warm(Wrapper):
         self._pasts = [EarlierStudy.of(each) for each in (source if isinstance(source, list | tuple) else [source])]
         if not self._pasts:
             raise ValueError("Warm: needs at least one earlier study, got an empty list.")
-        self._made: _Transfer | None = None
+        self._transfer = Latest(_Transfer)
 
     def __repr__(self) -> str:
         return f"Warm({', '.join(map(repr, self._pasts))}, then={self.then!r})"
@@ -85,28 +85,23 @@ class Warm(Wrapper):
             raise ValueError("Warm: every trial of the earlier studies has a label that this space lacks.")
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
-        known = self._known(space, history)
-        levels = known.levels(history)
-        tried, start = known.start(history, levels)
+        transfer = self._transfer(space, history, self._pasts)
+        levels = transfer.levels()
+        tried, start = transfer.start(history, levels)
         if start is not None:
             return start
-        return self.then.suggest(known.expecting(levels), shifted(history, tried), rng)
+        return self.then.suggest(transfer.expecting(levels), shifted(history, tried), rng)
 
     def trust(self, space: SearchSpace, history: History) -> list[float]:
         """Trust in each earlier study after the trials that have ended, from 0 to 1."""
-        return [level / LEVELS for level in self._known(space, history).levels(history)]
-
-    def _known(self, space: SearchSpace, history: History) -> "_Transfer":
-        if self._made is None or self._made.space is not space or self._made.trials is not history.trials:
-            self._made = _Transfer(space, history, self._pasts)
-        return self._made
+        return [level / LEVELS for level in self._transfer(space, history, self._pasts).levels()]
 
 
 class _Transfer:
     """The earlier studies in one space, compared with one history; its caches never change a suggestion."""
 
     def __init__(self, space: SearchSpace, history: History, pasts: list[EarlierStudy]) -> None:
-        self.space, self.trials = space, history.trials
+        self.space, self._history = space, history
         self._axes = Coordinates(space)
         self._pasts = [MappedStudy(past, space, STARTS) for past in pasts]
         self._starts: list[tuple[int, Config]] = []
@@ -129,8 +124,9 @@ class _Transfer:
         )
         return min(sum(tried), history.number), next(left, None) if history.number in TURNS else None
 
-    def levels(self, history: History) -> tuple[int, ...]:
+    def levels(self) -> tuple[int, ...]:
         """Return the trust in each earlier study, from 0 to LEVELS."""
+        history = self._history
         if history.ended >= FORGOTTEN:
             return (0,) * len(self._pasts)
         numbers = [trial.number for trial in history.finished]

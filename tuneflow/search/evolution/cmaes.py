@@ -9,7 +9,7 @@ from tuneflow.history.history import History
 from tuneflow.history.pareto import breaches, ranking
 from tuneflow.search.evolution.cma_distribution import CMADistribution
 from tuneflow.search.normal import ndtr, ndtri
-from tuneflow.search.searcher import Searcher
+from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Array, Coordinates
 from tuneflow.space.search_space import Config, SearchSpace
@@ -55,7 +55,7 @@ class CMAES(Searcher):
         if not is_number(sigma) or not 0 < sigma <= 1:
             raise ValueError(f"CMAES: sigma needs to be a share of the range, above 0 and at most 1, got {sigma!r}.")
         self.sigma = sigma
-        self._made: EvolvedDistribution | None = None
+        self._distribution = Latest(EvolvedDistribution)
 
     def check(self, space: SearchSpace) -> None:
         if not Coordinates(space).numbers.any():
@@ -63,11 +63,9 @@ class CMAES(Searcher):
             raise ValueError(f"CMAES: needs a number to search, the space has {what}; use tn.TPE() or tn.Evolution().")
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
-        made = self._made
-        if made is None or made.axes.space is not space or made.trials is not history.trials:
-            made = self._made = EvolvedDistribution(space, history, self.sigma)
-        made.catch_up(history)
-        return space.from_unit(made.draw(rng))
+        distribution = self._distribution(space, history, self.sigma)
+        distribution.catch_up(history)
+        return space.from_unit(distribution.draw(rng))
 
 
 class EvolvedDistribution:
@@ -80,7 +78,7 @@ class EvolvedDistribution:
     """
 
     def __init__(self, space: SearchSpace, history: History, sigma: float) -> None:
-        self.axes, self.trials, self._seed, self._sigma = Coordinates(space), history.trials, history.seed, sigma
+        self.axes, self._seed, self._sigma = Coordinates(space), history.seed, sigma
         self.taken = self._restarts = 0
         self._numbers, self._labels = np.flatnonzero(self.axes.numbers), np.flatnonzero(self.axes.labels)
         self._whole = np.isfinite(self.axes.levels[self._numbers])

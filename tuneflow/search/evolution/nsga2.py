@@ -5,7 +5,7 @@ import numpy as np
 from tuneflow.history.history import History
 from tuneflow.history.pareto import breaches, ranking
 from tuneflow.search.evolution.mutation import changed, crossed, unseen
-from tuneflow.search.searcher import Searcher
+from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.space.coordinates import Array, Coordinates, Places
 from tuneflow.space.search_space import Config, SearchSpace
@@ -42,7 +42,7 @@ class NSGA2(Searcher):
     def __init__(self, population: int = 30) -> None:
         self.population = check_whole("NSGA2: population", population, 2)
         self._start = Sobol()
-        self._made: _Parents | None = None
+        self._parents = Latest(_Parents)
 
     def check(self, space: SearchSpace) -> None:
         self._start.check(space)
@@ -50,11 +50,9 @@ class NSGA2(Searcher):
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
         if history.ended < self.population:
             return self._start.suggest(space, history, rng)
-        made = self._made
-        if made is None or made.axes.space is not space or made.trials is not history.trials:
-            made = self._made = _Parents(space, history, self.population)
-        made.catch_up(history)
-        return made.axes.configured(made.child(history.units, rng))
+        parents = self._parents(space, history, self.population)
+        parents.catch_up()
+        return parents.axes.configured(parents.child(rng))
 
 
 class _Parents:
@@ -65,12 +63,12 @@ class _Parents:
     """
 
     def __init__(self, space: SearchSpace, history: History, size: int) -> None:
-        self.axes, self.trials, self._size = Coordinates(space), history.trials, size
+        self.axes, self._history, self._size = Coordinates(space), history, size
         self.numbers: Places = np.empty(0, dtype=np.intp)
         self.taken = 0
 
-    def catch_up(self, history: History) -> None:
-        beyond = breaches(history)
+    def catch_up(self) -> None:
+        history, beyond = self._history, breaches(self._history)
         while history.ended > self.taken:
             more = max(1, self._size - self.taken)  # all of the first ones at once, then one by one
             new = [trial.number for trial in history.finished[self.taken : self.taken + more]]
@@ -79,7 +77,8 @@ class _Parents:
             order = ranking(history.costs[rivals], self._size, beyond[rivals])
             self.numbers = rivals[order][: self._size]
 
-    def child(self, units: Array, rng: np.random.Generator) -> Array:
+    def child(self, rng: np.random.Generator) -> Array:
+        units = self._history.units
         one, other = (units[self.numbers[rng.integers(0, len(self.numbers), 2).min()]] for _ in range(2))
         child = crossed(self.axes, one, other, rng)
         able = np.flatnonzero(~np.isnan(child) & (self.axes.levels > 1))

@@ -5,7 +5,7 @@ import numpy as np
 from tuneflow.history.history import History
 from tuneflow.history.pareto import breaches, ranking
 from tuneflow.search.evolution.mutation import unseen
-from tuneflow.search.searcher import Searcher
+from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.space.coordinates import Coordinates
 from tuneflow.space.search_space import Config, SearchSpace
@@ -46,7 +46,7 @@ class Evolution(Searcher):
             raise ValueError(f"Evolution: sample needs to be from 1 to population={population}, got {sample!r}.")
         self.population, self.sample = population, sample
         self._start = Sobol()
-        self._axes: Coordinates | None = None
+        self._axes = Latest(Coordinates)
 
     def check(self, space: SearchSpace) -> None:
         self._start.check(space)
@@ -54,9 +54,7 @@ class Evolution(Searcher):
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
         if history.ended < self.population:
             return self._start.suggest(space, history, rng)
-        axes = self._axes
-        if axes is None or axes.space is not space:
-            axes = self._axes = Coordinates(space)
+        axes = self._axes(space)
         alive = [trial.number for trial in history.finished[-self.population :]]
         rivals = rng.choice(alive, self.sample, replace=False)
         parent = history.units[rivals[ranking(history.costs[rivals], 1, breaches(history)[rivals])[0]]]

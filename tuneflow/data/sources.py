@@ -47,10 +47,10 @@ class DatasetSource:
         return DatasetSource(Subset(self.dataset, numbers))
 
     def digest(self) -> str:
-        return f"{type(self.dataset).__name__}, {len(self)} items"
+        return f"{_name(self.dataset)}, {len(self)} items"
 
 
-class LoaderSource:
+class LoaderSource(DatasetSource):
     """A torch DataLoader, rebuilt with batches and an order of our own, so that an epoch can be replayed.
 
     Dataset, collate_fn, workers and pinned memory are the loader's. Its batch size, shuffling and generator are not
@@ -63,8 +63,7 @@ class LoaderSource:
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         _check_loader(loader)
-        self.dataset = loader.dataset
-        _check_items(self.dataset)
+        super().__init__(loader.dataset)
         self._settings: dict[str, Any] = {
             "collate_fn": loader.collate_fn,
             "num_workers": loader.num_workers,
@@ -74,9 +73,6 @@ class LoaderSource:
             "timeout": loader.timeout,
             "prefetch_factor": loader.prefetch_factor,
         }
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
         """Yield batches, like Data.batches."""
@@ -90,9 +86,6 @@ class LoaderSource:
     def rows(self, numbers: list[int]) -> "LoaderSource":
         """Return the rows of these numbers as a source, loaded in this process."""
         return LoaderSource(DataLoader(Subset(self.dataset, numbers), collate_fn=self._settings["collate_fn"]))
-
-    def digest(self) -> str:
-        return f"{type(self.dataset).__name__}, {len(self)} items"
 
 
 def warn_of_settings(loader: DataLoader[Any], batch_size: int, what: str) -> None:
@@ -109,7 +102,7 @@ def warn_of_settings(loader: DataLoader[Any], batch_size: int, what: str) -> Non
         )
 
 
-Source = Data | DatasetSource | LoaderSource
+Source = Data | DatasetSource
 
 
 def as_source(data: Any, what: str, batch_size: int | None = None) -> Source:
@@ -124,7 +117,7 @@ def as_source(data: Any, what: str, batch_size: int | None = None) -> Source:
         TypeError: it is none of these.
         ValueError: it has no rows, or cannot be replayed.
     """
-    if isinstance(data, Data | DatasetSource | LoaderSource):
+    if isinstance(data, Source):
         return data
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         return _named(what, Data, *data.tensors)
@@ -155,10 +148,10 @@ def _check_loader(loader: DataLoader[Any]) -> None:
     """Raise ValueError unless the loader can be rebuilt with an order from outside."""
     sampler = loader.sampler
     if isinstance(loader.dataset, IterableDataset):
-        found = f"DataLoader: needs rows with numbers, got an IterableDataset ({type(loader.dataset).__name__})"
+        found = f"DataLoader: needs rows with numbers, got an IterableDataset ({_name(loader.dataset)})"
         way = "give a map-style Dataset, or read it once into a tn.Data"
     elif type(loader).__iter__ is not DataLoader.__iter__:
-        found = f"DataLoader: cannot be rebuilt, got the subclass {type(loader).__name__} with an __iter__ of its own"
+        found = f"DataLoader: cannot be rebuilt, got the subclass {_name(loader)} with an __iter__ of its own"
         way = "do that work in the Dataset or in collate_fn"
     elif loader.batch_sampler is None:
         found = "DataLoader: needs a Dataset of single rows, got batch_size=None, a Dataset that makes batches itself"

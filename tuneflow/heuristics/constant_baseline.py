@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tuneflow.heuristics.input_scaling import CLOSE
+from tuneflow.heuristics.input_scaling import CLOSE, is_standard
 
 CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss, functional.cross_entropy, functional.nll_loss)
 LOGITS = (nn.BCEWithLogitsLoss, functional.binary_cross_entropy_with_logits)
@@ -70,10 +70,10 @@ def best_constant(
         bias = _means(_per_unit(targets, place))
     bias = bias.to(outputs)
     shape = [units if d == place else 1 for d in range(outputs.ndim)]
-    through = bias.sigmoid() if kind in SHARES and kind not in LOGITS else bias
-    ends = {nn.BCELoss: ("sigmoid",), functional.binary_cross_entropy: ("sigmoid",)}.get(kind, ())
-    ends = ("log_softmax",) if kind in CLASSES else ends
-    return ConstantOutputs(bias, through.reshape(shape), ends, kind not in NUMBERS)
+    after_sigmoid = kind in SHARES and kind not in LOGITS
+    outputs = bias.sigmoid() if after_sigmoid else bias
+    ends = ("log_softmax",) if kind in CLASSES else ("sigmoid",) if after_sigmoid else ()
+    return ConstantOutputs(bias, outputs.reshape(shape), ends, kind not in NUMBERS)
 
 
 def _kind(loss: Any) -> tuple[Any, Callable[[str], Any]]:
@@ -116,8 +116,7 @@ def _means(targets: Tensor) -> Tensor:
     """Return means of targets, shape (units, values); 0 where a sample of standardized targets may deviate as much."""
     mean, std = targets.mean(1), targets.std(1, correction=0)
     chance = max(CLOSE, 3 / math.sqrt(targets.shape[1]))
-    standard = bool((mean.abs() <= chance).all()) and bool(((std - 1).abs() <= chance).all())
-    return torch.zeros_like(mean) if standard else mean
+    return torch.zeros_like(mean) if is_standard(mean, std, chance) else mean
 
 
 def _per_unit(targets: Tensor, place: int | None) -> Tensor:

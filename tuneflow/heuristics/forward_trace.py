@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from tuneflow.heuristics.layers import WeightLayer
 from tuneflow.heuristics.schemes import ACTIVATIONS
+from tuneflow.nested import leaves
 
 ADDS = ("add", "__add__", "__iadd__", "__radd__")
 JOINS = (*ADDS, "cat", "concat", "concatenate", "stack")
@@ -59,7 +60,6 @@ class TracedCall:
 class Residual:
     """A sum of a stream and of a branch that was computed from it."""
 
-    at: int
     stream: int
     branch: int
 
@@ -81,7 +81,7 @@ class Trace:
         self.std: dict[str, float] = {}
         self.bad: str | None = None  # the first layer whose result was not finite
         watch = _CallRecorder(self, layers, adjust)
-        for leaf in tensors_in(inputs):
+        for leaf in leaves(inputs):
             watch.note("input", (), [leaf])
         with watch:
             self.outputs = module(inputs)
@@ -89,8 +89,7 @@ class Trace:
         for number, call in enumerate(self.calls):
             for earlier in call.takes:
                 self._taken.setdefault(earlier, []).append(number)
-        made = [watch.made[id(t)] for t in tensors_in(self.outputs) if id(t) in watch.made]
-        self.ends = [number for number in dict.fromkeys(made) if number not in self._taken]
+        self.ends = [number for number in watch.makers(self.outputs) if number not in self._taken]
         self.residuals = self._find_residuals()
 
     def of(self, layer: WeightLayer) -> int | None:
@@ -141,7 +140,7 @@ class Trace:
             number = call.takes[0]
 
     def _find_residuals(self) -> dict[int, Residual]:
-        found: dict[int, Residual] = {}
+        residuals: dict[int, Residual] = {}
         for number, call in enumerate(self.calls):
             if call.name not in ADDS or len(call.takes) != 2:
                 continue
@@ -149,10 +148,10 @@ class Trace:
             if self.calls[one].shape != self.calls[other].shape:
                 continue
             for stream, branch in ((one, other), (other, one)):
-                if any(self._leads(start, branch) for start in self._upstream(stream, found)):
-                    found[number] = Residual(number, stream, branch)
+                if any(self._leads(start, branch) for start in self._upstream(stream, residuals)):
+                    residuals[number] = Residual(stream, branch)
                     break
-        return found
+        return residuals
 
     def _upstream(self, number: int, residuals: Mapping[int, Residual]) -> Iterator[int]:
         """Yield a stream's result, and its values before reshaping and before earlier branches were added."""
@@ -195,12 +194,11 @@ class _CallRecorder(TorchFunctionMode):
             return args[0] if args else kwargs["input"]
         args, kwargs = _without_dropout(name, args, dict(kwargs or {}))
         result = func(*args, **kwargs)
-        results = list(tensors_in(result))
+        results = leaves(result)
         if not results:
             return result
-        taken = [*tensors_in(args), *tensors_in(kwargs)]
-        takes = tuple(dict.fromkeys(self.made[id(t)] for t in taken if id(t) in self.made))
-        weights = [at for t in taken if (at := self.same.get(id(t), id(t))) in self.layers]
+        takes = self.makers((args, kwargs))
+        weights = [at for t in leaves((args, kwargs)) if (at := self.same.get(id(t), id(t))) in self.layers]
         if not weights:
             self.note(name, takes, results, None, _slope(name, args, kwargs))
         elif not takes and name not in LOOKUPS:
@@ -212,10 +210,14 @@ class _CallRecorder(TorchFunctionMode):
             self.trace.lookups.update(set(weights) if name in LOOKUPS else ())
             if self.adjust is not None:
                 result = self.adjust(layer, result, lambda: func(*args, **kwargs))
-                results = list(tensors_in(result))
+                results = leaves(result)
             self._measure(layer, results[0])
             self.note(name, takes, results, layer)
         return result
+
+    def makers(self, values: Any) -> tuple[int, ...]:
+        """Return the numbers of the calls that made these tensors, each once."""
+        return tuple(dict.fromkeys(self.made[id(t)] for t in leaves(values) if id(t) in self.made))
 
     def _layer(self, weight: int, name: str) -> WeightLayer:
         owners = self.layers[weight]
@@ -255,18 +257,6 @@ def spread(result: Tensor, layer: WeightLayer) -> tuple[Tensor, float]:
     mean = values.mean(over, keepdim=True)
     centered = values - mean if layer.bias is not None else values - values.mean()
     return mean.flatten(), float(centered.square().mean().sqrt())
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield every tensor in nested tuples, lists and dicts, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from tensors_in(part)
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from tensors_in(part)
 
 
 def _without_dropout(name: str, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

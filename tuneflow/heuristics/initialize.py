@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from tuneflow.heuristics.constant_baseline import ConstantOutputs, best_constant
-from tuneflow.heuristics.forward_trace import Adjust, Trace, spread, tensors_in
+from tuneflow.heuristics.forward_trace import Adjust, Trace, spread
 from tuneflow.heuristics.initialization_record import Initialized, LayerRecord
 from tuneflow.heuristics.input_scaling import NORMS
 from tuneflow.heuristics.layers import WeightLayer, find
 from tuneflow.heuristics.schemes import SCHEMES, draw, draw_embedding, gain
 from tuneflow.heuristics.unchanged import unchanged
-from tuneflow.nested import mapped
+from tuneflow.nested import leaves, mapped
 from tuneflow.seeds import seeded_globals
 
 ROUNDS, TOLERANCE = 3, 0.05  # of the data-driven pass
@@ -161,27 +161,25 @@ class _Attempt:
             at = first.of(layer) if layer.kind == "linear" else None
             call = None if at is None else first.activation_after(at)
             follows, slope = ("linear", 0.0) if call is None else (call.name, call.slope)
-            if self.scheme == "default":
-                self.drawn[layer.name] = ("default", None, follows)
-                continue
-            g = gain(self.scheme, follows, slope)
-            draw(layer, self.scheme, g)
+            g = None if self.scheme == "default" else gain(self.scheme, follows, slope)
+            if g is not None:
+                draw(layer, self.scheme, g)
             self.drawn[layer.name] = (self.scheme, g, follows)
 
     def calm(self, first: Trace, active: list[WeightLayer]) -> None:
         """Shrink the last layer of each residual branch."""
         branches = first.residuals.values()
-        found = [first.calls[at].layer for branch in branches for at in first.last_layers(branch.branch)]
-        self.ends = {layer for layer in found if layer in active}
+        last = {first.calls[at].layer for branch in branches for at in first.last_layers(branch.branch)}
+        ends = [layer for layer in active if layer in last]
+        self.ends = set(ends)
         scale = 1 / math.sqrt(max(1, len(branches)))
-        for layer in active:
-            if layer in self.ends:
-                layer.weight.mul_(scale)
-                if layer.bias is not None:
-                    layer.bias.mul_(scale)
-                scheme, g, follows = self.drawn.get(layer.name, ("norm", 1.0, "linear"))
-                self.drawn[layer.name] = (scheme, None if g is None else g * scale, follows)
-                self.want[layer] = scale
+        for layer in ends:
+            layer.weight.mul_(scale)
+            if layer.bias is not None:
+                layer.bias.mul_(scale)
+            scheme, g, follows = self.drawn.get(layer.name, ("norm", 1.0, "linear"))
+            self.drawn[layer.name] = (scheme, None if g is None else g * scale, follows)
+            self.want[layer] = scale
         if len(branches) > 1:
             self.notes.append(
                 f"{len(branches)} residual branches: the last layer of each ({len(self.ends)} found) is scaled by"
@@ -210,7 +208,7 @@ class _Attempt:
     def adjust(self, layer: WeightLayer, result: Any, again: Any) -> Any:
         if layer not in self.want:
             return result
-        values = next(tensors_in(result))
+        values = leaves(result)[0]
         mean, std = spread(values, layer)
         if values.numel() < FEW * len(mean) or not std > 1e-5 * float(values.float().square().mean().sqrt()):
             self.notes.append(f"{layer.name} hardly varies over the batch: not centered or scaled.")
@@ -274,7 +272,7 @@ class _Attempt:
     def check(self, last: Trace) -> None:
         if last.bad is not None:
             raise ArithmeticError(f"the output of {last.bad} is not finite")
-        if not all(bool(t.isfinite().all()) for t in tensors_in(last.outputs)):
+        if not all(bool(t.isfinite().all()) for t in leaves(last.outputs)):
             raise ArithmeticError("the outputs are not finite")
 
     def loss_of(self, outputs: Any) -> float | None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -31,10 +32,10 @@ class Normalizer:
         return Normalizer(self.mean.to(device), self.std.to(device))
 
 
-class NormalizedModule(nn.Module):
-    """A trained module with its input normalizer in front: it takes raw inputs.
+class ScaledModule(nn.Module):
+    """A module and the mean and standard deviation that stand before or behind it, as buffers.
 
-    `module` is the module as its builder made it, its state_dict keys unchanged.
+    `module` is the module as it was, its state_dict keys unchanged.
     """
 
     mean: Tensor
@@ -45,6 +46,10 @@ class NormalizedModule(nn.Module):
         self.module = module
         self.register_buffer("mean", normalizer.mean)
         self.register_buffer("std", normalizer.std)
+
+
+class NormalizedModule(ScaledModule):
+    """A trained module with its input normalizer in front: it takes raw inputs."""
 
     def forward(self, inputs: Tensor) -> Any:
         return self.module((inputs.to(self.mean.dtype) - self.mean) / self.std)
@@ -118,12 +123,16 @@ def normalizer_of(moments: Moments) -> Normalizer | None:
     if moments.dimensions == 2 and _alike(std):
         std = (std.square().mean() + (mean - mean.mean()).square().mean()).sqrt().reshape(1, 1)
         mean = mean.mean().reshape(1, 1)
-    standard = bool((mean.abs() <= CLOSE).all()) and bool(((std - 1).abs() <= CLOSE).all())
-    if standard and not moments.is_byte:
+    if not moments.is_byte and is_standard(mean, std):
         return None
     std = torch.where(std > 0, std, 1.0)
     dtype = torch.get_default_dtype()
     return Normalizer(mean.to(dtype), std.to(dtype))
+
+
+def is_standard(mean: Tensor, std: Tensor, tolerance: float = CLOSE) -> bool:
+    """True if every mean is near 0 and every standard deviation near 1."""
+    return bool((mean.abs() <= tolerance).all()) and bool(((std - 1).abs() <= tolerance).all())
 
 
 def cast_only(inputs: Tensor) -> Normalizer | None:
@@ -139,22 +148,13 @@ def starts_normalized(module: nn.Module, inputs: Any) -> bool:
     That is one of torch's norm layers, or a module whose class is called Normalize or Normalise. Runs one forward pass
     without gradients in evaluation mode; the module is restored.
     """
-    first: list[nn.Module] = []
-
-    def note(layer: nn.Module, _: Any) -> None:
-        first.append(layer)
-
-    leaves = [m for m in module.modules() if not list(m.children())]
-    hooks = [leaf.register_forward_pre_hook(note) for leaf in leaves]
-    try:
-        with looked_at(module):
-            module(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return bool(first) and (
-        isinstance(first[0], NORMS) or type(first[0]).__name__.lower() in ("normalize", "normalise")
-    )
+    run: list[nn.Module] = []
+    with ExitStack() as hooks, looked_at(module):
+        for layer in module.modules():
+            if not list(layer.children()):
+                hooks.enter_context(layer.register_forward_pre_hook(lambda layer, _: run.append(layer)))
+        module(inputs)
+    return bool(run) and (isinstance(run[0], NORMS) or type(run[0]).__name__.lower() in ("normalize", "normalise"))
 
 
 def _bytes(batch: Tensor) -> bool:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.parameter import is_lazy
 
 from tuneflow.heuristics.forward_trace import ADDS, LOOKUPS, PRODUCTS, Trace
-from tuneflow.heuristics.input_scaling import CLOSE, Moments, Normalizer, normalizer_of
+from tuneflow.heuristics.input_scaling import Moments, Normalizer, ScaledModule, is_standard, normalizer_of
 from tuneflow.heuristics.unchanged import looked_at
 
 SQUARES = (nn.MSELoss, nn.HuberLoss, functional.mse_loss, functional.huber_loss)
@@ -26,7 +26,7 @@ RESHAPES = (
 JOINS = ("cat", "concat", "concatenate", "stack")
 
 
-class Scale:
+class Scale(Normalizer):
     """The mean and standard deviation of targets, column by column.
 
     Args:
@@ -36,11 +36,8 @@ class Scale:
     """
 
     def __init__(self, mean: Tensor, std: Tensor, size: float) -> None:
-        self.mean, self.std, self.size = mean, std, size
-
-    def __call__(self, targets: Tensor) -> Tensor:
-        """Return targets, standardized."""
-        return (targets - self.mean) / self.std
+        super().__init__(mean, std)
+        self.size = size
 
     def to(self, device: torch.device) -> "Scale":
         return Scale(self.mean.to(device), self.std.to(device), self.size)
@@ -50,20 +47,11 @@ class Scale:
         return float(self.size ** (_power(loss) or 0))
 
 
-class RescaledModule(nn.Module):
-    """A module that learned standardized targets, with the scale behind it: its outputs are in the targets' units.
-
-    `module` is the module as it was, its state_dict keys unchanged.
-    """
-
-    mean: Tensor
-    std: Tensor
+class RescaledModule(ScaledModule):
+    """A module that learned standardized targets, with the scale behind it: its outputs are in the targets' units."""
 
     def __init__(self, module: nn.Module, mean: Tensor, std: Tensor) -> None:
-        super().__init__()
-        self.module = module
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
+        super().__init__(module, Normalizer(mean, std))
 
     def forward(self, inputs: Any) -> Tensor:
         outputs: Tensor = self.module(inputs)
@@ -91,8 +79,7 @@ def scale_of(moments: Moments) -> Scale | None:
     if not varies.any() or not mean.isfinite().all() or not std.isfinite().all():
         return None
     size = float(std[varies].square().mean().sqrt())
-    standard = bool((mean.abs() <= CLOSE).all()) and bool(((std[varies] - 1).abs() <= CLOSE).all())
-    if standard or not SMALLEST < size < LARGEST:
+    if is_standard(mean, std[varies]) or not SMALLEST < size < LARGEST:
         return None
     std = torch.where(varies, std, size)
     if std.numel() == 1:  # broadcasts against outputs of any shape, and leaves that as it is

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tuneflow.model import Model
+from tuneflow.nested import leaves
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import kept_globals, seeded_globals, torch_stream
 from tuneflow.space.search_space import Config
@@ -71,11 +72,4 @@ class TrainState:
     @property
     def size(self) -> int:
         """Bytes of its tensors."""
-        return _size(self.values)
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, Tensor):
-        return value.nbytes
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return sum(map(_size, parts))
+        return sum(tensor.nbytes for tensor in leaves(self.values))

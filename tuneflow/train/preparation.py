@@ -1,7 +1,7 @@
 """Preparation: a trainer's data on the device, and the scaling of inputs and targets that is fitted to them."""
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -26,15 +26,15 @@ class DeviceData:
     Attributes:
         source: the rows; of a small set, on the device and normalized.
         runtime: places the batches.
+        resident: all rows as modules take them, where they are on the device; else None.
     """
 
     def __init__(self, source: Source, runtime: Runtime, normalizer: Normalizer | None) -> None:
         self.source, self.runtime = source, runtime
         self._normalizer = normalizer
-        self._resident = isinstance(source, Data) and source.nbytes <= RESIDENT
-        if isinstance(source, Data) and self._resident:
-            inputs = runtime.place(source.inputs)
-            self.source = Data(inputs if normalizer is None else normalizer(inputs), runtime.place(source.targets))
+        self.resident: Data | None = None
+        if isinstance(source, Data) and source.nbytes <= RESIDENT:
+            self.source = self.resident = Data(*self._on_device((source.inputs, source.targets)))
 
     def under(self, runtime: Runtime) -> "DeviceData":
         """Return the same tensors for a runtime of the same device and layout."""
@@ -44,23 +44,17 @@ class DeviceData:
         other.runtime = runtime
         return other
 
-    @property
-    def resident(self) -> Data | None:
-        """All rows as modules take them, where they are on the device."""
-        return self.source if isinstance(self.source, Data) and self._resident else None
-
     def __len__(self) -> int:
         return len(self.source)
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
         """Yield batches of `size` rows, as Data.batches does."""
         batches = self.source.batches(size, order)
-        return batches if self._resident else self._placed(batches)
+        return map(self._on_device, batches) if self.resident is None else batches
 
-    def _placed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            inputs, targets = self.runtime.place(batch)
-            yield (inputs if self._normalizer is None else self._normalizer(inputs)), targets
+    def _on_device(self, batch: Batch) -> Batch:
+        inputs, targets = self.runtime.place(batch)
+        return (inputs if self._normalizer is None else self._normalizer(inputs)), targets
 
 
 class Preparation:

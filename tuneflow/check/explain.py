@@ -65,11 +65,8 @@ def _about_rows(module: nn.Module, watch: Watch, view: View) -> str:
             f"batch {watch.rows} became {_first(view.after)} in {view.where}, which made shape {view.after} of"
             f" {view.before}; the first dimension needs to stay the batch's."
         )
-    if view.after is None:
-        happened = f"batch {watch.rows} does not fit {view.call}{view.where}"
-    else:
-        happened = f"batch {watch.rows} became {_first(view.after)} in {view.call}{view.where}"
-    message = f"{happened}: the features of a row are {by(features)}"
+    change = "does not fit" if view.after is None else f"became {_first(view.after)} in"
+    message = f"batch {watch.rows} {change} {view.call}{view.where}: the features of a row are {by(features)}"
     if len(features) > 1:
         message += f" = {count}"
     wanted = _wanted(view)
@@ -96,9 +93,8 @@ def _about_linear(module: nn.Module, watch: Watch, layer: Layer) -> str:
         return ""
     if len(shape) > 2 and math.prod(shape[1:]) == takes:
         return f"{layer} takes in_features={takes}, got shape {shape}: flatten(1), or nn.Flatten(), in front of it."
-    last = watch.last
-    flat = last is not None and len(last.before) > 2 and math.prod(last.before[1:]) == count
-    features = f"{by(last.before[1:])} = {count}" if flat and last is not None else str(count)
+    sizes = () if watch.last is None else watch.last.before[1:]
+    features = f"{by(sizes)} = {count}" if len(sizes) > 1 and math.prod(sizes) == count else str(count)
     fits = _padding_that_fits(module, watch)
     way = f"in_features={count} takes them" + (f", or {fits}" if fits else "")
     return f"{layer} takes in_features={takes}, but the features are {features}; {way}."

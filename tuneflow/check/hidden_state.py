@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tuneflow.check.round_trip import saved_and_loaded
 from tuneflow.errors import Diverged, listed
-from tuneflow.model import tensors_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import Loop
 from tuneflow.train.loop_run import Built
-from tuneflow.train.loop_state import PLAIN, differences, restorable
+from tuneflow.train.loop_state import PLAIN, contents_of, differences, restorable
 
 CLOSE = 1e-3  # how far apart two runs on an accelerator may be, as a share of a tensor's largest value
 
@@ -94,10 +93,13 @@ def _hidden(loop: Loop, job: Job, epoch: int, different: list[str]) -> str:
     if objects:
         call = ", ".join(f"{name}={name}" for name in (*named, *objects))
         words.append(f"Not named is {listed(objects)}: write run.epochs({call}).")
-    for name in numbers:
-        words.append(f'Not named is {name}: keep it in a dict, numbers = {{"{name}": ...}}, and name that.')
-    for name in generators:
-        words.append(f'{name} draws on from epoch to epoch: make it in each pass, {name} = run.generator("{name}").')
+    words += [
+        f'Not named is {name}: keep it in a dict, numbers = {{"{name}": ...}}, and name that.' for name in numbers
+    ]
+    words += [
+        f'{name} draws on from epoch to epoch: make it in each pass, {name} = run.generator("{name}").'
+        for name in generators
+    ]
     if not changed:
         words.append(
             f"What changes from one epoch to the next has to be named in run.epochs({listed(named)}, ...), and live"
@@ -141,15 +143,11 @@ def _before(loop: Loop, job: Job) -> dict[str, Any]:
 
 def _comparable(value: Any) -> Any:
     """Return the state of a variable, by which its values in two runs of the function can be compared."""
-    if isinstance(value, nn.Module):
-        return tensors_of(value)
     if isinstance(value, torch.Generator):
         return value.get_state()
     if isinstance(value, np.random.Generator):
         return repr(value.bit_generator.state)
-    if restorable(value) and not isinstance(value, Tensor | dict | list):
-        return _plain(value.state_dict())
-    return _plain(value)
+    return _plain(contents_of(value) if restorable(value) else value)
 
 
 def _plain(value: Any) -> Any:

@@ -11,16 +11,8 @@ from typing_extensions import override
 
 from tuneflow.check.layer_watch import Rules, Watch, dtype_of
 from tuneflow.check.samples import SampledPart, leaves_of
+from tuneflow.heuristics.constant_baseline import CLASSES, NUMBERS, SHARES
 
-CLASSES = (functional.cross_entropy, functional.nll_loss)
-SHARES = (functional.binary_cross_entropy, functional.binary_cross_entropy_with_logits)
-ELEMENTWISE = (
-    *SHARES,
-    functional.mse_loss,
-    functional.l1_loss,
-    functional.smooth_l1_loss,
-    functional.huber_loss,
-)
 ARITHMETIC = ("add", "sub", "rsub", "mul", "add_", "sub_", "mul_", "neg", "__rsub__")
 
 
@@ -41,11 +33,10 @@ class LossRules(Rules):
         """Raise ValueError or TypeError for arguments that a loss or an embedding cannot take."""
         if function in CLASSES:
             self._classes(watch, function, **_bound(function, args, kwargs))
-        elif function in ELEMENTWISE:
+        elif function in (*SHARES, *NUMBERS):
             self._numbers(function, **_bound(function, args, kwargs))
         elif function is functional.embedding:
-            arguments = _bound(function, args, kwargs)
-            self._tokens(watch, arguments["input"], arguments["weight"])
+            self._tokens(watch, **_bound(function, args, kwargs))
         elif getattr(function, "__name__", "") in ARITHMETIC:
             self._bytes(watch, function, args)
 
@@ -73,9 +64,10 @@ class LossRules(Rules):
         outputs, shape = input.shape[1], (input.shape[0], *input.shape[2:])
         if target.is_floating_point():
             if target.shape != input.shape or function is functional.nll_loss:
+                shares = f", or shares of the classes in shape {tuple(input.shape)}"
                 raise TypeError(
                     f"{function.__name__} needs class numbers as whole numbers, got {dtype_of(target)} targets;"
-                    f" targets.long() makes them so{_or_shares(function, input)}."
+                    f" targets.long() makes them so{'' if function is functional.nll_loss else shares}."
                 )
             return
         if target.dtype not in (torch.int64, torch.uint8):
@@ -104,7 +96,7 @@ class LossRules(Rules):
         if function in SHARES:
             self._within(target, (0, 1), f"{function.__name__} needs targets from 0 to 1", lambda *_: "")
 
-    def _tokens(self, watch: Watch, input: Tensor, weight: Tensor) -> None:
+    def _tokens(self, watch: Watch, *, input: Tensor, weight: Tensor, **_: Any) -> None:
         if input.dtype in (torch.int32, torch.int64):
             rows = len(weight)
             layer = watch.at[-1] if watch.at else "embedding"
@@ -157,10 +149,6 @@ def _renumbered(low: int, high: int) -> str:
     if low < 0:
         return f"; number the classes from 0, or leave such rows out with ignore_index={low} in the loss"
     return "; targets - 1 numbers them from 0" if low > 0 else f"; the model needs {high + 1} outputs for them"
-
-
-def _or_shares(function: Any, input: Tensor) -> str:
-    return "" if function is functional.nll_loss else f", or shares of the classes in shape {tuple(input.shape)}"
 
 
 def _reshaped(one: Tensor, other: Tensor) -> str:

@@ -54,10 +54,8 @@ def _batch(trainer: Trainer, job: Job) -> Batch:
     """Return the first batch as the module takes it: on the device, augmented, normalized."""
     runtime, size = job.runtime, min(trainer.batch_size, len(trainer.train))
     inputs, targets = runtime.place(next(iter(trainer.train.batches(size))))
-    if job.model is not None and job.model.normalize:
-        normalizer = fit(inputs for inputs, _ in trainer.train.batches(size))
-    else:
-        normalizer = None
+    normalize = job.model is not None and job.model.normalize
+    normalizer = fit(inputs for inputs, _ in trainer.train.batches(size)) if normalize else None
     if trainer.augment is not None:
         inputs = trainer.augment(inputs)
     return (inputs if normalizer is None else normalizer.to(runtime.device)(inputs)), targets

@@ -11,14 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tuneflow.heuristics.input_scaling import CLOSE, is_standard
+from tuneflow.heuristics.target_scaling import DISTANCES, SQUARES
 
 CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss, functional.cross_entropy, functional.nll_loss)
 LOGITS = (nn.BCEWithLogitsLoss, functional.binary_cross_entropy_with_logits)
 SHARES = (*LOGITS, nn.BCELoss, functional.binary_cross_entropy)
-NUMBERS = (
-    *(nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss),
-    *(functional.mse_loss, functional.l1_loss, functional.smooth_l1_loss, functional.huber_loss),
-)
+NUMBERS = (*SQUARES, *DISTANCES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +53,7 @@ def best_constant(
     """
     kind, settings = _kind(loss)
     if kind is None or not isinstance(targets, Tensor):
-        return f"the output bias is left: no prior is known for {_shown(loss)}"
+        return f"the output bias is left: no prior is known for {getattr(loss, '__name__', type(loss).__name__)}"
     places = [d for d in ((1,) if kind in CLASSES else (1, outputs.ndim - 1)) if d < outputs.ndim]
     place = next((d for d in places if d and outputs.shape[d] == units), None)
     if place is None and (units > 1 or kind in CLASSES):
@@ -123,7 +121,3 @@ def _per_unit(targets: Tensor, place: int | None) -> Tensor:
     """Return targets as shape (units, values)."""
     values = targets.detach().double()
     return values.reshape(1, -1) if place is None else values.movedim(place, 0).flatten(1)
-
-
-def _shown(loss: Any) -> str:
-    return getattr(loss, "__name__", type(loss).__name__)

@@ -14,7 +14,7 @@ from tuneflow.heuristics.schemes import ACTIVATIONS
 from tuneflow.nested import leaves
 
 ADDS = ("add", "__add__", "__iadd__", "__radd__")
-JOINS = (*ADDS, "cat", "concat", "concatenate", "stack")
+JOINS = ("cat", "concat", "concatenate", "stack")
 SUMS = ("softmax", "log_softmax")
 PRODUCTS = ("linear", "bilinear", "matmul", "__matmul__", "mm", "bmm", "addmm", "einsum")
 RECURRENT = ("gru", "lstm", "rnn_tanh", "rnn_relu", "gru_cell", "lstm_cell", "rnn_tanh_cell", "rnn_relu_cell")
@@ -104,7 +104,7 @@ class Trace:
                 call = self.calls[later]
                 if call.name in ACTIVATIONS:
                     return call
-                sums = call.name in JOINS and later not in self.residuals
+                sums = call.name in (*ADDS, *JOINS) and later not in self.residuals
                 if later not in seen and (call.passes or call.name in NORMS or sums):
                     seen.add(later)
                     waiting.append(later)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parameter import is_lazy
 
-from tuneflow.heuristics.forward_trace import ADDS, LOOKUPS, PRODUCTS, Trace
+from tuneflow.heuristics.forward_trace import ADDS, JOINS, LOOKUPS, PRODUCTS, Trace
 from tuneflow.heuristics.input_scaling import Moments, Normalizer, ScaledModule, is_standard, normalizer_of
 from tuneflow.heuristics.unchanged import looked_at
 
@@ -23,7 +23,6 @@ RESHAPES = (
     *("pixel_shuffle", "avg_pool1d", "avg_pool2d", "avg_pool3d"),
     *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
 )
-JOINS = ("cat", "concat", "concatenate", "stack")
 
 
 class Scale(Normalizer):

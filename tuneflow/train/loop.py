@@ -11,7 +11,7 @@ from torch import nn
 from tuneflow.errors import StudyError, plural
 from tuneflow.signature import name_of
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.loop_run import Built, LoopFunction, Passes
+from tuneflow.train.loop_run import Built, LoopFunction, LoopRun, Passes
 from tuneflow.train.loop_state import LoopState
 from tuneflow.train.protocol import DryRun, Epochs, TrainerProtocol
 from tuneflow.validate import check_whole
@@ -129,7 +129,7 @@ class Loop(TrainerProtocol):
 
     def passes(self, job: Job, start: TrainState | None, only_build: bool = False) -> Passes:
         """Return the loop's generator at work on a job, from a state on."""
-        return Passes(self.function, self.name, self.epochs, job, start, only_build)
+        return Passes(self.function, LoopRun(f"loop {self.name}", self.epochs, job, start, only_build))
 
     def _built(self, job: Job, state: TrainState | None) -> LoopState:
         """Run the function up to its first pass and return the objects that it named, restored."""

@@ -22,7 +22,11 @@ LoopFunction = Callable[[Any, Any], Iterator[Mapping[str, Any]]]  # (config, run
 
 
 class LoopRun:
-    """The `run` of a training loop: the device, the epochs and the randomness of one job."""
+    """The `run` of a training loop: the device, the epochs and the randomness of one job.
+
+    The library makes it, from the loop's name for messages, the full length of a trial, the job, the state to go on
+    from (None for a new trial), and whether to leave the loop by Built before its first pass.
+    """
 
     def __init__(self, where: str, epochs: int, job: Job, start: TrainState | None, only_build: bool) -> None:
         self._where, self._until, self._job = where, epochs, job
@@ -120,26 +124,13 @@ class Passes:
 
     Args:
         function: the generator function of `(config, run)`.
-        name: of the loop, for messages.
-        epochs: the full length of a trial.
-        job: what is trained.
-        start: the state to go on from; None for a new trial.
-        only_build: leave the loop by Built before its first pass.
+        run: a new one, for one job and the state to go on from.
     """
 
-    def __init__(
-        self,
-        function: LoopFunction,
-        name: str,
-        epochs: int,
-        job: Job,
-        start: TrainState | None,
-        only_build: bool = False,
-    ) -> None:
-        self._where = f"loop {name}"
-        self.run = LoopRun(self._where, epochs, job, start, only_build)
-        self.generator = cast("GeneratorType[Any, None, Any]", function(copied(job.config), self.run))
-        self._last: dict[str, float] = start.values["metrics"] if start is not None else {}
+    def __init__(self, function: LoopFunction, run: LoopRun) -> None:
+        self.run, self._where = run, run._where
+        self.generator = cast("GeneratorType[Any, None, Any]", function(copied(run._job.config), run))
+        self._last: dict[str, float] = run._start.values["metrics"] if run._start is not None else {}
 
     @property
     def named(self) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class LoopState:
 
     def _state(self, leaf: Leaf) -> dict[str, Any]:
         return {
-            name: _saved(_contents(thing), f"{self._where}: {name}", leaf, f"run.epochs({name}=...)")
+            name: _saved(contents_of(thing), f"{self._where}: {name}", leaf, f"run.epochs({name}=...)")
             for name, thing in self.things.items()
         }
 
@@ -164,7 +164,8 @@ def _refusal(name: str, thing: Any) -> str:
     )
 
 
-def _contents(thing: Any) -> Any:
+def contents_of(thing: Any) -> Any:
+    """Return the state of a restorable object, not copied."""
     if isinstance(thing, nn.Module):
         return tensors_of(thing)
     return thing if isinstance(thing, Tensor | dict | list) else thing.state_dict()
@@ -212,9 +213,7 @@ def _refilled(live: Any, saved: Any) -> Any:
 
 def _numbers_of(thing: Any) -> Any:
     """Return the numbers that an optimizer or scheduler was constructed with; nothing of other objects."""
-    if not isinstance(thing, Optimizer | LRScheduler):
-        return {}
-    return _numbers(thing.state_dict())
+    return _numbers(thing.state_dict()) if isinstance(thing, Optimizer | LRScheduler) else {}
 
 
 def _numbers(value: Any) -> Any:

@@ -53,7 +53,7 @@ class DeviceData:
         return map(self._on_device, batches) if self.resident is None else batches
 
     def _on_device(self, batch: Batch) -> Batch:
-        inputs, targets = self.runtime.place(batch)
+        inputs, targets = map(self.runtime.place, batch)
         return (inputs if self._normalizer is None else self._normalizer(inputs)), targets
 
 
@@ -77,27 +77,23 @@ class Preparation:
         data: DeviceData = self._cache[key]
         return data.under(runtime)
 
-    def normalizer(self, job: Job, module: nn.Module) -> Normalizer | None:
-        """Return the input normalizer of `module`, fitted to the training rows only; None where it takes raw inputs."""
-        if job.model is None or not job.model.normalize:
-            return None
-        inputs, fitted, plain, _ = self._fitted(job)
-        normalized = fitted is not None and starts_normalized(module, fitted(inputs))
-        return plain if normalized else fitted
+    def scaling(self, job: Job, module: nn.Module, settings: Settings) -> tuple[Normalizer | None, Scale | None]:
+        """Return the input normalizer of `module` and the scale of its targets, fitted to the training rows only.
 
-    def scale(self, job: Job, module: nn.Module, normalizer: Normalizer | None, settings: Settings) -> Scale | None:
-        """Return the mean and deviation of the training targets, where `module` is to learn standardized ones.
-
-        None where the model has normalize=False, where the loss does not scale with its targets, where a subclass
-        computes loss or metrics by itself, and where the module's outputs are bound to the targets' units.
+        No normalizer where `module` takes raw inputs, neither of the two where the model has normalize=False. No scale,
+        so that `module` learns the targets as they are, where the loss does not scale with its targets, where a
+        subclass computes loss or metrics by itself, and where the module's outputs are bound to the targets' units.
         """
+        if job.model is None or not job.model.normalize:
+            return None, None
+        inputs, normalizer, cast, scale = self._fitted(job)
+        if normalizer is not None and starts_normalized(module, normalizer(inputs)):
+            normalizer = cast
         own = settings.own_loss or settings.own_evaluation
-        if job.model is None or not job.model.normalize or own or not scales_with_targets(settings.loss):
-            return None
-        inputs, _, _, scale = self._fitted(job)
-        if scale is None or not reaches_any_number(module, inputs if normalizer is None else normalizer(inputs)):
-            return None
-        return scale
+        if scale is None or own or not scales_with_targets(settings.loss):
+            return normalizer, None
+        scalable = reaches_any_number(module, inputs if normalizer is None else normalizer(inputs))
+        return normalizer, scale if scalable else None
 
     def _fitted(self, job: Job) -> Fitted:
         """Two rows of inputs; their normalizer, the one that only casts, and the scale of the targets; in one pass."""
@@ -106,7 +102,7 @@ class Preparation:
             with seeded_globals(0, "normalizer"):  # a dataset may draw
                 fitted, scale = fit_both(self.train.batches(4096))
             rows = job.runtime.place(next(iter(self.train.batches(2)))[0])
-            plain = None if fitted is None else cast_only(rows)
-            self._cache[key] = (rows, *(part if part is None else part.to(device) for part in (fitted, plain, scale)))
+            cast = None if fitted is None else cast_only(rows)
+            self._cache[key] = (rows, *(part if part is None else part.to(device) for part in (fitted, cast, scale)))
         result: Fitted = self._cache[key]
         return result

@@ -1,6 +1,6 @@
 """Replicated: trains one configuration under several seeds, so that its score has a standard error."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,12 +44,6 @@ class Replicated(TrainerProtocol):
     @property
     def reports(self) -> Sequence[str] | None:
         return self.single.reports
-
-    @property
-    def evaluate(self) -> Callable[..., Any]:
-        """The trainer's `evaluate`, if it has one."""
-        method: Callable[..., Any] = self.trainer.evaluate
-        return method
 
     def describe(self) -> dict[str, Any]:
         """Return the trainer's facts and the number of replicas."""

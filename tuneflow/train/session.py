@@ -15,7 +15,7 @@ from tuneflow.heuristics.initialize import initialize
 from tuneflow.heuristics.target_scaling import RescaledModule
 from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured
-from tuneflow.model import Model, tensors_of
+from tuneflow.model import tensors_of
 from tuneflow.nested import copied
 from tuneflow.train.gradients import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState
@@ -38,10 +38,12 @@ class Session:
 
     def __init__(self, settings: Settings, preparation: Preparation, job: Job) -> None:
         self.settings, self.job = settings, job
+        if job.model is None:
+            raise TypeError("a Trainer needs a job with a model; give Job(model=tn.Model(builder), ...).")
+        self.model = job.model
         with job.at_work("init", 0):
-            self.module = job.runtime.place(_model(job).build(job.config))
-            self.normalizer = preparation.normalizer(job, self.module)
-            self.scale = preparation.scale(job, self.module, self.normalizer, settings)
+            self.module = job.runtime.place(self.model.build(job.config))
+            self.normalizer, self.scale = preparation.scaling(job, self.module, settings)
         self.whole, self.unit = self.module, 1.0
         if self.scale is not None:
             self.whole = RescaledModule(self.module, self.scale.mean, self.scale.std)
@@ -61,7 +63,7 @@ class Session:
 
     def begin(self) -> Initialized | None:
         """Draw the weights by the model's initialization; return its record, or None where the builder drew them."""
-        scheme, data_driven = _model(self.job).initialization(self.job.config)
+        scheme, data_driven = self.model.initialization(self.job.config)
         if scheme == "default" and not data_driven:
             return None
         inputs, targets = self.first_rows()
@@ -200,12 +202,6 @@ class Session:
         scaler.step(self.optimizer)
         scaler.update()
         return scaler.get_scale() >= before
-
-
-def _model(job: Job) -> Model:
-    if job.model is None:
-        raise TypeError("a Trainer needs a job with a model; give Job(model=tn.Model(builder), ...).")
-    return job.model
 
 
 def lay_out(optimizer: Optimizer) -> None:

@@ -45,6 +45,11 @@ class Replicated(TrainerProtocol):
     def reports(self) -> Sequence[str] | None:
         return self.single.reports
 
+    @property
+    def evaluate(self) -> Any:
+        """The trainer's `evaluate`, if it has one."""
+        return self.trainer.evaluate
+
     def describe(self) -> dict[str, Any]:
         """Return the trainer's facts and the number of replicas."""
         return {**self.trainer.describe(), "replicas": self.replicas}
@@ -76,8 +81,7 @@ class Replicated(TrainerProtocol):
 
     def module(self, job: Job, state: TrainState) -> nn.Module:
         """Return the module of replica 0."""
-        module: nn.Module = self.trainer.module(replace(job, replica=0), _replicas(state)[0].state)
-        return module
+        return self.single.module(replace(job, replica=0), _replicas(state)[0].state)
 
 
 class _Replica:

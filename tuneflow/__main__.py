@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from tuneflow.errors import TuneflowError
 
@@ -30,21 +31,27 @@ def parser() -> argparse.ArgumentParser:
     """The parser of the command line; each command sets `run`, a function of the parsed options."""
     top = argparse.ArgumentParser(prog="python -m tuneflow", description="Tuning for deep learning on PyTorch.")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    add_demo(commands)
-    add_show(commands)
-    add_export(commands)
-    return top
-
-
-def add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command `demo`."""
     text = "compare fixed settings, nearest neighbors and four searches on the bundled digits (under a minute)"
-    command = commands.add_parser("demo", help=text, description=text)
+    command = added(commands, "demo", text, run_demo)
     command.add_argument("--folder", default="runs/demo", help="everything is written inside; default %(default)s")
     command.add_argument("--trials", type=even, default=8, help=argparse.SUPPRESS)
     command.add_argument("--epochs", type=positive, default=6, help=argparse.SUPPRESS)
     command.add_argument("--seed", type=int, default=0, help="the first of three; default %(default)s")
-    command.set_defaults(run=run_demo)
+    command = added(commands, "show", "print the best trials of a study's folder", run_show)
+    command.add_argument("folder", help="where the study is kept")
+    command.add_argument("--trials", type=positive, default=20, help="how many; default %(default)s")
+    text = "print a study's folder as JSON lines: what it was made with, then every trial with its reports"
+    command = added(commands, "export", text, run_export)
+    command.add_argument("folder", help="where the study is kept")
+    command.add_argument("--jsonl", action="store_true", help="the format; the only one so far, and the default")
+    return top
+
+
+def added(commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+    """Add a command with its description, and return its parser."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.set_defaults(run=run)
+    return command
 
 
 def run_demo(options: argparse.Namespace) -> None:
@@ -54,29 +61,11 @@ def run_demo(options: argparse.Namespace) -> None:
     demo(options.folder, options.trials, options.epochs, options.seed)
 
 
-def add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command `show`."""
-    text = "print the best trials of a study's folder"
-    command = commands.add_parser("show", help=text, description=text)
-    command.add_argument("folder", help="where the study is kept")
-    command.add_argument("--trials", type=positive, default=20, help="how many; default %(default)s")
-    command.set_defaults(run=run_show)
-
-
 def run_show(options: argparse.Namespace) -> None:
     """Print the best trials."""
     from tuneflow.study.archive import Archive
 
     print(Archive(options.folder).table(options.trials))
-
-
-def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command `export`."""
-    text = "print a study's folder as JSON lines: what it was made with, then every trial with its reports"
-    command = commands.add_parser("export", help=text, description=text)
-    command.add_argument("folder", help="where the study is kept")
-    command.add_argument("--jsonl", action="store_true", help="the format; the only one so far, and the default")
-    command.set_defaults(run=run_export)
 
 
 def run_export(options: argparse.Namespace) -> None:

@@ -3,13 +3,11 @@
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Trial, has_score
+from tuneflow.space.coordinates import Array
 from tuneflow.space.search_space import SearchSpace
-
-Array = NDArray[np.float64]
 
 
 class Columns:

@@ -34,12 +34,9 @@ class Limit:
 
     def excess(self, value: float) -> list[float]:
         """Return by how much `value` exceeds each bound; 0 or less within, `inf` for NaN."""
-        excesses = []
-        if self.least is not None:
-            excesses.append(math.inf if value != value else self.least - value)
-        if self.most is not None:
-            excesses.append(math.inf if value != value else value - self.most)
-        return excesses
+        below = [] if self.least is None else [self.least - value]
+        above = [] if self.most is None else [value - self.most]
+        return [math.inf if excess != excess else excess for excess in below + above]
 
     @property
     def bounds(self) -> list[float]:

@@ -52,8 +52,7 @@ def breaches(history: History) -> Array:
 
 def beyond(objective: Objective, breaches: Array) -> Array:
     """Return the sum of excesses as shares of their bounds, shape (n,), from History's `breaches`, shape (n, c)."""
-    total: Array = (np.maximum(breaches, 0.0) / np.array(objective.units)).sum(1)
-    return total
+    return np.asarray((np.maximum(breaches, 0.0) / np.array(objective.units)).sum(1))
 
 
 def fronts(costs: Array) -> Iterator[Places]:

@@ -73,7 +73,8 @@ class Population(Scheduler):
             return Wait()  # all come to the same epoch before anyone goes on
         epoch = min(trial.epochs for trial in history.paused)
         here = self._ranked(history, epoch)
-        best, worst = here[: max(1, self._count(here))], here[len(here) - self._count(here) :]
+        count = int(self.share * len(here))  # so many are replaced, and as many are copied
+        best, worst = here[: max(1, count)], here[len(here) - count :]
         replaced = [t for t in history.trials if t.parent is not None and t.parent[1] == epoch]
         vacant = sum(t.status == "STOPPED" for t in worst) + self._lost(history, epoch) - len(replaced)
         if vacant > 0 and history.remaining > 0 and best:
@@ -83,10 +84,6 @@ class Population(Scheduler):
             if trial.status == "PAUSED" and trial.epochs == epoch and history.remaining > 0:
                 return Stop(trial.number, f"place {here.index(trial) + 1} of {len(here)} at epoch {epoch}: replaced")
         return Continue(min(t.number for t in history.paused if t.epochs == epoch), self._after(history, epoch))
-
-    def _count(self, ranked: list[Trial]) -> int:
-        """Return the number of members that are replaced, and that are copied."""
-        return int(self.share * len(ranked))
 
     def _after(self, history: History, epoch: int) -> int:
         """Return the epoch of the next comparison."""

@@ -47,11 +47,8 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
     one.enqueue({"x": 0.4})
     one.enqueue({"x": 0.5})
     queued = [one.next_queued(3), one.next_queued(3), other.next_queued(4), other.next_queued(5)]
-    require(
-        queued[0] in ({"x": 0.4}, None) and queued[2:] in ([{"x": 0.5}, None], [None, None]),
-        "store",
-        f"queue: {queued}",
-    )
+    ordered = queued[0] in ({"x": 0.4}, None) and queued[2:] in ([{"x": 0.5}, None], [None, None])
+    require(ordered, "store", f"queue: {queued}")
     again = make(path).changes()
     order = [t.number for t in again]
     require(order == [0, 2, 1], "store", f"after opening again there are, the latest change last, {again}")

@@ -60,9 +60,6 @@ def _flat(value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return [leaf for inner in value for leaf in _flat(inner)]
     if isinstance(value, torch.Tensor):
-        return [
-            str(value.dtype),
-            tuple(value.shape),
-            value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).tolist(),
-        ]
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        return [str(value.dtype), tuple(value.shape), raw.tolist()]
     return [repr(value)]

@@ -91,7 +91,7 @@ def test_changes_and_mixtures_are_in_the_space(point, seed):
     other = space.to_unit(space.sample(rng))
     able = np.flatnonzero(~np.isnan(one) & (axes.levels > 1))
     for child in (changed(axes, one, rng.permutation(able)[:1], rng), crossed(axes, one, other, rng)):
-        config = axes.configured(child)
+        config = axes.space.from_unit(child)
         assert space.cast(config) == config
         assert np.array_equal(np.isnan(child), np.isnan(space.to_unit(config)))
 
@@ -106,7 +106,7 @@ def test_a_change_is_one_to_every_value(value):
     unit, seen = space.to_unit(start), [set() for _ in range(4)]
     for number in range(200):
         for place in range(4):
-            after = axes.configured(changed(axes, unit, np.array([place]), stream(number, str(place))))
+            after = axes.space.from_unit(changed(axes, unit, np.array([place]), stream(number, str(place))))
             different = [name for name in start if after[name] != start[name]]
             assert different == [list(start)[place]]
             seen[place].add(after[different[0]])
@@ -118,7 +118,7 @@ def test_a_child_has_every_value_from_one_of_two():
     space = tn.SearchSpace(x=tn.Float(0, 1), n=tn.Int(0, 9), k=tn.Choice(["a", "b"]))
     one, other = ({"x": 0.1, "n": 3, "k": "a"}, {"x": 0.9, "n": 7, "k": "b"})
     units, axes = [space.to_unit(config) for config in (one, other)], Coordinates(space)
-    children = [axes.configured(crossed(axes, *units, stream(i))) for i in range(100)]
+    children = [axes.space.from_unit(crossed(axes, *units, stream(i))) for i in range(100)]
     assert len({json.dumps(child) for child in children}) == 8
     assert {round(child["x"], 9) for child in children} == {0.1, 0.9}
 

@@ -245,8 +245,8 @@ def test_warp_keeps_the_order_and_is_a_line_where_scores_are_noisy():
         assert (np.diff(found.values[:8]) > 0).all()
         assert found.values[7] == found.values[8] == found.values.max()
         assert abs(found.values.mean()) < 1e-9
-    assert clean.clean
-    assert not noisy.clean
+    assert clean.error == 0
+    assert noisy.error > 0
     step = [np.diff(found.values)[0] / np.diff(found.values)[1] for found in (clean, noisy)]
     assert step[0] > 1.5  # 0 to 0.1, against 0.1 to 0.2
     assert 0.9 < step[1] < 1.1

@@ -13,7 +13,7 @@ from tuneflow.search.exhaustive import Exhaustive, everything
 from tuneflow.search.gp.gp import GP
 from tuneflow.search.lecun import LeCun
 from tuneflow.search.roles import role_of
-from tuneflow.search.searcher import Searcher
+from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.search.tpe import TPE
 from tuneflow.space.parameters import Choice
 from tuneflow.space.search_space import Config, SearchSpace
@@ -59,7 +59,7 @@ class Auto(Searcher):
 
     def __init__(self) -> None:
         self._made: dict[str, Searcher] = {}
-        self._counted: tuple[SearchSpace, float] | None = None
+        self._count = Latest(_count)
         self._chosen = self._notice = ""
         self._ends = False
 
@@ -100,11 +100,10 @@ class Auto(Searcher):
             self._made[key] = make()
         return self._made[key]
 
-    def _count(self, space: SearchSpace) -> float:
-        """Number of configurations to try; inf where there are too many to try all."""
-        if self._counted is None or self._counted[0] is not space:
-            self._counted = space, everything(space).total if space.size <= SMALL else math.inf
-        return self._counted[1]
+
+def _count(space: SearchSpace) -> float:
+    """Return the number of configurations to try; inf where there are too many to try all."""
+    return everything(space).total if space.size <= SMALL else math.inf
 
 
 def _choice(space: SearchSpace, history: History, count: float) -> tuple[Callable[[], Searcher], str]:

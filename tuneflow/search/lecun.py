@@ -113,10 +113,8 @@ class MeasuredSpace:
         self.middles = [self._usual(config) for config in _branches(space)]
         self.probes = [history.probe(config) for config in self.middles]
         self.slope = self._slope()
-        order = sorted(range(len(self.probes)), key=lambda i: (self.probes[i].reached, i))
-        self.starts = [
-            self._at_rate(self.middles[i], self.probes[i].rate) for i in order if not self.probes[i].screened
-        ]
+        pairs = sorted(zip(self.probes, self.middles, strict=True), key=lambda pair: pair[0].reached)
+        self.starts = [self._at_rate(config, probe.rate) for probe, config in pairs if not probe.screened]
         self.space = space.expecting(
             {
                 place: curve
@@ -148,17 +146,17 @@ class MeasuredSpace:
                     rule = f'LeCun: the measured rate {rate:.3g} of "{axis.name}" lies beyond {axis.parameter!r}'
                     warn(f"{rule}; widen the range.")
         started = self._allowed(unit, config)
-        if self.plain.where and started != self.plain.from_unit(np.nan_to_num(unit, nan=0.5)):
+        if self.plain.where and started != self.plain.from_unit(unit):
             warn(f"LeCun: where= excludes the measured rate {rate:.3g}; the nearest that is allowed takes its place.")
         return started
 
     def _allowed(self, unit: Unit, otherwise: Config) -> Config:
         """Return the configuration at `unit`, or the first allowed one on the line from there to `otherwise`."""
         if not self.plain.where:
-            return self.plain.from_unit(np.nan_to_num(unit, nan=0.5))
+            return self.plain.from_unit(unit)
         end = self.plain.to_unit(otherwise)
-        steps = (unit + (end - unit) * share for share in np.linspace(0.0, 1.0, 41)[:-1])
-        points = (self.plain.from_unit(np.nan_to_num(step, nan=0.5)) for step in steps)
+        shares = np.linspace(0.0, 1.0, 41)[:-1]
+        points = (self.plain.from_unit(unit + (end - unit) * share) for share in shares)
         return next((config for config in points if self.plain.allows(config)), otherwise)
 
     def _slope(self) -> float:
@@ -170,7 +168,7 @@ class MeasuredSpace:
         for unit in (0.0, 1.0):
             moved = self.plain.to_unit(self.middles[0])
             moved[place] = axis.parameter.to_unit(axis.parameter.from_unit(unit))
-            config = self.plain.from_unit(np.nan_to_num(moved, nan=0.5))
+            config = self.plain.from_unit(moved)
             if self.plain.allows(config):
                 found = self.history.probe(config)
                 points.append((math.log10(found.batch_size), math.log10(found.rate)))
@@ -187,13 +185,10 @@ class MeasuredSpace:
             scale, likely, sd = USUAL[role]
             usual = bell(axis.parameter, scale, likely, sd)
             return lambda _: usual
-        if role == "lr":
-            return lambda units: self._around_rate(axis, units)
-        return lambda units: self._around_decay(axis, units)
+        around = self._around_rate if role == "lr" else self._around_decay
+        return lambda units: around(axis, units) if self._active(axis, units) else FLAT
 
     def _around_rate(self, axis: Coordinate, units: Sequence[float]) -> Curve:
-        if not self._active(axis, units):
-            return FLAT
         probe = self._nearest_probe(units)
         return bell(axis.parameter, "log", self._rate(axis, units, probe), probe.doubt)
 
@@ -208,8 +203,6 @@ class MeasuredSpace:
 
     def _around_decay(self, axis: Coordinate, units: Sequence[float]) -> Curve:
         """Return AdamW's prior: it forgets over 1 / (lr wd) steps, usually the run's length; uniform for others."""
-        if not self._active(axis, units):
-            return FLAT
         probe = self._nearest_probe(units)
         if probe.optimizer != "AdamW":
             return FLAT

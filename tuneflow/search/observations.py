@@ -127,5 +127,4 @@ def _drawn_in(costs: Array) -> Array:
     """Return costs, clipped at FAR spreads above the median."""
     middle = np.median(costs)
     spread = np.sqrt(np.mean(np.square(costs[costs <= middle] - middle))) or np.std(costs)
-    near: Array = np.minimum(costs, middle + FAR * spread)
-    return near
+    return np.asarray(np.minimum(costs, middle + FAR * spread))

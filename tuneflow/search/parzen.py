@@ -53,8 +53,7 @@ class Parzen:
         logs[:, -1] = self._log_prior(at)
         logs += np.log(self._shares)
         top = logs.max(1)
-        summed: Array = top + np.log(np.exp(logs - top[:, None]).sum(1))
-        return summed
+        return np.asarray(top + np.log(np.exp(logs - top[:, None]).sum(1)))
 
     def _log_numbers(self, at: Array) -> Array:
         """Return the numbers' part, shape (m, n), with the squares expanded into products of matrices."""
@@ -65,8 +64,7 @@ class Parzen:
         here, there = ~np.isnan(at), ~np.isnan(centers)
         x, mu = np.where(here, (at - 0.5) / widths, 0.0), np.where(there, (centers - 0.5) / widths, 0.0)
         own = np.where(there, mu**2 / 2 + log_mass, 0.0)
-        logs: Array = x @ mu.T - (x**2 / 2) @ there.T - here @ own.T
-        return logs
+        return np.asarray(x @ mu.T - (x**2 / 2) @ there.T - here @ own.T)
 
     def _log_labels(self, at: Array) -> Array:
         axes, logs = self._axes, np.zeros((len(at), len(self._points)))
@@ -85,5 +83,4 @@ class Parzen:
         even = -(~np.isnan(at[:, axes.labels]) * np.log(axes.levels[axes.labels])).sum(1)
         if not self._informed:
             return np.asarray(even)
-        own: Array = np.array([axes.space.log_prior(point) for point in at]) + even
-        return own
+        return np.asarray(np.array([axes.space.log_prior(point) for point in at]) + even)

@@ -75,5 +75,4 @@ def sobol_points(count: int, dimensions: int, seed: int) -> np.ndarray:
         return np.empty((count, 0))
     number = digest(seed, "sobol") & (2**63 - 1)
     engine = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=number)  # type: ignore[no-untyped-call]
-    drawn: np.ndarray = engine.draw(count, dtype=torch.float64).numpy()
-    return drawn
+    return np.asarray(engine.draw(count, dtype=torch.float64))

@@ -72,7 +72,7 @@ class TPE(Searcher):
         for place in np.argsort(worse.log_density(points) - better.log_density(points), kind="stable"):
             if finite and axes.among(history.units, points[place]):
                 continue
-            config = axes.configured(points[place])
+            config = space.from_unit(points[place])
             if space.allows(config):
                 return config
         return space.sample(rng)
@@ -83,8 +83,7 @@ def widths(axes: Coordinates, points: Array) -> Array:
     count, d = points.shape
     known = np.where(np.isnan(points), 0.5, points)
     spread = np.sqrt(np.vstack([known, np.full(d, 0.5)]).var(0) + 1 / 12 / (count + 1))
-    scotts: Array = np.clip(spread * (count + 1) ** (-1 / (d + 4)), np.maximum(NARROWEST, 1 / axes.levels), 1.0)
-    return scotts
+    return np.asarray(np.clip(spread * (count + 1) ** (-1 / (d + 4)), np.maximum(NARROWEST, 1 / axes.levels), 1.0))
 
 
 def _split(scores: Observations) -> tuple[Array, Array]:

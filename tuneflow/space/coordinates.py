@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tuneflow.space.parameters import Choice, Float, Int
 from tuneflow.space.priors import Curve
-from tuneflow.space.search_space import Config, SearchSpace
+from tuneflow.space.search_space import SearchSpace
 
 Array = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -75,10 +75,6 @@ class Coordinates:
         """True if a point, shape (d,), has the values of one of `units`, shape (n, d)."""
         same = (np.abs(units - unit) < 1e-9) | (np.isnan(units) & np.isnan(unit))
         return bool(same.all(1).any())
-
-    def configured(self, unit: Array) -> Config:
-        """Return the configuration at a point, shape (d,); inactive coordinates may be NaN."""
-        return self.space.from_unit(np.nan_to_num(unit, nan=0.5))
 
 
 def _levels(parameter: object) -> float:

@@ -52,8 +52,7 @@ class CMADistribution:
     def draw(self, rng: np.random.Generator, count: int) -> Array:
         """Draw points, shape (count, d)."""
         B, D = self.axes
-        drawn: Array = self.mean + self.sigma * ((rng.standard_normal((count, len(D))) * D) @ B.T)
-        return drawn
+        return np.asarray(self.mean + self.sigma * ((rng.standard_normal((count, len(D))) * D) @ B.T))
 
     def learn(self, points: Array) -> None:
         """Update from a generation: `points`, shape (size, d), the best first."""

@@ -132,11 +132,9 @@ class EvolvedDistribution:
             return chances
         seen = np.bincount((units[known] * count).astype(int), weights[known], count)
         chances = chances + RATE * (seen - weights[known].sum() * chances)
-        least = (1 - 0.73 ** (1 / len(self.axes.levels))) / (count - 1)
-        least = min(least, 0.5 / count)
+        least = min((1 - 0.73 ** (1 / len(self.axes.levels))) / (count - 1), 0.5 / count)
         above = np.maximum(chances - least, 0.0)
-        kept: Array = least + above * (1 - count * least) / above.sum()
-        return kept
+        return np.asarray(least + above * (1 - count * least) / above.sum())
 
     def _unrounded(self, units: Array, numbers: Array) -> Array:
         """Return the continuous points that stand for the values at `units`, shape (n, d).
@@ -145,11 +143,8 @@ class EvolvedDistribution:
         coordinate that decided nothing keeps its width.
         """
         low, high = (ends[:, self._numbers] for ends in self.axes.cells(units))
-        low, high = (
-            np.where(self._whole & (low < 1e-9), -np.inf, low),
-            np.where(self._whole & (high > 1 - 1e-9), np.inf, high),
-        )
-        low, high = np.nan_to_num(low, nan=-np.inf, neginf=-np.inf), np.nan_to_num(high, nan=np.inf, posinf=np.inf)
+        low = np.where(np.isnan(low) | self._whole & (low < 1e-9), -np.inf, low)
+        high = np.where(np.isnan(high) | self._whole & (high > 1 - 1e-9), np.inf, high)
         points = np.clip(self.state.mean, low, high)
         loose = low < high
         if loose.any():

@@ -25,8 +25,7 @@ def changed(axes: Coordinates, unit: Array, places: Places, rng: np.random.Gener
         child[place] = (child[place] + step).clip(0.0, 1.0)
         if low[place] <= child[place] <= high[place]:  # at an end: the other way
             child[place] = ((low if step > 0 else high)[place] - step).clip(0.0, 1.0)
-    settled: Array = axes.settled(child[None])[0]
-    return settled
+    return np.asarray(axes.settled(child[None])[0])
 
 
 def crossed(axes: Coordinates, one: Array, other: Array, rng: np.random.Generator) -> Array:
@@ -37,8 +36,7 @@ def crossed(axes: Coordinates, one: Array, other: Array, rng: np.random.Generato
     one, other = np.where(np.isnan(one), other, one), np.where(np.isnan(other), one, other)
     child = np.where(rng.random(len(one)) < 0.5, other, one)
     child = np.where(np.isnan(child), axes.space.quantile(rng.random(len(one))), child)
-    settled: Array = axes.settled(child[None])[0]
-    return settled
+    return np.asarray(axes.settled(child[None])[0])
 
 
 def unseen(axes: Coordinates, unit: Array, units: Array, rng: np.random.Generator) -> Array:

@@ -52,7 +52,7 @@ class NSGA2(Searcher):
             return self._start.suggest(space, history, rng)
         parents = self._parents(space, history, self.population)
         parents.catch_up()
-        return parents.axes.configured(parents.child(rng))
+        return space.from_unit(parents.child(rng))
 
 
 class _Parents:

@@ -58,4 +58,4 @@ class Evolution(Searcher):
         alive = [trial.number for trial in history.finished[-self.population :]]
         rivals = rng.choice(alive, self.sample, replace=False)
         parent = history.units[rivals[ranking(history.costs[rivals], 1, breaches(history)[rivals])[0]]]
-        return axes.configured(unseen(axes, parent, history.units, rng))
+        return space.from_unit(unseen(axes, parent, history.units, rng))

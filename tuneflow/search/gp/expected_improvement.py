@@ -64,8 +64,7 @@ def log_improvement(mean: Array, sd: Array, best: Array | float) -> Array:
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         near = np.log(np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi) + z * np.exp(log_ndtr(z)))
         far = -0.5 * z * z - 0.5 * np.log(2 * np.pi) + np.log(_tail(z))
-    found: Array = np.where(z > -1.0, near, far) + np.log(sd)
-    return found
+    return np.asarray(np.where(z > -1.0, near, far) + np.log(sd))
 
 
 def _tail(z: Array) -> Array:

@@ -109,8 +109,7 @@ class _Factored:
     @cached_property
     def inverse(self) -> Array:
         lower, _ = lapack.dpotri(self.root, lower=1)
-        full: Array = np.tril(lower) + np.tril(lower, -1).T
-        return full
+        return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
 
     @cached_property
     def weights(self) -> Array:
@@ -184,7 +183,6 @@ def _root(matrix: Array) -> Array:
     for _ in range(12):
         root, failed = lapack.dpotrf(matrix + added * np.eye(len(matrix)), lower=1, clean=1)
         if not failed:
-            found: Array = root
-            return found
+            return np.asarray(root)
         added = 10 * added or 1e-8
     raise np.linalg.LinAlgError("the covariance of the scores has no Cholesky root")

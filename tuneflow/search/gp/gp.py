@@ -222,11 +222,8 @@ class _SpaceModel:
     def _untried(self, known: set[bytes], rng: np.random.Generator) -> Config:
         """Draw a random configuration that was not tried, where there is one."""
         if (whole := self._all()) is not None:
-            new = [
-                row
-                for row, key in zip(whole, self.layout.keys(self.layout.settled(whole)), strict=True)
-                if key not in known
-            ]
+            keys = self.layout.keys(self.layout.settled(whole))
+            new = [row for row, key in zip(whole, keys, strict=True) if key not in known]
             if new:
                 return self.space.from_unit(new[rng.integers(len(new))])
         for _ in range(100):

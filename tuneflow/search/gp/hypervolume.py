@@ -90,8 +90,7 @@ class Cells:
 
     def log_gain(self, costs: Sequence[tuple[Array, Array]]) -> Array:
         """Return the log of the expected volume, shape (m,), from a mean and a variance, shapes (m,), of each cost."""
-        gain: Array = averaged(self._parts(costs)[0])[0] + np.log(len(self.low))
-        return gain
+        return np.asarray(averaged(self._parts(costs)[0])[0] + np.log(len(self.low)))
 
     def slopes(self, costs: Sequence[tuple[Array, Array]]) -> tuple[Array, Array, Array]:
         """Return `log_gain`, and its derivatives with respect to the means and the variances, shapes (k, m)."""
@@ -130,8 +129,7 @@ def reference(costs: Array) -> Array:
     Of all costs, not of the front alone: with a front of a single point so far, the rest would be worth nothing.
     """
     span = np.ptp(costs, axis=0)
-    corner: Array = costs.max(0) + BEYOND * np.where(span > 0, span, 1.0)
-    return corner
+    return np.asarray(costs.max(0) + BEYOND * np.where(span > 0, span, 1.0))
 
 
 def boxes(costs: Array, corner: Array) -> tuple[Array, Array]:

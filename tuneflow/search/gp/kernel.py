@@ -38,5 +38,4 @@ def apart(features: Array, owner: NDArray[np.int64], coordinates: int) -> Array:
 def between(one: Array, other: Array) -> Array:
     """Return squared distances of scaled points: shapes (m, f) and (n, f) give (m, n)."""
     squared = np.square(one).sum(1)[:, None] + np.square(other).sum(1) - 2 * one @ other.T
-    clipped: Array = np.maximum(squared, 0.0)
-    return clipped
+    return np.asarray(np.maximum(squared, 0.0))

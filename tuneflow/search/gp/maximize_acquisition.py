@@ -1,6 +1,7 @@
 """Maximize the acquisition: score candidates, and polish the best of them."""
 
 from collections.abc import Collection
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,8 +90,7 @@ class Maximizer:
             if turn and np.all(values <= before):
                 break
             points, values = self._moved(points, values)
-        best: Array = points[np.argmax(values)]
-        return best
+        return np.asarray(points[np.argmax(values)])
 
     def _mutated(self, leaders: Array) -> Array:
         """Return copies of the leaders with some coordinates moved a little, or drawn anew where they are labels."""
@@ -117,13 +117,8 @@ class Maximizer:
     def _allowed(self, points: Array, most: int) -> Array:
         """Return the first `most` points that `where=` allows."""
         space = self.promise.space
-        if not space.where:
-            return points[:most]
-        kept: list[Array] = []
-        for point in points:
-            if len(kept) < most and space.allows(space.from_unit(point)):
-                kept.append(point)
-        return np.array(kept).reshape(len(kept), points.shape[1])
+        allowed = (point for point in points if space.allows(space.from_unit(point)))
+        return np.array(list(islice(allowed, most))).reshape(-1, points.shape[1])
 
     def _changed(self, points: Array, values: Array) -> tuple[Array, Array]:
         """Improve each point by the best change of one discrete coordinate at a time, until none helps."""

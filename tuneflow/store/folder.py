@@ -8,7 +8,7 @@ from typing import Any
 from tuneflow.errors import StoreError
 from tuneflow.store.checkpoints import States
 from tuneflow.store.memory import MemoryStore
-from tuneflow.store.sqlite import Durable, SqliteStore, check_durable
+from tuneflow.store.sqlite import Durable, SqliteStore
 from tuneflow.store.sqlite_file import who_may_write
 from tuneflow.store.store import Store
 from tuneflow.validate import check_seconds, check_whole
@@ -47,7 +47,8 @@ class Folder:
         check_whole("Folder: keep", self.keep)
         check_seconds("Folder: checkpoint", self.checkpoint)
         check_whole("Folder: memory", self.memory)
-        check_durable(self.durable)
+        if self.durable not in ("end", "always", "never"):
+            raise ValueError(f'Folder: durable needs to be "end", "always" or "never", got {self.durable!r}.')
 
     @classmethod
     def of(cls, folder: Any) -> "Folder":

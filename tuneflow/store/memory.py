@@ -37,8 +37,8 @@ class MemoryStore(Store):
     def changes(self) -> list[Trial]:
         return []
 
-    def claim(self, most: float) -> int | None:
-        if self._next >= most:
+    def claim(self, limit: float) -> int | None:
+        if self._next >= limit:
             return None
         self._next += 1
         return self._next - 1

@@ -30,6 +30,7 @@ CREATE TABLE report (trial INTEGER, epoch INTEGER, seconds REAL, metrics TEXT, e
 HOLDER = "holder"  # the key of who runs the study alone
 NOTE = -1  # stands for a trial's number in a write that concerns none
 NEXT = "(SELECT coalesce(max(changed), 0) + 1 FROM trial)"
+ORPHAN = "(SELECT min(number) FROM trial INDEXED BY orphans WHERE owner IS NULL AND status = 'CLAIMED')"
 
 Durable = Literal["end", "always", "never"]
 
@@ -67,8 +68,8 @@ class SqliteStore:
     """
 
     def __init__(self, path: Path, durable: Durable = "end", reads: bool = False) -> None:
-        check_durable(durable)
         self._path, self._durable, self._owner = path, durable, new_owner()
+        self._held = json.dumps({"owner": self._owner})
         self._pending: list[Write] = []
         self._lost: list[int] = []
         self._urgent = self._ends = False  # what is pending holds the end of a trial that took long, or of any
@@ -80,12 +81,9 @@ class SqliteStore:
             self._db = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False, uri=reads)
             _patiently(self._check_version if reads else self._make)
         except sqlite3.Error as error:
-            if is_full(error, path):
-                text = f"{path}: disk full; there is no room for a study. Make room and run again."
-                raise StoreError(text) from None
-            raise StoreError(
-                f"{path}: not a tuneflow store, or it cannot be opened ({error}){who_may_write(path)}."
-            ) from None
+            full = "disk full; there is no room for a study. Make room and run again."
+            other = f"not a tuneflow store, or it cannot be opened ({error}){who_may_write(path)}."
+            raise StoreError(f"{path}: {full if is_full(error, path) else other}") from None
 
     def _check_version(self) -> None:
         """Raise StoreError unless the file is a store of this version, or empty."""
@@ -121,11 +119,6 @@ class SqliteStore:
     def describe(self, facts: dict[str, Any]) -> dict[str, Any]:
         return self.remember("facts", facts)
 
-    @property
-    def facts(self) -> dict[str, Any] | None:
-        """The study's description; None where no study was made yet."""
-        return self.recall("facts")
-
     def remember(self, key: str, value: dict[str, Any]) -> dict[str, Any]:
         self._run("INSERT OR IGNORE INTO study VALUES (?, ?)", (key, json.dumps(value)))
         return self.recall(key) or {}
@@ -150,17 +143,13 @@ class SqliteStore:
     def let_go(self) -> None:
         self._run("DELETE FROM study WHERE key = ? AND value = ?", (HOLDER, self._held))
 
-    @property
-    def _held(self) -> str:
-        return json.dumps({"owner": self._owner})
-
     def changes(self) -> list[Trial]:
         version = self._run("PRAGMA data_version")[0][0]
         if version == self._version:
             return []
         first, self._version = self._version == -1, version
         rows = self._run(
-            "SELECT changed, number, status, config, parent, reason, detail, epochs, seconds, metrics, errors, reports"
+            "SELECT changed, number, config, status, reason, metrics, errors, epochs, seconds, reports, detail, parent"
             " FROM trial WHERE changed > ? AND status != 'CLAIMED'"  # a number may be given back
             f" {'' if first else 'AND writer != ?'} ORDER BY changed, number",
             (self._seen,) if first else (self._seen, self._owner),
@@ -168,46 +157,30 @@ class SqliteStore:
         self._seen = max([self._seen, *(row[0] for row in rows)])
         return [self._trial(*row[1:]) for row in rows]
 
-    def _trial(self, number: int, status: Any, config: str | None, parent: str | None, *rest: Any) -> Trial:
-        reason, detail, epochs, seconds, metrics, errors, packed = rest
-        return Trial(
-            number,
-            json.loads(config) if config else {},
-            status,
-            reason or "",
-            json.loads(metrics) if metrics else {},
-            json.loads(errors) if errors else {},
-            epochs or 0,
-            seconds or 0.0,
-            LazyReports(packed) if packed else () if status in ENDED else self._reports(number),
-            detail or "",
-            tuple(json.loads(parent)) if parent else None,
-        )
+    def _trial(self, number: int, config: str, status: Any, reason: str, *rest: Any) -> Trial:
+        metrics, errors, epochs, seconds, packed, detail, parent = rest
+        summary = (json.loads(metrics or "{}"), json.loads(errors or "{}"), epochs, seconds)
+        reports = LazyReports(packed) if packed else self._reports(number)
+        origin = tuple(json.loads(parent)) if parent else None
+        return Trial(number, json.loads(config), status, reason, *summary, reports, detail, origin)
 
     def _reports(self, number: int) -> tuple[Report, ...]:
         rows = self._run("SELECT epoch, metrics, errors, seconds FROM report WHERE trial = ? ORDER BY epoch", (number,))
         return tuple(Report(epoch, json.loads(m), json.loads(e), seconds) for epoch, m, e, seconds in rows)
 
-    def claim(self, most: float) -> int | None:
+    def claim(self, limit: float) -> int | None:
         with self._transaction():
-            row = self._db.execute(
-                "SELECT min(number) FROM trial INDEXED BY orphans WHERE owner IS NULL AND status = 'CLAIMED'"
-            ).fetchone()
-            if row[0] is not None and row[0] < most:
-                number = int(row[0])
-                self._db.execute(
-                    f"UPDATE trial SET owner = ?, writer = ?, changed = {NEXT} WHERE number = ?",
-                    (self._owner, self._owner, number),
-                )
-                return number
-            number = self._db.execute("SELECT coalesce(max(number), -1) + 1 FROM trial").fetchone()[0]
-            if number >= most:
+            rows = self._run(f"SELECT coalesce({ORPHAN}, (SELECT max(number) + 1 FROM trial), 0)")
+            number = int(rows[0][0])
+            if number >= limit:
                 return None
-            self._db.execute(
-                f"INSERT INTO trial (number, owner, writer, changed, status) VALUES (?, ?, ?, {NEXT}, 'CLAIMED')",
+            self._run(
+                f"INSERT INTO trial (number, owner, writer, changed, status) VALUES (?, ?, ?, {NEXT}, 'CLAIMED')"
+                " ON CONFLICT DO UPDATE"  # of an orphan
+                " SET owner = excluded.owner, writer = excluded.writer, changed = excluded.changed",
                 (number, self._owner, self._owner),
             )
-            return int(number)
+            return number
 
     def release(self, number: int) -> None:
         mine = "number = ? AND owner = ? AND status = 'CLAIMED'"
@@ -239,12 +212,13 @@ class SqliteStore:
             self._ends = True
             self._urgent = self._urgent or trial.seconds > SHORT
         owner = self._owner if trial.status == "RUNNING" else None
+        parent = json.dumps(trial.parent) if trial.parent else None
         self._later(
             number,
             True,
             f"UPDATE trial SET owner = ?, writer = ?, changed = {NEXT}, status = ?, config = ?, parent = ?, reason = ?,"
             " detail = ?, epochs = ?, seconds = ?, metrics = ?, errors = ?, reports = ? WHERE number = ? AND owner = ?",
-            (owner, self._owner, trial.status, json.dumps(trial.config), _parent(trial), trial.reason, trial.detail,
+            (owner, self._owner, trial.status, json.dumps(trial.config), parent, trial.reason, trial.detail,
              trial.epochs, trial.seconds, metrics, errors, packed, number, self._owner),
         )  # fmt: skip
 
@@ -270,7 +244,9 @@ class SqliteStore:
         self._later(number, False, f"DELETE FROM report WHERE trial = ? AND epoch > ? AND {mine}", row)
 
     def commit(self) -> list[int]:
-        self._flush()
+        if self._pending:
+            with self._transaction():
+                pass
         lost, self._lost = self._lost, []
         return lost
 
@@ -294,18 +270,15 @@ class SqliteStore:
         self._run("INSERT INTO queue (config) VALUES (?)", (json.dumps(config),))
 
     def next_queued(self, number: int) -> dict[str, Any] | None:
-        rows = self._run("SELECT config, trial FROM queue WHERE trial = ? OR trial IS NULL LIMIT 1", (number,))
-        if not rows:
-            return None
-        rows = self._run("SELECT config FROM queue WHERE trial = ?", (number,)) or self._run(
-            "UPDATE queue SET trial = ? WHERE id = (SELECT min(id) FROM queue WHERE trial IS NULL) RETURNING config",
-            (number,),
-        )
+        rows = self._run("SELECT config FROM queue WHERE trial = ?", (number,))
+        if not rows and self._run("SELECT 1 FROM queue WHERE trial IS NULL LIMIT 1"):
+            first = "(SELECT min(id) FROM queue WHERE trial IS NULL)"
+            rows = self._run(f"UPDATE queue SET trial = ? WHERE id = {first} RETURNING config", (number,))
         return json.loads(rows[0][0]) if rows else None
 
     def close(self) -> None:
         with suppress(StoreError):
-            self._flush()
+            self.commit()
         self._db.close()
         leave(self._owner)
 
@@ -344,11 +317,6 @@ class SqliteStore:
         if "INTO report" in statement:
             self._reported.add(trial)
 
-    def _flush(self) -> None:
-        if self._pending:
-            with self._transaction():
-                pass
-
     def _sync(self) -> None:
         """Choose whether the next commit waits for the disk."""
         now = time.monotonic()
@@ -366,14 +334,10 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise self._failure(error) from None
 
-    def _safe(self) -> int:
-        """Return the number of ended trials in the file."""
-        ended = ", ".join(f"'{status}'" for status in ENDED)
-        return int(self._db.execute(f"SELECT count(*) FROM trial WHERE status IN ({ended})").fetchone()[0])
-
     def _failure(self, error: sqlite3.Error) -> StoreError:
         if is_full(error, self._path):
-            return StoreError(f"{self._path}: disk full; {self._safe()} trials safe. Make room and run again.")
+            (ended,) = self._db.execute(f"SELECT count(*) FROM trial WHERE status IN {ENDED}").fetchone()
+            return StoreError(f"{self._path}: disk full; {ended} trials safe. Make room and run again.")
         if "closed" in str(error):
             return StoreError(f"{self._path}: this study is closed; make it again.")
         if "readonly" in str(error):
@@ -391,13 +355,3 @@ def _patiently(action: Callable[[], None]) -> None:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
-
-
-def _parent(trial: Trial) -> str | None:
-    return json.dumps(trial.parent) if trial.parent else None
-
-
-def check_durable(durable: Any) -> None:
-    """Raise ValueError unless `durable` is one of its three values."""
-    if durable not in ("end", "always", "never"):
-        raise ValueError(f'Folder: durable needs to be "end", "always" or "never", got {durable!r}.')

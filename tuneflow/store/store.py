@@ -42,8 +42,8 @@ class Store(Protocol):
         """Return the trials that other processes changed since the last call, the latest change last; at first all."""
         ...
 
-    def claim(self, most: float) -> int | None:
-        """Take the next free number below `most`, or return None where there is none. Committed."""
+    def claim(self, limit: float) -> int | None:
+        """Take the next free number below `limit`, or return None where there is none. Committed."""
         ...
 
     def release(self, number: int) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from tuneflow.runtime.precision import label
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.study.confirm import last_choice
+
+# The facts of a trial that a line of JSON holds, beside its reports.
+EXPORTED = ("number", "status", "reason", "config", "metrics", "errors", "epochs", "seconds", "parent")
 
 
 class Archive:
@@ -39,9 +43,8 @@ class Archive:
         path = self.folder / "study.sqlite"
         if not os.path.isfile(path):
             raise StoreError(f"{folder}: holds no study (there is no {path.name} in it).")
-        store = SqliteStore(path, reads=True)
-        try:
-            facts = store.facts
+        with closing(SqliteStore(path, reads=True)) as store:
+            facts = store.recall("facts")
             if facts is None:
                 raise StoreError(f"{folder}: the study in it was never completed; remove the folder.")
             self.facts: dict[str, Any] = facts
@@ -51,15 +54,8 @@ class Archive:
             objective = Objective(goals, facts["objective"]["at"], limits)
             self.history = History(self.space, objective, facts["seed"], facts["epochs"])
             for trial in store.changes():
-                self.history.record(self._summarized(trial))
+                self.history.record(trial if trial.ended else with_reports(trial, trial.reports, objective))
             self.confirmed = last_choice(store, self.history)
-        finally:
-            store.close()
-
-    def _summarized(self, trial: Trial) -> Trial:
-        if trial.ended or not trial.reports:
-            return trial
-        return with_reports(trial, trial.reports, self.history.objective)
 
     @property
     def trials(self) -> Trials:
@@ -84,20 +80,7 @@ class Archive:
         yield json.dumps({"study": self.facts})
         for trial in self.trials:
             reports = [{"epoch": r.epoch, **dict(r.metrics), "seconds": r.seconds} for r in trial.reports]
-            yield json.dumps(
-                {
-                    "number": trial.number,
-                    "status": trial.status,
-                    "reason": trial.reason,
-                    "config": trial.config,
-                    "metrics": dict(trial.metrics),
-                    "errors": dict(trial.errors),
-                    "epochs": trial.epochs,
-                    "seconds": trial.seconds,
-                    "parent": trial.parent,
-                    "reports": reports,
-                }
-            )
+            yield json.dumps({**{name: getattr(trial, name) for name in EXPORTED}, "reports": reports})
 
     def table(self, most: int = 20) -> str:
         """Return the best trials with their configurations as text, the best first.

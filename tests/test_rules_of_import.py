@@ -40,8 +40,7 @@ LATE = {
     ("tuneflow.__main__", "tuneflow.study.archive"),
     ("tuneflow.execute.choose", "tuneflow.execute.ray.executor"),  # Ray
     ("tuneflow.execute.in_process", "tuneflow.execute.lanes.executor"),  # tracing
-    *(("tuneflow.study.advice", f"tuneflow.execute.lanes.{name}") for name in ("benchmark", "lane", "structure")),
-    ("tuneflow.study.advice", "tuneflow.fused.program_cache"),  # tracing, as the three before
+    ("tuneflow.study.advice", "tuneflow.execute.lanes.benchmark"),  # tracing
     *(("tuneflow.search.gp.gp", f"tuneflow.search.gp.{name}") for name in GP_FILES),  # scipy.linalg, scipy.optimize
     ("tuneflow.search.gp.targets", "scipy.special"),
     ("tuneflow.search.normal", "scipy"),

@@ -12,8 +12,6 @@ from typing import Any
 import torch
 
 from tuneflow.check.dry_run import small
-from tuneflow.execute.guard import Guarded
-from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
@@ -23,8 +21,6 @@ SECONDS = 20.0  # after which no further step is timed
 WORTH = 1.1  # smallest gain that is shown, of precision and layout
 LANES = 16
 LANES_WORTH = 1.2  # smallest gain that is shown, of lanes
-SLOW = 0.01  # seconds of a step, above which lanes bring little
-LARGE = 2**20  # parameters, above which so many copies are not made to measure
 
 Step = Callable[[], bool]  # takes a step; True if the loss was finite
 
@@ -57,27 +53,13 @@ def precision_advice(trainer: Trainer, job: Job) -> str:
 
 
 def lanes_advice(trainer: Any, job: Job) -> str:
-    """Return a line with the gain of lanes for trials like this one; empty below 1.2, or where it cannot be measured.
-
-    Lanes are made anew and trained for a few steps; nothing that is being trained is touched.
-    """
-    from tuneflow.execute.lanes.benchmark import measure, time_alone  # torch's tracing is slow to import
-    from tuneflow.execute.lanes.lane import Lane
-    from tuneflow.execute.lanes.structure import unfit_lane
-    from tuneflow.fused.program_cache import ProgramCache
-
+    """Return a line with the gain of lanes for trials like this one; empty below 1.2, or where it is not measured."""
     if trainer.alone():
         return ""
+    from tuneflow.execute.lanes.benchmark import gain_of_lanes  # torch's tracing is slow to import
+
     try:
-        with Guarded(), job.runtime.active():
-            lane = Lane(Slice(0, 0, 1), trainer, job, None)
-            if unfit_lane(lane) or sum(p.numel() for p in lane.run.parameters) > LARGE:
-                return ""
-            alone = time_alone(lane)
-            if alone > SLOW:
-                return ""
-            lanes = [lane, *(lane.again() for _ in range(LANES - 1))]
-            gain = measure(lanes, LANES, ProgramCache(), alone).gain
+        gain = gain_of_lanes(trainer, job, LANES)
     except Exception:
         return ""  # the trials themselves show what is wrong
     return f"lanes: Runtime(lanes={LANES}) would train trials like this {gain:.1f}x faster" * (gain >= LANES_WORTH)

@@ -32,7 +32,6 @@ class Records(Protocol):
     def take(self, number: int) -> Trial | None: ...
     def retake(self, number: int) -> None: ...
     def state(self, number: int) -> TrainState | None: ...
-    def last(self, number: int) -> TrainState | None: ...
 
 
 class AnyOrder:
@@ -111,16 +110,12 @@ class FixedOrder(AnyOrder):
                 records.retake(trial.number)
                 self._end(trial.number, "DONE")
         self._executor = self._ordered = OrderedExecutor(executor, self._lag, records.note)
-        under_way = [(history.trials[n], until, records.last(n)) for n, until in records.turns()]
+        under_way = [(history.trials[n], until, records.state(n)) for n, until in records.turns()]
         for trial, _, _ in under_way:
             records.retake(trial.number)
         for trial, until, state in under_way:  # after all that could fail, so that they are written together
             self._submit(self._ordered, trial, until, state)
         return self._ordered
-
-    @override
-    def start(self, trial: Trial, until: int) -> None:
-        self._submit(self._ordered, trial, until, self._records.last(trial.number))
 
     @override
     def proceed(self, number: int, until: int) -> None:

@@ -37,7 +37,7 @@ class Ledger:
         self._keep, self._checkpoint = keep, checkpoint
         self._kept: Kept = []
         self._mine: set[int] = set()  # trials that this process owns
-        self._dropped: list[int] = []  # trials whose states go after the next commit
+        self._dropped: set[int] = set()  # trials whose states go after the next commit
         self._flushed = time.monotonic()
         self._wanted: set[tuple[int, int]] | None = None  # states that the scheduler may need; None before it was asked
         self._chosen = (store.recall(CHOICE) or {}).get("number")  # the trial that was confirmed
@@ -74,7 +74,7 @@ class Ledger:
                 self._own(number)
                 self.end(number, "FAILED", f"its process died {tries} times without finishing an epoch")
         for _, number in self._kept:
-            self._keep_selected(self.history.trials[number])
+            self._keep_needed(self.history.trials[number])
         self.commit()
 
     def _known(self, number: int) -> bool:
@@ -105,8 +105,8 @@ class Ledger:
         turns = (self.store.recall(TURNS) or {"turns": []})["turns"]
         return [(n, until) for n, until in turns if self._known(n) and self.history.trials[n].status == "PAUSED"]
 
-    def last(self, number: int) -> TrainState | None:
-        """Return the state that a trial goes on from, as `state`; an earlier one where that is lost."""
+    def state(self, number: int) -> TrainState | None:
+        """Return the state that a trial goes on from, an earlier one where that is lost; None for its start."""
         trial = self.history.trials[number]
         return self._state_of(self._backed(trial) if trial.reports else trial)
 
@@ -130,9 +130,9 @@ class Ledger:
 
     # A trial's life.
 
-    def claim(self, most: float) -> int | None:
-        """Take the next free number below `most`; None where there is none."""
-        number = self.store.claim(most)
+    def claim(self, limit: float) -> int | None:
+        """Take the next free number below `limit`; None where there is none."""
+        number = self.store.claim(limit)
         if number is not None:
             self._mine.add(number)
         return number
@@ -142,12 +142,12 @@ class Ledger:
         self.store.release(number)
         self._mine.discard(number)
 
-    def start(self, trial: Trial) -> None:
-        """Record the trial of a claimed number; the state that a fork starts from is written first."""
+    def start(self, trial: Trial) -> Trial:
+        """Record the trial of a claimed number, and return it; the state that a fork starts from is written first."""
         if trial.parent is not None:
             self._parents[trial.number] = trial.parent
             self._flush(trial.parent[0])
-        self._put(trial)
+        return self._put(trial)
 
     def take(self, number: int) -> Trial | None:
         """Take a paused trial, as of its last usable state; None when another process was faster."""
@@ -158,8 +158,7 @@ class Ledger:
         cut = self._backed(trial)
         if len(cut.reports) < len(trial.reports):
             self.store.forget(number, after=cut.epochs)
-        self._put(with_status(cut, "RUNNING"))
-        return self.history.trials[number]
+        return self._put(with_status(cut, "RUNNING"))
 
     def report(self, number: int, report: Report, state: TrainState | None) -> Trial:
         """Record an epoch of a trial, and the state after it."""
@@ -185,7 +184,7 @@ class Ledger:
         wanted = would_be_kept(trial, self.history, self._kept, self._keep) or self._wanted_of(trial)
         kept = self.states.hold_values(number) and wanted
         if kept:  # first, so that a trial whose state cannot be written has not ended
-            self._keep_selected(trial)
+            self._keep_needed(trial)
             self._flush(number)
         self._put(trial)
         self._mine.discard(number)
@@ -198,22 +197,21 @@ class Ledger:
         return trial
 
     def commit(self) -> list[int]:
-        """Write everything recorded; return this process's trials that another one has taken over."""
+        """Write everything recorded; return this process's trials that another one has taken over.
+
+        Every `checkpoint` seconds the states of this process's live trials are written, too.
+        """
         lost = self.store.commit()
         for number in lost:
             log.warning("trial %d was taken over by another process; its epochs trained here are dropped", number)
             self._mine.discard(number)
         self._drop()
         if time.monotonic() - self._flushed > self._checkpoint:
-            self.flush()
+            for number in self._mine:
+                self._flush(number)
+            self._flushed = time.monotonic()
         self.states.sweep()
         return lost
-
-    def flush(self) -> None:
-        """Write the states of this process's live trials to the disk."""
-        for number in self._mine:
-            self._flush(number)
-        self._flushed = time.monotonic()
 
     def running(self) -> list[int]:
         """Return the numbers of this process's running trials."""
@@ -223,10 +221,6 @@ class Ledger:
         """Set the (trial, epoch) states that the scheduler may still need."""
         before, self._wanted = self._wanted or set(), set(wanted)
         self._forget({number for number, _ in before - self._wanted})
-
-    def state(self, number: int) -> TrainState | None:
-        """Return the state that a trial goes on from; None for its start."""
-        return self._state_of(self.history.trials[number])
 
     def choose(self, number: int, state: TrainState | None) -> None:
         """Keep the model of an ended trial beside those of the best.
@@ -240,7 +234,7 @@ class Ledger:
             self.states.clean(number)
             with self._counted():
                 self.states.put(number, state)
-        self._keep_selected(self.history.trials[number])
+        self._keep_needed(self.history.trials[number])
         self._flush(number)
         if before is not None and before != number:
             self._forget({before})
@@ -252,7 +246,7 @@ class Ledger:
         if state.values or state.epoch < self.history.epochs:
             with self._counted():
                 self.states.put(trial.number, state)
-            self.states.keep(trial.number, self._needed(trial))
+            self._keep_needed(trial)
 
     def _state_of(self, trial: Trial) -> TrainState | None:
         if trial.parent is not None and trial.epochs == trial.parent[1]:
@@ -276,27 +270,28 @@ class Ledger:
             safe = f"disk full; {self.history.ended} trials safe."
             raise StoreError(str(error).replace("disk full.", safe)) from None
 
-    def _put(self, trial: Trial) -> None:
+    def _put(self, trial: Trial) -> Trial:
         self.store.put(trial)
         self.history.record(trial)
+        return trial
 
     def _wanted_of(self, trial: Trial) -> set[int]:
         wanted = (*(self._wanted or ()), *self._parents.values())
         return wanted_epochs(trial, self.history.objective, wanted, self._chosen)
 
-    def _needed(self, trial: Trial) -> set[int]:
-        """Return the epochs of a live trial whose states are needed: the last, the one that counts, those wanted."""
-        return self._wanted_of(trial) | {trial.epochs} | selected_epochs(trial, self.history.objective)
-
-    def _keep_selected(self, trial: Trial) -> None:
-        """Keep of an ended trial's states the one that counts, and those wanted."""
-        self.states.keep(trial.number, self._wanted_of(trial) | selected_epochs(trial, self.history.objective))
+    def _keep_needed(self, trial: Trial) -> None:
+        """Keep of a trial's states those wanted, the one that counts, and the last where it has not ended."""
+        last = set() if trial.ended else {trial.epochs}
+        self.states.keep(trial.number, self._wanted_of(trial) | selected_epochs(trial, self.history.objective) | last)
 
     def _forget(self, numbers: set[int]) -> None:
         """Drop the states of these trials that are not needed any more; those of the best trials stay."""
         for number in numbers - {number for _, number in self._kept}:
             trial = self.history.trials[number]
-            self.states.keep(number, self._wanted_of(trial) if trial.ended else self._needed(trial))
+            if trial.ended:
+                self.states.keep(number, self._wanted_of(trial))
+            else:
+                self._keep_needed(trial)
 
     def _backed(self, trial: Trial) -> Trial:
         return backed_by_states(trial, self.states.epochs(trial.number), self.history.objective)
@@ -304,11 +299,9 @@ class Ledger:
     def _admit(self, trial: Trial) -> None:
         """Enter an ended trial among the best, and note the trials whose states are dropped."""
         self._kept, dropped = admitted(trial, self.history, self._kept, self._keep)
-        self._dropped += dropped
+        self._dropped.update(dropped)
 
     def _drop(self) -> None:
-        if self._wanted is None:
-            return
-        for number in self._dropped:
-            self.states.keep(number, self._wanted_of(self.history.trials[number]))
-        self._dropped.clear()
+        if self._wanted is not None:
+            self._forget(self._dropped)
+            self._dropped.clear()

@@ -35,20 +35,17 @@ class Budget:
         Raises:
             ValueError, TypeError: an argument is out of its range.
         """
-        for name, value in (("trials", trials), ("epochs", epochs), ("plateau", plateau)):
-            if value is not None:
-                check_whole(f"run: {name}", value)
         if target is not None and (isinstance(target, bool) or not isinstance(target, int | float) or target != target):
             raise TypeError(f"run: target needs to be a score of {objective.metric}, got {target!r}.")
         for name, value in (("target", target), ("plateau", plateau)):
             if value is not None and objective.several:
                 raise ValueError(f"run: {name} needs one objective, and this study has several; leave it out.")
         return cls(
-            math.inf if trials is None else trials,
-            math.inf if epochs is None else epochs,
+            math.inf if trials is None else check_whole("run: trials", trials),
+            math.inf if epochs is None else check_whole("run: epochs", epochs),
             math.inf if seconds is None else time.monotonic() + check_seconds("run: seconds", seconds),
             target,
-            plateau,
+            None if plateau is None else check_whole("run: plateau", plateau),
         )
 
     def over(self, history: History, trained: float) -> str:

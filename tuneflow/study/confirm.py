@@ -16,6 +16,7 @@ from tuneflow.history.trial import WORTHLESS, Slice, Trial
 from tuneflow.space.search_space import Config
 from tuneflow.store.store import Store
 from tuneflow.study.ledger import CHOICE
+from tuneflow.study.retention import selected_epochs
 from tuneflow.train.job import Job
 from tuneflow.train.protocol import TrainerProtocol
 
@@ -84,11 +85,10 @@ class Looks:
 
     def of(self, trials: Sequence[Trial], seeds: range) -> list[Confirmed]:
         """Return the scores of each of the trials under these seeds."""
-        picks = {trial.number: self.objective.pick(trial.reports) for trial in trials}
-        epochs = {number: pick.epoch for number, pick in picks.items() if pick}
-        looks = {trial.number: [Look(trial.number, seed, epochs[trial.number]) for seed in seeds] for trial in trials}
-        results = self._results([look for row in looks.values() for look in row])
-        return [_summary(trial, [results[look] for look in looks[trial.number]]) for trial in trials]
+        epochs = [max(selected_epochs(trial, self.objective)) for trial in trials]
+        looks = [[Look(t.number, seed, epoch) for seed in seeds] for t, epoch in zip(trials, epochs, strict=True)]
+        results = self._results([look for row in looks for look in row])
+        return [_summary(t, [results[look] for look in row]) for t, row in zip(trials, looks, strict=True)]
 
     def _results(self, looks: Sequence[Look]) -> dict[Look, dict[str, Any]]:
         """Return for each look its `metrics` and `errors`, or the `reason` why there are none."""

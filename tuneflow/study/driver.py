@@ -11,9 +11,7 @@ from tuneflow.errors import StudyError, plural
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.execute.in_order import AnyOrder, FixedOrder
 from tuneflow.history.trial import CUT, Report, Slice, Trial
-from tuneflow.model import Model
 from tuneflow.probing.cache import Probes
-from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.search.searcher import Searcher, proposed
 from tuneflow.seeds import lazy_stream, stream
@@ -34,27 +32,23 @@ class Driver:
     """The loop of a study, and the life of a trial in it.
 
     Args:
-        model: makes the modules; None for a loop, a function or no trainer.
-        trainer: trains them; None where trials are asked for.
-        runtime: where they are trained.
+        trainer: trains; None where trials are asked for.
+        job: returns a trial's job.
         searcher, scheduler: decide; they may be replaced between runs.
         ledger: records what happens.
         probes: the study's probes; None without a model to measure.
         progress: shows what happens.
-        paired: False adds a trial's number to its seed.
         lag: number of slices under way in a fixed order of reports; None for reports as they come.
         call: called with every trial that reported or ended.
     """
 
-    model: Model | None
     trainer: Any
-    runtime: Runtime
+    job: Callable[[Trial], Job]
     searcher: Searcher
     scheduler: Scheduler
     ledger: Ledger
     probes: Probes | None
     progress: Progress
-    paired: bool
     lag: int | None
     call: Callable[[Trial], None]
 
@@ -96,32 +90,32 @@ class Driver:
                     self.progress.over(reason)
             return why
 
-    def _nothing_left(self, most: float) -> str:
-        """Return the reason for ending a run with fewer trials than `most`; empty with as many, or without a limit."""
-        left = most - len(self._history)
+    def _nothing_left(self, limit: float) -> str:
+        """Return the reason for ending a run with fewer trials than `limit`; empty with as many, or without a limit."""
+        left = limit - len(self._history)
         if not math.isfinite(left) or left <= 0 or self._history.running:
             return ""
         if self._exhausted:
             return f"search space exhausted after {plural(len(self._history), 'trial')}"
         return f"{self.scheduler!r} starts no more trials after {len(self._history)} and has none to continue"
 
-    def _decide_all(self, executor: Executor, most: float) -> None:
+    def _decide_all(self, executor: Executor, limit: float) -> None:
         """Take decisions until there is nothing to do before the next event."""
         while self._order.settled:
             self.ledger.sync()
-            decision = self._decision(most)
+            decision = self._decision(limit)
             if isinstance(decision, Stop):
                 self._stop(decision, executor)
                 continue
-            if not executor.free or not self._submit_for(decision, most):
+            if not executor.free or not self._submit_for(decision, limit):
                 return
             if not executor.free and not self._order.decides_when_full:
                 return
 
-    def _decision(self, most: float) -> Decision:
+    def _decision(self, limit: float) -> Decision:
         history = self._history
         history.number = len(history)
-        history.remaining = 0 if self._exhausted else most - len(history) + history.claimed
+        history.remaining = 0 if self._exhausted else limit - len(history) + history.claimed
         rng: Any = lazy_stream(self._history.seed, "schedule", len(history), history.ended)
         decision = self.scheduler.next(self._space, history, rng)
         self._check(decision)
@@ -142,14 +136,14 @@ class Driver:
         if isinstance(decision.until, bool) or not isinstance(decision.until, int | np.integer) or decision.until <= at:
             raise StudyError(f"{self.scheduler!r} decided {decision}: until needs to be a whole number above {at}.")
 
-    def _submit_for(self, decision: Decision, most: float) -> bool:
+    def _submit_for(self, decision: Decision, limit: float) -> bool:
         """Submit the slice that was decided on; False when there is none."""
         if isinstance(decision, Continue):
             self._order.proceed(decision.trial, decision.until)
             return True
         if not isinstance(decision, Start | Fork):
             return False
-        new = self._fork(decision, most) if isinstance(decision, Fork) else self.new(most)
+        new = self._fork(decision, limit) if isinstance(decision, Fork) else self.new(limit)
         if new is None:
             again, self._exhausted = not self._exhausted, True
             return again
@@ -160,38 +154,32 @@ class Driver:
             self._order.start(new, decision.until)
         return True
 
-    def new(self, most: float) -> Trial | None:
+    def new(self, limit: float) -> Trial | None:
         """Return a new trial from the queue or the searcher, or None when there is none to be had."""
-        number = self.ledger.claim(most)
+        number = self.ledger.claim(limit)
         if number is None:
             return None
         self._history.number = number
-        config = self.ledger.store.next_queued(number)
+        queued, config = self.ledger.store.next_queued(number), None
         try:
-            checked = self._proposed(number) if config is None else self._space.cast(config)
-        except BaseException:
-            self.ledger.release(number)
-            raise
-        if checked is None:
-            self.ledger.release(number)
-            return None
-        trial = Trial(number, checked)
-        self.ledger.start(trial)
-        return trial
+            config = self._proposed(number) if queued is None else self._space.cast(queued)
+        finally:
+            if config is None:
+                self.ledger.release(number)
+        return None if config is None else self.ledger.start(Trial(number, config))
 
     def _proposed(self, number: int) -> Config | None:
         config = proposed(self.searcher, self._space, self._history, stream(self._history.seed, "search", number))
         self.progress.show_once(self.searcher.notice)
         return config
 
-    def _fork(self, decision: Fork, most: float) -> Trial | None:
+    def _fork(self, decision: Fork, limit: float) -> Trial | None:
         config = self._space.cast(decision.config)
-        number = self.ledger.claim(most)
+        number = self.ledger.claim(limit)
         if number is None:
             return None
-        trial = Trial(number, config, epochs=decision.epoch, parent=(decision.trial, decision.epoch))
-        self.ledger.start(trial)
-        return trial
+        parent = (decision.trial, decision.epoch)
+        return self.ledger.start(Trial(number, config, epochs=decision.epoch, parent=parent))
 
     def _submit(self, executor: Executor, trial: Trial, until: int, state: TrainState | None) -> None:
         work = Slice(trial.number, trial.epochs, min(until, self._history.epochs))
@@ -202,11 +190,6 @@ class Driver:
         executor.stop(trial.number)
         if trial.status == "RUNNING" or self.ledger.take(trial.number) is not None:
             self.end(trial.number, "STOPPED", decision.reason, CUT)
-
-    def job(self, trial: Trial) -> Job:
-        """Return the trial's job: its model, configuration, runtime and seed."""
-        config = self._space.resolve(trial.config)
-        return Job(self.model, config, self.runtime, self._history.seed, trial=None if self.paired else trial.number)
 
     # Events.
 

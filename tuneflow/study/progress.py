@@ -47,9 +47,10 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
     def log(self, line: str) -> None:
-        """Print a line, and log it."""
-        self.show(line)
-        log.info("%s", line)
+        """Print a line, and log it; an empty one is no line."""
+        if line:
+            self.show(line)
+            log.info("%s", line)
 
     def show_once(self, line: str) -> None:
         """Print a searcher's line unless it was its last one already; the searcher has logged it itself."""
@@ -65,7 +66,7 @@ class Progress:
     def ended(self, trial: Trial) -> None:
         """Show how a trial ended."""
         if self._shown or log.isEnabledFor(logging.INFO):
-            self.log(_line(trial, self._objective, self.total, self._runtime.label))
+            self.log(self._line(trial))
 
     def over(self, reason: str) -> None:
         """Show why a run ended, where it did so before everything was trained."""
@@ -78,31 +79,20 @@ class Progress:
         """Show how much faster a job would train in another precision or layout."""
         with Guarded():
             line = precision_advice(trainer, job)
-        if line:
-            self.log(line)
+        self.log(line)
 
     def suggest_lanes(self, trainer: object, job: Job, left: float) -> None:
         """Show, once in a run, how much faster lanes would train jobs like this one, if enough seconds are `left`."""
         if self._lanes_advised or left < ADVISED:
             return
         self._lanes_advised = True
-        line = lanes_advice(trainer, job)
-        if line:
-            self.log(line)
+        self.log(lanes_advice(trainer, job))
 
-
-def _line(trial: Trial, objective: Objective, total: float, label: str) -> str:
-    scores = [f"{metric} {trial.metrics[metric]:.4f}" for metric in objective.metrics if metric in trial.metrics]
-    if trial.metrics and objective.breach(trial.metrics):
-        scores.append("beyond the limits")
-    of = f" of {total}" if math.isfinite(total) else ""
-    words = [
-        f"trial {trial.number}{of}",
-        trial.status,
-        *scores,
-        plural(trial.epochs, "epoch"),
-        f"{trial.seconds:.1f} s",
-        label,
-        trial.reason,
-    ]
-    return "  ".join(word for word in words if word)
+    def _line(self, trial: Trial) -> str:
+        metrics, objective = trial.metrics, self._objective
+        of = f" of {self.total}" if math.isfinite(self.total) else ""
+        scores = [f"{metric} {metrics[metric]:.4f}" for metric in objective.metrics if metric in metrics]
+        if metrics and objective.breach(metrics):
+            scores.append("beyond the limits")
+        spent = [plural(trial.epochs, "epoch"), f"{trial.seconds:.1f} s", self._runtime.label]
+        return "  ".join(filter(None, [f"trial {trial.number}{of}", trial.status, *scores, *spent, trial.reason]))

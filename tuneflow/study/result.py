@@ -108,10 +108,8 @@ class Result(Trial):
         origin = self._from
         metrics, errors = (self.confirmed or self).metrics, (self.confirmed or self).errors
         scores = ", ".join(score_of(metric, metrics, errors) for metric in origin.metrics)
-        when = ", ".join(
-            filter(None, (self._origin_of_score, f"epoch {origin.epoch} of {self.epochs}", origin.job.runtime.label))
-        )
-        return f"trial {self.number}: {scores} ({when}), {_short(self.config)}"
+        circumstances = (self._origin_of_score, f"epoch {origin.epoch} of {self.epochs}", origin.job.runtime.label)
+        return f"trial {self.number}: {scores} ({', '.join(filter(None, circumstances))}), {_short(self.config)}"
 
     @property
     def _origin_of_score(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from tuneflow.check.dry_run import StudyDryRun
 from tuneflow.errors import StudyError
 from tuneflow.execute.choose import executor_for
 from tuneflow.execute.executor import Executor
@@ -26,15 +27,7 @@ from tuneflow.search.searcher import Searcher
 from tuneflow.signature import hinting
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.folder import Folder
-from tuneflow.study.arguments import (
-    Callback,
-    callbacks_of,
-    check_kinds,
-    check_lag,
-    check_precision_used,
-    numbers_of,
-    objective_of,
-)
+from tuneflow.study import arguments
 from tuneflow.study.budget import Budget
 from tuneflow.study.confirm import Confirmed, Looks, choose, last_choice, store_choice, trained
 from tuneflow.study.driver import Driver
@@ -108,26 +101,27 @@ class Study:
         paired: bool = True,
         lag: int | None = None,
         replicas: int = 1,
-        callbacks: Iterable[Callback] = (),
+        callbacks: Iterable[arguments.Callback] = (),
         progress: bool = True,
     ) -> None:
         searcher, scheduler = searcher or Random(), scheduler or Full()
         self.model, self.space, self.runtime = model, space, runtime or Runtime()
         self.seed, self.paired, self.lag, self.progress = seed, paired, lag, progress
-        check_kinds(space, searcher, scheduler, self.runtime, model, trainer, seed)
-        self.callbacks = callbacks_of(callbacks)
-        check_precision_used(trainer, self.runtime)
+        arguments.check_kinds(space, searcher, scheduler, self.runtime, model, trainer, seed)
+        self.callbacks = arguments.callbacks_of(callbacks)
+        arguments.check_precision_used(trainer, self.runtime)
         self.replicas = replicas = check_whole("Study: replicas", replicas)
-        check_lag(lag, self.runtime, trainer)
+        arguments.check_lag(lag, self.runtime, trainer)
         self.trainer: Any = trainer if replicas == 1 or trainer is None else Replicated(trainer, replicas)
-        self.objective = objective_of(maximize, minimize, at, limits, self.trainer)
+        self.objective = arguments.objective_of(maximize, minimize, at, limits, self.trainer)
         self._progress = Progress(progress, self.objective, self.runtime)
         searcher.check(space)
         folder = Folder.of(folder)
         self.folder = None if folder.path is None else Path(folder.path)
         if trainer is not None:
             new = self.folder is None or not os.path.exists(self.folder / "study.sqlite")
-            self._preflight = Preflight(space, model, trainer, self.runtime, self.objective, seed, new)
+            dry_run = StudyDryRun(space, model, self.runtime, new)
+            self._preflight = Preflight(trainer, dry_run, self.objective, seed)
             self._preflight.check()
         store, states = folder.open()
         self.history = History(space, self.objective, seed, 1 if trainer is None else trainer.epochs)
@@ -138,13 +132,11 @@ class Study:
             self.history.prober = probes
         self._ledger = Ledger(store, states, self.history, folder.keep, folder.checkpoint)
         self._driver = Driver(
-            model=model, trainer=self.trainer, runtime=self.runtime, searcher=searcher, scheduler=scheduler,
-            ledger=self._ledger, probes=probes, progress=self._progress, paired=paired, lag=lag, call=self._call,
+            trainer=self.trainer, job=self._job, searcher=searcher, scheduler=scheduler, ledger=self._ledger,
+            probes=probes, progress=self._progress, lag=lag, call=self._call,
         )  # fmt: skip
         facts = facts_of(self)
-        before = store.describe(facts)
-        if before is not facts:
-            compare(before, facts, str(self.folder))
+        compare(store.describe(facts), facts, str(self.folder))
         scheduler.check(self.history)
         self._ledger.sync()
         self._ledger.want(scheduler.keep(self.history))
@@ -249,7 +241,7 @@ class Study:
         selected = self.objective.pick(trial.reports)
         if selected is None or selected.epoch in self._ledger.states.epochs(trial.number):
             return None
-        ((_, last, _),) = trained(self._executor, self.trainer, [(self._driver.job(trial), selected.epoch)])
+        ((_, last, _),) = trained(self._executor, self.trainer, [(self._job(trial), selected.epoch)])
         return None if last is None else last.state
 
     def close(self) -> None:
@@ -316,7 +308,7 @@ class Study:
             self._driver.end(number, "FAILED", reason or "reported as failed")
         else:
             epoch = self.history.trials[number].epochs + 1
-            report = Report(epoch, numbers_of(metrics, self.objective))
+            report = Report(epoch, arguments.numbers_of(metrics, self.objective))
             self._ledger.report(number, report, None)
             if not self._driver.bad(number, report):
                 self._driver.end(number, "DONE") if done else self._call(self.history.trials[number])
@@ -375,9 +367,14 @@ class Study:
             executor.engines = EngineCache(self._ledger.store, left, self._progress.show)
         return executor
 
+    def _job(self, trial: Trial) -> Job:
+        """Return the trial's job: its model, configuration, runtime and seed."""
+        config = self.space.resolve(trial.config)
+        return Job(self.model, config, self.runtime, self.seed, trial=None if self.paired else trial.number)
+
     def _fresh_job(self, number: int, seed: int) -> Job:
         """Return a trial's job under a seed that no trial was trained under."""
-        return replace(self._driver.job(self.history.trials[number]), replica=self.replicas + seed)
+        return replace(self._job(self.history.trials[number]), replica=self.replicas + seed)
 
     def _call(self, trial: Trial) -> None:
         for callback in self.callbacks:
@@ -386,6 +383,6 @@ class Study:
     def _result(self, trial: Trial, confirmed: Confirmed | None = None, rivals: Any = None) -> Result:
         selected = self.objective.pick(trial.reports)
         metrics, epoch = tuple(self.objective.metrics), selected.epoch if selected else 0
-        origin = Provenance(self._driver.job(trial), self.trainer, self._ledger.states, metrics, epoch, rivals)
+        origin = Provenance(self._job(trial), self.trainer, self._ledger.states, metrics, epoch, rivals)
         values = {field.name: getattr(trial, field.name) for field in fields(trial)}
         return Result(**values, origin=origin, confirmed=confirmed)

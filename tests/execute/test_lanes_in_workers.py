@@ -44,7 +44,7 @@ class Pool(LastingProcesses):
 
     def of(self, trial):
         """The process that trains a trial."""
-        return next(child.process.pid for child in self._children if trial in child.training)
+        return next(child.process.pid for child in self._workers if trial in child.training)
 
 
 @pytest.fixture(scope="module")

@@ -427,7 +427,7 @@ def test_what_cannot_be_sent_is_refused_by_name_before_any_process_is_started(sa
 
 def test_a_configuration_that_cannot_be_sent_is_refused_by_name():
     with pytest.raises(TypeError, match=r"configuration\['model'\]\['act'\] holds a lambda"):
-        sendable.pickled_job(tn.types.Job(None, {"model": {"act": lambda x: x}}, ONE))
+        sendable.SPAWN.pickled_job(tn.types.Job(None, {"model": {"act": lambda x: x}}, ONE))
 
 
 # What is sent.

@@ -65,7 +65,7 @@ class LastingActors(RayExecutor):
 
     def close(self):
         self._waiting.clear()
-        for actor in self._actors:
+        for actor in self._workers:
             actor.stop()
 
     def end(self):
@@ -259,8 +259,8 @@ def test_a_trial_that_kills_every_worker_fails_and_the_others_go_on(shared):
     )
 
 
-def test_a_worker_that_hangs_is_killed_after_the_timeout(pool, runtime, monkeypatch, tmp_path):
-    monkeypatch.setattr(runtime, "timeout", 3.0)
+def test_a_worker_that_hangs_is_killed_after_the_timeout(pool, monkeypatch, tmp_path):
+    monkeypatch.setattr(pool, "timeout", 3.0)
     inline, config = InlineExecutor(ONE), {"kind": "hang", "epoch": 2, "marker": str(tmp_path / "hung")}
     pool.submit(Slice(0, 0, 8), slowly, tn.types.Job(None, config, ONE), None)
     metrics, last = of_trial(finish(pool), 0)
@@ -327,7 +327,7 @@ def test_what_cannot_be_sent_is_refused_by_name(pool, said):
 
 def test_a_configuration_that_cannot_be_sent_is_refused_by_name():
     with pytest.raises(TypeError, match=r"configuration\['model'\]\['act'\] holds a _thread.lock"):
-        cloud.pickled_job(tn.types.Job(None, {"model": {"act": LOCK}}, ONE))
+        cloud.CLOUD.pickled_job(tn.types.Job(None, {"model": {"act": LOCK}}, ONE))
 
 
 def test_tensors_arrive_as_they_were():

@@ -24,7 +24,7 @@ class LastingProcesses(ProcessExecutor):
     """Goes on after `close`, so that several tests and studies share processes that take seconds to start."""
 
     def close(self):
-        for child in self._children:
+        for child in self._workers:
             child.stop()
 
     def end(self):

@@ -1,29 +1,26 @@
 """The executor of `Runtime(workers=...)`: long-lived worker processes, each with one slice or several lanes."""
 
-import math
 import sys
 import time
-from collections import deque
 from multiprocessing import connection, util
 from typing import Any
 
+from typing_extensions import override
+
 from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Event
-from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.processes.proxy import ProcessProxy, end_all, reap
 from tuneflow.execute.processes.worker_process import UNGUARDED
 from tuneflow.execute.workers import sendable
-from tuneflow.execute.workers.assignment import STARTS, Assignment, SharedObjects, slices
+from tuneflow.execute.workers.assignment import STARTS, SharedObjects
 from tuneflow.execute.workers.messages import LoadFailure, Reply
 from tuneflow.execute.workers.pickling import SharedObject, receive
+from tuneflow.execute.workers.worker_executor import WorkerExecutor
 from tuneflow.execute.workers.worker_proxy import spread
-from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import Runtime
-from tuneflow.train.job import Job, TrainState
-from tuneflow.train.protocol import TrainerProtocol
 
 
-class ProcessExecutor:
+class ProcessExecutor(WorkerExecutor[ProcessProxy]):
     """Trains in worker processes, started when there is work for them, and kept until `close`.
 
     Each trains as the runtime does in one process: as the inline executor, with the same digits for the same number of
@@ -39,44 +36,14 @@ class ProcessExecutor:
         runtime: the device, the lanes and threads of each process, and what `workers` and `timeout` are by default.
         workers: how many processes, at least 1.
         timeout: seconds after which a process that sent no epoch is taken to hang, and killed; None for never.
-
-    Attributes:
-        engines: the cache of the processes' measurements; a study puts its own here.
-        timeout: as given; a change counts from the next wait on.
     """
 
     def __init__(self, runtime: Runtime, workers: int | None = None, timeout: float | None = None) -> None:
-        self._runtime = runtime
+        super().__init__(runtime, SharedObjects(sendable.share), sendable.SPAWN)
         self._limit = (runtime.workers or 1) if workers is None else workers
         self.timeout = runtime.timeout if timeout is None else timeout
-        self.engines = EngineCache()
-        self._children: list[ProcessProxy] = []
-        self._waiting: deque[Assignment] = deque()
-        self._sent = SharedObjects(sendable.share)
-        self._lost = 0  # processes killed in a row before they were ready
         # When nobody holds this any more, and at exit before multiprocessing waits for its children.
-        util.Finalize(self, _close, (self._children, self._sent), exitpriority=10)
-
-    @property
-    def free(self) -> int:
-        return self._limit * self._runtime.slots - self.busy
-
-    @property
-    def busy(self) -> int:
-        return len(self._waiting) + sum(len(child.work) for child in self._children)
-
-    def submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
-        """Take a slice; see Executor.submit.
-
-        Raises:
-            TypeError: trainer, model or configuration cannot be sent to another process; the message names the part.
-            StudyError: the script that runs cannot be imported by another process.
-        """
-        if not self.free:
-            raise RuntimeError(f"all {self._limit} workers have {slices(self._runtime)} each; wait for one to end")
-        number = self._sent.number(trainer, job.model)
-        self._waiting.append(Assignment(number, work, sendable.pickled_job(job), state))
-        self._assign()
+        util.Finalize(self, _close, (self._workers, self._sent), exitpriority=10)
 
     def wait(self) -> list[Event]:
         """Wait for the events of one process.
@@ -92,74 +59,54 @@ class ProcessExecutor:
                 return events
         return []
 
-    def stop(self, trial: int) -> None:
-        for work in [work for work in self._waiting if work.trial == trial]:
-            self._waiting.remove(work)
-        for child in self._children:
-            child.stop(trial)
-
     def close(self) -> None:
         """Drop every slice and end the processes: those that are idle leave, those at work are killed."""
         self._waiting.clear()
-        _close(self._children, self._sent)
+        _close(self._workers, self._sent)
 
     # Assignment of slices.
 
+    @override
+    def _room(self) -> int:
+        return self._limit
+
+    @override
     def _assign(self) -> None:
         """Assign waiting slices; a process that can take no more begins at once.
 
         New processes are started before one that is at work gets more, or one that still drops a slice.
         """
-        able = sum(child.idle and not child.work for child in self._children)
-        for _ in range(min(len(self._waiting) - able, self._limit - len(self._children))):
-            self._children.append(ProcessProxy(self._runtime, len(self._children)))
-        spread(self._waiting, self._children, self._runtime.slots)
-        for child in self._children:
+        able = sum(child.idle and not child.work for child in self._workers)
+        for _ in range(min(len(self._waiting) - able, self._limit - len(self._workers))):
+            self._workers.append(ProcessProxy(self._runtime, len(self._workers)))
+        spread(self._waiting, self._workers, self._runtime.slots)
+        for child in self._workers:
             if child.idle and child.full:
-                self._begin(child)
+                child.begin(self._sent, self.engines, self._limit)
 
     def _dispatch(self) -> None:
         """Start idle processes that have work, and halt those that are to get more; all decisions have been made."""
-        for child in self._children:
+        for child in self._workers:
             if child.idle and (child.work or child.stops):
-                self._begin(child)
+                child.begin(self._sent, self.engines, self._limit)
             elif child.ready and child.unsent:
                 child.halt()
-
-    def _begin(self, child: ProcessProxy) -> None:
-        child.begin(self._sent, self.engines, self._limit)
 
     # Messages.
 
     def _next_sender(self) -> ProcessProxy | None:
         """Of the processes that sent a message, the one whose last one is oldest; None if one was overdue."""
-        by_pipe: dict[Any, ProcessProxy] = {child.pipe: child for child in self._children}
+        by_pipe: dict[Any, ProcessProxy] = {child.pipe: child for child in self._workers}
         senders = [by_pipe[pipe] for pipe in connection.wait(list(by_pipe), self._patience())]
         if not senders:
             self._kill_overdue()
         return min(senders, key=lambda child: child.last_message, default=None)
 
-    def _patience(self) -> float | None:
-        """Seconds until a process is overdue; None for no limit."""
-        if self.timeout is None:
-            return None
-        last_message = min((child.last_message for child in self._children if child.at_work), default=math.inf)
-        return max(0.0, last_message + self.timeout - time.monotonic()) if math.isfinite(last_message) else None
-
-    def _kill_overdue(self) -> None:
-        for child in self._children:
-            if self.timeout is not None and child.at_work and time.monotonic() >= child.last_message + self.timeout:
-                child.kill(f"sent nothing for {self.timeout:g} seconds")
-
     def _receive(self, child: ProcessProxy) -> list[Event]:
         message = _message(child)
         if message is None:
             return self._drop_lost(child)
-        events: list[Event] = []
-        if isinstance(message, Reply):
-            self.engines.merge(message.engines)
-            events, left = child.accept(message.events)
-            self._waiting.extend(left)
+        events = self._accept(child, message) if isinstance(message, Reply) else []
         if not isinstance(message, Reply) or message.waits:
             self._lost = 0
             child.mark_idle()
@@ -171,13 +118,12 @@ class ProcessExecutor:
     def _drop_lost(self, child: ProcessProxy) -> list[Event]:
         """Remove a process that is gone; its slices go on elsewhere, or have failed."""
         reap(child)
-        self._children.remove(child)
+        self._workers.remove(child)
         if not child.ready:
             self._check_start(child)
-        ended, left = child.lost(child.exit_reason(), time.monotonic() - child.last_message)
-        self._waiting.extendleft(reversed(left))
+        ended = self._fail_over(child, child.exit_reason())
         self._assign()
-        return list(ended)
+        return ended
 
     def _check_start(self, child: ProcessProxy) -> None:
         """Raise StudyError if starting another process cannot help."""

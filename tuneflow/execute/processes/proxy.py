@@ -4,8 +4,10 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
+
+from typing_extensions import override
 
 from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.processes.worker_process import HALT, NAME, serve
@@ -29,25 +31,16 @@ class ProcessProxy(WorkerProxy):
 
     Attributes:
         idle: it waits for a command. Only then is anything large sent: two that both send would wait for each other.
-        ready: it has been idle once.
-        last_message: when its last message came, or it was last sent a command, by time.monotonic.
-        overdue: why it was killed by its parent; empty if it was not.
     """
 
     def __init__(self, runtime: Runtime, number: int) -> None:
         super().__init__(runtime.slots)
-        self.idle = self.ready = self._halted = False
-        self.last_message, self.overdue = time.monotonic(), ""
+        self.idle = self._halted = False
         self.pipe, theirs = SPAWN.Pipe()
         arguments = (theirs, runtime.of_a_worker(), ProcessSettings.current())
         self.process = SPAWN.Process(target=serve, args=arguments, name=f"{NAME} {number}")
         with theirs, _signals_held():
             self.process.start()
-
-    @property
-    def at_work(self) -> bool:
-        """True while it trains, or finishes the epoch of a slice that was stopped."""
-        return self.ready and not self.idle
 
     def begin(self, shared: SharedObjects[SharedObject], engines: EngineCache, workers: int) -> None:
         """Send it all its work, with trainers and models that it does not have yet."""
@@ -62,26 +55,25 @@ class ProcessProxy(WorkerProxy):
         except OSError:
             self.training = before  # it is dead, which the next receive finds out
 
+    @override
     def stop(self, trial: int | None = None) -> None:
-        """Drop a slice, or all."""
-        for number in list(self.work) if trial is None else [trial]:
-            if self.drop(number):
-                self.halt()
+        super().stop(trial)
+        if self.stops:
+            self.halt()
 
     def halt(self) -> None:
         """Have it wait for a command as soon as an epoch is over."""
         if self.idle or self._halted:
             return
         self._halted = True
-        try:
+        with suppress(OSError):
             send(self.pipe, HALT)
-        except OSError:
-            pass
 
     def mark_idle(self) -> None:
         """Record that it waits for a command."""
         self.idle, self.ready, self._halted = True, True, False
 
+    @override
     def kill(self, why: str) -> None:
         self.overdue = why
         self.process.kill()

@@ -1,33 +1,29 @@
 """The executor of `RayRuntime`: long-lived actors on a Ray cluster, each with one slice or several lanes."""
 
 import math
-import time
 import weakref
-from collections import deque
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+from typing_extensions import override
 
 from tuneflow.errors import StudyError, warn
 from tuneflow.execute.executor import Event
-from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.ray import pickling as cloud
 from tuneflow.execute.ray.actor import VERSIONS, Versions
 from tuneflow.execute.ray.cluster import Cluster
 from tuneflow.execute.ray.proxy import ActorProxy
-from tuneflow.execute.workers.assignment import STARTS, Assignment, SharedObjects, slices
-from tuneflow.execute.workers.messages import LoadFailure, Reply
+from tuneflow.execute.workers.assignment import STARTS, SharedObjects
+from tuneflow.execute.workers.messages import LoadFailure
+from tuneflow.execute.workers.worker_executor import WorkerExecutor
 from tuneflow.execute.workers.worker_proxy import spread
-from tuneflow.history.trial import Slice
 from tuneflow.runtime.ray_runtime import RayRuntime
-from tuneflow.train.job import Job, TrainState
-from tuneflow.train.protocol import TrainerProtocol
 
 TICK = 1.0  # seconds after which `wait` returns nothing, as there may be more room, or an interrupt
 
 
-class RayExecutor:
+class RayExecutor(WorkerExecutor[ActorProxy]):
     """Trains in actors of a Ray cluster, requested when there is work for them, and kept until `close`.
 
     Each trains as the runtime does in one process: as the inline executor, with the same digits for the same number of
@@ -42,42 +38,17 @@ class RayExecutor:
     timeout only.
 
     Slices that there is no room for yet wait here; as the cluster gets nodes, `free` grows.
-
-    Attributes:
-        engines: the cache of the actors' measurements; a study puts its own here.
     """
 
+    _runtime: RayRuntime
+
     def __init__(self, runtime: RayRuntime) -> None:
-        self._runtime = runtime
-        self.engines = EngineCache()
-        self._actors: list[ActorProxy] = []
-        self._waiting: deque[Assignment] = deque()
-        self._sent: SharedObjects[Any] = SharedObjects(lambda trainer, model: ray.put(cloud.share(trainer, model)))
+        super().__init__(
+            runtime, SharedObjects(lambda trainer, model: ray.put(cloud.share(trainer, model))), cloud.CLOUD
+        )
         self._held: list[Cluster] = []  # the connection, once it is there
-        self._lost = 0  # actors lost in a row before they were ready
         self._warned = False
-        weakref.finalize(self, _close, self._actors, self._sent, self._held)
-
-    @property
-    def free(self) -> int:
-        return max(0, self._room() * self._runtime.slots - self.busy)
-
-    @property
-    def busy(self) -> int:
-        return len(self._waiting) + sum(len(actor.work) for actor in self._actors)
-
-    def submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
-        """Take a slice; see Executor.submit.
-
-        Raises:
-            TypeError: trainer, model or configuration cannot be sent to another process; the message names the part.
-            StudyError: there is no cluster, or no node of it has what a worker needs.
-        """
-        if not self.free:
-            raise RuntimeError(f"all {self._room()} workers have {slices(self._runtime)} each; wait for one to end")
-        number = self._sent.number(trainer, job.model)
-        self._waiting.append(Assignment(number, work, cloud.pickled_job(job), state))
-        self._assign()
+        weakref.finalize(self, _close, self._workers, self._sent, self._held)
 
     def wait(self) -> list[Event]:
         """Wait for events; return none after a second without any.
@@ -86,7 +57,7 @@ class RayExecutor:
             StudyError: no actor can be started, or it cannot load what it was sent; the message has the reason.
         """
         while self.busy:
-            for actor in self._actors:
+            for actor in self._workers:
                 self._ask(actor)  # not before: what came last may have been the reason for a stop
             sender = self._next_sender()
             if sender is None:
@@ -97,71 +68,55 @@ class RayExecutor:
                 return events
         return []
 
-    def stop(self, trial: int) -> None:
-        for work in [work for work in self._waiting if work.trial == trial]:
-            self._waiting.remove(work)
-        for actor in self._actors:
-            actor.stop(trial)
-
     def close(self) -> None:
         """Drop every slice, end the actors, and leave the cluster, which ends it where it was started here."""
         self._waiting.clear()
-        _close(self._actors, self._sent, self._held)
+        _close(self._workers, self._sent, self._held)
 
     # Assignment of slices.
 
+    @override
     def _room(self) -> int:
-        """The number of actors that there may be."""
         if not self._held:
             self._held.append(Cluster(self._runtime.address))
         room = self._held[0].room(self._runtime.cpus, self._runtime.gpus)
-        if not room and not any(actor.ready for actor in self._actors):
+        if not room and not any(actor.ready for actor in self._workers):
             raise StudyError(
                 f"RayRuntime: a worker needs {self._runtime.cpus:g} CPU and {self._runtime.gpus:g} GPU on one node, and"
                 f" no node has that; the cluster has {self._held[0]}. Ask for less by cpus= and gpus=, or add a node."
             )
         limit: float = math.inf if self._runtime.workers is None else self._runtime.workers
-        return int(min(limit, room or len(self._actors)))
+        return int(min(limit, room or len(self._workers)))
 
+    @override
     def _assign(self) -> None:
         """Assign waiting slices to actors that are ready; request as many new ones as are needed.
 
         Those still to come are left their share, but nothing waits for them when others have ended.
         """
-        able = [actor for actor in self._actors if actor.ready and (actor.work or actor.idle)]
-        spread(self._waiting, able, math.ceil(self.busy / max(1, len(self._actors))))
+        able = [actor for actor in self._workers if actor.ready and (actor.work or actor.idle)]
+        spread(self._waiting, able, math.ceil(self.busy / max(1, len(self._workers))))
         for actor in able:
             if actor.idle and actor.full:
                 self._ask(actor)
         if self._waiting:
-            coming = sum(not actor.ready for actor in self._actors)
-            for _ in range(min(len(self._waiting) - coming, self._room() - len(self._actors))):
-                self._actors.append(ActorProxy(self._runtime))
+            coming = sum(not actor.ready for actor in self._workers)
+            for _ in range(min(len(self._waiting) - coming, self._room() - len(self._workers))):
+                self._workers.append(ActorProxy(self._runtime))
 
     def _ask(self, actor: ActorProxy) -> None:
-        actor.ask(self._sent, self.engines, len(self._actors))
+        actor.ask(self._sent, self.engines, len(self._workers))
 
     # Messages.
 
     def _next_sender(self) -> ActorProxy | None:
         """Of the actors that have answered, the one whose last answer is oldest; None if there was none for a while."""
-        waiting = sorted((actor for actor in self._actors if actor.calls), key=lambda actor: actor.last_message)
+        waiting = sorted((actor for actor in self._workers if actor.calls), key=lambda actor: actor.last_message)
         by_call = {actor.calls[0]: actor for actor in waiting}
-        answered, _ = ray.wait(list(by_call), num_returns=1, timeout=self._patience())
+        patience = self._patience()
+        timeout = TICK if patience is None else min(TICK, patience)
+        answered, _ = ray.wait(list(by_call), num_returns=1, timeout=timeout)
         return by_call[answered[0]] if answered else None
-
-    def _patience(self) -> float:
-        """Seconds until an actor is overdue, at most a tick."""
-        if self._runtime.timeout is None:
-            return TICK
-        last_message = min((actor.last_message for actor in self._actors if actor.at_work), default=math.inf)
-        return min(TICK, max(0.0, last_message + self._runtime.timeout - time.monotonic()))
-
-    def _kill_overdue(self) -> None:
-        timeout = self._runtime.timeout
-        for actor in self._actors:
-            if timeout is not None and actor.at_work and time.monotonic() >= actor.last_message + timeout:
-                actor.kill(f"sent nothing for {timeout:g} seconds")
 
     def _receive(self, actor: ActorProxy) -> list[Event]:
         try:
@@ -180,24 +135,18 @@ class RayExecutor:
             if actor.training:
                 raise answer.error()
             return []
-        reply: Reply = answer.value()
-        self.engines.merge(reply.engines)
-        events, left = actor.accept_reply(reply)
-        self._waiting.extend(left)
-        return events
+        return self._accept(actor, answer.value())
 
     def _drop_lost(self, actor: ActorProxy, error: Exception) -> list[Event]:
         """Remove an actor that is gone; its slices go on in others, or have failed."""
-        self._actors.remove(actor)
-        exit_reason, seconds = actor.exit_reason(error), time.monotonic() - actor.last_message
+        self._workers.remove(actor)
+        exit_reason = actor.exit_reason(error)
         actor.kill()
         if not actor.ready:
             self._lost += 1
             if self._lost >= STARTS:
                 raise StudyError(f"RayRuntime: {STARTS} workers in a row ended at their start; the last: {error}")
-        ended, left = actor.lost(exit_reason, seconds, str(error))
-        self._waiting.extendleft(reversed(left))
-        return list(ended)
+        return self._fail_over(actor, exit_reason, str(error))
 
     def _check_versions(self, there: Versions) -> None:
         if there.tuneflow != VERSIONS.tuneflow:

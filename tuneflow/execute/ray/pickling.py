@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from ray import cloudpickle
 
-from tuneflow.execute.workers.pickling import SMALL, loaded, reduced
-from tuneflow.execute.workers.sendable import Transport, check
-from tuneflow.train.job import Job
+from tuneflow.execute.workers import pickling
+from tuneflow.execute.workers.pickling import loaded, reduced
+from tuneflow.execute.workers.sendable import Transport
 from tuneflow.train.loop import Loop
 
 
@@ -74,16 +74,8 @@ def pack(value: Any, keep_device: bool = False) -> CloudPickled:
         value: anything.
         keep_device: tensors are loaded on their device, else on the CPU.
     """
-    file, large = io.BytesIO(), list[Any]()
-
-    def apart(buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes > SMALL:
-            large.append(np.frombuffer(raw, np.uint8))
-        return raw.nbytes <= SMALL
-
-    CloudPickler(file, apart, keep_device).dump(value)
-    return CloudPickled(file.getvalue(), large)
+    body, large = pickling.pack(value, keep_device, pickler=CloudPickler)
+    return CloudPickled(body, [np.frombuffer(raw, np.uint8) for raw in large])
 
 
 def share(trainer: Any, model: Any) -> CloudPickled:
@@ -92,25 +84,8 @@ def share(trainer: Any, model: Any) -> CloudPickled:
     Raises:
         TypeError: something in them cannot be sent; the message names the attribute.
     """
-    for what, value in ((type(trainer).__name__, trainer), (type(model).__name__, model)):
-        check(value, what, CLOUD)
+    CLOUD.check_shared(trainer, model)
     return pack((trainer, model), keep_device=True)
 
 
-def pickled_job(job: Job) -> bytes:
-    """Pickle config, seed, replica and trial of a job, as sendable.pickled_job does."""
-    check(job.config, "configuration", CLOUD)
-    file = io.BytesIO()
-    CloudPickler(file, keep_device=True).dump((job.config, job.seed, job.replica, job.trial))
-    return file.getvalue()
-
-
-def _obstacle(value: Any) -> Exception | None:
-    try:
-        CloudPickler(io.BytesIO(), lambda _: None).dump(value)
-    except Exception as error:
-        return error
-    return None
-
-
-CLOUD = Transport(_obstacle, by_value=True)
+CLOUD = Transport(CloudPickler, CloudPickler, by_value=True)

@@ -3,18 +3,20 @@
 import re
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayError, TaskCancelledError
+from typing_extensions import override
 
 from tuneflow.execute.executor import Event
 from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.ray.actor import RayActor
 from tuneflow.execute.ray.pickling import pack
 from tuneflow.execute.workers.assignment import Assignment, SharedObjects
-from tuneflow.execute.workers.messages import ProcessSettings, Reply
+from tuneflow.execute.workers.messages import ProcessSettings
 from tuneflow.execute.workers.worker_proxy import WorkerProxy
 from tuneflow.runtime.ray_runtime import RayRuntime
 
@@ -31,14 +33,10 @@ class ActorProxy(WorkerProxy):
 
     Attributes:
         calls: calls that it has not answered yet, the earliest first.
-        ready: it has answered once.
-        last_message: when its last answer came, or it was called while idle, by time.monotonic.
-        overdue: why it was killed from here; empty if it was not.
     """
 
     def __init__(self, runtime: RayRuntime) -> None:
         super().__init__(runtime.slots)
-        self.ready, self.last_message, self.overdue = False, time.monotonic(), ""
         self._called = 0  # number of calls in all
         self._since: dict[int, int] = {}  # by trial, the number of the call that began its slice
         resources = {"num_cpus": runtime.cpus, "num_gpus": runtime.gpus}
@@ -48,11 +46,6 @@ class ActorProxy(WorkerProxy):
     @property
     def idle(self) -> bool:  # type: ignore[override]
         return self.ready and not self.calls
-
-    @property
-    def at_work(self) -> bool:
-        """True while it trains, or finishes the epoch of a slice that was stopped."""
-        return self.ready and bool(self.calls)
 
     def ask(self, shared: SharedObjects[Any], engines: EngineCache, workers: int) -> None:
         """Send it new work, and call for the epochs to come: one at least, and none beyond a slice."""
@@ -85,16 +78,16 @@ class ActorProxy(WorkerProxy):
         self.last_message = time.monotonic()
         return answer
 
-    def accept_reply(self, reply: Reply) -> tuple[list[Event], list[Assignment]]:
-        """Record a reply as `accept` does, without the events of slices that were stopped."""
+    @override
+    def accept(self, events: Sequence[Event]) -> tuple[list[Event], list[Assignment]]:
+        """Record the events of a reply, without those of slices that were stopped.
+
+        The calls of a stopped slice still run: an actor one of whose calls was canceled can hang.
+        """
         answered = self._called - len(self.calls) - 1
-        return self.accept([event for event in reply.events if self._since[event.trial] <= answered])
+        return super().accept([event for event in events if self._since[event.trial] <= answered])
 
-    def stop(self, trial: int | None = None) -> None:
-        """Drop a slice, or all. Its calls still run: an actor one of whose calls was canceled can hang."""
-        for number in list(self.work) if trial is None else [trial]:
-            self.drop(number)
-
+    @override
     def kill(self, why: str = "") -> None:
         """End it at once; its calls end with an error."""
         self.overdue = why

@@ -6,7 +6,6 @@ from typing import Generic, TypeVar
 
 from tuneflow.history.trial import Slice
 from tuneflow.model import Model
-from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import TrainState
 from tuneflow.train.protocol import TrainerProtocol
 
@@ -14,11 +13,6 @@ DEATHS = 2  # workers lost in the same epoch of a trial, after which the trial h
 STARTS = 3  # workers lost in a row before they were ready, after which no more are started
 
 P = TypeVar("P")
-
-
-def slices(runtime: Runtime) -> str:
-    """The largest number of slices of a worker, in words."""
-    return f"{runtime.slots} slices" if runtime.slots > 1 else "a slice"
 
 
 @dataclass(eq=False)

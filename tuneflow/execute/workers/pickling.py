@@ -1,6 +1,7 @@
 """Pickling between processes: large tensors and arrays travel as raw bytes beside the pickle."""
 
 import io
+import math
 import mmap
 import os
 import pickle
@@ -75,17 +76,26 @@ class Pickled(NamedTuple):
     large: list[memoryview]
 
 
-def pack(value: Any) -> Pickled:
-    """Pickle `value` for sending; its tensors arrive as copies on the CPU."""
+def pack(
+    value: Any, keep_device: bool = False, small: float = SMALL, pickler: Callable[..., Any] = TensorPickler
+) -> Pickled:
+    """Pickle `value` for sending; its tensors arrive as copies.
+
+    Args:
+        value: anything.
+        keep_device: tensors are loaded on their device, else on the CPU.
+        small: bytes up to which a tensor or an array travels inside the pickle.
+        pickler: the class that pickles; its arguments are those of TensorPickler.
+    """
     file, large = io.BytesIO(), list[memoryview]()
 
     def apart(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
-        if raw.nbytes > SMALL:
+        if raw.nbytes > small:
             large.append(raw)
-        return raw.nbytes <= SMALL
+        return raw.nbytes <= small
 
-    TensorPickler(file, apart).dump(value)
+    pickler(file, apart, keep_device).dump(value)
     return Pickled(file.getvalue(), large)
 
 
@@ -127,16 +137,8 @@ class SharedObject:
     """
 
     def __init__(self, value: Any) -> None:
-        file, large = io.BytesIO(), list[memoryview]()
-
-        def apart(buffer: pickle.PickleBuffer) -> bool:
-            if not SHARES or buffer.raw().nbytes <= SMALL:
-                return True
-            large.append(buffer.raw())
-            return False
-
-        TensorPickler(file, apart, keep_device=True).dump(value)
-        self.body, self.spans = file.getvalue(), _spans(large)
+        self.body, large = pack(value, keep_device=True, small=SMALL if SHARES else math.inf)
+        self.spans = _spans(large)
         self._file = _nameless() if large else None
         if self._file is not None:
             for (start, _), raw in zip(self.spans, large, strict=True):

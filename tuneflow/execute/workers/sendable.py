@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from tuneflow.errors import StudyError
-from tuneflow.execute.workers.pickling import SharedObject, TensorPickler
+from tuneflow.execute.workers.pickling import SharedObject, TensorPickler, pack
 from tuneflow.train.job import Job
 
 
@@ -24,8 +25,7 @@ def share(trainer: Any, model: Any) -> SharedObject:
         StudyError: the script that runs is no file that a worker could import.
     """
     _check_main()
-    for what, value in ((type(trainer).__name__, trainer), (type(model).__name__, model)):
-        check(value, what)
+    SPAWN.check_shared(trainer, model)
     return SharedObject((trainer, model))
 
 
@@ -34,39 +34,49 @@ class Transport:
     """A way to send objects to workers.
 
     Attributes:
-        obstacle: returns the error that prevents an object from being sent, None if it can be.
+        pickler: the class that pickles; its arguments are those of TensorPickler.
+        dry: the class that pickles to nowhere, and raises for an object that a worker could not load.
         by_value: functions and classes travel with what they use, else they are found by their names.
     """
 
-    obstacle: Callable[[Any], Exception | None]
+    pickler: Callable[..., Any]
+    dry: Callable[..., Any]
     by_value: bool
 
+    def obstacle(self, value: Any) -> Exception | None:
+        """The error that prevents an object from being sent; None if it can be."""
+        try:
+            self.dry(io.BytesIO(), lambda _: None).dump(value)
+        except Exception as error:
+            return error
+        return None
 
-def check(value: Any, what: str, way: Transport | None = None) -> None:
-    """Raise TypeError if `value` cannot be sent; the message names the innermost part that cannot.
+    def check(self, value: Any, what: str) -> None:
+        """Raise TypeError if `value` cannot be sent; the message names the innermost part that cannot.
 
-    Args:
-        value: the object.
-        what: its name, which opens the message.
-        way: None for multiprocessing's spawn.
-    """
-    way = way or SPAWN
-    error = way.obstacle(value)
-    if error is not None:
-        path, culprit, error = _culprit(value, what, error, set(), way) or (what, value, error)
-        raise TypeError(f"{path} {_words(culprit, error, path == what, way)}") from None
+        Args:
+            value: the object.
+            what: its name, which opens the message.
+        """
+        error = self.obstacle(value)
+        if error is not None:
+            path, culprit, error = _culprit(value, what, error, set(), self) or (what, value, error)
+            raise TypeError(f"{path} {_words(culprit, error, path == what, self)}") from None
 
+    def check_shared(self, trainer: Any, model: Any) -> None:
+        """Raise TypeError if trainer or model cannot be sent; the message names the attribute."""
+        for value in (trainer, model):
+            self.check(value, type(value).__name__)
 
-def pickled_job(job: Job) -> bytes:
-    """Pickle config, seed, replica and trial of a job: all that a worker needs beside trainer and model.
+    def pickled_job(self, job: Job) -> bytes:
+        """Pickle config, seed, replica and trial of a job: all that a worker needs beside trainer and model.
 
-    Raises:
-        TypeError: the configuration holds something that cannot be sent; the message names it.
-    """
-    check(job.config, "configuration")
-    file = io.BytesIO()
-    TensorPickler(file, keep_device=True).dump((job.config, job.seed, job.replica, job.trial))
-    return file.getvalue()
+        Raises:
+            TypeError: the configuration holds something that cannot be sent; the message names it.
+        """
+        self.check(job.config, "configuration")
+        values = (job.config, job.seed, job.replica, job.trial)
+        return pack(values, keep_device=True, small=math.inf, pickler=self.pickler).body
 
 
 def _check_main() -> None:
@@ -79,14 +89,11 @@ def _check_main() -> None:
 
 
 class _DryPickler(TensorPickler):
-    """Pickles to nowhere, to find out if a value can be pickled and found again by a worker."""
-
-    def __init__(self) -> None:
-        super().__init__(io.BytesIO(), lambda _: None)
-        self._main = _main_is_imported()
+    """Finds out if a value can be pickled and found again by a worker."""
 
     def reducer_override(self, thing: Any) -> Any:
-        if not self._main and getattr(thing, "__module__", "") == "__main__" and hasattr(thing, "__qualname__"):
+        of_main = getattr(thing, "__module__", "") == "__main__" and hasattr(thing, "__qualname__")
+        if of_main and not _main_is_imported():
             raise _NotImportable
         return super().reducer_override(thing)
 
@@ -95,15 +102,7 @@ class _NotImportable(Exception):
     """The value is defined in a `__main__` that workers do not import."""
 
 
-def _obstacle(value: Any) -> Exception | None:
-    try:
-        _DryPickler().dump(value)
-    except Exception as error:
-        return error
-    return None
-
-
-SPAWN = Transport(_obstacle, by_value=False)
+SPAWN = Transport(TensorPickler, _DryPickler, by_value=False)
 
 
 def _main_is_imported() -> bool:

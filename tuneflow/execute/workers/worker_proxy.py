@@ -1,6 +1,7 @@
 """WorkerProxy: the parent's record of a worker; and how slices are spread over several."""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -23,12 +24,16 @@ class WorkerProxy:
         training: the trials of `work` that were sent.
         stops: trials to be named as stopped by the next command; the worker trains them until then.
         idle: it waits for a command.
+        ready: it has been idle once.
+        last_message: when its last message came, or it was sent a command while idle, by time.monotonic.
+        overdue: why it was killed by its parent; empty if it was not.
     """
 
     idle: bool
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
+        self.ready, self.last_message, self.overdue = False, time.monotonic(), ""
         self.work: dict[int, Assignment] = {}
         self.training: set[int] = set()
         self.stops: list[int] = []
@@ -46,14 +51,21 @@ class WorkerProxy:
     def takes(self, work: Assignment) -> bool:
         return not self.full and not (work.alone and self.work)
 
-    def drop(self, trial: int) -> bool:
-        """Take a slice from it; return True if the worker has to be sent the stop."""
-        self.work.pop(trial, None)
-        if trial not in self.training:
-            return False
-        self.training.discard(trial)
-        self.stops.append(trial)
-        return True
+    @property
+    def at_work(self) -> bool:
+        """True while it trains, or finishes the epoch of a slice that was stopped."""
+        return self.ready and not self.idle
+
+    def stop(self, trial: int | None = None) -> None:
+        """Drop a slice, or all; the next command names those that were sent."""
+        for number in list(self.work) if trial is None else [trial]:
+            self.work.pop(number, None)
+            if number in self.training:
+                self.training.discard(number)
+                self.stops.append(number)
+
+    def kill(self, why: str) -> None:
+        """End it at once, for a reason to be reported."""
 
     def command(self, engines: EngineCache, workers: int) -> Command:
         """Return the command with everything not sent yet, and count it as sent."""

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections import deque
+from dataclasses import asdict
 from importlib.util import find_spec
 
 import pytest
@@ -376,7 +377,7 @@ def test_of_two_workers_that_measure_the_first_ones_pace_stays():
     notes.merge(second.report())
     second.apply(notes.update_for(0, 2))
     assert second.recall("net", 4) == one
-    assert EngineUpdate(notes.update_for(0, 2).timings) == EngineUpdate({"net:4": one.to_json()})
+    assert EngineUpdate(notes.update_for(0, 2).timings) == EngineUpdate({"net:4": asdict(one)})
 
 
 # The runtime.

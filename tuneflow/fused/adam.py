@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tuneflow.fused.gradient import FactoredGradient, Gradient, of_lane
-
-Groups = Sequence[dict[str, Any]]
+from tuneflow.fused.gradient import FactoredGradient, Gradient, Groups, of_lane
 
 
 class StackedAdam:

@@ -9,11 +9,12 @@ from torch.func import functional_call, vjp, vmap
 from torch.utils import _pytree as pytree
 
 from tuneflow.fused.codegen import compiled
-from tuneflow.fused.inspection import run_carefully, untouched_generators
+from tuneflow.fused.inspection import run_carefully
 from tuneflow.fused.program import traced_quietly
 from tuneflow.fused.refusal import CannotFuse
 from tuneflow.fused.stacked_tensors import ProgramInputs
 from tuneflow.fused.verify import compare
+from tuneflow.seeds import seeded_globals
 
 Lists = Sequence[Tensor]
 
@@ -51,16 +52,15 @@ class EvaluationProgram:
         if kind == "stacked":
             together = compiled(traced_quietly(vmap(self._taken_apart, given.dims), given.flat), fresh=True)
             return lambda given: together(*given.flat)
-        one = self._forward if kind == "eager" else self._traced_once(given)
+        one: Callable[..., Lists] = self._forward
+        if kind == "single":
+            one = compiled(traced_quietly(one, [tensor.contiguous() for tensor in given.lane(0)]), fresh=True)
 
         def each(given: ProgramInputs) -> Lists:
             rows = [one(*given.lane(lane)) for lane in range(len((*given.trained, *given.others)[0]))]
             return [torch.stack(parts) for parts in zip(*rows)]
 
         return each
-
-    def _traced_once(self, given: ProgramInputs) -> Callable[..., Lists]:
-        return compiled(traced_quietly(self._forward, [tensor.contiguous() for tensor in given.lane(0)]), fresh=True)
 
     def _taken_apart(self, *flat: Tensor) -> list[Tensor]:
         """Run `_forward` under an unused gradient: without it, vmap does not decompose recurrent nets."""
@@ -77,7 +77,7 @@ class EvaluationProgram:
         return made
 
     def _verify(self, given: ProgramInputs) -> None:
-        with untouched_generators("check"):
+        with seeded_globals("fused", "check"):
             made = self._run(given)
             for lane in range(len(made[0])):
                 mine = [("outputs", stack[lane]) for stack in made]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ class FactoredGradient:
 
 
 Gradient = Tensor | FactoredGradient
+Groups = Sequence[dict[str, Any]]  # torch's parameter groups, of each lane
 
 
 def of_lane(gradient: Gradient, lane: int, into: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """The aten graph of a training step, traced and then freed of ops that change nothing."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx
@@ -117,9 +117,7 @@ class _ViewRecorder(fx.Interpreter):
         value = super().run_node(n)
         if isinstance(value, Tensor):
             memory, offset = value.untyped_storage()._cdata, int(value.storage_offset())
-            self.views[n] = TensorView(
-                memory, offset, tuple(value.shape), tuple(value.stride()), value.dtype, value.device
-            )
+            self.views[n] = TensorView(memory, offset, tuple(value.shape), value.stride(), value.dtype, value.device)
         return value
 
 
@@ -130,19 +128,17 @@ def _observe(traced: TracedGraph, module: fx.GraphModule, inputs: Sequence[Tenso
         runner.run(*inputs)
     traced.views = runner.views
     traced.given = {view.memory for node, view in traced.views.items() if node.op == "placeholder"}
-    fixed: set[fx.Node] = set()
     for node in traced.graph.nodes:
         traced.written.update(traced.views[changed].memory for changed in writes(node) if changed in traced.views)
     inputs_of = [node for node in traced.graph.nodes if node.op == "placeholder"]
     traced.changed = [index for index, node in enumerate(inputs_of) if _touched(traced, node)]
     for node in traced.graph.nodes:
-        if _is_fixed(node, fixed) and node in traced.views and not _touched(traced, node):
-            fixed.add(node)
+        if _is_fixed(node, traced.constants) and node in traced.views and not _touched(traced, node):
             traced.constants[node] = runner.env[node]
-    traced.given.update(traced.views[node].memory for node in fixed)
+    traced.given.update(traced.views[node].memory for node in traced.constants)
 
 
-def _is_fixed(node: fx.Node, fixed: set[fx.Node]) -> bool:
+def _is_fixed(node: fx.Node, fixed: Container[fx.Node]) -> bool:
     if node.op == "get_attr":
         return True
     if node.op != "call_function" or _is_random(node) or writes(node):
@@ -203,9 +199,8 @@ def _drop_repeated_work(traced: TracedGraph) -> None:
     for node in list(traced.graph.nodes):
         if node.op != "call_function" or node not in traced.views or node in traced.constants:
             continue
-        if _is_random(node) or writes(node) or _touched(traced, node, *node.all_input_nodes):
-            continue
-        if "empty" in name_of(node):
+        own = _is_random(node) or writes(node) or "empty" in name_of(node)
+        if own or _touched(traced, node, *node.all_input_nodes):
             continue
         key = f"{node.target}{node.args}{node.kwargs}"
         if key in first:
@@ -219,18 +214,12 @@ def _join_products(traced: TracedGraph) -> None:
     for node in list(traced.graph.nodes):
         if node.target is not aten.add.Tensor or node.kwargs or len(node.args) != 2 or node in traced.constants:
             continue
+        views = traced.views
         for bias, product in (node.args, node.args[::-1]):
-            if (
-                not isinstance(bias, fx.Node)
-                or not isinstance(product, fx.Node)
-                or product.target is not aten.bmm.default
-            ):
+            if not isinstance(bias, fx.Node) or _is_product(bias) or not _is_product(product):
                 continue
-            views = traced.views
-            fits = (
-                len(views[bias].shape) == 3 and views[node].like(views[product]) and bias.target is not aten.bmm.default
-            )
-            if not fits or len(product.users) != 1 or _touched(traced, bias, node, product, *product.all_input_nodes):
+            fits = len(views[bias].shape) == 3 and views[node].like(views[product]) and len(product.users) == 1
+            if not fits or _touched(traced, bias, node, product, *product.all_input_nodes):
                 continue
             with traced.graph.inserting_before(node):
                 joined = traced.graph.call_function(aten.baddbmm.default, (bias, *product.args))
@@ -238,6 +227,10 @@ def _join_products(traced: TracedGraph) -> None:
             _replace(traced, node, joined)
             traced.graph.erase_node(product)
             break
+
+
+def _is_product(value: Any) -> TypeGuard[fx.Node]:
+    return isinstance(value, fx.Node) and value.target is aten.bmm.default
 
 
 def _own_outputs(traced: TracedGraph) -> None:
@@ -249,9 +242,8 @@ def _own_outputs(traced: TracedGraph) -> None:
         like = torch.empty_strided(view.shape, view.stride, device="meta")
         if view.memory in owned or not like.is_contiguous():
             with traced.graph.inserting_before(output):
-                node = traced.graph.call_function(
-                    aten.clone.default, (node,), {"memory_format": torch.contiguous_format}
-                )
+                layout: Any = {"memory_format": torch.contiguous_format}
+                node = traced.graph.call_function(aten.clone.default, (node,), layout)
         owned.add(view.memory)
         results.append(node)
     output.args = (tuple(results),)
@@ -264,17 +256,14 @@ def _leave_products(traced: TracedGraph, lasting: int) -> None:
     moving = {traced.views[node].memory for node in inputs[:lasting]}
 
     def is_left(node: fx.Node) -> bool:
-        if node.target is not aten.bmm.default or list(node.users) != [output] or made.count(node) > 1:
+        if not _is_product(node) or list(node.users) != [output] or made.count(node) > 1:
             return False
         view, factors = traced.views[node], node.all_input_nodes
         lasts = not _touched(traced, *factors) and not any(traced.views[f].memory in moving for f in factors)
-        return lasts and view.device.type == "cpu" and _bytes_of_lane(view) >= LARGE
+        bytes_of_lane = math.prod(view.shape[1:]) * view.dtype.itemsize
+        return lasts and view.device.type == "cpu" and bytes_of_lane >= LARGE
 
     output.args = (tuple(tuple(node.args) if is_left(node) else node for node in made),)
-
-
-def _bytes_of_lane(view: TensorView) -> int:
-    return math.prod(view.shape[1:]) * view.dtype.itemsize
 
 
 def _drop_dead(traced: TracedGraph) -> None:

@@ -2,8 +2,7 @@
 
 import copy
 import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,10 +154,3 @@ def _check_generators(before: tuple[Any, ...]) -> None:
     for name, was, now in zip(names, before, _generators(), strict=True):
         if was != now:
             raise CannotFuse(f"forward draws from {name}, and a traced program would repeat the draw; only dropout may")
-
-
-@contextmanager
-def untouched_generators(purpose: str = "trace") -> Iterator[None]:
-    """A block that restores the global generators at its end."""
-    with seeded_globals("fused", purpose):
-        yield

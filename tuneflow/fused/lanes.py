@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -237,7 +238,7 @@ class Lanes:
 
     def _given(self, batch: Batch, masks: Sequence[Tensor]) -> ProgramInputs:
         leaves = [leaf.contiguous() for leaf in pytree.tree_leaves(batch)]
-        return ProgramInputs(self._trained, self._others, self._shared, leaves, masks)
+        return replace(self._inputs, leaves=leaves, masks=masks)
 
     # Programs.
 
@@ -254,21 +255,22 @@ class Lanes:
         here = (spec, _shapes(leaves), len(self._active))
         if here not in self._ready:
             key = self._key("step", spec, _shapes([leaf[0] for leaf in leaves]), *sorted(self._active))
-            made = self._programs.of(key, lambda: self._trace(batch))
-            self._begin(made.seen)
-            self._ready[here] = _PreparedProgram(*made, self._masks(made.seen))
+            program, seen = self._programs.of(key, lambda: self._trace(batch))
+            self._begin(seen)
+            self._ready[here] = _PreparedProgram(program, seen, self._masks(seen))
         return self._ready[here]
 
-    def _trace(self, batch: Batch) -> "_TracedProgram":
+    def _trace(self, batch: Batch) -> tuple[Program, Inspection]:
+        """Return a program and the inspection of its step, as Lanes of one structure share them."""
         first, spec = pytree.tree_map(lambda leaf: leaf[0].clone(), batch), pytree.tree_structure(batch)
         seen = inspect_step(skeleton_of(self._modules[0], self._rates_here), self._loss_of, first)
         self._begin(seen)
         given = self._given(batch, self._trial_masks(seen))
-        made = KINDS[self._kind](self._step_of(0, seen, spec), given)
+        program = KINDS[self._kind](self._step_of(0, seen, spec), given)
         if self._kind != "eager":
             last = len(self._modules) - 1
-            verify(made, {lane: self._step_of(lane, seen, spec) for lane in {0, last // 2, last}}, given)
-        return _TracedProgram(made, seen)
+            verify(program, {lane: self._step_of(lane, seen, spec) for lane in {0, last // 2, last}}, given)
+        return program, seen
 
     @property
     def _rates_here(self) -> dict[str, float]:
@@ -287,11 +289,9 @@ class Lanes:
             if self._seen.trained != seen.trained:
                 raise CannotFuse("which parameters have a gradient depends on the size of the batch")
             return
-        of = self._stack.of
-        self._trained = [of[name] for name in seen.trained]
-        self._others = [of[name] for name in self._names(seen)]
-        self._shared = [of[name] for name in self._stack.shared]
-        self._movers = StackedOptimizers(self._modules, self._optimizers, seen.trained, self._trained)
+        names = (seen.trained, self._names(seen), self._stack.shared)
+        self._inputs = ProgramInputs(*([self._stack.of[name] for name in part] for part in names))
+        self._movers = StackedOptimizers(self._modules, self._optimizers, seen.trained, self._inputs.trained)
         self._seen, self._limits = seen, self._limits_now()
 
     def _names(self, seen: Inspection) -> list[str]:
@@ -304,8 +304,8 @@ class Lanes:
 
     def _limits_now(self) -> Tensor | None:
         """The largest norm of each lane's gradient, (K,); None where no lane has a limit."""
-        most = [math.inf if limit is None else float(limit) for limit in self._clips]
-        return None if all(map(math.isinf, most)) else self._trained[0].new_tensor(most)
+        limits = [math.inf if limit is None else float(limit) for limit in self._clips]
+        return None if all(map(math.isinf, limits)) else self._inputs.trained[0].new_tensor(limits)
 
     def _masks(self, seen: Inspection) -> DropoutMasks:
         return DropoutMasks(seen.dropouts, len(self._modules), next(iter(self._stack.of.values())).device)
@@ -315,13 +315,6 @@ class Lanes:
         masks, lanes = self._masks(seen), len(self._modules)
         masks.draw(range(lanes), self._rates, [_generator(self._modules[0])] * lanes)
         return masks.stacks
-
-
-class _TracedProgram(NamedTuple):
-    """A program, and the inspection of its step, as Lanes of one structure share them."""
-
-    program: Program
-    seen: Inspection
 
 
 class _PreparedProgram(NamedTuple):

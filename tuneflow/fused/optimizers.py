@@ -1,17 +1,16 @@
 """The optimizers of all lanes as one, with the same parameter groups in each."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from tuneflow.fused.adam import StackedAdam
-from tuneflow.fused.gradient import Gradient
+from tuneflow.fused.gradient import Gradient, Groups
 from tuneflow.fused.refusal import CannotFuse
 from tuneflow.fused.sgd import StackedSGD
 
-Groups = Sequence[dict[str, Any]]
 Partition = tuple[tuple[str, ...], ...]
 
 

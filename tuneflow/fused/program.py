@@ -17,9 +17,10 @@ from tuneflow.fused.codegen import compiled
 from tuneflow.fused.dropout import MaskedDropout
 from tuneflow.fused.gradient import FactoredGradient, Gradient
 from tuneflow.fused.graph import trace
-from tuneflow.fused.inspection import LossOf, untouched_generators
+from tuneflow.fused.inspection import LossOf
 from tuneflow.fused.refusal import because
 from tuneflow.fused.stacked_tensors import ProgramInputs
+from tuneflow.seeds import seeded_globals
 
 Lists = Sequence[Tensor]
 
@@ -62,8 +63,8 @@ class ReplayedProgram:
     """The trace of one lane, replayed for each."""
 
     def __init__(self, step: "LaneStep", given: ProgramInputs) -> None:
-        self._replay, changed = _traced(step.gradients, [tensor.contiguous() for tensor in given.lane(0)])
-        self.changed = _of_others(changed, given)
+        flat = [tensor.contiguous() for tensor in given.lane(0)]
+        self._replay, self.changed = _traced(step.gradients, flat, given)
 
     def __call__(self, given: ProgramInputs, lanes: Sequence[int]) -> Iterator[StepGradients]:
         for lane in lanes:
@@ -77,8 +78,7 @@ class StackedProgram:
     def __init__(self, step: "LaneStep", given: ProgramInputs) -> None:
         lasting = len(given.trained) + len(given.others) + len(given.shared)
         together = vmap(step.gradients, in_dims=given.dims, randomness="error")
-        self._replay, changed = _traced(together, given.flat, lasting)
-        self.changed = _of_others(changed, given)
+        self._replay, self.changed = _traced(together, given.flat, given, lasting)
 
     def __call__(self, given: ProgramInputs, lanes: Sequence[int]) -> Iterator[StepGradients]:
         del lanes  # all are computed
@@ -155,7 +155,7 @@ def traced_quietly(function: Callable[..., Any], inputs: Lists, **how: Any) -> A
         CannotFuse: it cannot be traced; the message says where.
     """
     mkldnn = torch._C._get_mkldnn_enabled()
-    with untouched_generators(), warnings.catch_warnings():
+    with seeded_globals("fused", "trace"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There is a performance drop")  # of vmap; a replay has no vmap in it
         torch._C._set_mkldnn_enabled(False)  # recurrent nets of it cannot be taken apart
         try:
@@ -167,12 +167,9 @@ def traced_quietly(function: Callable[..., Any], inputs: Lists, **how: Any) -> A
 
 
 def _traced(
-    function: Callable[..., Any], inputs: Lists, lasting: int | None = None
+    function: Callable[..., Any], inputs: Lists, given: ProgramInputs, lasting: int | None = None
 ) -> tuple[Callable[..., Sequence[Any]], list[int]]:
-    made = traced_quietly(function, inputs, lasting=lasting)
-    return compiled(made), made.changed
-
-
-def _of_others(changed: Sequence[int], given: ProgramInputs) -> list[int]:
+    """Return the replay of `function`, and the indices in `given.others` of the tensors that it changes."""
+    traced = traced_quietly(function, inputs, lasting=lasting)
     first = len(given.trained)
-    return [index - first for index in changed if first <= index < first + len(given.others)]
+    return compiled(traced), [n - first for n in traced.changed if first <= n < first + len(given.others)]

@@ -1,15 +1,13 @@
 """torch.optim.SGD over stacked lanes, each with settings of its own; the arithmetic is torch's."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tuneflow.fused.gradient import Gradient, Snapshot, along, is_large, of_lane
+from tuneflow.fused.gradient import Gradient, Groups, Snapshot, along, is_large, of_lane
 
-Groups = Sequence[dict[str, Any]]
 _NAMES = ("lr", "momentum", "weight_decay", "dampening", "nesterov", "maximize")
 
 
@@ -22,7 +20,7 @@ class StackedSGD:
         self._large = [n for n, p in enumerate(parameters) if is_large(p)]
         self._small = [n for n in range(len(parameters)) if n not in self._large]
         self._own = {n: torch.empty_like(parameters[n][0]) for n in self._large}
-        self._views = [list(zip(*pair)) for pair in zip(*map(_unbound, (self._parameters, self._velocities)))]
+        self._views = [list(zip(p.unbind(), v.unbind())) for p, v in zip(self._parameters, self._velocities)]
         self._started = [False] * len(groups)  # torch takes a lane's first gradient whole
         self._lanes: list[dict[str, float]] = [{} for _ in groups]
         blank = {p.dtype: p.new_empty(len(groups)) for p in parameters}
@@ -118,7 +116,3 @@ class StackedSGD:
         has = of["momentum"] != 0
         velocity.copy_(torch.where(has, moved, velocity))
         return torch.where(has, self._ahead(g, velocity, of), g)
-
-
-def _unbound(stacks: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
-    return [stack.unbind() for stack in stacks]

@@ -47,10 +47,9 @@ class StackedTensors:
 
     def unload(self, lane: int, module: nn.Module) -> None:
         """Copy a lane's values into `module`."""
-        with torch.no_grad():
-            for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-                if name not in self.shared:
-                    tensor.copy_(self.of[name][lane])
+        for name, tensor in _tensors(module).items():
+            if name not in self.shared:
+                tensor.copy_(self.of[name][lane])
 
 
 @dataclass(frozen=True)
@@ -83,16 +82,11 @@ class ProgramInputs:
 
     def lane(self, lane: int) -> list[Tensor]:
         """Return `flat` of one lane, as views."""
-        own, batch = self._views, self._batch_views
-        return [*(v[lane] for v in own), *self.shared, *(v[lane] for v in batch)]
+        return [whole if views is None else views[lane] for whole, views in self._views]
 
     @cached_property
-    def _views(self) -> list[tuple[Tensor, ...]]:
-        return [tensor.unbind() for tensor in [*self.trained, *self.others]]
-
-    @cached_property
-    def _batch_views(self) -> list[tuple[Tensor, ...]]:
-        return [tensor.unbind() for tensor in [*self.leaves, *self.masks]]
+    def _views(self) -> list[tuple[Tensor, tuple[Tensor, ...] | None]]:
+        return [(whole, None if axis is None else whole.unbind()) for whole, axis in zip(self.flat, self.dims)]
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

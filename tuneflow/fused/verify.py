@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuneflow.fused.inspection import untouched_generators
 from tuneflow.fused.program import LaneStep, Program
 from tuneflow.fused.refusal import CannotFuse
 from tuneflow.fused.stacked_tensors import ProgramInputs
+from tuneflow.seeds import seeded_globals
 
 TOLERANCE = {torch.float64: 1e-12}  # of the largest; others 1e-5
 _TRIES, ROUNDINGS = 4, 8.0
@@ -78,7 +78,7 @@ def _facts(loss: Tensor, gradients: Sequence[Tensor], others: Sequence[Tensor]) 
 def _plain(step: LaneStep, given: ProgramInputs, own: Sequence[Tensor]) -> Facts:
     start, end = len(given.trained), len(given.trained) + len(given.others)
     others = [tensor.clone() for tensor in own[start:end]]
-    with untouched_generators("check"):
+    with seeded_globals("fused", "check"):
         loss, gradients = step.plain([*own[:start], *others, *own[end:]])
     return _facts(loss, gradients, others)
 

@@ -63,8 +63,9 @@ class RayRuntime(Runtime):
         self.there = _device_there(str(device), gpus)
         threads = threads or max(1, int(cpus))
         check_lanes("RayRuntime: lanes", lanes)
-        arithmetic: dict[str, Any] = {"precision": precision, "channels_last": channels_last}
-        super().__init__(_device_here(self.there), threads, lanes=lanes, **arithmetic)
+        # Measurements in this process are on the workers' device where it exists here, else on the CPU.
+        here = self.there if torch.cuda.is_available() else "cpu"
+        super().__init__(here, threads, lanes=lanes, precision=precision, channels_last=channels_last)
         self.address, self.cpus, self.gpus = address, cpus, gpus
         self.workers, self.timeout = workers, timeout
 
@@ -73,9 +74,7 @@ class RayRuntime(Runtime):
         words += [f'device="{self.there}"', f"cpus={self.cpus:g}", f"gpus={self.gpus:g}"]
         words += [f"workers={self.workers}"] if self.workers is not None else []
         words += [f"threads={self.threads}"]
-        words += [f"timeout={self.timeout:g}"] if self.timeout is not None else []
-        words += [f"lanes={self.lanes!r}"] if self.lanes != 1 else []
-        return f"RayRuntime({', '.join([*words, *self._arithmetic()])})"
+        return f"RayRuntime({', '.join([*words, *self._options()])})"
 
     def of_a_worker(self) -> dict[str, Any]:
         """Return the arguments of a worker's runtime, with the device on the cluster."""
@@ -116,8 +115,3 @@ def _device_there(device: str, gpus: float) -> str:
             " for Ray to say."
         )
     return device
-
-
-def _device_here(there: str) -> str:
-    """Return the device for measurements in this process: the workers' where it exists here, else the CPU."""
-    return there if there == "cpu" or torch.cuda.is_available() else "cpu"

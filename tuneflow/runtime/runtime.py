@@ -109,17 +109,17 @@ class Runtime:
             words.append(f"threads={self.threads or torch.get_num_threads()}")
         if self.workers != 1:
             words.append(f"workers={self.workers}")
+        return f"Runtime({', '.join([*words, *self._options()])})"
+
+    def _options(self) -> list[str]:
+        """The part of the repr from timeout on: the arguments that are not the default."""
+        words = []
         if self.timeout is not None:
             words.append(f"timeout={self.timeout:g}")
         if self.lanes != 1:
             words.append(f"lanes={self.lanes!r}")
         if self.executor is not None:
             words.append(f"executor={name_of(self.executor)}")
-        return f"Runtime({', '.join([*words, *self._arithmetic()])})"
-
-    def _arithmetic(self) -> list[str]:
-        """The part of the repr about precision and layout, where they are not the default."""
-        words = []
         for name, default in (("precision", "fp32"), ("channels_last", False)):
             value = "auto" if name in self.advises else getattr(self, name)
             if value != default:

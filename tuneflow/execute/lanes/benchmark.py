@@ -7,7 +7,6 @@ from typing import Any, Literal
 import torch
 from torch.utils import _pytree as pytree
 
-from tuneflow.data.data import Batch
 from tuneflow.execute.guard import Guarded
 from tuneflow.execute.lanes.batches import with_smoothing
 from tuneflow.execute.lanes.engine_cache import EngineTiming
@@ -56,7 +55,8 @@ def measure(lanes: Sequence[Lane], slots: int, programs: ProgramCache, alone: fl
     reasons = []
     with lanes[0].job.at_work("measure", 0):
         rows = lanes[0].run.first_rows(lanes[0].run.settings.batch_size)
-        batch = with_smoothing(_repeated(rows, slots), [*lanes, *[None] * (slots - len(lanes))])
+        repeated = pytree.tree_map(lambda leaf: torch.stack([leaf] * slots), rows)
+        batch = with_smoothing(repeated, [*lanes, *[None] * (slots - len(lanes))])
         for kind in _kinds(timings):
             began = time.perf_counter()
             try:
@@ -124,7 +124,3 @@ def _times(step: Callable[[], Any]) -> list[float]:
         if sum(taken) > ENOUGH:
             break
     return taken
-
-
-def _repeated(batch: Batch, slots: int) -> Any:
-    return pytree.tree_map(lambda leaf: torch.stack([leaf] * slots), batch)

@@ -44,9 +44,6 @@ class EngineTiming:
         fixed = FIXED if self.kind == "stacked" else 0.0
         return self.together * (fixed + (1 - fixed) * slots / self.slots)
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 class RememberingStore(Protocol):
     """The part of a store that the cache needs: values by name, of which the first one remembered stays."""
@@ -86,7 +83,7 @@ class EngineCache:
 
     def remember(self, structure: str, timing: EngineTiming) -> EngineTiming:
         """Keep a timing; where several processes measure, the first one's is kept and returned."""
-        return EngineTiming(**self._keep(_key(structure, timing.slots), timing.to_json()))
+        return EngineTiming(**self._keep(_key(structure, timing.slots), asdict(timing)))
 
     def announce(self, line: str) -> None:
         """Show and log a line once: how trials are trained, or why not together."""

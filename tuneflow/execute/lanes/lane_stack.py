@@ -50,7 +50,11 @@ class LaneStack:
 
     @property
     def lanes(self) -> list[Lane]:
-        return [lane for lane in self.slots if lane is not None]
+        return [lane for _, lane in self._held]
+
+    @property
+    def _held(self) -> list[tuple[int, Lane]]:
+        return [(slot, lane) for slot, lane in enumerate(self.slots) if lane is not None]
 
     @property
     def free(self) -> int:
@@ -69,15 +73,14 @@ class LaneStack:
 
     def stop(self, trial: int) -> None:
         """Free the slot of a trial, if it has one."""
-        for slot, lane in enumerate(self.slots):
-            if lane is not None and lane.work.trial == trial:
+        for slot, lane in self._held:
+            if lane.work.trial == trial:
                 self._leave(slot)
 
     def unload(self) -> None:
         """Copy each lane's tensors to its own run, so that it can move to another stack."""
-        for slot, lane in enumerate(self.slots):
-            if lane is not None:
-                self._lanes.unload(slot)
+        for slot, _ in self._held:
+            self._lanes.unload(slot)
 
     def advance(self) -> list[Event]:
         """Take steps until a lane finishes an epoch, diverges or fails.
@@ -89,7 +92,7 @@ class LaneStack:
         while not events and self.lanes:
             for rows in sorted({lane.rows for lane in self.lanes}, reverse=True):
                 events += self._step(rows)
-            done = [slot for slot, lane in enumerate(self.slots) if lane is not None and lane.rows == 0]
+            done = [slot for slot, lane in self._held if lane.rows == 0]
             if done:
                 events += self._report(done)
         return events
@@ -97,8 +100,8 @@ class LaneStack:
     def _step(self, rows: int) -> list[Event]:
         """Take one step with the lanes whose next batch has `rows` rows."""
         started = time.perf_counter()
-        slots = [slot for slot, lane in enumerate(self.slots) if lane is not None and lane.rows == rows]
-        moved = [slot for slot in slots if not self._of(slot).steady]
+        slots = [slot for slot, lane in self._held if lane.rows == rows]
+        moved = [slot for slot, lane in self._held if lane.rows == rows and not lane.steady]
         events = self._each(moved, lambda _, lane: lane.before_step())
         batches = LaneBatches(self.slots, slots, rows)
         events += self._each(slots, batches.load)
@@ -170,11 +173,6 @@ class LaneStack:
                 self._leave(slot)
         return events
 
-    def _of(self, slot: int) -> Lane:
-        lane = self.slots[slot]
-        assert lane is not None
-        return lane
-
     def _leave(self, slot: int) -> None:
         self.slots[slot] = None
         self._lanes.stop(slot)
@@ -206,21 +204,18 @@ def lanes_of(
     slots: int,
     kind: str,
     programs: ProgramCache,
-    generators: Sequence[torch.Generator] | None = None,
+    generators: Sequence[torch.Generator] = (),
 ) -> Lanes:
     """Return the fused lanes of a stack; empty slots hold copies of the first lane."""
     filled = [*lanes, *[lanes[0]] * (slots - len(lanes))]
-    drawn = None
-    if generators is not None:
-        device = lanes[0].job.runtime.device
-        drawn = [*generators, *(torch.Generator(device) for _ in range(slots - len(lanes)))]
+    device = lanes[0].job.runtime.device
     return Lanes(
         [lane.run.whole for lane in filled],
         _loss_of(lanes[0]),
         [lane.run.optimizer for lane in filled],
         kind=kind,
         clips=[lane.run.settings.clip for lane in filled],
-        generators=drawn,
+        generators=[*generators, *(torch.Generator(device) for _ in range(slots - len(generators)))],
         programs=programs,
     )
 

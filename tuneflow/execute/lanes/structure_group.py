@@ -190,11 +190,11 @@ class StructureGroup:
             return
         reason = str(error) if isinstance(error, CannotFuse) else f"{type(error).__name__}: {error}"
         self._engines.announce(ONE_BY_ONE + reason)
-        step = self._step or 0.0
         if timing is not None and timing.kind == "stacked" and not is_out_of_memory(error):
             self._timing = replace(timing, kind="single", together=timing.alone * timing.slots, reason=reason)
         else:
-            self._timing = EngineTiming("alone", self._chunk, step if timing is None else timing.alone, reason=reason)
+            alone = (self._step or 0.0) if timing is None else timing.alone
+            self._timing = EngineTiming("alone", self._chunk, alone, reason=reason)
 
 
 def _bucket(count: int) -> int:

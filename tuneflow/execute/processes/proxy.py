@@ -3,7 +3,7 @@
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 
@@ -89,9 +89,8 @@ class ProcessProxy(WorkerProxy):
         return f"was killed by {signal.Signals(-code).name} (signal {-code}{memory})"
 
 
-def end_all(children: Iterable[ProcessProxy]) -> None:
+def end_all(children: Sequence[ProcessProxy]) -> None:
     """End processes: idle ones leave by themselves, those at work are killed."""
-    children = list(children)
     for child in children:
         if child.idle:
             child.pipe.close()

@@ -58,7 +58,8 @@ class RayExecutor(WorkerExecutor[ActorProxy]):
         """
         while self.busy:
             for actor in self._workers:
-                self._ask(actor)  # not before: what came last may have been the reason for a stop
+                # Not before: what came last may have been the reason for a stop.
+                actor.ask(self._sent, self.engines, len(self._workers))
             sender = self._next_sender()
             if sender is None:
                 self._kill_overdue()
@@ -98,14 +99,11 @@ class RayExecutor(WorkerExecutor[ActorProxy]):
         spread(self._waiting, able, math.ceil(self.busy / max(1, len(self._workers))))
         for actor in able:
             if actor.idle and actor.full:
-                self._ask(actor)
+                actor.ask(self._sent, self.engines, len(self._workers))
         if self._waiting:
             coming = sum(not actor.ready for actor in self._workers)
             for _ in range(min(len(self._waiting) - coming, self._room() - len(self._workers))):
                 self._workers.append(ActorProxy(self._runtime))
-
-    def _ask(self, actor: ActorProxy) -> None:
-        actor.ask(self._sent, self.engines, len(self._workers))
 
     # Messages.
 

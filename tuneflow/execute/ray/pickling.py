@@ -1,9 +1,6 @@
 """Pickling for Ray: functions and classes by value, large tensors as arrays beside the pickle."""
 
-import io
-import pickle
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +9,6 @@ import torch
 from ray import cloudpickle
 
 from tuneflow.execute.workers import pickling
-from tuneflow.execute.workers.pickling import loaded, reduced
 from tuneflow.execute.workers.sendable import Transport
 from tuneflow.train.loop import Loop
 
@@ -35,7 +31,7 @@ class CloudPickled:
         Raises:
             Unreadable: it cannot be unpickled here; the cause is the error.
         """
-        return loaded(self.body, [_own(raw) for raw in self.large])
+        return pickling.loaded(self.body, [_own(raw) for raw in self.large])
 
 
 def _own(raw: Any) -> Any:
@@ -45,20 +41,14 @@ def _own(raw: Any) -> Any:
     return own
 
 
-class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]
+class CloudPickler(pickling.TensorPickler, cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles tensors as TensorPickler does, and functions and classes by value unless an import finds them."""
-
-    def __init__(
-        self, file: io.BytesIO, apart: Callable[[pickle.PickleBuffer], Any] | None = None, keep_device: bool = False
-    ) -> None:
-        super().__init__(file, protocol=5, buffer_callback=apart)
-        self._keep_device = keep_device
 
     def reducer_override(self, thing: Any) -> Any:
         if isinstance(thing, Loop) and not _is_found_by_name(thing):
             return Loop, (thing.function, thing.epochs)
-        found = reduced(thing, self._keep_device)
-        return super().reducer_override(thing) if found is NotImplemented else found
+        reduced = super().reducer_override(thing)
+        return cloudpickle.Pickler.reducer_override(self, thing) if reduced is NotImplemented else reduced
 
 
 def _is_found_by_name(loop: Loop) -> bool:

@@ -41,17 +41,12 @@ class TensorPickler(pickle.Pickler):
         self._keep_device = keep_device
 
     def reducer_override(self, thing: Any) -> Any:
-        return reduced(thing, self._keep_device)
-
-
-def reduced(thing: Any, keep_device: bool) -> Any:
-    """Reduce a plain tensor for a pickler's `reducer_override`; NotImplemented for anything else."""
-    if type(thing) is not Tensor or not _is_plain(thing):
-        return NotImplemented
-    dense = (thing if thing.is_contiguous() else thing.clone()).cpu()
-    raw = dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy()
-    device = str(thing.device) if keep_device and thing.device.type != "cpu" else ""
-    return _tensor, (pickle.PickleBuffer(raw.data), thing.dtype, tuple(dense.shape), dense.stride(), device)
+        if type(thing) is not Tensor or not _is_plain(thing):
+            return NotImplemented
+        dense = (thing if thing.is_contiguous() else thing.clone()).cpu()
+        raw = dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy()
+        device = str(thing.device) if self._keep_device and thing.device.type != "cpu" else ""
+        return _tensor, (pickle.PickleBuffer(raw.data), thing.dtype, tuple(dense.shape), dense.stride(), device)
 
 
 def _is_plain(tensor: Tensor) -> bool:

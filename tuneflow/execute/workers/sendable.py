@@ -167,32 +167,19 @@ def _state_of(value: Any) -> dict[str, Any]:
 def _words(culprit: Any, error: Exception, is_whole: bool, way: Transport) -> str:
     qualname = str(getattr(culprit, "__qualname__", type(culprit).__qualname__))
     outer, name = qualname.split(".<locals>")[0], qualname.split(".")[-1]
-    if way.by_value:
-        return _plainly(culprit, error, is_whole)
-    if name == "<lambda>":
-        return (
-            f"{'is' if is_whole else 'holds'} a lambda, which cannot be sent to a worker process; define it with def at"
-            " the top of a module."
-        )
+    named = "is" if is_whole else f"holds {name}, which is"
+    lost = "where a worker process cannot find it"
+    if name == "<lambda>" and not way.by_value:
+        verb = "is" if is_whole else "holds"
+        return f"{verb} a lambda, which cannot be sent to a worker process; define it with def at the top of a module."
     if isinstance(error, _NotImportable):
-        return (
-            f"{'is' if is_whole else f'holds {name}, which is'} defined at a prompt, in a notebook or in a __main__.py,"
-            " where a worker process cannot find it; write it into a module and import it from there."
-        )
-    if outer != qualname:
-        return (
-            f"{'is' if is_whole else f'holds {name}, which is'} defined inside {outer}, where a worker process cannot"
-            " find it; define it at the top of a module."
-        )
-    return _plainly(culprit, error, is_whole)
-
-
-def _plainly(culprit: Any, error: Exception, is_whole: bool) -> str:
+        place = "at a prompt, in a notebook or in a __main__.py"
+        return f"{named} defined {place}, {lost}; write it into a module and import it from there."
+    if outer != qualname and not way.by_value:
+        return f"{named} defined inside {outer}, {lost}; define it at the top of a module."
     what = "" if is_whole else f"holds {_described(culprit)}, which "
-    return (
-        f"{what}cannot be sent to a worker process ({type(error).__name__}: {error}); make it where it is first used,"
-        " and leave it out in __getstate__."
-    )
+    way_out = "make it where it is first used, and leave it out in __getstate__"
+    return f"{what}cannot be sent to a worker process ({type(error).__name__}: {error}); {way_out}."
 
 
 def _described(culprit: Any) -> str:

@@ -111,14 +111,11 @@ class WorkerProxy:
             seconds: wall-clock time since its last message.
             detail: the error's text; may be empty.
         """
-        for trial in sorted(self.training):
-            self.work[trial].deaths += 1
-            self.work[trial].alone = self.slots > 1
-        failed = [
-            _failed(self.work[trial], exit_reason, seconds, detail)
-            for trial in sorted(self.training)
-            if self.work[trial].deaths >= DEATHS
-        ]
+        sent = [self.work[trial] for trial in sorted(self.training)]
+        for work in sent:
+            work.deaths += 1
+            work.alone = self.slots > 1
+        failed = [_failed(work, exit_reason, seconds, detail) for work in sent if work.deaths >= DEATHS]
         left = [work for work in self.work.values() if work.deaths < DEATHS]
         again = [work for work in left if work.trial in self.training]
         if len(again) == 1:

@@ -15,6 +15,7 @@ from tests.helpers.small_networks import (
     assert_same_training,
     batches,
     distance,
+    kept_lanes,
     lanes_of,
     loss_of,
     made,
@@ -22,6 +23,7 @@ from tests.helpers.small_networks import (
     train_alone,
 )
 from tuneflow.fused.dropout import draw
+from tuneflow.fused.lanes import Lanes
 from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.fused.refusal import CannotFuse
 
@@ -81,10 +83,11 @@ def masks_of(monkeypatch, count, keep=None, only=None):
         of.get(id(generator), []).append(mask.clone())
 
     monkeypatch.setattr(dropout, "draw", drawn)
-    lanes = lanes_of(nets, generators=generators)
+    sgd = optimizers_of(nets, [partial(SGD, lr=0.1)] * count)
+    lanes = Lanes(nets, loss_of, sgd, generators=generators)
     for number, (inputs, targets) in enumerate(batches(16, 6)):
         if keep and number == 3:
-            lanes = lanes.keep(keep)
+            lanes = kept_lanes(lanes, keep, nets, sgd, generators=[generators[lane] for lane in keep])
         places = keep if keep and number >= 3 else range(count)
         lanes.step((inputs[list(places)], targets[list(places)]), only and only(number))
     return found

@@ -20,6 +20,7 @@ from tests.helpers.small_networks import (
     assert_same_training,
     batches,
     compare,
+    kept_lanes,
     lanes_of,
     loss_of,
     made,
@@ -118,11 +119,12 @@ def test_a_lane_that_is_stopped_stays_as_it_is(optimizer):
 def test_dropping_lanes_changes_nothing_for_those_kept(optimizer):
     start = made(NETS["mlp"], 3)
     fused, alone = copy.deepcopy(start), copy.deepcopy(start)
-    lanes = lanes_of(fused, OPTIMIZERS[optimizer], clips=[1, 2, 3])
+    optimizers = optimizers_of(fused, OPTIMIZERS[optimizer])
+    lanes = Lanes(fused, loss_of, optimizers, clips=[1, 2, 3])
     steps = batches(3, 20)
     for batch in steps[:7]:
         lanes.step(batch)
-    lanes = lanes.keep([2, 0])
+    lanes = kept_lanes(lanes, [2, 0], fused, optimizers, clips=[3, 1])
     for inputs, targets in steps[7:]:
         lanes.step((inputs[[2, 0]], targets[[2, 0]]))
     for place, lane in enumerate([2, 0]):
@@ -203,14 +205,16 @@ def test_lanes_that_share_programs_do_not_disturb_each_other(kind):
 
 def test_shapes_lanes_and_kinds_have_programs_of_their_own_and_kept_lanes_share_them():
     programs, steps = ProgramCache(), batches(3, 2)
-    lanes = lanes_of(made(NETS["mlp"], 3), programs=programs)
+    nets = made(NETS["mlp"], 3)
+    sgd = optimizers_of(nets, [partial(SGD, lr=0.1)] * 3)
+    lanes = Lanes(nets, loss_of, sgd, programs=programs)
     for step in steps + steps:
         lanes.step(step)
     assert len(programs) == 2
-    fewer = lanes.keep([0, 2])
+    fewer = kept_lanes(lanes, [0, 2], nets, sgd, programs=programs)
     fewer.step((steps[0][0][:2], steps[0][1][:2]))
     assert len(programs) == 3
-    lanes.keep([1, 0]).step((steps[0][0][:2], steps[0][1][:2]))
+    kept_lanes(lanes, [1, 0], nets, sgd, programs=programs).step((steps[0][0][:2], steps[0][1][:2]))
     lanes_of(made(NETS["mlp"], 3), programs=programs).step(steps[0])
     assert len(programs) == 3
     lanes_of(made(NETS["mlp"], 3), programs=programs, kind="single").step(steps[0])

@@ -244,6 +244,13 @@ def lanes_of(modules, makers=None, loss_of=loss_of, **settings):
     return Lanes(modules, loss_of, optimizers_of(modules, makers or repeat(partial(SGD, lr=0.1))), **settings)
 
 
+def kept_lanes(lanes, kept, modules, optimizers, **settings):
+    """Lanes of some of these modules and their optimizers, which go on from where `lanes` has brought them."""
+    for lane in kept:
+        lanes.unload(lane)
+    return Lanes([modules[lane] for lane in kept], loss_of, [optimizers[lane] for lane in kept], **settings)
+
+
 def compare(net, makers, dtype=torch.float64, kind="stacked", clips=(None, None, None), steps=24):
     """Train fused and alone; assert that each lane ends at the same place with the same losses."""
     start = made(net, len(makers), dtype)

@@ -1,7 +1,7 @@
 """Lanes: K trials of one structure that take their optimizer steps together."""
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -187,23 +187,6 @@ class Lanes:
             self._movers.load(lane, module, optimizer)
             self._limits = self._limits_now()
         self.settle()
-
-    def keep(self, lanes: Iterable[int]) -> "Lanes":
-        """Return new lanes of these trials only, in this order; their training so far is unloaded first."""
-        kept = list(lanes)
-        for lane in kept:
-            self.unload(lane)
-        fewer = Lanes(
-            [self._modules[lane] for lane in kept],
-            self._loss_of,
-            [self._optimizers[lane] for lane in kept],
-            kind=self._kind,
-            clips=[self._clips[lane] for lane in kept],
-            generators=[self._generators[lane] for lane in kept],
-            programs=self._programs,
-        )
-        fewer.live = [self.live[lane] for lane in kept]
-        return fewer
 
     # A step.
 

@@ -193,10 +193,7 @@ def measure(result: Any) -> Measured:
         TypeError: the metric returned something that is not a number or a vector of them.
     """
     if isinstance(result, Tensor) and result.ndim == 1 and result.numel() > 1:
-        values = result.detach().double()
-        error = math.sqrt(values.var(correction=1).item() / len(values))
-        binary = bool(((values == 0) | (values == 1)).all())
-        return Measured(values.mean().item(), error, len(values), binary)
+        return _rows(result.detach()[None])[0]
     try:
         return Measured(float(result))
     except (TypeError, ValueError, RuntimeError):
@@ -279,9 +276,8 @@ class Estimate:
     examples: int
 
     def __str__(self) -> str:
-        if math.isnan(self.low):
-            return f"{self.value:.4f}"
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+        interval = "" if math.isnan(self.low) else f" [{self.low:.4f}, {self.high:.4f}]"
+        return f"{self.value:.4f}{interval}"
 
 
 Z = 1.959964  # the standard normal's 97.5 % quantile

@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -14,13 +16,7 @@ from tuneflow.nested import leaves
 
 TORCH = str(Path(torch.__file__).parent)
 
-VIEWS: dict[Callable[..., Any], str] = {
-    Tensor.view: "view",
-    Tensor.reshape: "reshape",
-    torch.reshape: "reshape",
-    Tensor.flatten: "flatten",
-    torch.flatten: "flatten",
-}
+VIEWS = (Tensor.view, Tensor.reshape, torch.reshape, Tensor.flatten, torch.flatten)
 
 Shape = tuple[int, ...]
 
@@ -100,20 +96,20 @@ class Watch(TorchFunctionMode):
         self._latest: tuple[Layer, Any] | None = None
 
     def __enter__(self) -> Self:
-        self._hooks = []
+        self._hooks = ExitStack()
         for name, layer in self._module.named_modules():
             if isinstance(layer, torch.jit.ScriptModule):
                 continue  # it takes no hooks
-            self._hooks.append(layer.register_forward_pre_hook(self._starts(name), with_kwargs=True))
-            self._hooks.append(layer.register_forward_hook(self._ends))
+            start = partial(self._start, name)
+            self._hooks.enter_context(layer.register_forward_pre_hook(start, with_kwargs=True))
+            self._hooks.enter_context(layer.register_forward_hook(self._end))
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         self.error = error
-        for hook in self._hooks:
-            hook.remove()
+        self._hooks.close()
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -138,7 +134,7 @@ class Watch(TorchFunctionMode):
         arguments = args[1] if len(args) == 2 and isinstance(args[1], tuple | list) else args[1:]
         words = [*map(str, arguments), *(f"{name}={value}" for name, value in kwargs.items())]
         layer = self.at[-1]
-        self.last = View(f"{VIEWS[func]}({', '.join(words)})", f" of {layer}{_caller()}", tuple(args[0].shape))
+        self.last = View(f"{func.__name__}({', '.join(words)})", f" of {layer}{_caller()}", tuple(args[0].shape))
         result = func(*args, **kwargs)
         self.last = replace(self.last, after=tuple(result.shape))
         self._note(self.last)
@@ -151,15 +147,12 @@ class Watch(TorchFunctionMode):
         elif before != (self.rows,) == after:
             self.changed = None
 
-    def _starts(self, name: str) -> Callable[..., None]:
-        def starts(layer: nn.Module, args: Any, kwargs: Any) -> None:
-            self.at.append(Layer(name, layer, next(iter(leaves((args, kwargs))), None)))
-            if not name:
-                self.called = (args, kwargs)
+    def _start(self, name: str, layer: nn.Module, args: Any, kwargs: Any) -> None:
+        self.at.append(Layer(name, layer, next(iter(leaves((args, kwargs))), None)))
+        if not name:
+            self.called = (args, kwargs)
 
-        return starts
-
-    def _ends(self, layer: nn.Module, _: Any, output: Any) -> None:
+    def _end(self, layer: nn.Module, _: Any, output: Any) -> None:
         at = self.at.pop()
         if isinstance(output, Tensor) and at.input is not None:
             self._note(View("", f"{at}", tuple(at.input.shape), tuple(output.shape)))

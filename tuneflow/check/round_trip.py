@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -62,11 +63,9 @@ def _different(states: list[TrainState], others: list[TrainState]) -> list[Path]
 def _trained(trainer: TrainerProtocol, job: Job, state: TrainState, until: int) -> list[TrainState]:
     """Return the states after each epoch from `state` on."""
     states = []
-    try:
+    with suppress(Diverged):
         for reached, _ in trainer.advance(job, state, until):
             states.append(reached)
-    except Diverged:
-        pass
     return states
 
 

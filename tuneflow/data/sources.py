@@ -21,6 +21,7 @@ from tuneflow.data.data import Batch, Data
 from tuneflow.errors import warn
 
 T = TypeVar("T")
+KEPT = ("collate_fn", "num_workers", "worker_init_fn", "multiprocessing_context", "timeout", "prefetch_factor")
 
 
 class DatasetSource:
@@ -64,15 +65,8 @@ class LoaderSource(DatasetSource):
     def __init__(self, loader: DataLoader[Any]) -> None:
         _check_loader(loader)
         super().__init__(loader.dataset)
-        self._settings: dict[str, Any] = {
-            "collate_fn": loader.collate_fn,
-            "num_workers": loader.num_workers,
-            "pin_memory": loader.pin_memory and torch.accelerator.is_available(),
-            "worker_init_fn": loader.worker_init_fn,
-            "multiprocessing_context": loader.multiprocessing_context,
-            "timeout": loader.timeout,
-            "prefetch_factor": loader.prefetch_factor,
-        }
+        self._settings: dict[str, Any] = {name: getattr(loader, name) for name in KEPT}
+        self._settings["pin_memory"] = loader.pin_memory and torch.accelerator.is_available()
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
         """Yield batches, like Data.batches."""
@@ -119,8 +113,9 @@ def as_source(data: Any, what: str, batch_size: int | None = None) -> Source:
     """
     if isinstance(data, Source):
         return data
-    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
-        return _named(what, Data, *data.tensors)
+    pair = data.tensors if isinstance(data, TensorDataset) else data
+    if isinstance(pair, tuple) and len(pair) == 2:
+        return _named(what, Data, *pair)
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         return _named(what, DatasetSource, data)
     if isinstance(data, DataLoader):
@@ -128,8 +123,6 @@ def as_source(data: Any, what: str, batch_size: int | None = None) -> Source:
         if batch_size is not None:
             warn_of_settings(data, batch_size, what)
         return loaded
-    if isinstance(data, tuple) and len(data) == 2:
-        return _named(what, Data, *data)
     raise TypeError(
         f"{what} needs a tn.Data, a pair (inputs, targets), a map-style torch Dataset or a DataLoader of one, got"
         f" {type(data).__name__}."
@@ -195,5 +188,4 @@ def _pair(batch: Any, dataset: Dataset[Any]) -> Batch:
             f"{_name(dataset)}: a row needs to be a pair (inputs, targets), got {_name(batch)}{size}; several inputs"
             " go into one tuple or dict."
         )
-    inputs, targets = batch
-    return inputs, targets
+    return batch[0], batch[1]

@@ -82,17 +82,17 @@ def curvature(
     _check(parameters, batches, "curvature")
     if rounds < 1:
         raise ValueError(f"curvature: rounds needs to be at least 1, got {rounds}.")
-    shrink = None if scale is None else _inverse_root(scale, parameters)
+    shrink = torch.ones(()) if scale is None else _inverse_root(scale, parameters)
     aside = torch.randn(sum(p.numel() for p in parameters), generator=torch_stream(seed, "curvature"))
-    found: list[float] = []
+    values: list[float] = []
     way, cost = 0, 0.0
     for number, batch in enumerate(batches):
         hessian = Hessian(loss_of, parameters, batch, seed, "curvature", number)
         way, value = _largest(hessian, way, shrink, aside, rounds)
-        found.append(value)
+        values.append(value)
         cost += hessian.gradients
-    value = sum(found) / len(found)
-    return Curvature(value, tuple(found), way != DIFFERENCES, cost, _reason(value, found))
+    value = sum(values) / len(values)
+    return Curvature(value, tuple(values), way != DIFFERENCES, cost, _reason(value, values))
 
 
 def adam_scale(loss_of: Closure, parameters: Sequence[Tensor], batches: Sequence[Any], seed: int = 0) -> list[Tensor]:
@@ -177,23 +177,21 @@ def adam_rate(value: float) -> float:
 DIFFERENCES = 2
 
 
-def _largest(hessian: Hessian, way: int, shrink: Tensor | None, aside: Tensor, rounds: int) -> tuple[int, float]:
+def _largest(hessian: Hessian, way: int, shrink: Tensor, aside: Tensor, rounds: int) -> tuple[int, float]:
     """Return the first way from `way` on that does not raise, and its eigenvalue."""
     while way < DIFFERENCES:
         try:
             with unfused() if way else nullcontext():
-                return way, _found(*hessian.double_backward(), shrink, aside, rounds)
+                return way, _eigenvalue(*hessian.double_backward(), shrink, aside, rounds)
         except RuntimeError:
             way += 1
-    return way, _found(*hessian.differences(), shrink, aside, rounds)
+    return way, _eigenvalue(*hessian.differences(), shrink, aside, rounds)
 
 
-def _found(slope: Tensor, product: Product, shrink: Tensor | None, aside: Tensor, rounds: int) -> float:
+def _eigenvalue(slope: Tensor, product: Product, shrink: Tensor, aside: Tensor, rounds: int) -> float:
     """Run Lanczos from the tilted gradient: measured, that halves the error of a random start at the same rounds."""
-    aside = aside.to(slope)
-    if shrink is None:
-        return lanczos(product, _tilted(slope, aside), rounds)[0]
-    return lanczos(lambda vector: product(vector * shrink).mul(shrink), _tilted(slope * shrink, aside), rounds)[0]
+    start = _tilted(slope * shrink, aside.to(slope))
+    return lanczos(lambda vector: product(vector * shrink).mul(shrink), start, rounds)[0]
 
 
 def _tilted(slope: Tensor, aside: Tensor) -> Tensor:
@@ -211,8 +209,8 @@ def _inverse_root(scale: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tens
     return root
 
 
-def _reason(value: float, found: list[float]) -> str:
-    for number, here in enumerate(found):
+def _reason(value: float, values: list[float]) -> str:
+    for number, here in enumerate(values):
         if not math.isfinite(here):
             return f"the loss on mini-batch {number + 1} has no finite gradient or curvature"
     return "" if value > 0 else f"the loss bends nowhere upwards: its largest eigenvalue is {value:.3g}"

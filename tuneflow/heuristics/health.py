@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,13 +129,13 @@ def health(
 
 
 def _weights(module: nn.Module, slopes: Mapping[int, Tensor], rate: float) -> tuple[Weights, ...]:
-    found = []
+    weights = []
     for name, layer in module.named_modules():
         own = [p for p in layer.parameters(recurse=False) if id(p) in slopes]
         if own:
             slope, weight = _norm([slopes[id(p)] for p in own]), _norm(own)
-            found.append(Weights(name, slope, weight, rate * slope / weight if weight else math.inf))
-    return tuple(found)
+            weights.append(Weights(name, slope, weight, rate * slope / weight if weight else math.inf))
+    return tuple(weights)
 
 
 def _norm(tensors: list[Tensor]) -> float:
@@ -157,19 +157,15 @@ def _watched(module: nn.Module, ranges: Ranges, seen: list[Units]) -> Iterator[N
             name = names[layer] + (f"#{calls[layer]}" if calls[layer] > 1 else "")
             seen.append(_units(name, _by_unit(outputs.detach(), channels[0]), ranges.get(type(layer))))
 
-    hooks = [layer.register_forward_hook(note) for layer in names]
-    try:
+    with ExitStack() as hooks:
+        for layer in names:
+            hooks.enter_context(layer.register_forward_hook(note))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
-def _by_unit(outputs: Tensor, place: int) -> Tensor:
+def _by_unit(outputs: Tensor, dimension: int) -> Tensor:
     """Return outputs as shape (rows and positions, units)."""
-    if outputs.ndim < 2:
-        return outputs.reshape(-1, 1)
-    return outputs.movedim(place, -1).flatten(0, -2)
+    return outputs.reshape(-1, 1) if outputs.ndim < 2 else outputs.movedim(dimension, -1).flatten(0, -2)
 
 
 def _units(name: str, outputs: Tensor, ends: tuple[float, float] | None) -> Units:

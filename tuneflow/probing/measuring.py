@@ -188,17 +188,14 @@ class _Measuring:
         """Return the loss of the best constant outputs, over as many rows as an initialization uses."""
         if self.trainer.own_loss:
             return None
-        inputs, targets = self.session.first_rows()
+        loss, (inputs, targets) = self.session.settings.loss, self.session.first_rows()
         with torch.no_grad():
             outputs = self.session.whole(inputs)
             if not isinstance(outputs, Tensor) or outputs.ndim < 1:
                 return None
-            constant = best_constant(
-                self.session.settings.loss, outputs, targets, outputs.shape[1] if outputs.ndim > 1 else 1
-            )
-            if isinstance(constant, str):
-                return None
-            return float(self.session.settings.loss(constant.outputs.expand_as(outputs), targets))
+            units = outputs.shape[1] if outputs.ndim > 1 else 1
+            constant = best_constant(loss, outputs, targets, units)
+            return None if isinstance(constant, str) else float(loss(constant.outputs.expand_as(outputs), targets))
 
     def _race(self, center: float, share: float, deadline: float) -> Race | None:
         budget = share * self.steps if self.steps >= SHORT else LEAST

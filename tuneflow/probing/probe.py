@@ -106,24 +106,23 @@ class Probe:
     def _lines(self) -> list[tuple[str, str]]:
         momentum = "" if self.momentum is None else f", momentum {self.momentum:g}"
         prior = "" if self.prior is None else f"  (best constant {self.prior:.4g})"
+        exact = "" if self.exact else ", by finite differences"
+        racers = zip(self.race.rates, self.race.losses, strict=True) if self.race else ()
+        shorter = f"  ({self.race.best:.3g} in the race; less for the longer run)" if self.race else ""
         lines = [
             ("optimizer", f"{self.optimizer}{momentum}, batch {self.batch_size}, {self.steps:,} steps"),
             ("parameters", f"{self.parameters:,}"),
             ("initial loss", f"{self.loss:.4g}{prior}"),
+            ("curvature", "" if self.curvature is None else f"{self.curvature:.4g}{exact}"),
+            ("rule's rate", "" if self.estimate is None else f"{self.estimate:.3g}"),
+            (
+                f"race of {self.race.steps}" if self.race else "",
+                "  ".join(f"{r:.2g}: {loss:.3g}" for r, loss in racers),
+            ),
+            ("noise scale", "" if self.noise is None else f"{self.noise:.3g} rows"),
+            ("rate", f"{self.rate:.3g}{shorter}"),
+            ("cost", f"{self.gradients:.0f} gradients, {self.seconds:.2f} s"),
+            ("screened", self.screened),
+            *(("note", note) for note in self.notes),
         ]
-        if self.curvature is not None:
-            exact = "" if self.exact else ", by finite differences"
-            lines.append(("curvature", f"{self.curvature:.4g}{exact}"))
-        if self.estimate is not None:
-            lines.append(("rule's rate", f"{self.estimate:.3g}"))
-        if self.race is not None:
-            racers = zip(self.race.rates, self.race.losses, strict=True)
-            lines.append((f"race of {self.race.steps}", "  ".join(f"{rate:.2g}: {loss:.3g}" for rate, loss in racers)))
-        if self.noise is not None:
-            lines.append(("noise scale", f"{self.noise:.3g} rows"))
-        shorter = f"  ({self.race.best:.3g} in the race; less for the longer run)" if self.race else ""
-        lines.append(("rate", f"{self.rate:.3g}{shorter}"))
-        lines.append(("cost", f"{self.gradients:.0f} gradients, {self.seconds:.2f} s"))
-        if self.screened:
-            lines.append(("screened", self.screened))
-        return lines + [("note", note) for note in self.notes]
+        return [(name, text) for name, text in lines if text]

@@ -234,20 +234,17 @@ class _Track:
 
     def _losses(self, session: Session) -> Iterator[Tensor]:
         """Yield the loss of each part; outputs are computed together if the loss is a function of them."""
+        settings, whole = session.settings, session.whole
         at_once = min(self.parts, max(1, chunk_of(session.valid) // self.size)) * self.size
         for inputs, targets in session.valid.batches(at_once):
-            outputs = None if session.settings.own_loss else session.whole(inputs)
+            outputs = None if settings.own_loss else whole(inputs)
             if isinstance(outputs, Tensor):
-                yield from (session.settings.loss(*part) for part in sliced((outputs, targets), self.size))
+                yield from (settings.loss(*part) for part in sliced((outputs, targets), self.size))
             else:
-                yield from (
-                    session.settings.loss_of(session.whole, part) for part in sliced((inputs, targets), self.size)
-                )
+                yield from (settings.loss_of(whole, part) for part in sliced((inputs, targets), self.size))
 
 
-def range_test(
-    trainer: Trainer, job: Job, low: float = 1e-6, high: float = 10.0, steps: int = 60
-) -> Suggestions | None:
+def range_test(trainer: Trainer, job: Job, steps: int = 60) -> Suggestions | None:
     """Return the rates that a range test suggests, or None if the loss explodes before there is a curve."""
     session = trainer.session(job)
     session.begin()
@@ -261,7 +258,7 @@ def range_test(
         return value
 
     with job.at_work("range test", 0):
-        rates, losses = sweep(step, low, high, steps)
+        rates, losses = sweep(step, 1e-6, 10.0, steps)
     return suggestions(rates, losses) if len(losses) >= FEWEST else None
 
 

@@ -90,7 +90,7 @@ class LoopState:
         }
 
     def _fill(self, name: str, live: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
-        for key in [*live, *(key for key in saved if key not in live)]:
+        for key in {**live, **saved}:
             shapes = [str(tuple(side[key].shape)) if key in side else "nothing" for side in (saved, live)]
             if shapes[0] != shapes[1]:
                 path = f"{name}.{key}" if key else name

@@ -36,14 +36,6 @@ class DeviceData:
         if isinstance(source, Data) and source.nbytes <= RESIDENT:
             self.source = self.resident = Data(*self._on_device((source.inputs, source.targets)))
 
-    def under(self, runtime: Runtime) -> "DeviceData":
-        """Return the same tensors for a runtime of the same device and layout."""
-        if runtime is self.runtime:
-            return self
-        other = copy.copy(self)
-        other.runtime = runtime
-        return other
-
     def __len__(self) -> int:
         return len(self.source)
 
@@ -74,8 +66,9 @@ class Preparation:
         key = (id(source), runtime.device, runtime.channels_last, id(normalizer))
         if key not in self._cache:
             self._cache[key] = DeviceData(source, runtime, normalizer)
-        data: DeviceData = self._cache[key]
-        return data.under(runtime)
+        data: DeviceData = copy.copy(self._cache[key])
+        data.runtime = runtime  # of the same device and layout; its precision may be another
+        return data
 
     def scaling(self, job: Job, module: nn.Module, settings: Settings) -> tuple[Normalizer | None, Scale | None]:
         """Return the input normalizer of `module` and the scale of its targets, fitted to the training rows only.

@@ -160,12 +160,8 @@ class Session:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the training batches of an epoch as the module takes them."""
-        batches = self.train.batches(self.settings.batch_size, self.job.order(epoch, len(self.train)))
-        return batches if self.settings.augment is None else self._augmented(batches)
-
-    def _augmented(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        augment = self.settings.augment
-        for inputs, targets in batches:
+        augment, order = self.settings.augment, self.job.order(epoch, len(self.train))
+        for inputs, targets in self.train.batches(self.settings.batch_size, order):
             changed = inputs if augment is None else augment(inputs)
             yield (changed if self.late is None else self.late(changed)), targets
 

@@ -66,7 +66,7 @@ class Data:
         if not isinstance(rows, slice):
             rows = torch.as_tensor(rows)
             rows = rows.long() if rows.numel() == 0 else rows
-        return Data(mapped(lambda t: t[rows], self.inputs), mapped(lambda t: t[rows], self.targets))
+        return Data(*mapped(itemgetter(rows), (self.inputs, self.targets)))
 
     def split(self, *shares: float, seed: int = 0) -> list[Data]:
         """Split into random parts without overlap, with these shares of the rows, rounded.

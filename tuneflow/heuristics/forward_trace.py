@@ -1,6 +1,5 @@
 """Forward trace: the calls of torch functions in one forward pass, and their data flow."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -79,7 +78,6 @@ class Trace:
         self.uses: Counter[int] = Counter()  # id of a weight -> how many calls took it
         self.lookups: Counter[int] = Counter()  # and how many of them looked rows up
         self.std: dict[str, float] = {}
-        self.bad: str | None = None  # the first layer whose result was not finite
         watch = _CallRecorder(self, layers, adjust)
         for leaf in leaves(inputs):
             watch.note("input", (), [leaf])
@@ -205,7 +203,8 @@ class _CallRecorder(TorchFunctionMode):
             self.same.update({id(t): weights[-1] for t in results})
             self.kept += results
         else:
-            layer = self._layer(weights[-1], name)
+            owners = self.layers[weights[-1]]
+            layer = owners.get(name in LOOKUPS) or next(iter(owners.values()))
             self.trace.uses.update(set(weights))
             self.trace.lookups.update(set(weights) if name in LOOKUPS else ())
             if self.adjust is not None:
@@ -218,10 +217,6 @@ class _CallRecorder(TorchFunctionMode):
     def makers(self, values: Any) -> tuple[int, ...]:
         """Return the numbers of the calls that made these tensors, each once."""
         return tuple(dict.fromkeys(self.made[id(t)] for t in leaves(values) if id(t) in self.made))
-
-    def _layer(self, weight: int, name: str) -> WeightLayer:
-        owners = self.layers[weight]
-        return owners.get(name in LOOKUPS) or next(iter(owners.values()))
 
     def note(
         self,
@@ -241,10 +236,7 @@ class _CallRecorder(TorchFunctionMode):
 
     def _measure(self, layer: WeightLayer, result: Tensor) -> None:
         if layer.name not in self.trace.std and result.is_floating_point():
-            std = spread(result, layer)[1]
-            self.trace.std[layer.name] = std
-            if not math.isfinite(std) and self.trace.bad is None:
-                self.trace.bad = layer.name
+            self.trace.std[layer.name] = spread(result, layer)[1]
 
 
 def spread(result: Tensor, layer: WeightLayer) -> tuple[Tensor, float]:

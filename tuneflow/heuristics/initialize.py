@@ -270,8 +270,9 @@ class _Attempt:
         return trace, math.nan if loss is None else loss
 
     def check(self, last: Trace) -> None:
-        if last.bad is not None:
-            raise ArithmeticError(f"the output of {last.bad} is not finite")
+        for name, std in last.std.items():
+            if not math.isfinite(std):
+                raise ArithmeticError(f"the output of {name} is not finite")
         if not all(bool(t.isfinite().all()) for t in leaves(last.outputs)):
             raise ArithmeticError("the outputs are not finite")
 

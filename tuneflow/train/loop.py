@@ -3,6 +3,7 @@
 import inspect
 import pickle
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import update_wrapper
 from typing import Any
 
@@ -105,15 +106,12 @@ class Loop(TrainerProtocol):
         return TrainState(0, {**self._built(job, None).values(), "metrics": {}})
 
     def advance(self, job: Job, state: TrainState, until: int) -> Epochs:
-        passes = self.passes(job, state)
-        try:
+        with closing(self.passes(job, state)) as passes:
             for _ in range(state.epoch, min(until, self.epochs)):
                 reached = passes.next()
                 if isinstance(reached, str):
                     return reached
                 yield reached
-        finally:
-            passes.close()
         return ""
 
     def module(self, job: Job, state: TrainState) -> nn.Module:
@@ -133,11 +131,9 @@ class Loop(TrainerProtocol):
 
     def _built(self, job: Job, state: TrainState | None) -> LoopState:
         """Run the function up to its first pass and return the objects that it named, restored."""
-        passes = self.passes(job, state, only_build=True)
-        try:
-            passes.next()
-        except Built as built:
-            return built.named
-        finally:
-            passes.close()
+        with closing(self.passes(job, state, only_build=True)) as passes:
+            try:
+                passes.next()
+            except Built as built:
+                return built.named
         raise ValueError(f"loop {self.name}: ended before its first pass; it needs `for epoch in run.epochs(...):`.")

@@ -66,8 +66,10 @@ class Preparation:
         key = (id(source), runtime.device, runtime.channels_last, id(normalizer))
         if key not in self._cache:
             self._cache[key] = DeviceData(source, runtime, normalizer)
-        data: DeviceData = copy.copy(self._cache[key])
-        data.runtime = runtime  # of the same device and layout; its precision may be another
+        data: DeviceData = self._cache[key]
+        if data.runtime is not runtime:  # of the same device and layout, maybe of another precision
+            data = copy.copy(data)
+            data.runtime = runtime
         return data
 
     def scaling(self, job: Job, module: nn.Module, settings: Settings) -> tuple[Normalizer | None, Scale | None]:

@@ -33,6 +33,7 @@ PAGES: dict[str, tuple[str, list[str]]] = {
     ),
     "errors": ("Errors and version", ["errors", "__version__"]),
 }
+CONSTANTS = {"data.FASHION_FOLDER": "The folder of the images that Debian's package dataset-fashion-mnist installs."}
 VERSION = "`tuneflow.__version__` is the version of the package, a string.\n"
 
 
@@ -85,9 +86,10 @@ def directive(name: str) -> str:
     value = public(name)
     if isinstance(value, ModuleType):
         return f".. automodule:: tuneflow.{name}\n" + "\n".join(directive(f"{name}.{part}") for part in exported(value))
+    if name in CONSTANTS:
+        return f".. py:data:: tuneflow.{name}\n   :value: {value!r}\n\n   {CONSTANTS[name]}\n"
     if not inspect.isclass(value):
-        kind = "function" if inspect.isroutine(value) else "data"
-        return f".. auto{kind}:: tuneflow.{name}\n"
+        return f".. autofunction:: tuneflow.{name}\n"
     kind = "exception" if issubclass(value, BaseException) else "class"
     shown = "" if kind == "exception" else ", ".join(members_of(value))
     return f".. auto{kind}:: tuneflow.{name}\n" + (f"   :members: {shown}\n" if shown else "")

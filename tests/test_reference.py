@@ -66,7 +66,7 @@ def members_of_module(name):
 def test_every_page_names_what_it_is_to_show(tmp_path):
     reference.write(tmp_path)
     shown = "".join(page.read_text() for page in tmp_path.glob("*.md"))
-    entries = set(re.findall(r"^\.\. auto\w+:: tuneflow\.(\S+)$", shown, re.MULTILINE))
+    entries = set(re.findall(r"^\.\. (?:auto|py:)\w+:: tuneflow\.(\S+)$", shown, re.MULTILINE))
     assert entries == set(NAMES) - {"__version__"}
     assert "`tuneflow.__version__`" in shown
 

@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     """The parser of the command line; each command sets `run`, a function of the parsed options."""
     top = argparse.ArgumentParser(prog="python -m tuneflow", description="Tuning for deep learning on PyTorch.")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    text = "compare fixed settings, nearest neighbors and four searches on the bundled digits (under a minute)"
+    text = "compare fixed settings, nearest neighbors and four searches on the bundled digits (about a minute)"
     command = added(commands, "demo", text, run_demo)
     command.add_argument("--folder", default="runs/demo", help="everything is written inside; default %(default)s")
     command.add_argument("--trials", type=even, default=8, help=argparse.SUPPRESS)

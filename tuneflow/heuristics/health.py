@@ -72,7 +72,7 @@ class Health:
 
     @property
     def excess(self) -> float | None:
-        """Loss above the prior's, in nats: near 0 for a good initialization, far above it for a too confident one."""
+        """Loss above the prior's, in nats; near 0 for a good initialization, far above it for a too confident one."""
         return None if self.prior is None else self.loss - self.prior
 
 

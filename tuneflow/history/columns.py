@@ -32,7 +32,7 @@ class Columns:
 
     @property
     def costs(self) -> Array:
-        """Scores turned so that lower is better: shape (n,), or (n, k) with k > 1 objectives.
+        """Scores turned so that lower is better, shape (n,), or (n, k) with k > 1 objectives.
 
         inf for trials that diverged or failed, NaN for those that have not ended.
         """
@@ -48,7 +48,7 @@ class Columns:
 
     @property
     def breaches(self) -> Array:
-        """Excess over each bound of the limits, in units of its metric: shape (n, c) for c bounds.
+        """Excess over each bound of the limits, in units of its metric, shape (n, c) for c bounds.
 
         0 or less within, inf for trials that diverged or failed, NaN for those that have not ended.
         """

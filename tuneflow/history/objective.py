@@ -81,7 +81,7 @@ class Objective:
 
     @property
     def metrics(self) -> list[str]:
-        """Every metric that counts: the goals', then those that have limits only."""
+        """Every metric that counts, the goals', then those that have limits only."""
         return list(dict.fromkeys([*(metric for metric, _ in self.goals), *(limit.metric for limit in self.limits)]))
 
     def cost(self, metrics: Mapping[str, float]) -> float:
@@ -102,7 +102,7 @@ class Objective:
 
     @property
     def units(self) -> list[float]:
-        """The unit of each bound's breach: its absolute value, or 1 for a bound of 0."""
+        """The unit of each bound's breach, its absolute value, or 1 for a bound of 0."""
         return [abs(bound) or 1.0 for limit in self.limits for bound in limit.bounds]
 
     def breach(self, metrics: Mapping[str, float]) -> float:

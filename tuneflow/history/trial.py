@@ -68,7 +68,7 @@ class Trial:
 
     @property
     def unfinished(self) -> bool:
-        """True unless the trial ran to its own end: it has not ended, or a scheduler stopped it."""
+        """True unless the trial ran to its own end; also for one that a scheduler stopped."""
         return not self.ended or (self.status == "STOPPED" and self.detail == CUT)
 
 

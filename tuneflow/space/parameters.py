@@ -390,7 +390,7 @@ class Choice(Parameter):
 
     @cached_property
     def values(self) -> list[Value]:
-        """The options as they are stored: the values, or the labels of a dict."""
+        """The options as they are stored, the values or the labels of a dict."""
         return list(self.options)
 
     @cached_property

@@ -60,7 +60,7 @@ class TrainerProtocol:
             until: the last epoch to train, counted from 1.
 
         Returns:
-            As a generator returns: the reason why the trial is done before its full length, or an empty string.
+            The generator's return value is the reason why the trial is done before its full length, or an empty string.
 
         Raises:
             Diverged: a loss is not finite.
@@ -84,7 +84,7 @@ class TrainerProtocol:
 
     @property
     def single(self) -> "TrainerProtocol":
-        """The trainer of one seed: this one, or the trainer inside a Replicated."""
+        """The trainer of one seed, which is this one, or the trainer inside a Replicated."""
         return self
 
     def check(self, dry_run: DryRun) -> None:

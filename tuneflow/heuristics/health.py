@@ -103,6 +103,7 @@ def health(
         ValueError: no parameter requires a gradient, or the loss is not a scalar with a graph.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.Linear(1, 2), nn.ReLU())
         >>> _ = net[0].weight.data.fill_(1.0), net[0].bias.data.copy_(torch.tensor([0.0, -9.0]))
         >>> seen = health(net, lambda x: net(x).sum(), torch.ones(4, 1), rate=0.1)

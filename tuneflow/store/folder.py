@@ -65,12 +65,14 @@ class Folder:
         """
         if self.path is None:
             return MemoryStore(), States(None, self.memory)
-        path = Path(self.path)
+        path = Path(self.path).expanduser().absolute()  # it stays the same folder after os.chdir
         try:
             path.mkdir(parents=True, exist_ok=True)
-            return SqliteStore(path / "study.sqlite", self.durable), States(path / "states", self.memory)
+            states = States(path / "states", self.memory)
+            return SqliteStore(path / "study.sqlite", self.durable), states
         except (FileExistsError, NotADirectoryError):
-            file = next(part for part in (path, *path.parents) if part.is_file())
+            parts = (path / "states", path, *path.parents)
+            file = next((part for part in parts if part.exists() and not part.is_dir()), path)
             raise StoreError(
                 f"{file}: cannot be used as a study's folder, as it is a file; give another name."
             ) from None
@@ -84,7 +86,8 @@ def path_of(name: str, value: Any) -> Path:
     Raises:
         ValueError, TypeError: it cannot be one; the message opens with `name`.
     """
-    if not isinstance(value, str | os.PathLike) or "\0" in str(value) or "://" in str(value):
-        kind = ValueError if isinstance(value, str | os.PathLike) else TypeError
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text or "://" in text:
+        kind = ValueError if isinstance(text, str) else TypeError
         raise kind(f'{name} needs to be a path such as "runs/first", got {value!r}.')
-    return Path(value)
+    return Path(text)

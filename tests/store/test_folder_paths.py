@@ -1,0 +1,52 @@
+"""A study's folder stays the same one, and a path that cannot be a folder is refused by name."""
+
+import os
+
+import pytest
+
+import tuneflow as tn
+from tuneflow.errors import StoreError
+
+SPACE = tn.SearchSpace(x=tn.Float(-1.0, 1.0))
+
+
+def square(x):
+    return x * x
+
+
+def tuned(folder, trials=2, seed=0):
+    return tn.minimize(square, SPACE, trials=trials, folder=folder, seed=seed)
+
+
+def test_a_relative_folder_is_the_one_of_the_time_when_the_study_was_made(tmp_path, monkeypatch):
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    study = tn.Study(space=SPACE, minimize="value", folder="kept", progress=False)
+    monkeypatch.chdir(tmp_path / "there")
+    trial = study.ask()
+    study.tell(trial, 1.0)
+    study.close()
+    assert len(tn.open(tmp_path / "here" / "kept").trials) == 1
+    assert os.listdir(".") == []
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "link to nothing", "states is a file"])
+def test_what_is_no_folder_is_named_and_left_as_it_is(tmp_path, kind):
+    path = tmp_path / "place"
+    if kind == "link to nothing":
+        path.symlink_to(tmp_path / "nowhere")
+    elif kind == "states is a file":
+        path.mkdir()
+        (path / "states").touch()
+    else:
+        path.touch()
+    with pytest.raises(StoreError, match=r"place.*cannot be used as a study's folder"):
+        tuned(path / "below" if kind == "below a file" else path)
+    assert not (path / "study.sqlite").exists()
+
+
+@pytest.mark.parametrize("path", ["", b"runs", "with\0nul"])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises((TypeError, ValueError), match="needs to be a path"):
+        tuned(path)

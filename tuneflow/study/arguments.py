@@ -26,9 +26,8 @@ def check_kinds(space: Any, searcher: Any, scheduler: Any, runtime: Any, model: 
         ("runtime", runtime, Runtime),
         ("model", model, Model),
     ):
-        if not isinstance(value, kind) and not (value is None and name == "model"):
-            hint = " (an instance: add parentheses)" if isinstance(value, type) else ""
-            raise TypeError(f"Study: {name} needs a tn.{kind.__name__}, got {value!r}{hint}.")
+        if not (value is None and name == "model"):
+            check_kind(name, value, kind)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"Study: seed needs to be a whole number, got {seed!r}.")
     if trainer is not None and not isinstance(trainer, TrainerProtocol):
@@ -36,6 +35,15 @@ def check_kinds(space: Any, searcher: Any, scheduler: Any, runtime: Any, model: 
             f"Study: trainer needs a tn.Trainer, or a function under @tn.loop(epochs=...), got {trainer!r};"
             " tn.minimize(f, space, trials=...) tunes a plain function."
         )
+    if trainer is not None:
+        check_whole(f"Study: {type(trainer).__name__}.epochs", trainer.epochs)
+
+
+def check_kind(name: str, value: Any, kind: type) -> None:
+    """Raise TypeError unless a part of a study is of its kind."""
+    if not isinstance(value, kind):
+        hint = " (an instance: add parentheses)" if isinstance(value, type) else ""
+        raise TypeError(f"Study: {name} needs a tn.{kind.__name__}, got {value!r}{hint}.")
 
 
 def check_precision_used(trainer: TrainerProtocol | None, runtime: Runtime) -> None:

@@ -123,8 +123,9 @@ class Study:
             dry_run = StudyDryRun(space, model, self.runtime, new)
             self._preflight = Preflight(trainer, dry_run, self.objective, seed)
             self._preflight.check()
-        store, states = folder.open()
         self.history = History(space, self.objective, seed, 1 if trainer is None else trainer.epochs)
+        scheduler.check(self.history)
+        store, states = folder.open()
         probes = None
         if trainer is not None and trainer.inspectable and model is not None:
             inspected: Any = trainer
@@ -137,7 +138,6 @@ class Study:
         )  # fmt: skip
         facts = facts_of(self)
         compare(store.describe(facts), facts, str(self.folder))
-        scheduler.check(self.history)
         self._ledger.sync()
         self._ledger.want(scheduler.keep(self.history))
         self._ledger.recover()
@@ -152,6 +152,8 @@ class Study:
 
     @searcher.setter
     def searcher(self, searcher: Searcher) -> None:
+        arguments.check_kind("searcher", searcher, Searcher)
+        searcher.check(self.space)
         self._driver.searcher = searcher
 
     @property
@@ -161,6 +163,8 @@ class Study:
 
     @scheduler.setter
     def scheduler(self, scheduler: Scheduler) -> None:
+        arguments.check_kind("scheduler", scheduler, Scheduler)
+        scheduler.check(self.history)
         self._driver.scheduler = scheduler
 
     # Results.

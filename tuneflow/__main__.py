@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     command = added(commands, "demo", text, run_demo)
     command.add_argument("--folder", default="runs/demo", help="everything is written inside; default %(default)s")
     command.add_argument("--trials", type=even, default=8, help=argparse.SUPPRESS)
-    command.add_argument("--epochs", type=positive, default=6, help=argparse.SUPPRESS)
+    command.add_argument("--epochs", type=positive, default=5, help=argparse.SUPPRESS)
     command.add_argument("--seed", type=int, default=0, help="the first of three; default %(default)s")
     command = added(commands, "show", "print the best trials of a study's folder", run_show)
     command.add_argument("folder", help="where the study is kept")

@@ -97,7 +97,7 @@ def standard_error(hits: Tensor) -> float:
     return math.hypot(hits.mean(0).std() / math.sqrt(images), hits.mean(1).std() / math.sqrt(seeds))
 
 
-def demo(folder: str | Path = "runs/demo", trials: int = 8, epochs: int = 6, seed: int = 0) -> None:
+def demo(folder: str | Path = "runs/demo", trials: int = 8, epochs: int = 5, seed: int = 0) -> None:
     """Train fixed settings and four searches under three seeds, print the table, and save the best model.
 
     Run again with the same arguments it trains nothing and prints the same table; what was interrupted goes on.

@@ -14,8 +14,8 @@ def square(x):
     return x * x
 
 
-def tuned(folder, trials=2, seed=0):
-    return tn.minimize(square, SPACE, trials=trials, folder=folder, seed=seed)
+def tuned(folder):
+    return tn.minimize(square, SPACE, trials=2, folder=folder)
 
 
 def test_a_relative_folder_is_the_one_of_the_time_when_the_study_was_made(tmp_path, monkeypatch):

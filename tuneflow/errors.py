@@ -15,6 +15,8 @@ import difflib
 import sys
 import warnings
 from collections.abc import Iterable
+from types import FrameType
+from typing import TypeVar
 
 __all__ = [
     "CheckpointError",
@@ -25,6 +27,9 @@ __all__ = [
     "StudyError",
     "TuneflowError",
 ]
+
+
+ExceptionT = TypeVar("ExceptionT", bound=Exception)
 
 
 class TuneflowError(Exception):
@@ -79,9 +84,25 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def warn(text: str) -> None:
     """Issue a UserWarning that points at the calling line outside of tuneflow."""
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "tuneflow":
+    while frame.f_back is not None and _package_of(frame) == "tuneflow":
         level, frame = level + 1, frame.f_back
     warnings.warn(text, UserWarning, stacklevel=level)
+
+
+def ending_where(error: BaseException, raised: ExceptionT) -> ExceptionT:
+    """Return `raised`, to be raised `from None`: its traceback ends where `error` occurred in the user's own code.
+
+    So there is one traceback with the user's line in it, and the last line is the message of `raised`. Where no line of
+    the user's was running, the traceback ends where `raised` is raised.
+    """
+    traceback = error.__traceback__
+    while traceback is not None and _package_of(traceback.tb_frame) in ("tuneflow", "torch"):
+        traceback = traceback.tb_next
+    return raised.with_traceback(traceback)
+
+
+def _package_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).split(".")[0]
 
 
 def plural(count: int, thing: str) -> str:

@@ -1,17 +1,18 @@
 """Checks of plain arguments, with one wording: whole numbers, positive numbers, seconds."""
 
 import math
+from numbers import Integral, Real
 from typing import Any
 
 
 def is_number(value: Any) -> bool:
-    """True for a finite int or float; a bool is neither."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
+    """True for a finite int or float, NumPy's too; a bool is neither."""
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
-def is_whole(value: Any, least: int = 1) -> bool:
-    """True for an int of at least `least`; a bool is none."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def is_whole(value: Any, least: float = 1) -> bool:
+    """True for an int of at least `least`, NumPy's too; a bool is none."""
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least
 
 
 def check_whole(name: str, value: Any, least: int = 1, otherwise: str = "") -> int:
@@ -51,10 +52,10 @@ def check_seconds(name: str, value: Any) -> float:
         TypeError: it is no number.
         ValueError: it is NaN.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
         kind = ValueError if isinstance(value, float) else TypeError
         raise kind(f"{name} needs to be a number of seconds, got {value!r}.")
-    return value
+    return float(value)
 
 
 def _way_out(otherwise: str) -> str:

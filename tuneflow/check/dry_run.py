@@ -16,12 +16,13 @@ from tuneflow.check.one_step import check_step
 from tuneflow.check.round_trip import check_round_trip
 from tuneflow.check.samples import SampledPart, check_finite, few, part_of
 from tuneflow.data.sources import Source
-from tuneflow.errors import did_you_mean, listed
+from tuneflow.errors import did_you_mean, ending_where, listed
 from tuneflow.model import Model
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
 from tuneflow.signature import check_complete, check_keywords
 from tuneflow.space.search_space import SearchSpace
+from tuneflow.space.values import rounded
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import Loop
 from tuneflow.train.protocol import DryRun
@@ -94,7 +95,7 @@ def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Run
                 check_configuration(Job(model, space.resolve(config), quiet), trainer, parts)
             except (ValueError, TypeError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
-                raise kind(f"configuration {config}: {error}") from error
+                raise ending_where(error, kind(f"configuration {rounded(config)}: {error}")) from None
 
 
 def check_known_sections(names: Iterable[str], what: str) -> None:
@@ -123,7 +124,8 @@ def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart]) ->
     if isinstance(problem, ValueError | TypeError):
         raise problem
     where = "".join(f"{note}: " for note in getattr(problem, "__notes__", ()))
-    raise ValueError(f"training fails: {where}{type(problem).__name__}: {problem}") from problem
+    failure = ValueError(f"training fails: {where}{type(problem).__name__}: {problem}")
+    raise ending_where(problem, failure) from None
 
 
 def check_training(trainer: Trainer, job: Job, valid: Source) -> None:
@@ -193,7 +195,7 @@ def _building() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(f"cannot be built: {type(error).__name__}: {error}") from error
+        raise ending_where(error, ValueError(f"cannot be built: {type(error).__name__}: {error}")) from None
 
 
 def _check_new(module: nn.Module, other: nn.Module) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tuneflow.check.round_trip import saved_and_loaded
-from tuneflow.errors import Diverged, listed
+from tuneflow.errors import Diverged, ending_where, listed
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import Loop
 from tuneflow.train.loop_run import Built
@@ -78,7 +78,8 @@ def _read_back(loop: Loop, state: TrainState) -> TrainState:
         return TrainState(state.epoch, saved_and_loaded(state.values))
     except Exception as error:  # pickle's, torch's, or an object's own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"loop {loop.name}: its state cannot be saved and read back ({reason}).") from error
+        failure = ValueError(f"loop {loop.name}: its state cannot be saved and read back ({reason}).")
+        raise ending_where(error, failure) from None
 
 
 def _hidden(loop: Loop, job: Job, epoch: int, different: list[str]) -> str:

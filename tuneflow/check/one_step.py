@@ -11,6 +11,7 @@ from tuneflow.check.layer_watch import Watch
 from tuneflow.check.loss_rules import LossRules
 from tuneflow.check.samples import SampledPart, leaves_of
 from tuneflow.data.data import Batch
+from tuneflow.errors import ending_where
 from tuneflow.heuristics.input_scaling import fit
 from tuneflow.nested import mapped
 from tuneflow.train.job import Job
@@ -38,13 +39,14 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Sa
             with watch, job.runtime.autocast():
                 loss = trainer.loss_of(module, batch)
         except Exception as error:
-            raise explain(module, watch, error) from error
+            raise ending_where(error, explain(module, watch, error)) from None
         _check_untouched(before, leaves_of(batch))
         _check_loss(loss, module)
         try:
             loss.backward()  # type: ignore[no-untyped-call]
         except Exception as error:
-            raise ValueError(f"the loss has no gradient: {type(error).__name__}: {error}") from error
+            failure = ValueError(f"the loss has no gradient: {type(error).__name__}: {error}")
+            raise ending_where(error, failure) from None
         _check_gradient(module)
         _check_last_batch(module, watch, parts[0].total, trainer.batch_size)
         _check_any_rows(module, watch)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tuneflow.errors import Diverged
+from tuneflow.errors import Diverged, ending_where
 from tuneflow.nested import Path, paths
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop_state import different_paths
@@ -86,8 +86,9 @@ def through_a_file(state: TrainState) -> TrainState:
                 way = f"; {type(value).__name__} needs to become a plain number or a tensor"
                 raise TypeError(
                     f"a checkpoint holds tensors and plain values only, got {kind} as {named(path)} of the state{way}."
-                ) from error
-        raise TypeError(f"the state cannot be written: {type(error).__name__}: {error}") from error
+                ) from None
+        failure = TypeError(f"the state cannot be written: {type(error).__name__}: {error}")
+        raise ending_where(error, failure) from None
 
 
 def saved_and_loaded(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from tuneflow.runtime.runtime import Runtime, check_lanes, check_timeout
+from tuneflow.runtime.runtime import Runtime, check_timeout, lanes_of
 from tuneflow.validate import check_positive, check_whole
 
 
@@ -56,13 +56,13 @@ class RayRuntime(Runtime):
         if gpus != 0:
             _check_share("gpus", gpus)
         if workers is not None:
-            check_whole("RayRuntime: workers", workers, otherwise="for as many as the cluster carries")
+            workers = check_whole("RayRuntime: workers", workers, otherwise="for as many as the cluster carries")
         if threads is not None:
-            check_whole("RayRuntime: threads", threads, otherwise="for one for each cpu")
+            threads = check_whole("RayRuntime: threads", threads, otherwise="for one for each cpu")
         check_timeout("RayRuntime: timeout", timeout)
         self.there = _device_there(str(device), gpus)
         threads = threads or max(1, int(cpus))
-        check_lanes("RayRuntime: lanes", lanes)
+        lanes = lanes_of("RayRuntime: lanes", lanes)
         # Measurements in this process are on the workers' device where it exists here, else on the CPU.
         here = self.there if torch.cuda.is_available() else "cpu"
         super().__init__(here, threads, lanes=lanes, precision=precision, channels_last=channels_last)

@@ -77,16 +77,15 @@ class Runtime:
         executor: Callable[[Runtime], Any] | None = None,
     ) -> None:
         if threads is not None:
-            check_whole("Runtime: threads", threads, otherwise="for torch's own")
-        check_whole("Runtime: workers", workers, otherwise="to train in this process")
+            threads = check_whole("Runtime: threads", threads, otherwise="for torch's own")
+        workers = check_whole("Runtime: workers", workers, otherwise="to train in this process")
         check_timeout("Runtime: timeout", timeout)
         if timeout is not None and workers == 1:
             raise ValueError(
                 "Runtime: timeout needs worker processes, of which one that hangs can be killed: workers=2."
             )
-        check_lanes("Runtime: lanes", lanes)
         self.device = _find_device(device)
-        self.lanes = lanes
+        self.lanes = lanes_of("Runtime: lanes", lanes)
         self.workers: int | None = workers  # None: as many as there is room for
         self.timeout = timeout
         self.threads = threads if threads is not None or workers == 1 else share(workers)
@@ -194,10 +193,15 @@ class Runtime:
         return SLOTS if self.lanes == "auto" else self.lanes
 
 
-def check_lanes(what: str, value: Any) -> None:
-    """Raise ValueError unless `value` is a whole number >= 1, or "auto"."""
-    if value != "auto":
-        check_whole(what, value, otherwise='to train each trial by itself, or give "auto"')
+def lanes_of(what: str, value: Any) -> Any:
+    """Return `value` if it is a whole number >= 1, or "auto".
+
+    Raises:
+        ValueError: it is anything else; the message opens with `what`.
+    """
+    if value == "auto":
+        return value
+    return check_whole(what, value, otherwise='to train each trial by itself, or give "auto"')
 
 
 def check_timeout(what: str, value: Any) -> None:

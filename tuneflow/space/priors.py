@@ -47,7 +47,7 @@ class Normal:
 
     def to_json(self) -> dict[str, Any]:
         """Return what a store keeps of the prior."""
-        return {"mean": self.mean, "sd": self.sd, "uniform": self.uniform}
+        return {"mean": float(self.mean), "sd": float(self.sd), "uniform": float(self.uniform)}
 
 
 class Curve:

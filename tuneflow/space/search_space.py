@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tuneflow.errors import did_you_mean, listed
+from tuneflow.errors import did_you_mean, ending_where, listed
 from tuneflow.seeds import stream
 from tuneflow.signature import check_keywords
 from tuneflow.space.grid_points import GridPoints, grid_values
@@ -24,7 +24,7 @@ from tuneflow.space.nodes import Call, Coordinate, Needs, Record, Section, TreeB
 from tuneflow.space.parameters import Choice, Float, Parameter
 from tuneflow.space.priors import Curve
 from tuneflow.space.stored_space import entries_from_json
-from tuneflow.space.values import object_repr
+from tuneflow.space.values import object_repr, rounded
 
 Config = dict[str, Any]
 Where = Callable[[Config], bool]
@@ -172,10 +172,11 @@ class SearchSpace(Section):
                 if not constraint(config):
                     return False
             except Exception as error:
-                raise ValueError(
+                message = (
                     f"SearchSpace: where={object_repr(constraint)} fails with {type(error).__name__}: {error},"
-                    f" for the configuration {config}; it gets a dict shaped like the space."
-                ) from error
+                    f" for the configuration {rounded(config)}; it gets a dict shaped like the space."
+                )
+                raise ending_where(error, ValueError(message)) from None
         return True
 
     def expecting(self, curves: Mapping[int, CurveAt]) -> "SearchSpace":
@@ -239,7 +240,7 @@ class SearchSpace(Section):
         """
         checked: Config = self._root.cast(config, "")
         if where and not self.allows(checked):
-            raise NotAllowed(f"{self._constraints} excludes {checked}; choose another configuration.")
+            raise NotAllowed(f"{self._constraints} excludes {rounded(checked)}; choose another configuration.")
         return checked
 
     def structure(self, config: Config) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -82,6 +82,15 @@ def spread(count: int, points: int) -> list[int]:
     if points == 1:
         return [(count - 1) // 2]
     return [round(i * (count - 1) / (points - 1)) for i in range(points)]
+
+
+def rounded(value: Any) -> Any:
+    """Return nested values with floats rounded to four digits, for messages."""
+    if isinstance(value, Mapping):
+        return {key: rounded(inner) for key, inner in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(rounded, value))
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def plain(value: Any) -> Any:

@@ -44,9 +44,18 @@ class Folder:
     def __post_init__(self) -> None:
         if self.path is not None:
             path_of("Folder: path", self.path)
-        check_whole("Folder: keep", self.keep)
-        check_seconds("Folder: checkpoint", self.checkpoint)
-        check_whole("Folder: memory", self.memory)
+        plain = {
+            "keep": check_whole("Folder: keep", self.keep),
+            "checkpoint": check_seconds("Folder: checkpoint", self.checkpoint),
+            "memory": check_whole("Folder: memory", self.memory),
+        }
+        for name, value in plain.items():  # NumPy's numbers as Python's
+            object.__setattr__(self, name, value)
+        if self.checkpoint < 0:
+            raise ValueError(
+                f"Folder: checkpoint needs to be a number of seconds >= 0, got {self.checkpoint:g}; with 0 every epoch"
+                " is written."
+            )
         if self.durable not in ("end", "always", "never"):
             raise ValueError(f'Folder: durable needs to be "end", "always" or "never", got {self.durable!r}.')
 

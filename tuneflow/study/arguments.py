@@ -1,7 +1,10 @@
 """Arguments of a Study, checked, and brought into the library's own terms: kinds, objective, limits, lag, callbacks."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from torch import nn
 
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.history.objective import Limit, Objective
@@ -10,11 +13,14 @@ from tuneflow.model import Model
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
+from tuneflow.signature import name_of
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.train.protocol import TrainerProtocol
-from tuneflow.validate import check_whole, is_number
+from tuneflow.train.reported_metrics import described
+from tuneflow.validate import check_whole, is_number, is_whole
 
 Callback = Callable[[Any, Trial], None]  # (study, trial)
+INSTANCE = " (an instance: add parentheses, with the arguments in them)"
 
 
 def check_kinds(space: Any, searcher: Any, scheduler: Any, runtime: Any, model: Any, trainer: Any, seed: Any) -> None:
@@ -28,11 +34,12 @@ def check_kinds(space: Any, searcher: Any, scheduler: Any, runtime: Any, model: 
     ):
         if not (value is None and name == "model"):
             check_kind(name, value, kind)
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if not is_whole(seed, -math.inf):
         raise TypeError(f"Study: seed needs to be a whole number, got {seed!r}.")
     if trainer is not None and not isinstance(trainer, TrainerProtocol):
+        hint = INSTANCE if isinstance(trainer, type) else ""
         raise TypeError(
-            f"Study: trainer needs a tn.Trainer, or a function under @tn.loop(epochs=...), got {trainer!r};"
+            f"Study: trainer needs a tn.Trainer, or a function under @tn.loop(epochs=...), got {trainer!r}{hint};"
             " tn.minimize(f, space, trials=...) tunes a plain function."
         )
     if trainer is not None:
@@ -42,8 +49,11 @@ def check_kinds(space: Any, searcher: Any, scheduler: Any, runtime: Any, model: 
 def check_kind(name: str, value: Any, kind: type) -> None:
     """Raise TypeError unless a part of a study is of its kind."""
     if not isinstance(value, kind):
-        hint = " (an instance: add parentheses)" if isinstance(value, type) else ""
-        raise TypeError(f"Study: {name} needs a tn.{kind.__name__}, got {value!r}{hint}.")
+        hint = INSTANCE if isinstance(value, type) and issubclass(value, kind) else ""
+        if name == "model" and callable(value):
+            way = "a function that makes such a module" if isinstance(value, nn.Module) else name_of(value)
+            hint = f"; write tn.Model({way})"
+        raise TypeError(f"Study: {name} needs a tn.{kind.__name__}, got {described(value)}{hint}.")
 
 
 def check_precision_used(trainer: TrainerProtocol | None, runtime: Runtime) -> None:
@@ -53,11 +63,15 @@ def check_precision_used(trainer: TrainerProtocol | None, runtime: Runtime) -> N
         raise ValueError(f"{what} does not compute in the runtime's {runtime.label}; leave it out of {runtime!r}.")
 
 
-def check_lag(lag: Any, runtime: Runtime, trainer: Any) -> None:
-    """Raise ValueError unless `lag` is None, or enough to keep the runtime's workers and lanes busy."""
+def lag_of(lag: Any, runtime: Runtime, trainer: Any) -> int | None:
+    """Return `lag` if it is None, or enough to keep the runtime's workers and lanes busy.
+
+    Raises:
+        ValueError: it is neither.
+    """
     if lag is None:
-        return
-    check_whole("Study: lag", lag, otherwise="for none")
+        return None
+    number = check_whole("Study: lag", lag, otherwise="for none")
     if trainer is None:
         raise ValueError("Study: lag orders what run trains, and without a trainer there is no run; leave it out.")
     slots = (runtime.workers or 1) * runtime.slots
@@ -66,6 +80,7 @@ def check_lag(lag: Any, runtime: Runtime, trainer: Any) -> None:
             f"Study: lag={lag} leaves {slots - lag} of {slots} workers or lanes idle, as at most {lag} are under way;"
             f" use lag={slots} or more, or fewer of them."
         )
+    return number
 
 
 def callbacks_of(callbacks: Any) -> list[Callback]:

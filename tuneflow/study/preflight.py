@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from tuneflow.check.dry_run import StudyDryRun
+from tuneflow.errors import ending_where
 from tuneflow.execute.guard import Guarded
 from tuneflow.history.objective import Objective
 from tuneflow.space.search_space import Config
+from tuneflow.space.values import rounded
 from tuneflow.study.arguments import check_reported
 from tuneflow.train.job import Job
 from tuneflow.train.protocol import TrainerProtocol
@@ -43,7 +45,8 @@ class Preflight:
                     metrics = self.trainer.rehearse(self._job(config), self.dry_run)
             except Exception as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
-                raise kind(f"configuration {config}: the loop fails: {type(error).__name__}: {error}") from error
+                message = f"configuration {rounded(config)}: the loop fails: {type(error).__name__}: {error}"
+                raise ending_where(error, kind(message)) from None
             if metrics:
                 check_reported(self.objective, metrics)
 

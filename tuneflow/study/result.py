@@ -13,6 +13,7 @@ from torch import nn
 from tuneflow.errors import CheckpointError, StudyError, plural
 from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.metrics import Estimate, estimate
+from tuneflow.space.values import rounded
 from tuneflow.store.checkpoints import States
 from tuneflow.study.confirm import Confirmed, score_of
 from tuneflow.study.saved_model import labels_of, save_model
@@ -43,13 +44,6 @@ class Scores(Mapping[str, Estimate]):
         rows = [f"{name:<{wide}}  {value}" for name, value in self._estimates.items()]
         examples = max((e.examples for e in self._estimates.values()), default=0)
         return "\n".join([*rows, f"[95 % interval over {examples} examples]"] if examples else rows)
-
-
-def _short(value: Any) -> Any:
-    """Return nested values with floats rounded to four digits."""
-    if isinstance(value, Mapping):
-        return {key: _short(inner) for key, inner in value.items()}
-    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 @dataclass(frozen=True)
@@ -109,7 +103,7 @@ class Result(Trial):
         metrics, errors = (self.confirmed or self).metrics, (self.confirmed or self).errors
         scores = ", ".join(score_of(metric, metrics, errors) for metric in origin.metrics)
         circumstances = (self._origin_of_score, f"epoch {origin.epoch} of {self.epochs}", origin.job.runtime.label)
-        return f"trial {self.number}: {scores} ({', '.join(filter(None, circumstances))}), {_short(self.config)}"
+        return f"trial {self.number}: {scores} ({', '.join(filter(None, circumstances))}), {rounded(self.config)}"
 
     @property
     def _origin_of_score(self) -> str:

@@ -17,6 +17,7 @@ from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
 from tuneflow.heuristics.target_scaling import RescaledModule
 from tuneflow.model import Model, tensors_of
 from tuneflow.space.search_space import SearchSpace
+from tuneflow.space.values import rounded
 from tuneflow.store.checkpoints import write_bytes
 from tuneflow.version import __version__
 
@@ -77,7 +78,7 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
     except TypeError as error:
         section = config.get("model", {})
         raise ValueError(
-            f"{path}: holds a module that was made with {section}, which the builder does not take: {error}."
+            f"{path}: holds a module that was made with {rounded(section)}, which the builder does not take: {error}."
         ) from None
     _fill(module, content["weights"], str(path))
     normalizer, scale = content["normalizer"], content["scale"]

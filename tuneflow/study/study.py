@@ -106,12 +106,12 @@ class Study:
     ) -> None:
         searcher, scheduler = searcher or Random(), scheduler or Full()
         self.model, self.space, self.runtime = model, space, runtime or Runtime()
-        self.seed, self.paired, self.lag, self.progress = seed, paired, lag, progress
         arguments.check_kinds(space, searcher, scheduler, self.runtime, model, trainer, seed)
+        self.seed, self.paired, self.progress = (seed := int(seed)), paired, progress
         self.callbacks = arguments.callbacks_of(callbacks)
         arguments.check_precision_used(trainer, self.runtime)
         self.replicas = replicas = check_whole("Study: replicas", replicas)
-        arguments.check_lag(lag, self.runtime, trainer)
+        self.lag = lag = arguments.lag_of(lag, self.runtime, trainer)
         self.trainer: Any = trainer if replicas == 1 or trainer is None else Replicated(trainer, replicas)
         self.objective = arguments.objective_of(maximize, minimize, at, limits, self.trainer)
         self._progress = Progress(progress, self.objective, self.runtime)

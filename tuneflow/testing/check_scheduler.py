@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tuneflow.errors import ending_where
 from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import CUT, Report, Status, Trial, with_reports, with_status
@@ -100,7 +101,7 @@ def _decided(scheduler: Scheduler, history: History, case: Case) -> Any:
     try:
         decision = scheduler.next(history.space, history, stream(0, "schedule", *before))
     except Exception as error:
-        raise AssertionError(f"{case.name}: {type(error).__name__}: {error}") from error
+        raise ending_where(error, AssertionError(f"{case.name}: {type(error).__name__}: {error}")) from None
     require((len(history), history.ended) == before, case.name, "the history was changed")
     return decision
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tuneflow.errors import NothingFinished, StudyError
+from tuneflow.errors import NothingFinished, StudyError, ending_where
 from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Report, Status, Trial
@@ -111,9 +111,9 @@ def _asked(searcher: Searcher, space: SearchSpace, history: History, seed: int, 
     except StudyError:
         raise
     except ValueError as error:
-        raise AssertionError(f"{name}: {error}") from error
+        raise ending_where(error, AssertionError(f"{name}: {error}")) from None
     except Exception as error:
-        raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
+        raise ending_where(error, AssertionError(f"{name}: {type(error).__name__}: {error}")) from None
 
 
 def _one_by_one(history: History, number: int, config: Config) -> None:

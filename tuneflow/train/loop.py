@@ -54,7 +54,7 @@ def loop(epochs: int) -> Callable[[LoopFunction], "Loop"]:
     """
     if callable(epochs):
         raise TypeError(f"loop needs the number of epochs: write @tn.loop(epochs=10) above {name_of(epochs)}.")
-    check_whole("loop: epochs", epochs)
+    epochs = check_whole("loop: epochs", epochs)
 
     def decorate(function: LoopFunction) -> Loop:
         return Loop(function, epochs)

@@ -11,9 +11,16 @@ from torch.optim import Optimizer
 
 from tuneflow.data.data import Batch
 from tuneflow.metrics import Measured
+from tuneflow.signature import name_of
+from tuneflow.space.values import object_repr
 from tuneflow.train.patience import Patience
 from tuneflow.train.rates import Fixed, Schedule
+from tuneflow.train.rates import __all__ as RATES
 from tuneflow.validate import check_whole
+
+WRAPPED = (
+    "; schedulers of torch's are wrapped, such as tn.rates.Torch(functools.partial(torch.optim.lr_scheduler.{0}, ...))."
+)
 
 
 @dataclass(frozen=True)
@@ -68,14 +75,27 @@ def schedule_of(value: Any) -> Schedule:
     """Return `value` as a Schedule: an instance, a callable that makes one, or None for a fixed rate.
 
     Raises:
-        TypeError: it is anything else.
+        TypeError: it is anything else; the message shows how to wrap a scheduler of torch's.
     """
     if value is None:
         return Fixed()
-    schedule = value() if not isinstance(value, Schedule) and callable(value) else value
-    if not isinstance(schedule, Schedule):
-        raise TypeError(f"Trainer: schedule needs one of tn.rates, got {schedule!r}; tn.rates.Torch wraps torch's.")
-    return schedule
+    schedule = value() if callable(value) and not isinstance(value, Schedule) and not _required(value) else value
+    if isinstance(schedule, Schedule):
+        return schedule
+    kind = name_of(value) if inspect.isclass(value) else "StepLR"
+    near = next((f"; did you mean tn.rates.{name}()?" for name in RATES if name.lower() == str(value).lower()), "")
+    raise TypeError(
+        f"Trainer: schedule needs one of tn.rates, got {object_repr(schedule)}{near or WRAPPED.format(kind)}"
+    )
+
+
+def _required(function: Callable[..., Any]) -> bool:
+    """True if a call of `function` needs arguments, as a scheduler of torch's needs an optimizer."""
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError):
+        return True
+    return False
 
 
 def patience_of(value: Any) -> Patience | None:

@@ -17,7 +17,7 @@ from tuneflow.data.sources import Source, as_source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.heuristics.input_scaling import NormalizedModule
 from tuneflow.heuristics.target_scaling import RescaledModule
-from tuneflow.metrics import Measured, Metric, as_metric, measure, measure_loss
+from tuneflow.metrics import Measured, Metric, measure, measure_loss
 from tuneflow.signature import hinting, name_of
 from tuneflow.space.search_space import Config
 from tuneflow.train.evaluate import chunk_of, in_float32, outputs_of
@@ -28,6 +28,7 @@ from tuneflow.train.protocol import DryRun, Epochs, TrainerProtocol
 from tuneflow.train.rates import Fixed, Schedule
 from tuneflow.train.session import Session
 from tuneflow.train.settings import Settings, patience_of, schedule_of, with_section
+from tuneflow.train.trainer_arguments import check_callables, metrics_of
 from tuneflow.validate import check_positive, check_whole
 
 
@@ -85,14 +86,8 @@ class Trainer(TrainerProtocol):
     ) -> None:
         self.train: Source = as_source(train, "Trainer: train", batch_size)
         self.valid: Source = as_source(valid, "Trainer: valid")
-        for name, value in (("loss", loss), ("optimizer", optimizer)):
-            if not callable(value):
-                raise TypeError(f"Trainer: {name} needs to be callable, got {value!r}.")
-        if isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(
-                f"Trainer: optimizer needs a class such as torch.optim.SGD, got a ready {type(optimizer).__name__}."
-            )
-        self.metrics = {name: _metric(name, metric) for name, metric in (metrics or {}).items()}
+        check_callables(loss, optimizer)
+        self.metrics = metrics_of(metrics)
         self.loss, self.optimizer = loss, optimizer
         self.epochs = check_whole("Trainer: epochs", epochs)
         self.batch_size, self.clip, self.micro_batch = batch_size, clip, micro_batch
@@ -263,16 +258,7 @@ class Trainer(TrainerProtocol):
     def _check_settings(self) -> None:
         self.batch_size = check_whole("Trainer: batch_size", self.batch_size)
         if self.micro_batch is not None:
-            check_whole("Trainer: micro_batch", self.micro_batch)
+            self.micro_batch = check_whole("Trainer: micro_batch", self.micro_batch)
         if self.clip not in (None, math.inf):
             check_positive("Trainer: clip", self.clip, "for none")
         self.schedule, self.patience = schedule_of(self.schedule), patience_of(self.patience)
-
-
-def _metric(name: str, metric: Any) -> Metric:
-    if name in ("loss", "train_loss"):
-        raise TypeError(f'Trainer: metric "{name}" has the name of one that is always reported; give it another.')
-    try:
-        return as_metric(metric)
-    except TypeError as error:
-        raise TypeError(f'Trainer: metric "{name}" {error}') from None

@@ -94,7 +94,7 @@ def _connect(address: str | None) -> None:
     except Exception as error:
         where = "can be started here" if address is None else f"is at {address!r}"
         way = "" if address is None else f"; `ray start --head` starts one, {TOKEN}"
-        raise StudyError(f"RayRuntime: no Ray cluster {where} ({type(error).__name__}: {error}){way}.") from error
+        raise StudyError(f"RayRuntime: no Ray cluster {where} ({type(error).__name__}: {error}){way}.") from None
 
 
 def _check_answers(address: str) -> None:

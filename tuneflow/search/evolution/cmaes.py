@@ -54,7 +54,7 @@ class CMAES(Searcher):
     def __init__(self, sigma: float = 0.2) -> None:
         if not is_number(sigma) or not 0 < sigma <= 1:
             raise ValueError(f"CMAES: sigma needs to be a share of the range, above 0 and at most 1, got {sigma!r}.")
-        self.sigma = sigma
+        self.sigma = float(sigma)
         self._distribution = Latest(EvolvedDistribution)
 
     def check(self, space: SearchSpace) -> None:

@@ -41,10 +41,10 @@ class Evolution(Searcher):
     """
 
     def __init__(self, population: int = 30, sample: int = 10) -> None:
-        check_whole("Evolution: population", population, 2)
+        population = check_whole("Evolution: population", population, 2)
         if not is_whole(sample) or sample > population:
             raise ValueError(f"Evolution: sample needs to be from 1 to population={population}, got {sample!r}.")
-        self.population, self.sample = population, sample
+        self.population, self.sample = population, int(sample)
         self._start = Sobol()
         self._axes = Latest(Coordinates)
 

@@ -1,0 +1,70 @@
+"""Arguments of a Trainer, checked before anything is trained: callables and metrics."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from tuneflow.metrics import Metric, as_metric
+from tuneflow.metrics import __all__ as ours
+from tuneflow.signature import name_of
+from tuneflow.train.reported_metrics import described
+
+EXAMPLES = {"loss": "torch.nn.CrossEntropyLoss()", "optimizer": "torch.optim.SGD"}
+
+
+def check_callables(loss: Any, optimizer: Any) -> None:
+    """Raise TypeError unless loss and optimizer can be called, and the optimizer is not one that exists already."""
+    if isinstance(optimizer, torch.optim.Optimizer):
+        kind = type(optimizer).__name__
+        raise TypeError(
+            f"Trainer: optimizer needs a class such as torch.optim.{kind}, got a ready {kind}; its arguments are"
+            ' tuned, or fixed, in the section "optimizer" of the space.'
+        )
+    for name, value in (("loss", loss), ("optimizer", optimizer)):
+        if not callable(value):
+            raise TypeError(f"Trainer: {name} needs to be callable, got {described(value)}; try {EXAMPLES[name]}.")
+
+
+def metrics_of(metrics: Any) -> dict[str, Metric]:
+    """Return what a Trainer got as `metrics` as callables by name.
+
+    Raises:
+        TypeError: it is no mapping, a name is taken, or a metric is none.
+    """
+    if metrics is None:
+        return {}
+    if not isinstance(metrics, Mapping):
+        raise TypeError(
+            f"Trainer: metrics needs a dict of name to metric, got a {type(metrics).__name__}; write {_named(metrics)}."
+        )
+    return {_name(name): _metric(name, metric) for name, metric in metrics.items()}
+
+
+def _named(metrics: Any) -> str:
+    """Return the dict to write in the place of these metrics: `metrics={"accuracy": accuracy}`."""
+    several = list(metrics) if isinstance(metrics, list | tuple | set | frozenset) else [metrics]
+    words = [_entry(metric) for metric in several] or ['"accuracy": tn.metrics.accuracy']
+    return f"metrics={{{', '.join(words)}}}"
+
+
+def _entry(metric: Any) -> str:
+    name = metric if isinstance(metric, str) else name_of(metric).strip("<>")
+    if name in ours:
+        return f'"{name}": tn.metrics.{name}'
+    return f'"{name.lower()}": {"..." if isinstance(metric, str) or name == "lambda" else name}'
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"Trainer: the name of a metric needs to be a string, got {name!r}.")
+    if name in ("loss", "train_loss"):
+        raise TypeError(f'Trainer: metric "{name}" has the name of one that is always reported; give it another.')
+    return name
+
+
+def _metric(name: str, metric: Any) -> Metric:
+    try:
+        return as_metric(metric)
+    except TypeError as error:
+        raise TypeError(f'Trainer: metric "{name}" {error}') from None

@@ -18,7 +18,7 @@ PAGES: dict[str, tuple[str, list[str]]] = {
     ),
     "training": (
         "Models and training",
-        ["Model", "Trainer", "Patience", "loop", "train.loop_run.LoopRun", "rates"],
+        ["Model", "Trainer", "Patience", "loop", "train.loop_run.LoopRun", "rates", "optim"],
     ),
     "studies": (
         "Studies and results",

@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     ["errors", "version"],
     ["seeds", "signature", "validate", "nested"],
-    ["space", "runtime", "data", "metrics", "nn"],
+    ["space", "runtime", "data", "metrics", "nn", "optim"],
     ["history", "heuristics", "fused"],
     ["model"],
     ["search", "schedule"],

@@ -2,7 +2,7 @@
 
 import logging as _logging
 
-from tuneflow import data, errors, metrics, nn, schedule, seeds, types
+from tuneflow import data, errors, metrics, nn, optim, schedule, seeds, types
 from tuneflow.data.data import Data
 from tuneflow.history.trial import Trial
 from tuneflow.model import Model
@@ -92,6 +92,7 @@ __all__ = [
     "minimize",
     "nn",
     "open",
+    "optim",
     "probe",
     "rates",
     "schedule",

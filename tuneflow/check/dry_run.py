@@ -18,6 +18,7 @@ from tuneflow.check.samples import SampledPart, check_finite, few, part_of
 from tuneflow.data.sources import Source
 from tuneflow.errors import did_you_mean, ending_where, listed
 from tuneflow.model import Model
+from tuneflow.optim.build import check_settings
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
 from tuneflow.signature import check_complete, check_keywords
@@ -236,10 +237,12 @@ def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) 
         section, where = resolved.get(name, {}), f'space section "{name}"'
         if isinstance(section, Mapping):
             _check_arguments(target, section, where, passed)
+            check_settings(target, section, where)
         elif not callable(section):
             raise TypeError(f"{where}: needs callables to choose from, got {section!r}.")
         elif name in ("model", "optimizer"):
             check_complete(section, (), where, passed)
+            check_settings(section, {}, where)
 
 
 def _check_arguments(target: Any, section: Mapping[str, Any], where: str, passed: int) -> None:

@@ -17,6 +17,7 @@ from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured
 from tuneflow.model import tensors_of
 from tuneflow.nested import copied
+from tuneflow.optim.build import build_optimizer
 from tuneflow.train.gradients import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Waiting
@@ -48,14 +49,15 @@ class Session:
         if self.scale is not None:
             self.whole = RescaledModule(self.module, self.scale.mean, self.scale.std)
             self.unit = self.scale.unit_of(settings.loss)
-        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
-        self.optimizer = settings.optimizer(self.parameters)
-        self.groups = [_options(group) for group in self.optimizer.param_groups]
         self.late = self.normalizer if settings.augment else None  # augmentations see raw inputs
         early = None if settings.augment else self.normalizer
         self.train = preparation.on_device(preparation.train, job.runtime, early)
         self.valid = preparation.on_device(preparation.valid, job.runtime, self.normalizer)
         self.steps = math.ceil(len(self.train) / settings.batch_size)
+        trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        self.parameters = list(trained.values())
+        self.optimizer = build_optimizer(settings.optimizer, self.module, trained, self.steps * settings.epochs)
+        self.groups = [_options(group) for group in self.optimizer.param_groups]
         self.rate = settings.schedule.attach(self.optimizer, self.groups, self.steps, settings.epochs)
         self.waiting = Waiting(settings.patience)
         self.scaler = job.runtime.scaler()

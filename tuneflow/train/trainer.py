@@ -18,6 +18,7 @@ from tuneflow.errors import did_you_mean, listed
 from tuneflow.heuristics.input_scaling import NormalizedModule
 from tuneflow.heuristics.target_scaling import RescaledModule
 from tuneflow.metrics import Measured, Metric, measure, measure_loss
+from tuneflow.optim.build import optimizer_name
 from tuneflow.signature import hinting, name_of
 from tuneflow.space.search_space import Config
 from tuneflow.train.evaluate import chunk_of, in_float32, outputs_of
@@ -44,7 +45,7 @@ class Trainer(TrainerProtocol):
             order and batch size are not used.
         loss: an instance such as `nn.CrossEntropyLoss()`, a function `(outputs, targets) -> scalar`, or a class with
             arguments that are tuned in the space's section `loss`.
-        optimizer: a torch optimizer class, or a callable that takes the parameters first; its other
+        optimizer: a torch optimizer class, one of tn.optim, or a callable that takes the parameters first; its other
             arguments are tuned in the section `optimizer`.
         epochs: the full length of a trial.
         batch_size: rows per optimizer step; the last batch of an epoch may be smaller.
@@ -110,7 +111,7 @@ class Trainer(TrainerProtocol):
         return {
             "data": {"train": self.train.digest(), "valid": self.valid.digest()},
             "loss": repr(self.loss) if isinstance(self.loss, nn.Module) else name_of(self.loss),
-            "optimizer": name_of(self.optimizer),
+            "optimizer": optimizer_name(self.optimizer),
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "schedule": repr(self.schedule),

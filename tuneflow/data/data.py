@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tuneflow.errors import listed
-from tuneflow.nested import leaves, mapped
+from tuneflow.nested import leaves, mapped, row_count, rows_taken
 from tuneflow.seeds import torch_stream
 
 Batch = tuple[Any, Any]  # (inputs, targets)
@@ -162,8 +162,10 @@ def sliced(batch: Batch, size: int) -> Iterator[Batch]:
     if isinstance(inputs, Tensor) and isinstance(targets, Tensor):
         yield from zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
         return
-    for start in range(0, len(leaves(targets)[0]), size):
-        yield mapped(itemgetter(slice(start, start + size)), batch)
+    count = row_count(batch)
+    for start in range(0, count, size):
+        rows = slice(start, start + size)
+        yield rows_taken(inputs, rows, count), rows_taken(targets, rows, count)
 
 
 def _rows(batch: Any) -> str:

@@ -1,16 +1,15 @@
 """Evaluation in chunks of rows, whose size does not show in the result."""
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tuneflow.data.data import Data
 from tuneflow.data.sources import Source
-from tuneflow.nested import mapped
+from tuneflow.nested import mapped, row_count
 from tuneflow.runtime.precision import LOWERED
+from tuneflow.train.joined_outputs import joined
 from tuneflow.train.preparation import DeviceData
 
 CHUNK = 3 * 2**18  # bytes of inputs evaluated at once, within 32 to 1,024 rows: more falls out of the cache
@@ -18,30 +17,20 @@ CHUNK = 3 * 2**18  # bytes of inputs evaluated at once, within 32 to 1,024 rows:
 
 def outputs_of(module: nn.Module, data: DeviceData | Source) -> tuple[Any, Any]:
     """Return (outputs, targets) of all rows; outputs that a lower precision left in 16 bits come as float32."""
-    outputs, targets = [], []
+    outputs, targets, counts = [], [], []
     for inputs, wanted in data.batches(chunk_of(data)):
         outputs.append(module(inputs))
         targets.append(wanted)
-    whole = joined(outputs)
+        counts.append(row_count((inputs, wanted)))
+    whole = joined(outputs, counts)
     if isinstance(data, DeviceData) and data.runtime.precision != "fp32":
         whole = mapped(lambda tensor: tensor.float() if tensor.dtype in LOWERED else tensor, whole)
-    return whole, joined(targets)
+    return whole, joined(targets, counts, "targets")
 
 
 def in_float32(data: DeviceData | Source) -> AbstractContextManager[Any]:
     """A block without the precision of the runtime that `data` is for."""
     return data.runtime.autocast(on=False) if isinstance(data, DeviceData) else nullcontext()
-
-
-def joined(parts: list[Any]) -> Any:
-    """Batches joined along the first dimension, tuples and dicts element by element."""
-    if len(parts) == 1:
-        return parts[0]
-    if isinstance(parts[0], Tensor):
-        return torch.cat(parts)
-    if isinstance(parts[0], Mapping):
-        return {key: joined([part[key] for part in parts]) for key in parts[0]}
-    return type(parts[0])(joined([part[i] for part in parts]) for i in range(len(parts[0])))
 
 
 def chunk_of(data: DeviceData | Source) -> int:

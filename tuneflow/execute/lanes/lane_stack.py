@@ -19,7 +19,8 @@ from tuneflow.fused.lanes import Lanes
 from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.fused.refusal import CannotFuse
 from tuneflow.metrics import Measured, accuracy, measure_accuracies, measure_losses
-from tuneflow.train.evaluate import joined
+from tuneflow.nested import row_count
+from tuneflow.train.joined_outputs import joined
 from tuneflow.train.settings import Settings
 
 CHECKED = (16, 256, 4096)  # steps of a stack after which its program is compared with plain autograd again
@@ -148,16 +149,17 @@ class LaneStack:
     def _evaluate(self) -> "_StackedOutputs | None":
         """Return the outputs of all lanes on the validation data; None where they cannot be fused."""
         valid = self.lanes[0].run.valid
-        outputs, targets = [], []
+        outputs, targets, counts = [], [], []
         try:
             for inputs, wanted in valid.batches(_part(len(valid))):
                 outputs.append(self._lanes.outputs(inputs))
                 targets.append(wanted)
+                counts.append(row_count((inputs, wanted)))
         except CannotFuse:
             self._together = False
             return None
         made = outputs[0] if len(outputs) == 1 else pytree.tree_map(lambda *parts: torch.cat(parts, 1), *outputs)
-        return _StackedOutputs(made, joined(targets), self.lanes[0])
+        return _StackedOutputs(made, joined(targets, counts, "targets"), self.lanes[0])
 
     def _each(self, slots: Iterable[int], act: Callable[[int, Lane], None]) -> list[Event]:
         """Call `act` for each lane; one that raises has ended, and the others go on."""

@@ -3,7 +3,7 @@
 import copy
 import inspect
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +28,7 @@ from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import Loop
 from tuneflow.train.protocol import DryRun
 from tuneflow.train.session import Session
+from tuneflow.train.spread import connect
 from tuneflow.train.trainer import Trainer
 
 SECTIONS = ("model", "init", "optimizer", "loss", "augment", "trainer")
@@ -44,23 +45,28 @@ class StudyDryRun(DryRun):
         model: the study's model, if it has one.
         runtime: the study's runtime.
         new: False if the study has trials already: then only names and signatures are checked.
+        log: called with each line that is worth showing.
     """
 
     space: SearchSpace
     model: Model | None
     runtime: Runtime
     new: bool
+    log: Callable[[str], object] = str  # which shows nothing
 
     def check_space(self, trainer: Trainer) -> None:
         if self.model is None:
             raise TypeError("Study: a Trainer needs model=, such as tn.Model(builder).")
-        check_space(self.space, self.model, trainer, self.runtime, self.new)
+        for line in check_space(self.space, self.model, trainer, self.runtime, self.new):
+            self.log(line)
 
     def check_loop(self, loop: Loop, job: Job) -> list[str]:
         return check_loop(loop, job)
 
 
-def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Runtime, dry: bool = True) -> None:
+def check_space(
+    space: SearchSpace, model: Model, trainer: Trainer, runtime: Runtime, dry: bool = True
+) -> Collection[str]:
     """Raise unless the space fits and one configuration of each branch trains: on a few rows, for a few steps.
 
     The steps are taken by a copy of the trainer, on copies of rows, on one thread; trainer, data and the global
@@ -74,6 +80,9 @@ def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Run
         runtime: device and precision; it is used with one thread.
         dry: False checks names and signatures only, which is enough for a study that has trials.
 
+    Returns:
+        Lines about what was settled, such as which arguments of forward the inputs are spread over.
+
     Raises:
         ValueError: a section is not known, the data, shapes or numbers do not fit, or training does not resume from a
             saved state.
@@ -83,8 +92,9 @@ def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Run
     check_known_sections(space.entries, "the space")
     for config in space.examples():
         check_sections(space.resolve(config), model, trainer)
+    notes: dict[str, None] = {}
     if not dry:
-        return
+        return notes
     quiet = copy.copy(runtime)
     quiet.threads = 1
     with quiet.active(), seeded_globals(0, "check", device=quiet.device):
@@ -93,10 +103,11 @@ def check_space(space: SearchSpace, model: Model, trainer: Trainer, runtime: Run
             check_finite(part)
         for config in space.examples():
             try:
-                check_configuration(Job(model, space.resolve(config), quiet), trainer, parts)
+                notes[check_configuration(Job(model, space.resolve(config), quiet), trainer, parts)] = None
             except (ValueError, TypeError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise ending_where(error, kind(f"configuration {rounded(config)}: {error}")) from None
+    return notes
 
 
 def check_known_sections(names: Iterable[str], what: str) -> None:
@@ -108,18 +119,19 @@ def check_known_sections(names: Iterable[str], what: str) -> None:
             )
 
 
-def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart]) -> None:
-    """Raise unless `trainer` can train this configuration; see `check_space`."""
+def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart]) -> str:
+    """Raise unless `trainer` can train this configuration; return a line about its inputs. See `check_space`."""
     configured = small(trainer, ROWS).configured(job.config)
     module = _built(job)
     _check_new(module, _built(job))
     with _eagerly():
+        note = _connected(configured, job, module)
         check_step(configured, job, module, parts)
         del module
         for size in sorted({min(SMALL, configured.batch_size), min(LARGE, configured.batch_size)}):
             try:
                 check_training(*_sized(trainer, job, size), trainer.valid)
-                return
+                return note
             except Exception as error:  # once more with larger batches: a loss may need them
                 problem = error
     if isinstance(problem, ValueError | TypeError):
@@ -127,6 +139,14 @@ def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart]) ->
     where = "".join(f"{note}: " for note in getattr(problem, "__notes__", ()))
     failure = ValueError(f"training fails: {where}{type(problem).__name__}: {problem}")
     raise ending_where(problem, failure) from None
+
+
+def _connected(trainer: Trainer, job: Job, module: nn.Module) -> str:
+    """Have a dict or tuple of inputs spread as in training; return a line about it, empty where it is not."""
+    with job.at_work("check", 0):
+        inputs = job.runtime.place(next(iter(trainer.train.batches(2)))[0])
+        spread = connect(module, inputs, trainer.train.target)
+    return "" if spread is None else spread.describe(module, inputs)
 
 
 def check_training(trainer: Trainer, job: Job, valid: Source) -> None:

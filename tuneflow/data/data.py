@@ -29,6 +29,9 @@ class Data:
             torch's default dtype; integers and booleans stay as they are.
         targets: the same, with the same n. Integers become int64.
 
+    Attributes:
+        target: the entry of `inputs` that holds the targets too; empty for none.
+
     Raises:
         ValueError: there are no rows, or inputs and targets differ in number.
         TypeError: an array does not hold numbers.
@@ -38,6 +41,8 @@ class Data:
         >>> len(data), data.inputs.dtype, data[1:3].targets
         (5, torch.float32, tensor([1, 0]))
     """
+
+    target = ""
 
     def __init__(self, inputs: Any, targets: Any) -> None:
         self.inputs = _tensors(inputs, "inputs")

@@ -28,7 +28,12 @@ class DatasetSource:
     """A map-style torch Dataset: items are loaded by number and collated, batch by batch.
 
     Transforms that draw from the global generators are repeatable, since those are seeded at the start of every epoch.
+
+    Attributes:
+        target: the entry of a row's inputs that holds the targets too; empty for none.
     """
+
+    target = ""
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset = dataset

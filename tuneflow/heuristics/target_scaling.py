@@ -52,8 +52,8 @@ class RescaledModule(ScaledModule):
     def __init__(self, module: nn.Module, mean: Tensor, std: Tensor) -> None:
         super().__init__(module, Normalizer(mean, std))
 
-    def forward(self, inputs: Any) -> Tensor:
-        outputs: Tensor = self.module(inputs)
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
+        outputs: Tensor = self.module(*inputs, **named)
         return outputs * self.std + self.mean
 
 

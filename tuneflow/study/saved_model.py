@@ -5,6 +5,7 @@ import io
 import json
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from tuneflow.model import Model, tensors_of
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.space.values import rounded
 from tuneflow.store.checkpoints import write_bytes
+from tuneflow.train.spread import Spread, install, installed
 from tuneflow.version import __version__
 
-FORMAT = 3  # 1 had no scale of the targets, 2 another digest
+FORMAT = 4  # 1 had no scale of the targets, 2 another digest, 3 no spread of the inputs
 TENSORS = ("weights", "normalizer", "scale")  # the entries of a file that hold tensors by name
 
 
@@ -38,6 +40,7 @@ def save_model(path: Path, module: nn.Module, facts: Mapping[str, Any]) -> None:
     """
     module, scale = _unwrapped(module, RescaledModule)
     module, normalizer = _unwrapped(module, NormalizedModule)
+    spread = installed(module)
     content = {
         "format": FORMAT,
         "tuneflow": __version__,
@@ -47,6 +50,7 @@ def save_model(path: Path, module: nn.Module, facts: Mapping[str, Any]) -> None:
         "weights": {name: tensor.detach().cpu() for name, tensor in tensors_of(module).items()},
         "normalizer": normalizer,
         "scale": scale,
+        "spread": None if spread is None else asdict(spread),
     }
     buffer = io.BytesIO()
     torch.save(content | {"sha256": digest_of(content)}, buffer)
@@ -81,6 +85,8 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
             f"{path}: holds a module that was made with {rounded(section)}, which the builder does not take: {error}."
         ) from None
     _fill(module, content["weights"], str(path))
+    if content["spread"] is not None:
+        install(module, Spread(**content["spread"]))
     normalizer, scale = content["normalizer"], content["scale"]
     if normalizer is not None:
         module = NormalizedModule(module, Normalizer(normalizer["mean"], normalizer["std"]))

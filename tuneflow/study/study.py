@@ -120,7 +120,7 @@ class Study:
         self.folder = None if folder.path is None else Path(folder.path)
         if trainer is not None:
             new = self.folder is None or not os.path.exists(self.folder / "study.sqlite")
-            dry_run = StudyDryRun(space, model, self.runtime, new)
+            dry_run = StudyDryRun(space, model, self.runtime, new, self._progress.log)
             self._preflight = Preflight(trainer, dry_run, self.objective, seed)
             self._preflight.check()
         self.history = History(space, self.objective, seed, 1 if trainer is None else trainer.epochs)

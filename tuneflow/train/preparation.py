@@ -12,8 +12,10 @@ from tuneflow.heuristics.input_scaling import Normalizer, cast_only, starts_norm
 from tuneflow.heuristics.target_scaling import Scale, fit_both, reaches_any_number, scales_with_targets
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
+from tuneflow.signature import parameters_of
 from tuneflow.train.job import Job
 from tuneflow.train.settings import Settings
+from tuneflow.train.spread import Spread, install, spread_of
 
 RESIDENT = 2**28  # bytes as stored: sets up to this size live on the device, prepared once
 
@@ -90,13 +92,36 @@ class Preparation:
         scalable = reaches_any_number(module, inputs if normalizer is None else normalizer(inputs))
         return normalizer, scale if scalable else None
 
+    def connect(self, job: Job, module: nn.Module) -> None:
+        """Give a new module the hook that spreads a dict or tuple of inputs over its arguments, if it needs one.
+
+        Raises:
+            TypeError: its forward cannot take such inputs.
+        """
+        if isinstance(self.train, Data) and isinstance(self.train.inputs, Tensor):
+            return
+        inner = getattr(module, "_orig_mod", module)
+        key = ("spread", job.runtime.device, type(inner), str(parameters_of(inner.forward)))
+        if key not in self._cache:
+            self._cache[key] = spread_of(module, self._few(job), self.train.target)
+        spread: Spread | None = self._cache[key]
+        if spread is not None:
+            install(module, spread)
+
+    def _few(self, job: Job) -> Any:
+        """Return the inputs of two training rows, on the device and not normalized."""
+        if (key := ("few", job.runtime.device)) not in self._cache:
+            with seeded_globals(0, "few rows"):  # a dataset may draw
+                self._cache[key] = job.runtime.place(next(iter(self.train.batches(2)))[0])
+        return self._cache[key]
+
     def _fitted(self, job: Job) -> Fitted:
         """Two rows of inputs; their normalizer, the one that only casts, and the scale of the targets; in one pass."""
         device = job.runtime.device
         if (key := ("fitted", device)) not in self._cache:
             with seeded_globals(0, "normalizer"):  # a dataset may draw
                 fitted, scale = fit_both(self.train.batches(4096))
-            rows = job.runtime.place(next(iter(self.train.batches(2)))[0])
+            rows = self._few(job)
             cast = None if fitted is None else cast_only(rows)
             self._cache[key] = (rows, *(part if part is None else part.to(device) for part in (fitted, cast, scale)))
         result: Fitted = self._cache[key]

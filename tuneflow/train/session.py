@@ -44,6 +44,7 @@ class Session:
         self.model = job.model
         with job.at_work("init", 0):
             self.module = job.runtime.place(self.model.build(job.config))
+            preparation.connect(job, self.module)
             self.normalizer, self.scale = preparation.scaling(job, self.module, settings)
         self.whole, self.unit = self.module, 1.0
         if self.scale is not None:

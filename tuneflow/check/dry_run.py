@@ -14,7 +14,7 @@ from torch import nn
 from tuneflow.check.hidden_state import check_loop
 from tuneflow.check.one_step import check_step
 from tuneflow.check.round_trip import check_round_trip
-from tuneflow.check.samples import SampledPart, check_finite, few, part_of
+from tuneflow.check.samples import SampledPart, check_finite, few, parts_of
 from tuneflow.data.sources import Source
 from tuneflow.errors import did_you_mean, ending_where, listed
 from tuneflow.model import Model
@@ -98,9 +98,10 @@ def check_space(
     quiet = copy.copy(runtime)
     quiet.threads = 1
     with quiet.active(), seeded_globals(0, "check", device=quiet.device):
-        parts = [part_of(trainer.train, "train"), part_of(trainer.valid, "valid")]
+        parts = parts_of(trainer)
         for part in parts:
             check_finite(part)
+        trainer = trainer.in_fold(0)
         for config in space.examples():
             try:
                 notes[check_configuration(Job(model, space.resolve(config), quiet), trainer, parts)] = None

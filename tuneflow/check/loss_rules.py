@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
+from tuneflow.check.fold_classes import warn_of_unseen_classes
 from tuneflow.check.layer_watch import Rules, Watch, dtype_of
 from tuneflow.check.samples import SampledPart, leaves_of
 from tuneflow.heuristics.constant_baseline import CLASSES, NUMBERS, SHARES
@@ -84,6 +85,7 @@ class LossRules(Rules):
         maker = f" of {watch.maker}" if watch.maker is not None and watch.outputs is input else ""
         whose = f"class numbers need to be 0 to {outputs - 1} for the {outputs} outputs{maker}"
         self._within(target, (0, outputs - 1), whose, _renumbered, ignored=ignore_index)
+        self._in_every_fold(target, ignore_index)
 
     def _numbers(self, function: Any, *, input: Tensor, target: Tensor, **_: Any) -> None:
         if target.shape != input.shape:
@@ -95,6 +97,7 @@ class LossRules(Rules):
             raise TypeError(f"{function.__name__} needs targets as float, got {dtype_of(target)}; targets.float().")
         if function in SHARES:
             self._within(target, (0, 1), f"{function.__name__} needs targets from 0 to 1", lambda *_: "")
+            self._in_every_fold(target)
 
     def _tokens(self, watch: Watch, *, input: Tensor, weight: Tensor, **_: Any) -> None:
         if input.dtype in (torch.int32, torch.int64):
@@ -133,6 +136,11 @@ class LossRules(Rules):
                 value = every[wrong][0].item()
                 low, high = (v.item() for v in every[counted].aminmax())
                 raise ValueError(f"{whose}, got {value} in {part.describe(path, wrong)}{way(int(low), int(high))}.")
+
+    def _in_every_fold(self, target: Tensor, ignored: int | None = None) -> None:
+        for part, path, every in self._everywhere(target):
+            if part.folds is not None and part.numbers is None:
+                warn_of_unseen_classes(part.folds, path, every, ignored)
 
     def _everywhere(self, values: Tensor) -> list[tuple[SampledPart, str, Tensor]]:
         for path, leaf in self._leaves.items():

@@ -48,7 +48,8 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Sa
             failure = ValueError(f"the loss has no gradient: {type(error).__name__}: {error}")
             raise ending_where(error, failure) from None
         _check_gradient(module)
-        _check_last_batch(module, watch, parts[0].total, trainer.batch_size)
+        for rows, where in parts[0].trained.items():
+            _check_last_batch(module, watch, rows, trainer.batch_size, where)
         _check_any_rows(module, watch)
 
 
@@ -114,13 +115,13 @@ def _check_any_rows(module: nn.Module, watch: Watch) -> None:
         )
 
 
-def _check_last_batch(module: nn.Module, watch: Watch, rows: int, batch_size: int) -> None:
+def _check_last_batch(module: nn.Module, watch: Watch, rows: int, batch_size: int, where: str) -> None:
     """Raise if an epoch ends with a batch of a single row that the module cannot train on, as BatchNorm cannot."""
     if rows % batch_size != 1 or rows == 1 or batch_size == 1:
         return
     alone = rerun(module, watch, 1)
     if alone is not None and isinstance(alone.error, ValueError) and "more than 1 value" in str(alone.error):
         raise ValueError(
-            f"{alone.at[-1]} needs more than one row, but {rows} rows in batches of {batch_size} leave one for the last"
-            f" batch; batch_size={batch_size - 1} or {rows - 1} rows do not."
+            f"{alone.at[-1]} needs more than one row, but {rows} rows{where} in batches of {batch_size} leave one for"
+            f" the last batch; batch_size={batch_size - 1} or {rows - 1} rows do not."
         )

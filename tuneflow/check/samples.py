@@ -1,14 +1,16 @@
 """Rows of the data for the dry run: a few to train on, and all of them, or a sample, for rules that hold for each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tuneflow.data.data import Data
+from tuneflow.data.folds import Folds
 from tuneflow.data.sources import Source
 from tuneflow.nested import Path, paths
+from tuneflow.train.trainer import Trainer
 
 SAMPLE = 64  # rows looked at where each has to be fetched from a Dataset
 
@@ -22,12 +24,22 @@ class SampledPart:
         leaves: every tensor by its path: `inputs`, `targets["box"]`, ...
         numbers: the row numbers of a sample; None for all rows.
         total: number of rows of the part.
+        folds: those that the part is divided into; None without cross-validation.
     """
 
     name: str
     leaves: dict[str, Tensor]
     numbers: list[int] | None
     total: int
+    folds: Folds | None = None
+
+    @property
+    def trained(self) -> dict[int, str]:
+        """Numbers of rows that are trained on, each with its place in words: "in fold 2", or an empty string."""
+        counts = (
+            {} if self.folds is None else {len(rows): f" in fold {i}" for i, (rows, _) in enumerate(self.folds.pairs)}
+        )
+        return {self.total: ""} | counts
 
     def describe(self, path: str, wrong: Tensor) -> str:
         """Return the wrong rows in words: `train targets: 3 of 1077 rows, the first is row 17`.
@@ -40,6 +52,14 @@ class SampledPart:
         first = rows[0] if self.numbers is None else self.numbers[rows[0]]
         looked = "" if self.numbers is None else " that were looked at"
         return f"{self.name} {path}: {len(rows)} of {len(wrong)} rows{looked}, the first is row {first}"
+
+
+def parts_of(trainer: Trainer) -> list[SampledPart]:
+    """Return the training and the validation part of a trainer; with folds there is only the first."""
+    train = part_of(trainer.train, "train")
+    if trainer.fold_rows is not None:
+        return [replace(train, folds=trainer.fold_rows)]
+    return [train, part_of(trainer.valid, "valid")]
 
 
 def part_of(source: Source, name: str) -> SampledPart:

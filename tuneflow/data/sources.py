@@ -1,5 +1,6 @@
 """Sources that load their rows: a torch Dataset, item by item, and a torch DataLoader, rebuilt with our own order."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -51,6 +52,12 @@ class DatasetSource:
     def rows(self, numbers: list[int]) -> "DatasetSource":
         """Return the rows of these numbers as a source."""
         return DatasetSource(Subset(self.dataset, numbers))
+
+    def part(self, numbers: list[int]) -> "DatasetSource":
+        """Return the rows of these numbers as a source that loads them as this one does."""
+        part = copy.copy(self)
+        part.dataset = Subset(self.dataset, numbers)
+        return part
 
     def digest(self) -> str:
         return f"{_name(self.dataset)}, {len(self)} items"

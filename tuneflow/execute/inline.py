@@ -62,7 +62,8 @@ class InlineExecutor:
 def ended(trial: int, error: Exception, seconds: float) -> Ended:
     """Return the end of a slice that raised `error`; a StopIteration carries the trainer's own reason."""
     if isinstance(error, Diverged):
-        return Ended(trial, "DIVERGED", str(error), seconds=seconds)
+        reason = " ".join([str(error), *getattr(error, "__notes__", ())])  # in which replica and fold
+        return Ended(trial, "DIVERGED", reason, seconds=seconds)
     if isinstance(error, StopIteration):
         if error.value:
             return Ended(trial, "STOPPED", error.value, seconds=seconds)

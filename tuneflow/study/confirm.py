@@ -73,7 +73,7 @@ class Looks:
         store: where they are kept.
         objective: the study's.
         executor: makes the executor that they are trained by.
-        trainer: the trainer of one seed.
+        trainer: the trainer of one seed, on every fold.
         job: returns the job of a trial under a seed, both by number.
     """
 

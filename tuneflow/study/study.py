@@ -38,7 +38,7 @@ from tuneflow.study.progress import Progress
 from tuneflow.study.result import Provenance, Result, Scores
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
-from tuneflow.train.replicated import Replicated
+from tuneflow.train.repeated import repeated
 from tuneflow.validate import check_whole
 
 
@@ -68,7 +68,8 @@ class Study:
         lag: keep `lag` trials under way, and decide as if each of their epochs took equally long. Then the same trials
             come for any number of workers up to `lag`, however fast, and after any kill, also where searcher or
             scheduler look at scores; determinism.md in the docs gives the price. None decides on everything known.
-        replicas: number of seeds to train each configuration under; its score is their mean.
+        replicas: number of seeds to train each configuration under, on each fold where the trainer has folds; its score
+            is their mean.
         callbacks: each called as `callback(study, trial)` after every report and at every trial's end.
         progress: print a line for each finished trial.
 
@@ -112,7 +113,7 @@ class Study:
         arguments.check_precision_used(trainer, self.runtime)
         self.replicas = replicas = check_whole("Study: replicas", replicas)
         self.lag = lag = arguments.lag_of(lag, self.runtime, trainer)
-        self.trainer: Any = trainer if replicas == 1 or trainer is None else Replicated(trainer, replicas)
+        self.trainer: Any = None if trainer is None else repeated(trainer, replicas)
         self.objective = arguments.objective_of(maximize, minimize, at, limits, self.trainer)
         self._progress = Progress(progress, self.objective, self.runtime)
         searcher.check(space)
@@ -232,7 +233,8 @@ class Study:
         top, seeds = check_whole("confirm: top", top), check_whole("confirm: seeds", seeds)
         self._ledger.sync()
         executor = partial(self._executor, lambda: top * seeds)
-        looks = Looks(self._ledger.store, self.objective, executor, self.trainer.single, self._fresh_job)
+        trainer = repeated(self.trainer.single, 1)
+        looks = Looks(self._ledger.store, self.objective, executor, trainer, self._fresh_job)
         ranked = self.searcher.ranked(self.space, self.history)
         self._confirmed = chosen = choose(looks, self.history, ranked, top, seeds, self._progress.log)
         self._ledger.choose(chosen.number, self._lost_state(self.history.trials[chosen.number]))

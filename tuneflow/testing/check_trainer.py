@@ -1,6 +1,7 @@
 """The check of a trainer: training in pieces equals training at once."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ def check_trainer(trainer: TrainerProtocol, job: Job, epochs: int = 3) -> None:
         pieces.append(report.metrics)
     require(pieces == [r.metrics for _, r in whole], "trainer", f"in pieces it reports {pieces}, at once {whole}")
     require(_flat(state.values) == _flat(whole[-1][0].values), "trainer", "in pieces it comes to another state")
-    other = Job(job.model, job.config, job.runtime, job.seed + 1, job.replica, job.trial)
+    other = replace(job, seed=job.seed + 1)
     *_, (state, report) = trainer.advance(other, trainer.init(other), epochs)
     same = _flat(state.values) == _flat(whole[-1][0].values) and report.metrics == whole[-1][1].metrics
     require(not same, "trainer", "another seed gave the same: the job's seed is not used")

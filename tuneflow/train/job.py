@@ -23,10 +23,12 @@ class Job:
         model: makes the module; None for a loop or function of your own.
         config: the resolved configuration: labels already replaced by their objects.
         runtime: device, precision and threads.
-        seed: any int; with `replica` the only source of randomness. Jobs with the same pair share initialization
-            seeds and data order, so that they differ by their configuration only.
+        seed: any int; with `replica` and `fold` the only source of randomness. Jobs that have them in common share
+            initialization seeds and data order, so that they differ by their configuration only.
         replica: the number of the replica, from 0.
         trial: added to the seed when a study is not paired, else None.
+        fold: the number of the fold to train and to evaluate on, from 0; None for all rows of a trainer with folds, and
+            where there are none.
     """
 
     model: Model | None
@@ -35,6 +37,7 @@ class Job:
     seed: int = 0
     replica: int = 0
     trial: int | None = None
+    fold: int | None = None
 
     def order(self, epoch: int, rows: int) -> Tensor:
         """Return the order of the training rows in an epoch: int64, shape (rows,)."""
@@ -51,9 +54,10 @@ class Job:
         return kept_globals(*self.key, purpose, epoch, device=self.runtime.device)
 
     @property
-    def key(self) -> tuple[int, ...]:
+    def key(self) -> tuple[int | str, ...]:
         """First elements of the key of every random stream."""
-        return (self.seed, self.replica) if self.trial is None else (self.seed, self.replica, self.trial)
+        own = (self.seed, self.replica) if self.trial is None else (self.seed, self.replica, self.trial)
+        return own if self.fold is None else (*own, "fold", self.fold)
 
 
 @dataclass(frozen=True)

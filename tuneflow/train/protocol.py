@@ -28,12 +28,14 @@ class DryRun(Protocol):
 class TrainerProtocol:
     """The protocol of trainers: `init` and `advance` are required, everything else has a default.
 
-    tn.Trainer, tn.loop, plain functions and replicas keep it; a trainer for another framework is a subclass. A trainer
+    tn.Trainer, tn.loop, plain functions and Repeated keep it; a trainer for another framework is a subclass. A trainer
     holds nothing that changes: both required methods are functions of the job and the state, so that a trial can stop
     after any epoch and go on in another process. `tuneflow.testing.check_trainer` checks this.
 
     Attributes:
         epochs: the full length of a trial.
+        folds: number of folds that a study trains every configuration on, as jobs with `fold` 0, 1, ...; a job without
+            one is then for all rows. 1 without cross-validation.
         has_model: False where no trial leaves a model, as with a plain function.
         uses_runtime: False where nothing is computed on the runtime's device and in its precision.
         inspectable: True for a tn.Trainer, whose single steps the library can take by itself: it then measures
@@ -41,6 +43,7 @@ class TrainerProtocol:
     """
 
     epochs: int = 1
+    folds: int = 1
     has_model: bool = True
     uses_runtime: bool = True
     inspectable: bool = False
@@ -73,6 +76,10 @@ class TrainerProtocol:
         """Return the trained module of `state`, in evaluation mode."""
         raise NotImplementedError(f"{type(self).__name__} gives no model; it needs a method module(job, state)")
 
+    def modules(self, job: Job, state: TrainState) -> list[nn.Module]:
+        """Return every trained module of `state`: of a Repeated one for each fold and replica, else a single one."""
+        return [self.module(job, state)]
+
     def describe(self) -> dict[str, Any]:
         """Return everything that scores depend on, as JSON; a study stores it and refuses to resume with another."""
         return {"trainer": name_of(type(self)), "epochs": self.epochs}
@@ -84,7 +91,7 @@ class TrainerProtocol:
 
     @property
     def single(self) -> "TrainerProtocol":
-        """The trainer of one seed, which is this one, or the trainer inside a Replicated."""
+        """The trainer of one seed and fold, which is this one, or the trainer inside a Repeated."""
         return self
 
     def check(self, dry_run: DryRun) -> None:

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import partial
 from types import MappingProxyType
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneflow.data.data import Batch
+from tuneflow.data.folds import folds_of
 from tuneflow.data.sources import Source, as_source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.heuristics.input_scaling import NormalizedModule
@@ -42,7 +43,10 @@ class Trainer(TrainerProtocol):
 
     Args:
         train, valid: tn.Data, a pair (inputs, targets), a map-style torch Dataset, or a DataLoader of one; the loader's
-            order and batch size are not used.
+            order and batch size are not used. With `folds`, `valid` is left out.
+        folds: cross-validation on `train`: a number of random parts, each the validation part once, with as many rows
+            of each class where targets are classes; or pairs (training rows, validation rows), as numbers or masks. A
+            study trains each configuration on every fold, and its score is their mean.
         loss: an instance such as `nn.CrossEntropyLoss()`, a function `(outputs, targets) -> scalar`, or a class with
             arguments that are tuned in the space's section `loss`.
         optimizer: a torch optimizer class, one of tn.optim, or a callable that takes the parameters first; its other
@@ -72,8 +76,9 @@ class Trainer(TrainerProtocol):
     def __init__(
         self,
         train: Any,
-        valid: Any,
+        valid: Any = None,
         *,
+        folds: int | Iterable[Any] | None = None,
         loss: Callable[..., Any],
         optimizer: Callable[..., torch.optim.Optimizer],
         epochs: int = 10,
@@ -86,7 +91,14 @@ class Trainer(TrainerProtocol):
         augment: Callable[..., Any] | None = None,
     ) -> None:
         self.train: Source = as_source(train, "Trainer: train", batch_size)
-        self.valid: Source = as_source(valid, "Trainer: valid")
+        if (valid is None) == (folds is None):
+            raise TypeError(
+                "Trainer needs either valid, the data that every epoch is scored on, or folds, such as folds=5, to"
+                f" cross-validate on train; got {'neither' if folds is None else 'both'}."
+            )
+        self.valid: Source = self.train if valid is None else as_source(valid, "Trainer: valid")
+        self.fold_rows = None if folds is None else folds_of(folds, self.train)
+        self.folds = 1 if self.fold_rows is None else len(self.fold_rows)
         check_callables(loss, optimizer)
         self.metrics = metrics_of(metrics)
         self.loss, self.optimizer = loss, optimizer
@@ -108,8 +120,9 @@ class Trainer(TrainerProtocol):
 
     def describe(self) -> dict[str, Any]:
         """Return the facts that scores depend on, as JSON: data digests, loss, optimizer and settings."""
+        parts = {"valid": self.valid.digest()} if self.fold_rows is None else {"folds": self.fold_rows.describe()}
         return {
-            "data": {"train": self.train.digest(), "valid": self.valid.digest()},
+            "data": {"train": self.train.digest()} | parts,
             "loss": repr(self.loss) if isinstance(self.loss, nn.Module) else name_of(self.loss),
             "optimizer": optimizer_name(self.optimizer),
             "epochs": self.epochs,
@@ -245,11 +258,23 @@ class Trainer(TrainerProtocol):
 
     def session(self, job: Job) -> Session:
         """Return the live objects of a job; this trainer needs to be configured for it."""
-        own = copy.copy(self)
+        part = self if job.fold is None else self.in_fold(job.fold)
+        own = copy.copy(part)
         if isinstance(self.loss, nn.Module):
             own.loss = job.runtime.place(copy.deepcopy(self.loss))
         settings = Settings(**{field.name: getattr(own, field.name) for field in fields(Settings)})
-        return Session(settings, Preparation(self.train, self.valid, self._prepared), job)
+        return Session(settings, Preparation(part.train, part.valid, part._prepared), job)
+
+    def in_fold(self, number: int) -> Self:
+        """Return this trainer with the rows of a fold, which its scaling is fitted to; itself without folds."""
+        if self.fold_rows is None:
+            return self
+        trainer, key = copy.copy(self), ("fold", number)
+        if key not in self._prepared:
+            self._prepared[key] = (*self.fold_rows.parts(number), {})
+        trainer.train, trainer.valid, trainer._prepared = self._prepared[key]
+        trainer.fold_rows, trainer.folds = None, 1
+        return trainer
 
     @property
     def own_evaluation(self) -> bool:

@@ -22,7 +22,7 @@ class Assignment:
     Attributes:
         shared: number of the shared object that holds its trainer and model.
         work: the rest of the slice.
-        job: config, seed, replica and trial of its job, pickled.
+        job: config, seed, replica, trial and fold of its job, pickled.
         state: the last that was reported; None for a new trial.
         deaths: workers lost to it since that report.
         alone: keep its worker to itself until the next report, since it may have caused a death.

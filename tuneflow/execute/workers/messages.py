@@ -45,7 +45,7 @@ class Task:
         shared: number of the shared object that holds its trainer and model.
         attached: the shared object itself follows this message.
         work: the slice.
-        job: config, seed, replica and trial of its job, pickled.
+        job: config, seed, replica, trial and fold of its job, pickled.
         state: where to start; None for a new trial.
         alone: train it by itself, without lanes.
     """

@@ -69,13 +69,13 @@ class Transport:
             self.check(value, type(value).__name__)
 
     def pickled_job(self, job: Job) -> bytes:
-        """Pickle config, seed, replica and trial of a job: all that a worker needs beside trainer and model.
+        """Pickle config, seed, replica, trial and fold of a job: all that a worker needs beside trainer and model.
 
         Raises:
             TypeError: the configuration holds something that cannot be sent; the message names it.
         """
         self.check(job.config, "configuration")
-        values = (job.config, job.seed, job.replica, job.trial)
+        values = (job.config, job.seed, job.replica, job.trial, job.fold)
         return pack(values, keep_device=True, small=math.inf, pickler=self.pickler).body
 
 

@@ -63,8 +63,8 @@ class Worker:
         if isinstance(shared, LoadFailure) or isinstance(arguments, LoadFailure):
             return shared if isinstance(shared, LoadFailure) else arguments
         trainer, model = shared
-        config, seed, replica, trial = arguments
-        job = Job(model, config, self._runtime, seed, replica, trial)
+        config, *numbers = arguments
+        job = Job(model, config, self._runtime, *numbers)
         executor = self._alone if task.alone else self._together
         executor.submit(task.work, trainer, job, task.state)
         return None

@@ -17,7 +17,8 @@ from tuneflow.history.trial import Slice
 from tuneflow.train.function_trainer import Function
 from tuneflow.train.loop import loop
 from tuneflow.train.loop_state import differences
-from tuneflow.train.replicated import Replicated
+from tuneflow.train.protocol import TrainerProtocol
+from tuneflow.train.repeated import Repeated
 
 TRAIN, VALID, _ = tn.data.digits()
 
@@ -72,9 +73,9 @@ def script(*ends):
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_replicas_in_pieces_equal_replicas_at_once(optimizer):
     if optimizer == "sgd":
-        ours, this = Replicated(trainer(schedule=tn.rates.OneCycle()), 3), job()
+        ours, this = Repeated(trainer(schedule=tn.rates.OneCycle()), 3), job()
     else:
-        ours, this = Replicated(trainer(optimizer=torch.optim.Adam), 3), job({"optimizer": {"lr": 0.01}})
+        ours, this = Repeated(trainer(optimizer=torch.optim.Adam), 3), job({"optimizer": {"lr": 0.01}})
     whole, reports, _ = run_with_reason(ours, this, 4)
     state, pieces = ours.init(this), []
     for until in (1, 3, 4):
@@ -86,7 +87,7 @@ def test_replicas_in_pieces_equal_replicas_at_once(optimizer):
 
 def test_a_report_is_the_mean_of_the_replicas_and_its_standard_error():
     this, alone = job(), trainer(epochs=2)
-    _, reports, _ = run_with_reason(Replicated(alone, 3), this, 2)
+    _, reports, _ = run_with_reason(Repeated(alone, 3), this, 2)
     single = [run_with_reason(alone, replace(this, replica=i), 2)[1] for i in range(3)]
     for epoch, report in enumerate(reports):
         assert report.metrics.keys() == single[0][epoch].metrics.keys()
@@ -99,29 +100,30 @@ def test_a_report_is_the_mean_of_the_replicas_and_its_standard_error():
 
 def test_each_replica_is_the_trainer_under_its_own_seed():
     this, alone = job(), trainer(epochs=2)
-    state, _, _ = run_with_reason(Replicated(alone, 2), this, 2)
+    state, _, _ = run_with_reason(Repeated(alone, 2), this, 2)
     for i in range(2):
         single, _, _ = run_with_reason(alone, replace(this, replica=i), 2)
-        assert differences(state.values["replicas"][i], single.values) == []
-    assert differences(*state.values["replicas"]) != []
+        assert differences(state.values["repetitions"][i], single.values) == []
+    assert differences(*state.values["repetitions"]) != []
 
 
 def test_one_replica_is_the_trainer():
-    _, reports, _ = run_with_reason(Replicated(trainer(), 1), job(), 2)
+    _, reports, _ = run_with_reason(Repeated(trainer(), 1), job(), 2)
     assert facts(reports) == facts(run_with_reason(trainer(), job(), 2)[1])
 
 
 def test_seconds_add_up():
-    _, (report,), _ = run_with_reason(Replicated(Seconds(), 4), job(), 1)
+    _, (report,), _ = run_with_reason(Repeated(Seconds(), 4), job(), 1)
     assert report.seconds == 10.0
 
 
-def test_the_model_is_made_under_the_seed_of_replica_0():
-    ours = Replicated(Seconds(), 2)
-    assert ours.module(job(replica=5), ours.init(job())) == 0
+def test_the_replicas_are_the_job_s_and_those_that_follow():
+    ours, this = Repeated(Seconds(), 2), job(replica=5)
+    assert ours.modules(this, ours.init(this)) == [5, 6]
+    assert ours.module(this, ours.init(this)) == 5
 
 
-class Seconds:
+class Seconds(TrainerProtocol):
     """A trainer that says that replica i took i + 1 seconds."""
 
     epochs = 1
@@ -140,7 +142,7 @@ class Seconds:
 @pytest.mark.parametrize("ends", [(2, 4), (4, 2), (1, 3), (3, 3), (5, 2)])
 @pytest.mark.parametrize("cuts", [(6,), (1, 2, 3, 4, 5, 6), (2, 6), (3, 6), (4, 6)])
 def test_a_replica_that_ended_counts_with_its_last_report_however_the_trial_is_cut(ends, cuts):
-    ours, this = Replicated(scripted, 2), script(*ends)
+    ours, this = Repeated(scripted, 2), script(*ends)
     state, reports, reason = ours.init(this), [], ""
     for until in cuts:
         state, more, reason = run_with_reason(ours, this, until, through_file(state))
@@ -155,7 +157,7 @@ def test_a_replica_that_ended_counts_with_its_last_report_however_the_trial_is_c
 
 
 def test_a_trial_with_an_ended_replica_reaches_its_full_length():
-    ours = Replicated(scripted, 3)
+    ours = Repeated(scripted, 3)
     state, reports, reason = run_with_reason(ours, script(2, 9, 1), 6)
     assert (len(reports), reason, state.epoch) == (6, "", 6)
     assert state.values["done"] == [1, 0, 1]
@@ -163,14 +165,14 @@ def test_a_trial_with_an_ended_replica_reaches_its_full_length():
 
 
 def test_a_replica_that_ends_before_its_first_report_does_not_count():
-    _, reports, _ = run_with_reason(Replicated(scripted, 2), script(0, 9), 2)
+    _, reports, _ = run_with_reason(Repeated(scripted, 2), script(0, 9), 2)
     assert [report.metrics["value"] for report in reports] == [2.0, 3.0]
-    state, reports, reason = run_with_reason(Replicated(scripted, 2), script(0, 0), 2)
+    state, reports, reason = run_with_reason(Repeated(scripted, 2), script(0, 0), 2)
     assert (state.epoch, reports, reason) == (0, [], "replica 0 has enough")
 
 
 def test_patience_of_a_trainer_ends_replica_by_replica():
-    ours, config = Replicated(trainer(patience=1, epochs=12), 2), {"optimizer": {"lr": 0.5, "momentum": 0.9}}
+    ours, config = Repeated(trainer(patience=1, epochs=12), 2), {"optimizer": {"lr": 0.5, "momentum": 0.9}}
     for seed in range(20):
         lengths = [len(run_with_reason(ours.trainer, job(config, seed=seed, replica=i), 12)[1]) for i in range(2)]
         if lengths[0] != lengths[1] and max(lengths) < 12:
@@ -188,7 +190,7 @@ def test_a_replica_that_diverges_makes_the_trial_diverge():
 
     with job(replica=1).at_work("epoch", 2):
         config = {"seed": torch.initial_seed()}
-    ours = Replicated(bursts, 2)
+    ours = Repeated(bursts, 2)
     training = ours.advance(job(config), ours.init(job(config)), 3)
     next(training)
     with pytest.raises(Diverged, match="epoch 2") as caught:
@@ -197,30 +199,30 @@ def test_a_replica_that_diverges_makes_the_trial_diverge():
 
 
 def test_a_state_is_not_touched_by_training_on_and_shares_nothing():
-    ours, this = Replicated(scripted, 2), script(1, 9)
+    ours, this = Repeated(scripted, 2), script(1, 9)
     states = [state for state, _ in ours.advance(this, ours.init(this), 3)]
     before = [pickle.loads(pickle.dumps(state.values)) for state in states]
     run_with_reason(ours, this, 6, states[1])
     assert all(differences(state.values, was) == [] for state, was in zip(states, before, strict=True))
-    held = [values["state"]["weight"].data_ptr() for state in states for values in state.values["replicas"]]
+    held = [values["state"]["weight"].data_ptr() for state in states for values in state.values["repetitions"]]
     assert len(set(held)) == len(held) == 6
 
 
 def test_a_study_that_is_not_paired_has_replicas_of_its_own():
-    _, (paired,), _ = run_with_reason(Replicated(trainer(), 2), job(), 1)
-    _, (apart,), _ = run_with_reason(Replicated(trainer(), 2), job(trial=3), 1)
+    _, (paired,), _ = run_with_reason(Repeated(trainer(), 2), job(), 1)
+    _, (apart,), _ = run_with_reason(Repeated(trainer(), 2), job(trial=3), 1)
     assert paired.metrics != apart.metrics
 
 
 def test_the_global_generators_are_left_alone():
-    ours = Replicated(trainer(), 2)
+    ours = Repeated(trainer(), 2)
     with generators_untouched():
         state, _, _ = run_with_reason(ours, job(), 2)
         ours.module(job(), state)
 
 
 def test_the_module_is_that_of_replica_0_also_when_it_ended_long_ago():
-    ours, alone, this = Replicated(trainer(), 2), trainer(), job()
+    ours, alone, this = Repeated(trainer(), 2), trainer(), job()
     state, _, _ = run_with_reason(ours, this, 2)
     single, _, _ = run_with_reason(alone, this, 2)
     found, wanted = ours.module(this, state), alone.module(this, single)
@@ -231,14 +233,14 @@ def test_the_module_is_that_of_replica_0_also_when_it_ended_long_ago():
 
 
 def test_a_plain_function_has_replicas_too():
-    ours = Replicated(Function(lambda: torch.rand(()).item()), 5)
+    ours = Repeated(Function(lambda: torch.rand(()).item()), 5)
     _, (report,), _ = run_with_reason(ours, job({}), 1)
     assert 0 < report.metrics["value"] < 1
     assert report.errors["value"] > 0
 
 
 def test_infinite_values_have_no_error():
-    ours = Replicated(Function(lambda: math.inf), 2)
+    ours = Repeated(Function(lambda: math.inf), 2)
     _, (report,), _ = run_with_reason(ours, job({}), 1)
     assert report.metrics["value"] == math.inf
     assert report.errors == {}
@@ -246,7 +248,7 @@ def test_infinite_values_have_no_error():
 
 def test_the_executor_takes_replicas_and_ends_them_with_their_reason():
     executor = InlineExecutor(tn.Runtime("cpu"))
-    executor.submit(Slice(0, 0, 6), Replicated(scripted, 2), script(1, 2), None)
+    executor.submit(Slice(0, 0, 6), Repeated(scripted, 2), script(1, 2), None)
     events = []
     while executor.busy:
         events += executor.wait()
@@ -255,17 +257,17 @@ def test_the_executor_takes_replicas_and_ends_them_with_their_reason():
 
 def test_replicas_hand_on_what_the_trainer_tells():
     alone = trainer()
-    ours = pickle.loads(pickle.dumps(Replicated(alone, 3)))
+    ours = pickle.loads(pickle.dumps(Repeated(alone, 3)))
     assert (ours.epochs, ours.reports) == (4, ["loss", "accuracy", "train_loss"])
     assert ours.describe() == {**alone.describe(), "replicas": 3}
     assert ours.evaluate == ours.trainer.evaluate
-    bare = Replicated(scripted, 2)
+    bare = Repeated(scripted, 2)
     assert bare.reports is None
     assert not hasattr(bare, "evaluate")
-    assert repr(bare) == "Replicated(loop scripted, 6 epochs, 2)"
+    assert repr(bare) == "Repeated(loop scripted, 6 epochs, 2)"
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.0, True, None])
 def test_the_number_of_replicas_is_a_whole_number(count):
-    with pytest.raises(ValueError, match="Replicated: replicas needs to be a whole number >= 1, got"):
-        Replicated(scripted, count)
+    with pytest.raises(ValueError, match="Repeated: replicas needs to be a whole number >= 1, got"):
+        Repeated(scripted, count)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneflow.check.explain import TRIED, culprit, explain, lost_rows, rerun
+from tuneflow.check.late_state import BuiltState
 from tuneflow.check.layer_watch import Watch
 from tuneflow.check.loss_rules import LossRules
 from tuneflow.check.samples import SampledPart, leaves_of
@@ -34,12 +35,14 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Sa
         before = mapped(torch.clone, leaves_of(batch))
         rows = len(next(iter(before.values()), trainer.train))
         module.train()
+        built = BuiltState(module)
         watch = Watch(module, rows, LossRules(batch, parts))
         try:
             with watch, job.runtime.autocast():
                 loss = trainer.loss_of(module, batch)
         except Exception as error:
             raise ending_where(error, explain(module, watch, error)) from None
+        built.check(module)
         _check_untouched(before, leaves_of(batch))
         _check_loss(loss, module)
         try:

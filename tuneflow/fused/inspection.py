@@ -76,6 +76,7 @@ def run_carefully(module: nn.Module, forward: Callable[[], Any]) -> Any:
         CannotFuse: a trace would not repeat what it does.
     """
     buffers, plain = dict(module.named_buffers()), attributes_of(module)
+    shapes = {name: buffer.shape for name, buffer in buffers.items()}
     versions = {name: p._version for name, p in module.named_parameters()}
     with seeded_globals("fused", "inspect_step"):
         before = _generators()
@@ -88,6 +89,8 @@ def run_carefully(module: nn.Module, forward: Callable[[], Any]) -> Any:
     for name, buffer in module.named_buffers():
         if buffers.get(name) is not buffer:
             raise CannotFuse(f'forward assigns the buffer "{name}" anew; change it in place: self.{name}.copy_(...)')
+        if buffer.shape != shapes[name]:
+            raise CannotFuse(f'forward changes the shape of the buffer "{name}" to {tuple(buffer.shape)}')
     for name, parameter in module.named_parameters():
         if versions.get(name) != parameter._version:
             raise CannotFuse(f'forward changes the parameter "{name}" in place, as Embedding(max_norm=...) does')

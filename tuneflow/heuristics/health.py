@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tuneflow.heuristics.lanczos import Closure, gradient
@@ -160,6 +161,8 @@ def _watched(module: nn.Module, ranges: Ranges, seen: list[Units]) -> Iterator[N
 
     with ExitStack() as hooks:
         for layer in names:
+            if isinstance(layer, torch.jit.ScriptModule):
+                continue  # it takes no hooks
             hooks.enter_context(layer.register_forward_hook(note))
         yield
 

@@ -151,7 +151,7 @@ def starts_normalized(module: nn.Module, inputs: Any) -> bool:
     run: list[nn.Module] = []
     with ExitStack() as hooks, looked_at(module):
         for layer in module.modules():
-            if not list(layer.children()):
+            if not list(layer.children()) and not isinstance(layer, torch.jit.ScriptModule):  # which takes no hooks
                 hooks.enter_context(layer.register_forward_pre_hook(lambda layer, _: run.append(layer)))
         module(inputs)
     return bool(run) and (isinstance(run[0], NORMS) or type(run[0]).__name__.lower() in ("normalize", "normalise"))

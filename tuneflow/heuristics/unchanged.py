@@ -4,24 +4,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from tuneflow.heuristics.restoring import overwrite
 
 
 @contextmanager
 def unchanged(module: nn.Module) -> Iterator[None]:
-    """A block after which the modes and buffers of `module` are restored."""
+    """A block after which the modes and buffers of `module` are restored; buffers that appeared in it are gone.
+
+    Lazy layers keep the shapes that they took in it.
+    """
     parts = list(module.modules())
     modes = [part.training for part in parts]
-    named = [(part, name, b) for part in parts for name, b in part._buffers.items() if b is not None]
-    copies = [buffer.detach().clone() for _, _, buffer in named]
+    held = [(part, dict(part._buffers.items())) for part in parts]
+    copies = [(b, b.detach().clone()) for _, own in held for b in own.values() if b is not None and not is_lazy(b)]
     try:
         yield
     finally:
         with torch.no_grad():
-            for (part, name, buffer), before in zip(named, copies, strict=True):
-                part._buffers[name] = buffer.copy_(before)
+            for buffer, before in copies:
+                overwrite(buffer, before)
+        for part, buffers in held:
+            _put_back(part, buffers)
         for part, mode in zip(parts, modes, strict=True):
             part.training = mode
+
+
+def _put_back(part: nn.Module, buffers: dict[str, Tensor | None]) -> None:
+    now = dict(part._buffers.items())  # of a scripted module they are no dict
+    for name in now.keys() - buffers.keys():
+        delattr(part, name)
+    for name, buffer in buffers.items():
+        if now.get(name) is not buffer:
+            part._buffers[name] = buffer
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tuneflow.errors import CheckpointError, listed
 from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
+from tuneflow.heuristics.restoring import Misfit, holders, misfit, owner_of, restore_tensors
 from tuneflow.heuristics.target_scaling import RescaledModule
 from tuneflow.model import Model, tensors_of
 from tuneflow.space.search_space import SearchSpace
@@ -48,6 +49,7 @@ def save_model(path: Path, module: nn.Module, facts: Mapping[str, Any]) -> None:
         "python": platform.python_version(),
         **facts,
         "weights": {name: tensor.detach().cpu() for name, tensor in tensors_of(module).items()},
+        "buffers": holders(module),
         "normalizer": normalizer,
         "scale": scale,
         "spread": None if spread is None else asdict(spread),
@@ -84,7 +86,7 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
         raise ValueError(
             f"{path}: holds a module that was made with {rounded(section)}, which the builder does not take: {error}."
         ) from None
-    _fill(module, content["weights"], str(path))
+    _fill(module, content, str(path))
     if content["spread"] is not None:
         install(module, Spread(**content["spread"]))
     normalizer, scale = content["normalizer"], content["scale"]
@@ -148,14 +150,16 @@ def _unwrapped(
     return module.module, {"mean": module.mean.cpu(), "std": module.std.cpu()}
 
 
-def _fill(module: nn.Module, weights: Mapping[str, Tensor], path: str) -> None:
-    own = tensors_of(module)
-    shapes = [{name: tuple(tensor.shape) for name, tensor in side.items()} for side in (weights, own)]
-    wrong = [name for name in own.keys() | weights.keys() if shapes[0].get(name) != shapes[1].get(name)]
-    if wrong:
-        name = min(wrong)
-        saved, built = (str(side.get(name, "nothing")) for side in shapes)
-        raise ValueError(f'{path}: "{name}" is {saved} in the file and {built} in the module that the builder makes.')
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(weights[name])
+def _fill(module: nn.Module, content: Mapping[str, Any], path: str) -> None:
+    weights, held = content["weights"], content.get("buffers", {})
+    wrong = misfit(module, weights)
+    if wrong is None:
+        late = weights.keys() - tensors_of(module).keys()  # that appear in forward, in a module of the same class
+        strange = [name for name in late if held.get(name) != type(owner_of(module, name)).__qualname__]
+        wrong = Misfit(min(strange), str(tuple(weights[min(strange)].shape)), "nothing") if strange else None
+    if wrong is not None:
+        raise ValueError(
+            f'{path}: "{wrong.name}" is {wrong.saved} in the file and {wrong.live} in the module that the builder'
+            " makes."
+        )
+    restore_tensors(module, weights)

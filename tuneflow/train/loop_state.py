@@ -3,7 +3,7 @@
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tuneflow.errors import listed
+from tuneflow.heuristics.lazy_layers import lazy_tensors
+from tuneflow.heuristics.restoring import misfit, restore_tensors
 from tuneflow.model import tensors_of
 from tuneflow.nested import Path, copied, paths
 
@@ -39,6 +41,11 @@ class LoopState:
         for name, thing in things.items():
             if not restorable(thing):
                 raise TypeError(f"{where}: run.epochs({name}=...) cannot restore {_refusal(name, thing)}")
+            if isinstance(thing, nn.Module) and (lazy := lazy_tensors(thing)):
+                raise TypeError(
+                    f'{where}: run.epochs({name}=...) cannot restore "{lazy[0]}", a lazy tensor without a shape; run a'
+                    " batch through the module before, and make the optimizer after that."
+                )
         self._initial = {name: _numbers_of(thing) for name, thing in things.items()}
 
     @property
@@ -72,9 +79,9 @@ class LoopState:
             )
         for name, thing in self.things.items():
             if isinstance(thing, nn.Module):
-                self._fill(name, tensors_of(thing), saved[name])
+                self._fill_module(name, thing, saved[name])
             elif isinstance(thing, Tensor):
-                self._fill(name, {"": thing}, {"": saved[name]})
+                self._fill(name, thing, saved[name])
             elif isinstance(thing, dict | list):
                 _refill(thing, saved[name])
             else:
@@ -89,17 +96,19 @@ class LoopState:
             for name, thing in self.things.items()
         }
 
-    def _fill(self, name: str, live: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
-        for key in {**live, **saved}:
-            shapes = [str(tuple(side[key].shape)) if key in side else "nothing" for side in (saved, live)]
-            if shapes[0] != shapes[1]:
-                path = f"{name}.{key}" if key else name
-                raise ValueError(
-                    f'{self._where}: "{path}" is {shapes[0]} in the state and {shapes[1]} in what the loop made.'
-                )
+    def _fill_module(self, name: str, module: nn.Module, saved: Mapping[str, Tensor]) -> None:
+        if wrong := misfit(module, saved):
+            self._refuse(f"{name}.{wrong.name}", wrong.saved, wrong.live)
+        restore_tensors(module, saved)
+
+    def _fill(self, name: str, live: Tensor, saved: Tensor) -> None:
+        if live.shape != saved.shape:
+            self._refuse(name, str(tuple(saved.shape)), str(tuple(live.shape)))
         with torch.no_grad():
-            for key, tensor in live.items():
-                tensor.copy_(saved[key])
+            live.copy_(saved)
+
+    def _refuse(self, path: str, saved: str, live: str) -> NoReturn:
+        raise ValueError(f'{self._where}: "{path}" is {saved} in the state and {live} in what the loop made.')
 
 
 def restorable(thing: Any) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tuneflow.data.data import Batch, Data
 from tuneflow.data.sources import Source
 from tuneflow.heuristics.input_scaling import Normalizer, cast_only, starts_normalized
+from tuneflow.heuristics.lazy_layers import lazy_tensors, materialize
 from tuneflow.heuristics.target_scaling import Scale, fit_both, reaches_any_number, scales_with_targets
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
@@ -92,6 +93,18 @@ class Preparation:
         scalable = reaches_any_number(module, inputs if normalizer is None else normalizer(inputs))
         return normalizer, scale if scalable else None
 
+    def ready(self, job: Job, module: nn.Module) -> None:
+        """Make a new module ready for the inputs: spread over its arguments, and lazy layers with their shapes.
+
+        Raises:
+            TypeError: its forward cannot take such inputs.
+            ValueError: a lazy layer does not run.
+        """
+        self.connect(job, module)
+        if lazy_tensors(module):
+            materialize(module, self._few(job))
+            job.runtime.place(module)
+
     def connect(self, job: Job, module: nn.Module) -> None:
         """Give a new module the hook that spreads a dict or tuple of inputs over its arguments, if it needs one.
 
@@ -103,7 +116,8 @@ class Preparation:
         inner = getattr(module, "_orig_mod", module)
         key = ("spread", job.runtime.device, type(inner), str(parameters_of(inner.forward)))
         if key not in self._cache:
-            self._cache[key] = spread_of(module, self._few(job), self.train.target)
+            tried = copy.deepcopy(module) if lazy_tensors(module) else module  # it takes no shapes from a trial
+            self._cache[key] = spread_of(tried, self._few(job), self.train.target)
         spread: Spread | None = self._cache[key]
         if spread is not None:
             install(module, spread)

@@ -12,6 +12,7 @@ from tuneflow.data.data import Batch
 from tuneflow.errors import Diverged
 from tuneflow.heuristics.initialization_record import Initialized
 from tuneflow.heuristics.initialize import initialize
+from tuneflow.heuristics.restoring import restore_tensors
 from tuneflow.heuristics.target_scaling import RescaledModule
 from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured
@@ -44,7 +45,7 @@ class Session:
         self.model = job.model
         with job.at_work("init", 0):
             self.module = job.runtime.place(self.model.build(job.config))
-            preparation.connect(job, self.module)
+            preparation.ready(job, self.module)
             self.normalizer, self.scale = preparation.scaling(job, self.module, settings)
         self.whole, self.unit = self.module, 1.0
         if self.scale is not None:
@@ -104,9 +105,7 @@ class Session:
     def restore(self, state: TrainState) -> None:
         """Go on from `state`; what this configuration sets otherwise than the state's, as in a fork, takes effect."""
         saved, before = state.values["module"], state.values["settings"]
-        with torch.no_grad():
-            for name, tensor in tensors_of(self.module).items():
-                tensor.copy_(saved[name])
+        restore_tensors(self.module, saved)
         self.optimizer.load_state_dict(copied(state.values["optimizer"]))
         lay_out(self.optimizer)
         for group, mine, was in zip(self.optimizer.param_groups, self.groups, before, strict=True):

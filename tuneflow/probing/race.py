@@ -225,10 +225,12 @@ class _Track:
 
     def _judged(self, session: Session) -> Tensor:
         """Return the validation losses on equally large parts of the rows."""
+        session.to_scored()
         session.module.eval()
         with torch.no_grad(), self.job.runtime.autocast():
             losses = torch.tensor([float(loss) for loss in islice(self._losses(session), self.parts)])
         session.module.train()
+        session.weights.to("train")
         self.gradients += self.look
         return losses
 

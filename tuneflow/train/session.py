@@ -23,6 +23,7 @@ from tuneflow.train.gradients import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Waiting
 from tuneflow.train.preparation import Preparation
+from tuneflow.train.scored_weights import ScoredWeights, estimate_statistics
 from tuneflow.train.settings import Settings
 
 INIT_ROWS = 256  # of the training part, that an initialization is corrected on
@@ -60,6 +61,7 @@ class Session:
         self.parameters = list(trained.values())
         self.optimizer = build_optimizer(settings.optimizer, self.module, trained, self.steps * settings.epochs)
         self.groups = [_options(group) for group in self.optimizer.param_groups]
+        self.weights = ScoredWeights(self.optimizer)
         self.rate = settings.schedule.attach(self.optimizer, self.groups, self.steps, settings.epochs)
         self.waiting = Waiting(settings.patience)
         self.scaler = job.runtime.scaler()
@@ -100,11 +102,14 @@ class Session:
         }
         if self.scaler is not None:
             values["scaler"] = self.scaler.state_dict()
+        if self.weights.switches:
+            values["weights"] = self.weights.mode
         return TrainState(epoch, copied(values))
 
     def restore(self, state: TrainState) -> None:
         """Go on from `state`; what this configuration sets otherwise than the state's, as in a fork, takes effect."""
         saved, before = state.values["module"], state.values["settings"]
+        self.weights.to(state.values.get("weights", "train"))  # before they are loaded: a mode may be an attribute
         restore_tensors(self.module, saved)
         self.optimizer.load_state_dict(copied(state.values["optimizer"]))
         lay_out(self.optimizer)
@@ -121,6 +126,7 @@ class Session:
         Raises:
             Diverged: the loss of a batch is not finite.
         """
+        self.weights.to("train")
         total, last = 0.0, None
         first, rows, size = (epoch - 1) * self.steps, len(self.train), self.settings.batch_size
         for step, batch in enumerate(self.batches(epoch)):
@@ -135,7 +141,8 @@ class Session:
         return total / rows
 
     def evaluate(self) -> dict[str, Measured]:
-        """Return loss and metrics over the whole validation part; training state is left as it was."""
+        """Return loss and metrics over the whole validation part; what the next epoch depends on is left as it was."""
+        self.to_scored()
         modes = [(m, m.training) for m in self.module.modules()]
         self.module.eval()
         with torch.no_grad(), self.job.runtime.autocast():
@@ -143,6 +150,12 @@ class Session:
         for module, mode in modes:
             module.training = mode
         return measured
+
+    def to_scored(self) -> None:
+        """Switch to the weights that are scored and handed over, with statistics of BatchNorm that fit them."""
+        if self.weights.to("eval"):
+            with self.job.at_work("statistics", 0):
+                estimate_statistics(self.module, lambda batch: self.loss_of(self.whole, batch), self.batches(1))
 
     def after_epoch(
         self, epoch: int, train_loss: float, measured: Mapping[str, Measured], seconds: float

@@ -218,6 +218,7 @@ class Trainer(TrainerProtocol):
         """Return the module of `state`, in evaluation mode: raw inputs, and outputs in the targets' units."""
         run = self.configured(job.config).session(job)
         run.restore(state)
+        run.to_scored()
         module = run.module if run.normalizer is None else NormalizedModule(run.module, run.normalizer)
         return (module if run.scale is None else RescaledModule(module, run.scale.mean, run.scale.std)).eval()
 

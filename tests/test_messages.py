@@ -33,6 +33,10 @@ def study(space=RATE, **settings):
     return tn.Study(runtime=tn.Runtime("cpu", threads=1), progress=False, **settings)
 
 
+def asked(**space):
+    return tn.Study(space=tn.SearchSpace(**space), minimize="cost", progress=False)
+
+
 class Broken(nn.Module):
     """A module with a mistake in its forward."""
 
@@ -108,6 +112,46 @@ CALLS = {
         TypeError,
         ['no setting "epochs" to tune', "batch_size"],
     ),
+    "a name without its section": (
+        lambda: study().enqueue({"lr": 0.1}),
+        ValueError,
+        ['"lr" is not in the space', 'Write {"optimizer": {"lr": 0.1}}'],
+    ),
+    "a dotted name": (
+        lambda: study().enqueue({"optimizer.lr": 0.1}),
+        ValueError,
+        ['"optimizer.lr" is not in the space', 'Write {"optimizer": {"lr": 0.1}}'],
+    ),
+    "a name of a branch": (
+        lambda: asked(kind=tn.Choice({"a": tn.call(dict, lr=tn.Float(0, 1)), "b": dict})).enqueue({"lr": 0.5}),
+        ValueError,
+        ['Write {"kind": {"a": {"lr": 0.5}}}'],
+    ),
+    "a number as a configuration": (lambda: study().enqueue(0.1), ValueError, ["a dict", 'write {"optimizer": ...}']),
+    "a flat space": (
+        lambda: study({"lr": tn.Float(1e-3, 1), "width": tn.Int(1, 9), "batch_size": tn.Int(8, 16)}),
+        ValueError,
+        ["lr, width, batch_size in no section", 'optimizer={"lr": ...}, model={"width": ...}, trainer={"batch_size'],
+    ),
+    "an argument in another section": (
+        lambda: study({"optimizer": {"width": tn.Int(1, 9)}}),
+        TypeError,
+        ['SGD takes no argument "width"', 'Write it in the section "model"'],
+    ),
+    "keep of a study": (lambda: study(keep=3), TypeError, ['"keep"', "Write folder=tn.Folder(path, keep=...)"]),
+    "epochs of a study": (lambda: study(epochs=3), TypeError, ["Write trainer=tn.Trainer(..., epochs=...)"]),
+    "workers of a study": (lambda: study(workers=3), TypeError, ["Write runtime=tn.Runtime(workers=...)"]),
+    "trials of a study": (lambda: study(trials=3), TypeError, ["Write study.run(trials=...)"]),
+    "a rate of a trainer": (lambda: trainer(lr=0.1), TypeError, ['optimizer={"lr": ...} in the tn.SearchSpace']),
+    "a misspelt limit of run": (lambda: study().run(n_trials=3), TypeError, ["Study.run", 'Did you mean "trials"?']),
+    "the validation loss by another name": (lambda: study(minimize="val_loss"), ValueError, ['Did you mean "loss"?']),
+    "a metric in short": (
+        lambda: study(trainer=trainer(metrics={"accuracy": tn.metrics.accuracy}), maximize="acc"),
+        ValueError,
+        ['Did you mean "accuracy"?'],
+    ),
+    "no folder to open": (lambda: tn.open(None), TypeError, ["tn.open: folder", "runs/first", "got None"]),
+    "a model of facts": (lambda: study().ask().model(), AttributeError, ["study.result(0)", "tn.load"]),
     "a mistake in where": (
         lambda: study(RATE | {"where": lambda config: config["lr"] < 1}),
         ValueError,
@@ -170,3 +214,65 @@ def test_number_of_numpy_is_taken_as_a_plain_one(argument):
 @pytest.mark.parametrize("value", [True, np.True_, 2.0, np.float64(2), "2", math.inf])
 def test_whole_number_is_no_other_kind_of_number(value):
     refused(ValueError, partial(trainer, epochs=value), "epochs", "whole number", repr(value))
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """The folder of a study of one trial."""
+    folder = tmp_path_factory.mktemp("study")
+    with study(folder=folder) as made:
+        made.run(trials=1)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["model", "test", "save"])
+def test_trial_of_an_opened_study_says_where_models_come_from(name, kept):
+    trial = tn.open(kept).best
+    refused(
+        AttributeError, lambda: getattr(trial, name)(), f"no {name}()", "make the Study again with folder=", "tn.load"
+    )
+    assert not hasattr(trial, name)
+
+
+@pytest.mark.parametrize("name", ["run", "result", "test", "confirm", "enqueue", "ask", "model"])
+def test_opened_study_says_that_it_only_reads(name, kept):
+    refused(AttributeError, lambda: getattr(tn.open(kept), name), f"has no {name}", f'folder="{kept}"')
+
+
+def test_other_unknown_attributes_are_unknown_as_usual(kept):
+    refused(AttributeError, lambda: tn.open(kept).lenght, "'Archive' object has no attribute 'lenght'")
+    refused(AttributeError, lambda: tn.open(kept).best.scroe, "'Trial' object has no attribute 'scroe'")
+
+
+def wider(low=1e-3, **more):
+    return {"optimizer": {"lr": tn.Float(low, 1e-1, log=True)}, **more}
+
+
+OTHERS = {
+    "a wider range": (wider(1e-4), ["optimizer.lr: low was 0.001, now 0.0001."]),
+    "a section more": (wider(model={"width": tn.Int(2, 9)}), ["model is new, a section of width."]),
+    "another kind": ({"optimizer": {"lr": 0.1}}, ["optimizer.lr was Float(0.001, 0.1, log=True), now Constant(0.1)."]),
+    "another name": (
+        {"optimizer": {"momentum": tn.Float(0, 1)}},
+        ["optimizer.lr is gone, was Float(0.001, 0.1, log=True); optimizer.momentum is new, Float(0.0, 1.0)."],
+    ),
+    "labels": (
+        {"optimizer": tn.Choice({"sgd": torch.optim.SGD, "adam": torch.optim.Adam})},
+        ["optimizer was a section of lr, now Choice("],
+    ),
+}
+
+
+@pytest.mark.parametrize("change", OTHERS)
+def test_changed_space_is_refused_with_the_change_and_the_way_to_go_on(change, kept):
+    space, pieces = OTHERS[change]
+    ways = ["Use the same settings, or another folder", f'searcher=tn.Warm(tn.open("{kept}"))']
+    refused(tn.errors.FingerprintError, lambda: study(space, folder=kept), *pieces, *ways)
+
+
+def test_changed_number_of_epochs_is_named_once(kept):
+    with pytest.raises(tn.errors.FingerprintError) as caught:
+        study(trainer=trainer(epochs=3), folder=kept)
+    assert str(caught.value).count("epochs") == 1
+    assert "trainer.epochs was 1, now 3" in str(caught.value)
+    assert "tn.Warm" not in str(caught.value)

@@ -1,8 +1,9 @@
 """Signatures: the keyword arguments that a callable takes, and messages for those that it does not."""
 
 import inspect
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import wraps
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
 from tuneflow.errors import did_you_mean, listed
@@ -26,7 +27,13 @@ def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter] | Non
         return None
 
 
-def check_keywords(function: Callable[..., Any], names: Iterable[str], where: str, given: int = 0) -> None:
+def check_keywords(
+    function: Callable[..., Any],
+    names: Iterable[str],
+    where: str,
+    given: int = 0,
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Raise TypeError unless `function` takes every one of `names` by keyword.
 
     Args:
@@ -35,6 +42,7 @@ def check_keywords(function: Callable[..., Any], names: Iterable[str], where: st
         where: opens the message, such as `space section "model"`.
         given: number of leading positional arguments that the library passes itself, such as an optimizer's
             parameters; those cannot be named.
+        elsewhere: names that belong to something else, with what to write there.
     """
     parameters = parameters_of(function)
     if parameters is None or any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -42,10 +50,8 @@ def check_keywords(function: Callable[..., Any], names: Iterable[str], where: st
     free = [p.name for p in parameters[given:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     for name in names:
         if name not in free:
-            raise TypeError(
-                f'{where}: {name_of(function)} takes no argument "{name}".{did_you_mean(name, free)}'
-                f" It takes {listed(free)}."
-            )
+            near = f" Write {elsewhere[name]}." if name in elsewhere else did_you_mean(name, free)
+            raise TypeError(f'{where}: {name_of(function)} takes no argument "{name}".{near} It takes {listed(free)}.')
 
 
 def check_complete(function: Callable[..., Any], names: Collection[str], where: str, given: int = 0) -> None:
@@ -65,11 +71,21 @@ def check_complete(function: Callable[..., Any], names: Collection[str], where: 
 
 def hinting(function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` with a hint at its closest parameter when a keyword is unknown."""
-    names = inspect.signature(function).parameters
+    return hinting_at({})(function)
 
-    @wraps(function)
-    def checked(*args: P.args, **given: P.kwargs) -> R:
-        check_keywords(function, given, f"tn.{name_of(function).removesuffix('.__init__')}", "self" in names)
-        return function(*args, **given)
 
-    return checked
+def hinting_at(elsewhere: Mapping[str, str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator like `hinting`, with hints at what takes the keywords of `elsewhere`."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        where = "tn." + function.__qualname__.removesuffix(".__init__")
+        first = "self" in inspect.signature(function).parameters
+
+        @wraps(function)
+        def checked(*args: P.args, **given: P.kwargs) -> R:
+            check_keywords(function, given, where, first, elsewhere)
+            return function(*args, **given)
+
+        return checked
+
+    return decorate

@@ -392,16 +392,19 @@ def another(**config):
 
 BASE = branches(relu=nn.ReLU, tanh=nn.Tanh)
 CHANGES = {
-    "same name, other range": ({"x": tn.Float(0.0, 2.0)}, ["entries.x.high was 1.0, now 2.0"]),
-    "same name, log": ({"x": tn.Float(0.0, 1.0, step=0.5)}, ["entries.x.step was None, now 0.5"]),
-    "same name, other kind": ({"x": tn.Int(0, 1)}, ["entries.x.kind was 'float', now 'int'"]),
-    "a name more": ({"y": tn.Float(0, 1)}, ["entries.y was None, now {'kind': 'float'"]),
-    "choice more": ({"kind": tn.Choice(["a", "b", "c"])}, ["kind.values", "'c'"]),
-    "choices in another order": ({"kind": tn.Choice(["b", "a"])}, ["kind.values", "'b', 'a'"]),
-    "label more": ({"act": tn.Choice({"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU})}, ["labels.gelu was None"]),
+    "same name, other range": ({"x": tn.Float(0.0, 2.0)}, ["x: high was 1.0, now 2.0"]),
+    "same name, log": ({"x": tn.Float(0.0, 1.0, step=0.5)}, ["x: step was None, now 0.5"]),
+    "same name, other kind": ({"x": tn.Int(0, 1)}, ["x was Float(0.0, 1.0), now Int(0, 1)"]),
+    "a name more": ({"y": tn.Float(0, 1)}, ["y is new, Float(0.0, 1.0)"]),
+    "choice more": ({"kind": tn.Choice(["a", "b", "c"])}, ["kind: values was ['a', 'b'], now ['a', 'b', 'c']"]),
+    "choices in another order": ({"kind": tn.Choice(["b", "a"])}, ["kind: values was ['a', 'b'], now ['b', 'a']"]),
+    "label more": (
+        {"act": tn.Choice({"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU})},
+        ["act.gelu is new, torch.nn.modules.activation.GELU"],
+    ),
     "another object behind a label": (
         {"act": tn.Choice({"relu": nn.GELU, "tanh": nn.Tanh})},
-        ["labels.relu.name was 'torch.nn.modules.activation.ReLU', now 'torch.nn.modules.activation.GELU'"],
+        ["act.relu: name was 'torch.nn.modules.activation.ReLU', now 'torch.nn.modules.activation.GELU'"],
     ),
     "direction": ({"minimize": None, "maximize": "value"}, ["goals.value was 'minimize', now 'maximize'"]),
     "metric": ({"minimize": "loss"}, ["goals.value was 'minimize', now None", "goals.loss was None, now 'minimize'"]),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tuneflow.check.flat_space import check_sectioned, sections_of
 from tuneflow.check.hidden_state import check_loop
 from tuneflow.check.one_step import check_step
 from tuneflow.check.round_trip import check_round_trip
@@ -89,6 +90,7 @@ def check_space(
         TypeError: a section holds an argument that its callable does not take, or lacks one it needs; a dtype or a kind
             of object does not fit.
     """
+    check_sectioned(space, model, trainer, SECTIONS)
     check_known_sections(space.entries, "the space")
     for config in space.examples():
         check_sections(space.resolve(config), model, trainer)
@@ -257,7 +259,7 @@ def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) 
     ):
         section, where = resolved.get(name, {}), f'space section "{name}"'
         if isinstance(section, Mapping):
-            _check_arguments(target, section, where, passed)
+            _check_arguments(target, section, where, passed, sections_of(section, model, trainer))
             check_settings(target, section, where)
         elif not callable(section):
             raise TypeError(f"{where}: needs callables to choose from, got {section!r}.")
@@ -266,7 +268,9 @@ def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) 
             check_settings(section, {}, where)
 
 
-def _check_arguments(target: Any, section: Mapping[str, Any], where: str, passed: int) -> None:
+def _check_arguments(
+    target: Any, section: Mapping[str, Any], where: str, passed: int, elsewhere: Mapping[str, str]
+) -> None:
     if target is None and section:
         raise TypeError(f"{where}: the Trainer has nothing that takes these arguments; pass it there.")
     if isinstance(target, nn.Module) and section:
@@ -274,5 +278,5 @@ def _check_arguments(target: Any, section: Mapping[str, Any], where: str, passed
             f"{where}: needs a class to give arguments to, got a ready {target!r}; pass the class to the Trainer."
         )
     if callable(target) and not isinstance(target, nn.Module):
-        check_keywords(target, section, where, passed)
+        check_keywords(target, section, where, passed, elsewhere)
         check_complete(target, section, where, passed)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tuneflow.history.objective import Objective
 from tuneflow.space.search_space import Config
@@ -70,6 +70,17 @@ class Trial:
     def unfinished(self) -> bool:
         """True unless the trial ran to its own end; also for one that a scheduler stopped."""
         return not self.ended or (self.status == "STOPPED" and self.detail == CUT)
+
+    if not TYPE_CHECKING:  # so that mypy still knows what a trial has
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ("model", "test", "save"):
+                raise AttributeError(
+                    f"a Trial has no {name}(), as it holds facts only; study.best and study.result({self.number}) of a"
+                    " tn.Study have one. tn.open reads a folder without the builder of the modules: make the Study"
+                    " again with folder=, or tn.load the file that result.save wrote."
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The tree of a search space: each node translates its part of a configuration."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -202,9 +202,10 @@ class Record(Node):
         prefix = f"{name}." if name else ""
         if not isinstance(part, Mapping):
             what = f'"{name}"' if name else "a configuration"
-            raise ValueError(f"{what} needs a dict of {listed(self.parts)}, got {part!r}.")
+            example = f'; write {{"{next(iter(self.parts))}": ...}}' if self.parts else ""
+            raise ValueError(f"{what} needs a dict of {listed(self.parts)}, got {part!r}{example}.")
         for unknown in part.keys() - self.parts.keys():
-            near = did_you_mean(str(unknown), self.parts)
+            near = _nested(self, str(unknown), part[unknown]) or did_you_mean(str(unknown), self.parts)
             raise ValueError(f'"{prefix}{unknown}" is not in the space.{near} Known here: {listed(self.parts)}.')
         for missing in self.parts.keys() - part.keys():
             raise ValueError(f'"{prefix}{missing}" is missing; give it a value.')
@@ -271,6 +272,26 @@ class TreeBuilder:
             if isinstance(option, Call | Section)
         }
         return Branch(leaf, branches) if branches else leaf
+
+
+def _nested(node: Node, name: str, value: Any) -> str:
+    """Return a hint for a name that belongs further down: ` Write {"optimizer": {"lr": 0.1}}.`; else empty."""
+    path = next((p for p in _paths(node) if p[-1] == name or ".".join(p) == name), ())
+    if not path:
+        return ""
+    text = repr(value)
+    for step in reversed(path):
+        text = f'{{"{step}": {text}}}'
+    return f" Write {text}."
+
+
+def _paths(node: Node, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every leaf of a node."""
+    parts = node.parts if isinstance(node, Record) else node.branches if isinstance(node, Branch) else {}
+    for name, inner in parts.items():
+        yield from _paths(inner, (*path, name))
+    if not isinstance(node, Record):
+        yield path
 
 
 def _split(part: Any) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuneflow.errors import StoreError
 from tuneflow.history.history import History, Trials
@@ -13,9 +13,11 @@ from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.trial import WORTHLESS, Trial, with_reports
 from tuneflow.runtime.precision import label
 from tuneflow.space.search_space import SearchSpace
+from tuneflow.store.folder import path_of
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.study.confirm import last_choice
 
+NEED_A_STUDY = ("run", "result", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler")
 # The facts of a trial that a line of JSON holds, beside its reports.
 EXPORTED = ("number", "status", "reason", "config", "metrics", "errors", "epochs", "seconds", "parent")
 
@@ -39,7 +41,7 @@ class Archive:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = path_of("tn.open: folder", folder).expanduser()
         path = self.folder / "study.sqlite"
         if not os.path.isfile(path):
             raise StoreError(f"{folder}: holds no study (there is no {path.name} in it).")
@@ -74,6 +76,16 @@ class Archive:
 
     def __repr__(self) -> str:
         return f"Archive({self.folder}: {len(self.history.finished)} of {len(self.trials)} trials ended)"
+
+    if not TYPE_CHECKING:  # so that mypy still knows what an archive has
+
+        def __getattr__(self, name: str) -> Any:
+            if name in NEED_A_STUDY:
+                raise AttributeError(
+                    f"tn.open reads a study's folder without its code, and has no {name}; make the tn.Study again, with"
+                    f' folder="{self.folder}", which goes on where it was.'
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def lines(self) -> Iterator[str]:
         """Yield the study as JSON lines: its facts first, then a line for each trial with all its reports."""

@@ -20,6 +20,18 @@ from tuneflow.train.reported_metrics import described
 from tuneflow.validate import check_whole, is_number, is_whole
 
 Callback = Callable[[Any, Trial], None]  # (study, trial)
+ELSEWHERE = {  # arguments that a Study does not take, and what does
+    **{name: f"folder=tn.Folder(path, {name}=...)" for name in ("keep", "checkpoint", "memory", "durable")},
+    **{name: f"trainer=tn.Trainer(..., {name}=...)" for name in ("epochs", "batch_size", "loss", "metrics", "folds")},
+    **{name: f"runtime=tn.Runtime({name}=...)" for name in ("device", "workers", "lanes", "threads", "precision")},
+    **{name: f"study.run({name}=...)" for name in ("trials", "seconds", "target", "plateau")},
+    "n_trials": "study.run(trials=...)",
+    "timeout": "study.run(seconds=...)",
+    "direction": 'maximize="accuracy", or minimize="loss",',
+    "storage": 'folder="runs/first"',
+    "sampler": "searcher=tn.TPE()",
+    "pruner": "scheduler=tn.Hyperband()",
+}
 INSTANCE = " (an instance: add parentheses, with the arguments in them)"
 
 

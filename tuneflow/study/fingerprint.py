@@ -1,12 +1,12 @@
 """The fingerprint of a study: the settings it was made with, and the consequence of changing one."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
-from tuneflow.errors import FingerprintError, listed, warn
+from tuneflow.errors import FingerprintError, warn
+from tuneflow.study.space_changes import list_change, space_changes
 from tuneflow.version import __version__
 
 # Facts of which a change is only warned about; a change of any other is refused.
@@ -48,16 +48,23 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> No
     Raises:
         FingerprintError: a setting differs that scores depend on; every difference is named.
     """
-    changes = {key: list(_differences(key, before.get(key), value)) for key, value in now.items()}
+    changes = {key: list(_changes(key, before.get(key), value)) for key, value in now.items()}
+    if any(text.startswith("trainer.epochs ") for text in changes["trainer"]):
+        del changes["epochs"]  # the same number
     hard = [text for key, texts in changes.items() if key not in SOFT for text in texts]
     if hard:
+        way = f'; there searcher=tn.Warm(tn.open("{where}")) starts from the results of this one'
         raise FingerprintError(
             f"{where} holds a study made with other settings: {'; '.join(hard)}."
-            " Use the same settings, or another folder."
+            f" Use the same settings, or another folder{way if changes['space'] else ''}."
         )
     soft = [text for texts in changes.values() for text in texts]
     if soft:
         warn(f"{where}: this study was made with other settings: {'; '.join(soft)}.")
+
+
+def _changes(name: str, before: Any, now: Any) -> Iterator[str]:
+    return space_changes("", before, now) if name == "space" and before else _differences(name, before, now)
 
 
 def _differences(name: str, before: Any, now: Any) -> Iterator[str]:
@@ -66,12 +73,6 @@ def _differences(name: str, before: Any, now: Any) -> Iterator[str]:
         for key in {**before, **now}:
             yield from _differences(f"{name}.{key}", before.get(key), now.get(key))
     elif before != now and isinstance(before, list) and isinstance(now, list) and len(repr((before, now))) > 400:
-        yield f"{name} is another list: {_list_difference(before, now)}"
+        yield f"{name} is another list: {list_change(before, now)}"
     elif before != now:
         yield f"{name} was {before!r}, now {now!r}"
-
-
-def _list_difference(before: list[Any], now: list[Any]) -> str:
-    old, new = ({json.dumps(value): repr(value) for value in values} for values in (before, now))
-    gone, come = listed(old[key] for key in old if key not in new), listed(new[key] for key in new if key not in old)
-    return f"without {gone}, with {come}"

@@ -24,7 +24,7 @@ from tuneflow.schedule.full import Full
 from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher
-from tuneflow.signature import hinting
+from tuneflow.signature import hinting, hinting_at
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.folder import Folder
 from tuneflow.study import arguments
@@ -83,7 +83,7 @@ class Study:
         StoreError: the folder cannot be used.
     """
 
-    @hinting
+    @hinting_at(arguments.ELSEWHERE)
     def __init__(
         self,
         *,
@@ -323,6 +323,7 @@ class Study:
 
     # The loop.
 
+    @hinting
     def run(
         self,
         trials: int | None = None,

@@ -20,7 +20,7 @@ from tuneflow.heuristics.input_scaling import NormalizedModule
 from tuneflow.heuristics.target_scaling import RescaledModule
 from tuneflow.metrics import Measured, Metric, measure, measure_loss
 from tuneflow.optim.build import optimizer_name
-from tuneflow.signature import hinting, name_of
+from tuneflow.signature import hinting_at, name_of
 from tuneflow.space.search_space import Config
 from tuneflow.train.evaluate import chunk_of, in_float32, outputs_of
 from tuneflow.train.job import Job, TrainState
@@ -30,7 +30,7 @@ from tuneflow.train.protocol import DryRun, Epochs, TrainerProtocol
 from tuneflow.train.rates import Fixed, Schedule
 from tuneflow.train.session import Session
 from tuneflow.train.settings import Settings, patience_of, schedule_of, with_section
-from tuneflow.train.trainer_arguments import check_callables, metrics_of
+from tuneflow.train.trainer_arguments import ELSEWHERE, check_callables, metrics_of
 from tuneflow.validate import check_positive, check_whole
 
 
@@ -72,7 +72,7 @@ class Trainer(TrainerProtocol):
     inspectable = True
     tunable: tuple[str, ...] = ("batch_size", "schedule", "clip", "patience", "micro_batch")
 
-    @hinting
+    @hinting_at(ELSEWHERE)
     def __init__(
         self,
         train: Any,

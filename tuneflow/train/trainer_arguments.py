@@ -10,6 +10,18 @@ from tuneflow.metrics import __all__ as ours
 from tuneflow.signature import name_of
 from tuneflow.train.reported_metrics import described
 
+ELSEWHERE = {  # arguments that a Trainer does not take, and what does
+    **{
+        name: f'optimizer={{"{name}": ...}} in the tn.SearchSpace, or functools.partial(torch.optim.SGD, {name}=...),'
+        for name in ("lr", "momentum", "weight_decay", "betas")
+    },
+    "seed": "tn.Study(seed=...)",
+    "device": "tn.Study(runtime=tn.Runtime(device=...))",
+    "model": "tn.Study(model=tn.Model(builder))",
+    "normalize": "tn.Model(builder, normalize=...)",
+    "scheduler": "schedule=tn.rates.Cosine()",
+    "lr_scheduler": "schedule=tn.rates.Cosine()",
+}
 EXAMPLES = {"loss": "torch.nn.CrossEntropyLoss()", "optimizer": "torch.optim.SGD"}
 
 

@@ -259,7 +259,8 @@ def test_a_configuration_fills_in_loss_optimizer_and_batch_size():
             "trainer": {"batch_size": 64},
         }
     )
-    assert made.loss.label_smoothing == 0.1
+    assert made.loss.keywords == {"label_smoothing": 0.1}
+    assert made.for_job(job()).loss.label_smoothing == 0.1
     assert made.optimizer([nn.Parameter(torch.ones(1))]).defaults["lr"] == 0.3
     assert (made.batch_size, ours.batch_size) == (64, 32)
     assert ours.loss is nn.CrossEntropyLoss

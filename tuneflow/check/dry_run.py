@@ -4,13 +4,14 @@ import copy
 import inspect
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from tuneflow.check.changed_attributes import changed_attributes
 from tuneflow.check.flat_space import check_sectioned, sections_of
 from tuneflow.check.hidden_state import check_loop
 from tuneflow.check.one_step import check_step
@@ -27,6 +28,7 @@ from tuneflow.space.search_space import SearchSpace
 from tuneflow.space.values import rounded
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import Loop
+from tuneflow.train.loss_object import has_loss_of, is_class
 from tuneflow.train.protocol import DryRun
 from tuneflow.train.session import Session
 from tuneflow.train.spread import connect
@@ -140,7 +142,8 @@ def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart]) ->
     if isinstance(problem, ValueError | TypeError):
         raise problem
     where = "".join(f"{note}: " for note in getattr(problem, "__notes__", ()))
-    failure = ValueError(f"training fails: {where}{type(problem).__name__}: {problem}")
+    hint = "; an evaluation runs without gradients, and torch.enable_grad() gives some" if _no_grad(problem) else ""
+    failure = ValueError(f"training fails: {where}{type(problem).__name__}: {problem}{hint}")
     raise ending_where(problem, failure) from None
 
 
@@ -150,6 +153,10 @@ def _connected(trainer: Trainer, job: Job, module: nn.Module) -> str:
         inputs = job.runtime.place(next(iter(trainer.train.batches(2)))[0])
         spread = connect(module, inputs, trainer.train.target)
     return "" if spread is None else spread.describe(module, inputs)
+
+
+def _no_grad(problem: Exception) -> bool:
+    return isinstance(problem, RuntimeError) and "does not require grad" in str(problem)
 
 
 def check_training(trainer: Trainer, job: Job, valid: Source) -> None:
@@ -174,7 +181,18 @@ def check_training(trainer: Trainer, job: Job, valid: Source) -> None:
         return other.state(state.epoch)
 
     through = restored if type(trainer).advance is Trainer.advance else None
-    check_round_trip(trainer, job, through, dict(run.module.named_buffers()), min(2, trainer.epochs))
+    try:
+        check_round_trip(trainer, job, through, dict(run.module.named_buffers()), min(2, trainer.epochs))
+    except ValueError as error:
+        raise _with_attributes(error, _run(trainer, job)) from error.__cause__
+
+
+def _with_attributes(error: ValueError, run: Session) -> ValueError:
+    """Return an error of the round trip together with the names of the attributes that training changes."""
+    with suppress(Exception):  # a hint for a message
+        if names := changed_attributes(run):
+            return ValueError(f"{error} An epoch changes {names}.")
+    return error
 
 
 def _sized(trainer: Trainer, job: Job, size: int) -> tuple[Trainer, Job]:
@@ -254,14 +272,14 @@ def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) 
     for name, target, passed in (
         ("model", model.builder, 0),
         ("optimizer", trainer.optimizer, 1),
-        ("loss", trainer.loss, 0 if isinstance(trainer.loss, type) else 2),
-        ("augment", trainer.augment, 0 if isinstance(trainer.augment, type) else 1),
+        ("loss", trainer.loss, 0 if is_class(trainer.loss) else 2),
+        ("augment", trainer.augment, 0 if is_class(trainer.augment) else 1),
     ):
         section, where = resolved.get(name, {}), f'space section "{name}"'
         if isinstance(section, Mapping):
             _check_arguments(target, section, where, passed, sections_of(section, model, trainer))
             check_settings(target, section, where)
-        elif not callable(section):
+        elif not (callable(section) or (name == "loss" and has_loss_of(section))):
             raise TypeError(f"{where}: needs callables to choose from, got {section!r}.")
         elif name in ("model", "optimizer"):
             check_complete(section, (), where, passed)
@@ -273,7 +291,7 @@ def _check_arguments(
 ) -> None:
     if target is None and section:
         raise TypeError(f"{where}: the Trainer has nothing that takes these arguments; pass it there.")
-    if isinstance(target, nn.Module) and section:
+    if section and not is_class(target) and (isinstance(target, nn.Module) or has_loss_of(target)):
         raise TypeError(
             f"{where}: needs a class to give arguments to, got a ready {target!r}; pass the class to the Trainer."
         )

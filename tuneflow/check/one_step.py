@@ -11,6 +11,7 @@ from tuneflow.check.late_state import BuiltState
 from tuneflow.check.layer_watch import Watch
 from tuneflow.check.loss_rules import LossRules
 from tuneflow.check.samples import SampledPart, leaves_of
+from tuneflow.check.untrained import check_trained
 from tuneflow.data.data import Batch
 from tuneflow.errors import ending_where
 from tuneflow.heuristics.input_scaling import fit
@@ -23,13 +24,12 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Sa
     """Raise unless `module` takes a batch of the trainer's and its loss gives a gradient.
 
     Args:
-        trainer: configured, and of few rows; its loss is moved to the job's device.
+        trainer: configured, and of few rows.
         job: the configuration, and the device.
         module: a new one; it is left with gradients, and with buffers that training mode changes.
         parts: all rows, for rules that hold for each.
     """
-    if isinstance(trainer.loss, nn.Module):
-        trainer.loss = job.runtime.place(trainer.loss)
+    trainer = trainer.for_job(job)
     with job.at_work("check", 0):
         batch = _batch(trainer, job)
         before = mapped(torch.clone, leaves_of(batch))
@@ -51,6 +51,8 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Sa
             failure = ValueError(f"the loss has no gradient: {type(error).__name__}: {error}")
             raise ending_where(error, failure) from None
         _check_gradient(module)
+        trained = [*module.parameters(), *_parameters_of(trainer.loss)]
+        check_trained(loss, lambda: trainer.loss_of(module, batch), trained)
         for rows, where in parts[0].trained.items():
             _check_last_batch(module, watch, rows, trainer.batch_size, where)
         _check_any_rows(module, watch)
@@ -65,6 +67,10 @@ def _batch(trainer: Trainer, job: Job) -> Batch:
     if trainer.augment is not None:
         inputs = trainer.augment(inputs)
     return (inputs if normalizer is None else normalizer.to(runtime.device)(inputs)), targets
+
+
+def _parameters_of(loss: Any) -> list[nn.Parameter]:
+    return list(loss.parameters()) if isinstance(loss, nn.Module) else []
 
 
 def _check_untouched(before: dict[str, Tensor], after: dict[str, Tensor]) -> None:

@@ -23,28 +23,34 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _WHOLE = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 
 
-def facts_of(module: nn.Module) -> dict[str, Hashable]:
+def facts_of(module: nn.Module, *, modules_by_class: bool = True) -> dict[str, Hashable]:
     """Return the facts that two modules need to have in common to be trained as one program.
 
     Classes, shapes, which tensors are one, and every attribute; but no tensor's values, and not the probability of
     dropout layers, which may differ.
+
+    Args:
+        module: not modified.
+        modules_by_class: compare modules that are attributes, but no submodules, by class; else by identity.
     """
     frozen = _Comparable({})
     kinds = {f"class of {name or 'the module'}": frozen(type(inner)) for name, inner in module.named_modules()}
     tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     first: dict[int, str] = {}
     shapes = {name: (*_layout(tensor), first.setdefault(id(tensor), name)) for name, tensor in tensors}
-    return kinds | shapes | attributes_of(module, dropout=False)
+    return kinds | shapes | attributes_of(module, dropout=False, modules_by_class=modules_by_class)
 
 
-def attributes_of(module: nn.Module, *, dropout: bool = True) -> dict[str, Hashable]:
+def attributes_of(module: nn.Module, *, dropout: bool = True, modules_by_class: bool = True) -> dict[str, Hashable]:
     """Return every attribute of every submodule that is no tensor of its own, by dotted name, made comparable.
 
     Args:
         module: not modified.
         dropout: include the probability of dropout layers.
+        modules_by_class: as in `facts_of`.
     """
-    frozen = _Comparable({id(t): name for name, t in [*module.named_parameters(), *module.named_buffers()]})
+    own = {id(t): name for name, t in [*module.named_parameters(), *module.named_buffers()]}
+    frozen = _Comparable(own, modules_by_class)
     found = {}
     for path, inner in module.named_modules():
         for name, value in vars(inner).items():
@@ -55,6 +61,14 @@ def attributes_of(module: nn.Module, *, dropout: bool = True) -> dict[str, Hasha
         if hooks:
             found[f"hooks of {path or 'the module'}"] = frozen(hooks)
     return found
+
+
+def comparable(value: Any) -> Hashable:
+    """Return a hashable form of any object; equal for two of the same class or function with the same contents.
+
+    Modules that it holds are equal to themselves only.
+    """
+    return _Comparable({}, modules_by_class=False)(value)
 
 
 def check_alike(facts: Sequence[dict[str, Hashable]]) -> None:
@@ -80,10 +94,11 @@ class _Comparable:
 
     Args:
         own: id to name of the module's own tensors, whose values do not matter.
+        modules_by_class: compare modules by class, as their tensors are compared apart; else by identity.
     """
 
-    def __init__(self, own: Mapping[int, str]) -> None:
-        self._own = own
+    def __init__(self, own: Mapping[int, str], modules_by_class: bool = True) -> None:
+        self._own, self._modules_by_class = own, modules_by_class
         self._open: list[int] = []  # what is being looked into
 
     def __call__(self, value: Any) -> Hashable:
@@ -108,7 +123,7 @@ class _Comparable:
         if isinstance(value, set | frozenset):
             return "set", tuple(sorted(map(repr, map(self, value))))
         if isinstance(value, nn.Module):
-            return "module", _named(type(value))
+            return ("module", _named(type(value))) if self._modules_by_class else _Identity(value)
         if isinstance(value, functools.partial):
             return "partial", self(value.func), self(value.args), self(value.keywords)
         return self._code(value)

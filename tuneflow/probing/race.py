@@ -22,6 +22,7 @@ from tuneflow.train.gradients import backward
 from tuneflow.train.job import Job
 from tuneflow.train.rates import set_rate
 from tuneflow.train.session import Session
+from tuneflow.train.trained_loss import evaluating
 from tuneflow.train.trainer import Trainer
 
 FACTOR = 10**0.5  # between neighboring racers
@@ -227,7 +228,7 @@ class _Track:
         """Return the validation losses on equally large parts of the rows."""
         session.to_scored()
         session.module.eval()
-        with torch.no_grad(), self.job.runtime.autocast():
+        with torch.no_grad(), self.job.runtime.autocast(), evaluating(session.settings.loss):
             losses = torch.tensor([float(loss) for loss in islice(self._losses(session), self.parts)])
         session.module.train()
         session.weights.to("train")

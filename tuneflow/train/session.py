@@ -25,6 +25,7 @@ from tuneflow.train.patience import Waiting
 from tuneflow.train.preparation import Preparation
 from tuneflow.train.scored_weights import ScoredWeights, estimate_statistics
 from tuneflow.train.settings import Settings
+from tuneflow.train.trained_loss import TrainedLoss, evaluating
 
 INIT_ROWS = 256  # of the training part, that an initialization is corrected on
 
@@ -36,6 +37,8 @@ class Session:
         module: as its builder made it; it may learn standardized targets.
         whole: it gives outputs in the targets' units: the module itself, or with these behind it.
         unit: the trainer's loss divided by this is minimized.
+        loss: the trainer's loss, as far as it is trained.
+        parameters: those of the module and of the loss that are trained.
         groups: the options that each parameter group of the optimizer was made with.
     """
 
@@ -52,12 +55,14 @@ class Session:
         if self.scale is not None:
             self.whole = RescaledModule(self.module, self.scale.mean, self.scale.std)
             self.unit = self.scale.unit_of(settings.loss)
+        self.loss = TrainedLoss(settings.loss)
         self.late = self.normalizer if settings.augment else None  # augmentations see raw inputs
         early = None if settings.augment else self.normalizer
         self.train = preparation.on_device(preparation.train, job.runtime, early)
         self.valid = preparation.on_device(preparation.valid, job.runtime, self.normalizer)
         self.steps = math.ceil(len(self.train) / settings.batch_size)
         trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        trained |= {f"loss.{name}": p for name, p in self.loss.parameters.items()}
         self.parameters = list(trained.values())
         self.optimizer = build_optimizer(settings.optimizer, self.module, trained, self.steps * settings.epochs)
         self.groups = [_options(group) for group in self.optimizer.param_groups]
@@ -100,6 +105,8 @@ class Session:
             "rate": self.rate.state(),
             "waiting": self.waiting.state(),
         }
+        if self.loss.module is not None:
+            values["loss"] = self.loss.state()
         if self.scaler is not None:
             values["scaler"] = self.scaler.state_dict()
         if self.weights.switches:
@@ -111,6 +118,7 @@ class Session:
         saved, before = state.values["module"], state.values["settings"]
         self.weights.to(state.values.get("weights", "train"))  # before they are loaded: a mode may be an attribute
         restore_tensors(self.module, saved)
+        self.loss.restore(state.values.get("loss", {}))
         self.optimizer.load_state_dict(copied(state.values["optimizer"]))
         lay_out(self.optimizer)
         for group, mine, was in zip(self.optimizer.param_groups, self.groups, before, strict=True):
@@ -145,7 +153,7 @@ class Session:
         self.to_scored()
         modes = [(m, m.training) for m in self.module.modules()]
         self.module.eval()
-        with torch.no_grad(), self.job.runtime.autocast():
+        with torch.no_grad(), self.job.runtime.autocast(), evaluating(self.settings.loss):
             measured = self.settings.evaluate(self.whole, self.valid)
         for module, mode in modes:
             module.training = mode

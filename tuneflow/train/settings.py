@@ -28,7 +28,7 @@ class Settings:
     """The values that a session trains with; made by a Trainer that is configured for a job.
 
     Attributes:
-        loss: function of (outputs, targets), on the job's device if it is a module.
+        loss: function of (outputs, targets), or object with `loss_of(module, batch)`; on the job's device.
         optimizer: makes the optimizer of a list of parameters.
         augment: function of a batch's inputs, or None.
         epochs: the full length of a trial.
@@ -40,7 +40,7 @@ class Settings:
         loss_of: training loss of (module, batch), a scalar tensor with a gradient.
         evaluate: loss and metrics of (module, data).
         measured: loss and metrics of (outputs, targets), and those that are measured already.
-        own_loss: True if a subclass computes the training loss, from anything in module and batch.
+        own_loss: True if a subclass or an object computes the training loss, from anything in module and batch.
         own_evaluation: True if a subclass evaluates by itself.
     """
 
@@ -64,11 +64,10 @@ def with_section(target: Any, section: Any) -> Any:
     """Return `target` with the arguments of a section of the space, or the object that the section chose instead.
 
     Args:
-        target: a function or a class, given to the Trainer; a class is called.
+        target: a function or a class, given to the Trainer.
         section: resolved keyword arguments, or a chosen function or class.
     """
-    chosen = partial(target, **section) if section and isinstance(section, Mapping) else section or target
-    return chosen() if inspect.isclass(getattr(chosen, "func", chosen)) else chosen
+    return partial(target, **section) if section and isinstance(section, Mapping) else section or target
 
 
 def schedule_of(value: Any) -> Schedule:

@@ -8,6 +8,7 @@ from dataclasses import fields
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +21,18 @@ from tuneflow.heuristics.input_scaling import NormalizedModule
 from tuneflow.heuristics.target_scaling import RescaledModule
 from tuneflow.metrics import Measured, Metric, measure, measure_loss
 from tuneflow.optim.build import optimizer_name
-from tuneflow.signature import hinting_at, name_of
+from tuneflow.signature import hinting_at
 from tuneflow.space.search_space import Config
 from tuneflow.train.evaluate import chunk_of, in_float32, outputs_of
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.loss_object import described, has_loss_of, instance_of, placed, takes_outputs
 from tuneflow.train.patience import Patience
 from tuneflow.train.preparation import DeviceData, Preparation
 from tuneflow.train.protocol import DryRun, Epochs, TrainerProtocol
 from tuneflow.train.rates import Fixed, Schedule
 from tuneflow.train.session import Session
 from tuneflow.train.settings import Settings, patience_of, schedule_of, with_section
+from tuneflow.train.trained_loss import evaluating
 from tuneflow.train.trainer_arguments import ELSEWHERE, check_callables, metrics_of
 from tuneflow.validate import check_positive, check_whole
 
@@ -38,8 +41,8 @@ class Trainer(TrainerProtocol):
     """Trains a module on `train` and reports on `valid` after every epoch.
 
     It holds nothing that changes: `init` and `advance` are functions of the job and the state, so training can stop
-    after any epoch and resume anywhere, bit for bit. Subclass it and override `loss_of` for a loss that needs more than
-    outputs and targets.
+    after any epoch and resume anywhere, bit for bit. A loss that needs more than outputs and targets is an object with
+    `loss_of(module, batch)`, or a subclass that overrides `loss_of`.
 
     Args:
         train, valid: tn.Data, a pair (inputs, targets), a map-style torch Dataset, or a DataLoader of one; the loader's
@@ -47,8 +50,9 @@ class Trainer(TrainerProtocol):
         folds: cross-validation on `train`: a number of random parts, each the validation part once, with as many rows
             of each class where targets are classes; or pairs (training rows, validation rows), as numbers or masks. A
             study trains each configuration on every fold, and its score is their mean.
-        loss: an instance such as `nn.CrossEntropyLoss()`, a function `(outputs, targets) -> scalar`, or a class with
-            arguments that are tuned in the space's section `loss`.
+        loss: an instance such as `nn.CrossEntropyLoss()`, a function `(outputs, targets) -> scalar`, an object with
+            `loss_of(module, batch) -> scalar`, or a class with arguments that are tuned in the space's section `loss`.
+            The parameters of one that is a module are trained with the model's.
         optimizer: a torch optimizer class, one of tn.optim, or a callable that takes the parameters first; its other
             arguments are tuned in the section `optimizer`.
         epochs: the full length of a trial.
@@ -79,7 +83,7 @@ class Trainer(TrainerProtocol):
         valid: Any = None,
         *,
         folds: int | Iterable[Any] | None = None,
-        loss: Callable[..., Any],
+        loss: Any,
         optimizer: Callable[..., torch.optim.Optimizer],
         epochs: int = 10,
         batch_size: int = 32,
@@ -123,7 +127,7 @@ class Trainer(TrainerProtocol):
         parts = {"valid": self.valid.digest()} if self.fold_rows is None else {"folds": self.fold_rows.describe()}
         return {
             "data": {"train": self.train.digest()} | parts,
-            "loss": repr(self.loss) if isinstance(self.loss, nn.Module) else name_of(self.loss),
+            "loss": described(self.loss),
             "optimizer": optimizer_name(self.optimizer),
             "epochs": self.epochs,
             "batch_size": self.batch_size,
@@ -136,6 +140,9 @@ class Trainer(TrainerProtocol):
 
     def loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of one training batch, a scalar tensor with a gradient."""
+        if has_loss_of(self.loss):
+            own: Tensor = self.loss.loss_of(module, batch)
+            return own
         inputs, targets = batch
         loss: Tensor = self.loss(module(inputs), targets)
         return loss
@@ -143,22 +150,23 @@ class Trainer(TrainerProtocol):
     def evaluate(self, module: nn.Module, data: DeviceData | Source) -> dict[str, Measured]:
         """Return loss and metrics of `module` over all of `data`; the result does not depend on a batch size.
 
-        The loss of a subclass's own `loss_of` is averaged over chunks, weighted by their rows, in the runtime's
-        precision. All else is computed in float32.
+        The loss of a subclass's or an object's own `loss_of` is averaged over chunks, weighted by their rows, in the
+        runtime's precision; an object that can be called with outputs and targets gives the loss by that instead. All
+        else is computed in float32.
 
         Args:
             module: gives outputs in the targets' units.
             data: inputs as the module takes them, and targets.
         """
         outputs, targets = outputs_of(module, data)
-        loss = {"loss": Measured(self._mean_loss(module, data))} if self.own_loss else {}
+        loss = {"loss": Measured(self._mean_loss(module, data))} if self.scored_by_own_loss else {}
         with in_float32(data):
             return loss | self.measured(outputs, targets)
 
     def measured(
         self, outputs: Any, targets: Any, known: Mapping[str, Measured] = MappingProxyType({})
     ) -> dict[str, Measured]:
-        """Return loss and every metric of these outputs; no loss if a subclass computes it by itself.
+        """Return loss and every metric of these outputs; no loss if it is not one of outputs and targets.
 
         Args:
             outputs: of all rows, in the targets' units.
@@ -166,7 +174,7 @@ class Trainer(TrainerProtocol):
             known: measured already; these are not computed again.
         """
         measured = {}
-        if not self.own_loss:
+        if not self.scored_by_own_loss:
             measured["loss"] = known["loss"] if "loss" in known else measure_loss(self.loss, outputs, targets)
         for name, metric in self.metrics.items():
             if name in known:
@@ -183,8 +191,13 @@ class Trainer(TrainerProtocol):
 
     @property
     def own_loss(self) -> bool:
-        """True if a subclass computes the training loss by itself."""
-        return type(self).loss_of is not Trainer.loss_of
+        """True if a subclass, or an object with `loss_of`, computes the training loss by itself."""
+        return type(self).loss_of is not Trainer.loss_of or has_loss_of(self.loss)
+
+    @property
+    def scored_by_own_loss(self) -> bool:
+        """True if an own loss is the validation loss too, as it is unless its object takes outputs and targets."""
+        return self.own_loss and not (type(self).loss_of is Trainer.loss_of and takes_outputs(self.loss))
 
     def _mean_loss(self, module: nn.Module, data: DeviceData | Source) -> float:
         size, rows = chunk_of(data), len(data)
@@ -220,7 +233,10 @@ class Trainer(TrainerProtocol):
         run.restore(state)
         run.to_scored()
         module = run.module if run.normalizer is None else NormalizedModule(run.module, run.normalizer)
-        return (module if run.scale is None else RescaledModule(module, run.scale.mean, run.scale.std)).eval()
+        module = (module if run.scale is None else RescaledModule(module, run.scale.mean, run.scale.std)).eval()
+        if run.loss.module is not None:
+            self._trained_losses[module] = run.loss.module
+        return module
 
     def check(self, dry_run: DryRun) -> None:
         """Raise unless every branch of the space fits this trainer; in a new study each is trained for a few steps."""
@@ -234,8 +250,16 @@ class Trainer(TrainerProtocol):
 
     def test(self, job: Job, module: nn.Module, data: Any) -> dict[str, Measured]:
         source = DeviceData(as_source(data, "test: data"), job.runtime, None)
-        with torch.no_grad(), job.runtime.active(), job.runtime.autocast():
-            return self.configured(job.config).evaluate(module, source)
+        own = self.configured(job.config).for_job(job)
+        own.loss = self._trained_losses.get(module, own.loss)
+        with torch.no_grad(), job.runtime.active(), job.runtime.autocast(), evaluating(own.loss):
+            return own.evaluate(module, source)
+
+    @property
+    def _trained_losses(self) -> WeakKeyDictionary[nn.Module, nn.Module]:
+        """The losses that were trained together with the modules that `module` has returned."""
+        losses: WeakKeyDictionary[nn.Module, nn.Module] = self._prepared.setdefault("losses", WeakKeyDictionary())
+        return losses
 
     # One configuration.
 
@@ -257,12 +281,18 @@ class Trainer(TrainerProtocol):
         trainer._check_settings()
         return trainer
 
+    def for_job(self, job: Job) -> Self:
+        """Return this configured trainer with a loss and an augmentation of the job's own, drawn from its seed."""
+        own = copy.copy(self)
+        with job.at_work("init", 2):
+            own.loss = placed(instance_of(self.loss), job.runtime)
+            own.augment = instance_of(self.augment)
+        return own
+
     def session(self, job: Job) -> Session:
         """Return the live objects of a job; this trainer needs to be configured for it."""
         part = self if job.fold is None else self.in_fold(job.fold)
-        own = copy.copy(part)
-        if isinstance(self.loss, nn.Module):
-            own.loss = job.runtime.place(copy.deepcopy(self.loss))
+        own = part.for_job(job)
         settings = Settings(**{field.name: getattr(own, field.name) for field in fields(Settings)})
         return Session(settings, Preparation(part.train, part.valid, part._prepared), job)
 

@@ -8,6 +8,7 @@ import torch
 from tuneflow.metrics import Metric, as_metric
 from tuneflow.metrics import __all__ as ours
 from tuneflow.signature import name_of
+from tuneflow.train.loss_object import is_loss
 from tuneflow.train.reported_metrics import described
 
 ELSEWHERE = {  # arguments that a Trainer does not take, and what does
@@ -33,9 +34,13 @@ def check_callables(loss: Any, optimizer: Any) -> None:
             f"Trainer: optimizer needs a class such as torch.optim.{kind}, got a ready {kind}; its arguments are"
             ' tuned, or fixed, in the section "optimizer" of the space.'
         )
-    for name, value in (("loss", loss), ("optimizer", optimizer)):
-        if not callable(value):
-            raise TypeError(f"Trainer: {name} needs to be callable, got {described(value)}; try {EXAMPLES[name]}.")
+    if not is_loss(loss):
+        way = f"; try {EXAMPLES['loss']}, or an object with a method loss_of(module, batch)."
+        raise TypeError(f"Trainer: loss needs to be callable, got {described(loss)}{way}")
+    if not callable(optimizer):
+        raise TypeError(
+            f"Trainer: optimizer needs to be callable, got {described(optimizer)}; try {EXAMPLES['optimizer']}."
+        )
 
 
 def metrics_of(metrics: Any) -> dict[str, Metric]:

@@ -22,6 +22,7 @@ from tuneflow.metrics import Measured, accuracy, measure_accuracies, measure_los
 from tuneflow.nested import row_count
 from tuneflow.train.joined_outputs import joined
 from tuneflow.train.settings import Settings
+from tuneflow.train.trained_loss import evaluating
 
 CHECKED = (16, 256, 4096)  # steps of a stack after which its program is compared with plain autograd again
 EVALUATED = 128  # rows that are evaluated at once; with many more lanes gain nothing by it, see docs/benchmarks.md
@@ -187,7 +188,7 @@ class _StackedOutputs:
         self._outputs, self._targets = outputs, targets
         settings, metrics = lane.run.settings, lane.trainer.metrics
         self._known: dict[str, list[Measured]] = {}
-        with torch.no_grad(), suppress(Exception):  # each lane raises it again by itself
+        with torch.no_grad(), evaluating(settings.loss), suppress(Exception):  # each lane raises it again by itself
             if smoothing_of(settings) is None:  # the lanes have one loss
                 self._known["loss"] = measure_losses(settings.loss, outputs, targets)
             if accuracy in metrics.values():
@@ -197,7 +198,7 @@ class _StackedOutputs:
     def of(self, slot: int, lane: Lane) -> dict[str, Measured]:
         outputs = pytree.tree_map(lambda stack: stack[slot], self._outputs)
         known = {name: measured[slot] for name, measured in self._known.items()}
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(lane.run.settings.loss):
             return lane.run.settings.measured(outputs, self._targets, known)
 
 

@@ -1,6 +1,7 @@
 """The structure of a lane: everything that lanes of one program have in common."""
 
 import hashlib
+import inspect
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -10,10 +11,9 @@ from typing import Any
 from torch import nn
 
 from tuneflow.execute.lanes.lane import Lane
-from tuneflow.fused.module_facts import facts_of
+from tuneflow.fused.module_facts import comparable, facts_of
 from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.seeds import digest
-from tuneflow.signature import name_of
 
 KEPT = 16
 
@@ -41,8 +41,23 @@ def unfit_lane(lane: Lane) -> str:
     """The reason why this trial cannot be stacked with others; empty where it can."""
     if lane.run.settings.micro_batch is not None:
         return "micro_batch trains in parts"
+    if lane.run.loss.parameters:
+        return "the loss has parameters"
+    if _loss_changes(lane):
+        return "the loss changes its buffers"
     label = lane.job.runtime.label
     return f"a stack of trials has no {label}" if label else ""
+
+
+def _loss_changes(lane: Lane) -> bool:
+    """True if a training step changes the buffers of the loss; tried on copies, for a loss that is not torch's."""
+    loss = lane.run.loss
+    if loss.module is None or type(loss.module).__module__.startswith("torch.") or not list(loss.module.buffers()):
+        return False
+    run = lane.trainer.configured(lane.job.config).session(lane.job)
+    with lane.job.at_work("measure", 0):
+        run.loss_of(run.whole, run.first_rows(run.settings.batch_size))
+    return bool(run.loss.state() or loss.state())
 
 
 def structure_of(lane: Lane) -> Structure:
@@ -59,10 +74,7 @@ def structure_of(lane: Lane) -> Structure:
         settings.augment is None,
         run.unit,
     )
-    loss = (
-        type(settings.loss) if isinstance(settings.loss, nn.Module) else getattr(settings.loss, "func", settings.loss)
-    )
-    code = (type(lane.trainer), type(optimizer), loss if isinstance(loss, Hashable) else id(loss))
+    code = (type(lane.trainer), type(optimizer), _code_of(settings.loss))
     return Structure(facts, code, (id(run.train), id(run.valid)))
 
 
@@ -83,14 +95,19 @@ def programs_of(lane: Lane, structure: Structure) -> ProgramCache:
 
 def _loss_facts(loss: Any) -> Hashable:
     if isinstance(loss, nn.Module):
-        facts = facts_of(loss)
+        facts = facts_of(loss, modules_by_class=False)
         if "label_smoothing" in facts:
             facts["label_smoothing"] = bool(facts["label_smoothing"])  # how much may differ
         tensors = [*loss.named_parameters(), *loss.named_buffers()]
         values = [(name, hashlib.blake2b(t.detach().cpu().numpy().tobytes()).hexdigest()) for name, t in tensors]
         return type(loss).__qualname__, _sorted(facts), tuple(values)
-    given = repr((loss.args, loss.keywords)) if isinstance(loss, partial) else ""
-    return name_of(loss), given
+    return comparable(loss)
+
+
+def _code_of(loss: Any) -> Any:
+    """Return the function, or else the class, that computes a loss."""
+    function = loss.func if isinstance(loss, partial) else loss
+    return function if inspect.isroutine(function) else type(function)
 
 
 def _sorted(facts: dict[str, Any]) -> Hashable:

@@ -1,0 +1,105 @@
+"""The loss of a job: a function of outputs and targets, or an object with `loss_of`, made and placed for the job."""
+
+import copy
+import inspect
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuneflow.nested import mapped
+from tuneflow.runtime.runtime import Runtime
+from tuneflow.signature import name_of, parameters_of
+
+NUMBER = re.compile(r"\b(float|int|bool)\b")  # in the annotation of an argument that takes a number as it is
+
+
+def is_loss(value: Any) -> bool:
+    """True for a callable, and for an object or class with a method `loss_of(module, batch)`."""
+    return callable(value) or has_loss_of(value)
+
+
+def has_loss_of(loss: Any) -> bool:
+    """True for an object, a class, or a partial of one, that computes a training loss by `loss_of(module, batch)`."""
+    inner = loss.func if isinstance(loss, partial) else loss
+    kind = inner if isinstance(inner, type) else type(inner)
+    return callable(getattr(kind, "loss_of", None)) or "loss_of" in getattr(inner, "__dict__", ())
+
+
+def is_class(loss: Any) -> bool:
+    """True for a class, and for a partial of one."""
+    return isinstance(loss.func if isinstance(loss, partial) else loss, type)
+
+
+def takes_outputs(loss: Any) -> bool:
+    """True if `loss` can be called with (outputs, targets)."""
+    kind = loss if isinstance(loss, type) else type(loss)
+    return callable(loss) and not (issubclass(kind, nn.Module) and kind.forward is nn.Module.forward)
+
+
+def instance_of(loss: Any) -> Any:
+    """Return `loss`, or where it is a class, or a partial of one, a new instance; draws as its constructor does.
+
+    Numbers for arguments that are tensors by their annotation, such as `pos_weight`, become tensors.
+    """
+    kind = loss.func if isinstance(loss, partial) else loss
+    if isinstance(loss, partial):
+        loss = partial(kind, *loss.args, **_with_tensors(kind, loss.keywords))
+    return loss() if isinstance(kind, type) else loss
+
+
+def placed(loss: Any, runtime: Runtime) -> Any:
+    """Return a copy of `loss` on the device of `runtime`; a function as it is.
+
+    Modules are copied whole. Of a partial and of another object with `loss_of` the modules and tensors that it holds
+    itself are placed, and copied where they are on another device; the rest is shared.
+    """
+    if isinstance(loss, nn.Module):
+        return runtime.place(copy.deepcopy(loss))
+    if isinstance(loss, partial):
+        return partial(loss.func, *loss.args, **{k: _placed_part(v, runtime) for k, v in loss.keywords.items()})
+    if inspect.isroutine(loss) or not hasattr(loss, "__dict__"):
+        return loss
+    own = copy.copy(loss)
+    for name, value in vars(loss).items():
+        setattr(own, name, _placed_part(value, runtime))
+    return own
+
+
+def described(loss: Any) -> str:
+    """Return a loss in words, with the plain settings that its scores depend on."""
+    if isinstance(loss, nn.Module):
+        return repr(loss)
+    settings = loss.keywords if isinstance(loss, partial) else {}
+    if not (isinstance(loss, partial) or inspect.isroutine(loss) or inspect.isclass(loss)):
+        settings = getattr(loss, "__dict__", {})
+    plain = (f"{name}={value!r}" for name, value in settings.items() if isinstance(value, int | float | str))
+    words = ", ".join(plain)
+    return f"{name_of(loss)}({words})" if words else name_of(loss)
+
+
+def _with_tensors(function: Callable[..., Any], keywords: dict[str, Any]) -> dict[str, Any]:
+    """Return `keywords` with the numbers, and lists of numbers, as tensors whose arguments need to be tensors."""
+    tensors = {p.name for p in parameters_of(function) or () if _is_tensor(p.annotation)}
+    return {name: _as_tensor(value) if name in tensors else value for name, value in keywords.items()}
+
+
+def _is_tensor(annotation: Any) -> bool:
+    return "Tensor" in str(annotation) and not NUMBER.search(str(annotation))
+
+
+def _as_tensor(value: Any) -> Any:
+    numbers = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+        return value
+    return torch.tensor(value, dtype=torch.get_default_dtype())
+
+
+def _placed_part(value: Any, runtime: Runtime) -> Any:
+    if isinstance(value, nn.Module):
+        here = next((t.device for t in (*value.parameters(), *value.buffers())), runtime.device)
+        return value if here == runtime.device else runtime.place(copy.deepcopy(value))
+    return mapped(lambda t: t.to(runtime.device), value) if isinstance(value, Tensor | dict | list | tuple) else value

@@ -12,7 +12,8 @@ import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
 from tests.helpers.hooks import hooks_of
 from tests.helpers.space_strategies import laws
-from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer, cast_only, fit, starts_normalized
+from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer, cast_only, fit
+from tuneflow.heuristics.input_uses import uses_of
 
 SHAPES = {"numbers": (), "vectors": (4,), "sequences": (5, 4), "images": (3, 6, 5), "volumes": (2, 3, 4, 5)}
 shapes = st.sampled_from(list(SHAPES.values()))
@@ -212,7 +213,7 @@ def test_normalized_module_takes_raw_inputs_and_keeps_the_names_of_its_weights()
     whole = NormalizedModule(inner, front)
     assert torch.equal(whole(inputs), inner(front(inputs)))
     assert whole.module is inner
-    assert {"module.weight", "module.bias", "mean", "std"} == whole.state_dict().keys()
+    assert {"module.weight", "module.bias", "normalizer.mean", "normalizer.std"} == whole.state_dict().keys()
     assert whole(inputs.double()).dtype == torch.float32
 
 
@@ -272,7 +273,7 @@ def tensors(module):
 
 @pytest.mark.parametrize(("make", "wanted"), STARTS.values(), ids=STARTS.keys())
 def test_first_layer_that_runs_decides(make, wanted):
-    assert starts_normalized(make(), normal(4, 2, 3, 3)) is wanted
+    assert uses_of(make(), normal(4, 2, 3, 3)).scales is wanted
 
 
 @every_module
@@ -286,7 +287,7 @@ def test_looking_at_a_module_leaves_it_bit_for_bit_as_it_was(make):
     modes = [part.training for part in module.modules()]
     hooks = hooks_of(module)
     with generators_untouched():
-        starts_normalized(module, normal(4, 2, 3, 3))
+        uses_of(module, normal(4, 2, 3, 3))
     assert [part.training for part in module.modules()] == modes
     assert hooks_of(module) == hooks
     for name, value in module.state_dict(keep_vars=True).items():
@@ -297,7 +298,6 @@ def test_looking_at_a_module_leaves_it_bit_for_bit_as_it_was(make):
 
 def test_module_that_raises_is_left_as_it_was():
     module = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(99, 2, 1))
-    with pytest.raises(RuntimeError, match="channels"):
-        starts_normalized(module, normal(4, 2, 3, 3))
+    assert uses_of(module, normal(4, 2, 3, 3)).scales
     assert all(part.training for part in module.modules())
     assert hooks_of(module) == []

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from tuneflow.check.hidden_state import check_loop
 from tuneflow.check.one_step import check_step
 from tuneflow.check.round_trip import check_round_trip
 from tuneflow.check.samples import SampledPart, check_finite, few, parts_of
+from tuneflow.data.data import Data
 from tuneflow.data.sources import Source
 from tuneflow.errors import did_you_mean, ending_where, listed
 from tuneflow.model import Model
@@ -26,6 +28,7 @@ from tuneflow.seeds import seeded_globals
 from tuneflow.signature import check_complete, check_keywords
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.space.values import rounded
+from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import Loop
 from tuneflow.train.loss_object import has_loss_of, is_class
@@ -34,7 +37,7 @@ from tuneflow.train.session import Session
 from tuneflow.train.spread import connect
 from tuneflow.train.trainer import Trainer
 
-SECTIONS = ("model", "init", "optimizer", "loss", "augment", "trainer")
+SECTIONS = ("model", "normalize", "init", "optimizer", "loss", "augment", "trainer")
 ROWS = 32  # of the batch whose first step is checked
 SMALL, LARGE = 8, 256  # rows of each of the two batches that are trained on; LARGE if SMALL fails
 
@@ -99,8 +102,8 @@ def check_space(
     notes: dict[str, None] = {}
     if not dry:
         return notes
-    quiet = copy.copy(runtime)
-    quiet.threads = 1
+    quiet, trainer = copy.copy(runtime), copy.copy(trainer)
+    quiet.threads, trainer._prepared = 1, {}  # what is fitted is kept for the dry run only
     with quiet.active(), seeded_globals(0, "check", device=quiet.device):
         parts = parts_of(trainer)
         for part in parts:
@@ -208,11 +211,18 @@ def small(trainer: Trainer, rows: int) -> Trainer:
     """Return a deep copy of `trainer` with at most `rows` rows of its data."""
     train, valid = few(trainer.train, rows), few(trainer.valid, SMALL)
     try:
-        small = copy.deepcopy(trainer, {id(trainer.train): train, id(trainer.valid): valid})
+        small = copy.deepcopy(trainer, {id(trainer.train): train, id(trainer.valid): valid, id(trainer._prepared): {}})
     except Exception:  # it holds something that cannot be copied, such as a lock
         small = copy.copy(trainer)
+    small._fits = trainer._fits or _fits_of(trainer)
     small.train, small.valid, small._prepared = train, valid, {}
     return small
+
+
+def _fits_of(trainer: Trainer) -> InputFits:
+    """Return fits to all rows of a Data, which training uses too, or to as many of a Dataset as are cheap."""
+    source = trainer.train
+    return trainer.preparation().fits if isinstance(source, Data) else InputFits(few(source, LARGE), {})
 
 
 def _built(job: Job) -> nn.Module:
@@ -269,8 +279,10 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
 def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) -> None:
     """Raise TypeError unless the resolved sections fit the signatures of their callables."""
     model.initialization(dict(resolved))
+    model.normalization(dict(resolved))
     for name, target, passed in (
         ("model", model.builder, 0),
+        *((("normalize", model.normalize, 0),) if isinstance(model.normalize, type | partial) else ()),
         ("optimizer", trainer.optimizer, 1),
         ("loss", trainer.loss, 0 if is_class(trainer.loss) else 2),
         ("augment", trainer.augment, 0 if is_class(trainer.augment) else 1),

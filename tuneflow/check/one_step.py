@@ -14,7 +14,6 @@ from tuneflow.check.samples import SampledPart, leaves_of
 from tuneflow.check.untrained import check_trained
 from tuneflow.data.data import Batch
 from tuneflow.errors import ending_where
-from tuneflow.heuristics.input_scaling import fit
 from tuneflow.nested import mapped
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
@@ -31,7 +30,7 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Sa
     """
     trainer = trainer.for_job(job)
     with job.at_work("check", 0):
-        batch = _batch(trainer, job)
+        batch = _batch(trainer, job, module)
         before = mapped(torch.clone, leaves_of(batch))
         rows = len(next(iter(before.values()), trainer.train))
         module.train()
@@ -58,15 +57,14 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Sa
         _check_any_rows(module, watch)
 
 
-def _batch(trainer: Trainer, job: Job) -> Batch:
+def _batch(trainer: Trainer, job: Job, module: nn.Module) -> Batch:
     """Return the first batch as the module takes it: on the device, augmented, normalized."""
     runtime, size = job.runtime, min(trainer.batch_size, len(trainer.train))
     inputs, targets = runtime.place(next(iter(trainer.train.batches(size))))
-    normalize = job.model is not None and job.model.normalize
-    normalizer = fit(inputs for inputs, _ in trainer.train.batches(size)) if normalize else None
+    normalizer, _ = trainer.preparation().scaling(job, module, trainer.resolved())
     if trainer.augment is not None:
         inputs = trainer.augment(inputs)
-    return (inputs if normalizer is None else normalizer.to(runtime.device)(inputs)), targets
+    return (inputs if normalizer is None else normalizer(inputs)), targets
 
 
 def _parameters_of(loss: Any) -> list[nn.Parameter]:

@@ -2,57 +2,48 @@
 
 import math
 from collections.abc import Iterable
-from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tuneflow.heuristics.unchanged import looked_at
-
 CLOSE = 0.05  # within this of mean 0 and std 1, data count as standardized already
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
-class Normalizer:
-    """Subtracts a mean and divides by a standard deviation, in the dtype of the mean.
+class Normalizer(nn.Module):
+    """Subtracts a mean and divides by a standard deviation, in the dtype of the mean; both are buffers.
 
     Args:
         mean: a shape that broadcasts against a batch of inputs.
         std: the same; above 0.
     """
 
-    def __init__(self, mean: Tensor, std: Tensor) -> None:
-        self.mean, self.std = mean, std
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        return (inputs.to(self.mean.dtype) - self.mean) / self.std
-
-    def to(self, device: torch.device) -> "Normalizer":
-        return Normalizer(self.mean.to(device), self.std.to(device))
-
-
-class ScaledModule(nn.Module):
-    """A module and the mean and standard deviation that stand before or behind it, as buffers.
-
-    `module` is the module as it was, its state_dict keys unchanged.
-    """
-
     mean: Tensor
     std: Tensor
 
-    def __init__(self, module: nn.Module, normalizer: Normalizer) -> None:
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
         super().__init__()
-        self.module = module
-        self.register_buffer("mean", normalizer.mean)
-        self.register_buffer("std", normalizer.std)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (inputs.to(self.mean.dtype) - self.mean) / self.std
 
 
-class NormalizedModule(ScaledModule):
-    """A trained module with its input normalizer in front: it takes raw inputs."""
+class NormalizedModule(nn.Module):
+    """A trained module with its input normalizer in front: it takes raw inputs.
 
-    def forward(self, inputs: Tensor) -> Any:
-        return self.module((inputs.to(self.mean.dtype) - self.mean) / self.std)
+    `module` is the module as it was, its state_dict keys unchanged; `normalizer` is a module too, such as a Normalizer.
+    """
+
+    def __init__(self, module: nn.Module, normalizer: nn.Module) -> None:
+        super().__init__()
+        self.module, self.normalizer = module, normalizer
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        several = inputs if len(inputs) > 1 else named
+        return self.module(self.normalizer(inputs[0] if len(inputs) == 1 and not named else several))
 
 
 class Moments:
@@ -74,7 +65,7 @@ class Moments:
         if not self.usable:
             return
         self.dimensions, self.is_byte = batch.ndim, batch.dtype == torch.uint8
-        over = _others(batch.ndim)
+        over = others(batch.ndim)
         values = batch.double()
         rows = values.numel() // max(1, values[:1].sum(over, keepdim=True).numel())
         here = values.mean(over, keepdim=True)
@@ -142,28 +133,13 @@ def cast_only(inputs: Tensor) -> Normalizer | None:
     return Normalizer(torch.zeros(()), torch.ones(()))
 
 
-def starts_normalized(module: nn.Module, inputs: Any) -> bool:
-    """True if the first layer that `module` runs is a normalization.
-
-    That is one of torch's norm layers, or a module whose class is called Normalize or Normalise. Runs one forward pass
-    without gradients in evaluation mode; the module is restored.
-    """
-    run: list[nn.Module] = []
-    with ExitStack() as hooks, looked_at(module):
-        for layer in module.modules():
-            if not list(layer.children()) and not isinstance(layer, torch.jit.ScriptModule):  # which takes no hooks
-                hooks.enter_context(layer.register_forward_pre_hook(lambda layer, _: run.append(layer)))
-        module(inputs)
-    return bool(run) and (isinstance(run[0], NORMS) or type(run[0]).__name__.lower() in ("normalize", "normalise"))
-
-
 def _bytes(batch: Tensor) -> bool:
     """True for bytes that are no tokens: more than one to a row."""
     return batch.dtype == torch.uint8 and batch.ndim >= 2
 
 
-def _others(dimensions: int) -> tuple[int, ...]:
-    """Return the dimensions that a moment is taken over."""
+def others(dimensions: int) -> tuple[int, ...]:
+    """Return the dimensions that a moment of inputs with so many dimensions is taken over."""
     if dimensions >= 4:
         return (0, *range(2, dimensions))
     return (0,) if dimensions == 2 else tuple(range(dimensions))

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.parameter import is_lazy
 
 from tuneflow.heuristics.forward_trace import ADDS, JOINS, LOOKUPS, PRODUCTS, Trace
-from tuneflow.heuristics.input_scaling import Moments, Normalizer, ScaledModule, is_standard, normalizer_of
+from tuneflow.heuristics.input_scaling import Moments, Normalizer, is_standard, normalizer_of
 from tuneflow.heuristics.unchanged import looked_at
 
 SQUARES = (nn.MSELoss, nn.HuberLoss, functional.mse_loss, functional.huber_loss)
@@ -38,19 +38,25 @@ class Scale(Normalizer):
         super().__init__(mean, std)
         self.size = size
 
-    def to(self, device: torch.device) -> "Scale":
-        return Scale(self.mean.to(device), self.std.to(device), self.size)
-
     def unit_of(self, loss: Any) -> float:
         """Return `loss` in the targets' units where it is 1 between standardized numbers, apart from its threshold."""
         return float(self.size ** (_power(loss) or 0))
 
 
-class RescaledModule(ScaledModule):
-    """A module that learned standardized targets, with the scale behind it: its outputs are in the targets' units."""
+class RescaledModule(nn.Module):
+    """A module that learned standardized targets, with the scale behind it: its outputs are in the targets' units.
+
+    `module` is the module as it was, its state_dict keys unchanged; mean and standard deviation are buffers.
+    """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, module: nn.Module, mean: Tensor, std: Tensor) -> None:
-        super().__init__(module, Normalizer(mean, std))
+        super().__init__()
+        self.module = module
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor:
         outputs: Tensor = self.module(*inputs, **named)

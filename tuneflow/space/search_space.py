@@ -61,7 +61,8 @@ class SearchSpace(Section):
     """Named parameters, in sections or flat.
 
     A section holds the keyword arguments of the object that a Study takes under the same name (`model=`, `optimizer=`,
-    `loss=`, `augment=`, `trainer=`); a flat space holds the arguments of a plain function.
+    `loss=`, `augment=`, `trainer=`, and `normalize=` and `init=` of its Model); a flat space holds the arguments of a
+    plain function.
 
     Args:
         where: a constraint: a function that returns True for the configurations that are allowed, or a list of such

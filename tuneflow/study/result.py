@@ -183,4 +183,6 @@ class Result(Trial):
             "metrics": dict(self.metrics),
             "labels": labels_of("model", self.config.get("model", {}), origin.job.config.get("model", {})),
         }
-        save_model(Path(path), model, facts)
+        single: Any = origin.trainer.single
+        rows = next(iter(single.train.batches(2)))[0] if single.inspectable else None
+        save_model(Path(path), model, facts, origin.job, rows)

@@ -1,5 +1,6 @@
 """Saved models: a trained module in one file, with its configuration, normalizer and versions, and back again."""
 
+import copy
 import hashlib
 import io
 import json
@@ -14,33 +15,39 @@ import torch
 from torch import Tensor, nn
 
 from tuneflow.errors import CheckpointError, listed
-from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
+from tuneflow.heuristics.input_scaling import NormalizedModule
 from tuneflow.heuristics.restoring import Misfit, holders, misfit, owner_of, restore_tensors
 from tuneflow.heuristics.target_scaling import RescaledModule
 from tuneflow.model import Model, tensors_of
+from tuneflow.seeds import seeded_globals
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.space.values import rounded
 from tuneflow.store.checkpoints import write_bytes
+from tuneflow.study.saved_normalizer import facts_of, rebuilt
+from tuneflow.train.job import Job
 from tuneflow.train.spread import Spread, install, installed
 from tuneflow.version import __version__
 
-FORMAT = 4  # 1 had no scale of the targets, 2 another digest, 3 no spread of the inputs
+FORMAT = 4  # 1 had no scale of the targets, 2 another digest, 3 one kind of normalizer and no spread of the inputs
 TENSORS = ("weights", "normalizer", "scale")  # the entries of a file that hold tensors by name
 
 
-def save_model(path: Path, module: nn.Module, facts: Mapping[str, Any]) -> None:
+def save_model(path: Path, module: nn.Module, facts: Mapping[str, Any], job: Job, rows: Any = None) -> None:
     """Write a trained module and `facts`, plain values, to a file that `load` reads.
 
     Args:
         path: the file to write.
         module: as `Result.model` returns it.
         facts: at least `config`, and the `labels` in it that stand for objects; see `labels_of`.
+        job: the one that it was trained for.
+        rows: a few raw inputs, to try out a normalizer that an object of the user's has fitted.
 
     Raises:
+        ValueError: such a normalizer cannot be made again from its tensors.
         StoreError: the file cannot be written; what was there before stays.
     """
-    module, scale = _unwrapped(module, RescaledModule)
-    module, normalizer = _unwrapped(module, NormalizedModule)
+    module, normalizer, scale = _unwrapped(module, job)
+    kind = False if job.model is None else job.model.normalization(job.config)
     spread = installed(module)
     content = {
         "format": FORMAT,
@@ -50,7 +57,8 @@ def save_model(path: Path, module: nn.Module, facts: Mapping[str, Any]) -> None:
         **facts,
         "weights": {name: tensor.detach().cpu() for name, tensor in tensors_of(module).items()},
         "buffers": holders(module),
-        "normalizer": normalizer,
+        "normalizer": None if normalizer is None else tensors_of(normalizer),
+        "normalizer_facts": None if normalizer is None else facts_of(normalizer, kind, rows),
         "scale": scale,
         "spread": None if spread is None else asdict(spread),
     }
@@ -65,7 +73,8 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
     Args:
         path: the file.
         builder: the function or tn.Model that made the module; it is called with the saved configuration's section
-            `model`.
+            `model`. A normalizer that an object of your own has fitted needs the tn.Model, with `normalize=` that
+            object: it fits a new module to made-up rows, which gets the saved tensors.
         space: the study's space, needed only where that section holds labels that stand for objects.
 
     Raises:
@@ -89,9 +98,10 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
     _fill(module, content, str(path))
     if content["spread"] is not None:
         install(module, Spread(**content["spread"]))
-    normalizer, scale = content["normalizer"], content["scale"]
-    if normalizer is not None:
-        module = NormalizedModule(module, Normalizer(normalizer["mean"], normalizer["std"]))
+    facts, scale = content["normalizer_facts"], content["scale"]
+    if facts is not None:
+        normalizer = rebuilt(facts, content["normalizer"], model.normalization(config), str(path))
+        module = NormalizedModule(module, normalizer)
     return (module if scale is None else RescaledModule(module, scale["mean"], scale["std"])).eval()
 
 
@@ -141,13 +151,32 @@ def _read(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def _unwrapped(
-    module: nn.Module, kind: type[NormalizedModule] | type[RescaledModule]
-) -> tuple[nn.Module, dict[str, Tensor] | None]:
-    """Return the module inside a wrapper of this kind, and the wrapper's mean and std; None without a wrapper."""
-    if not isinstance(module, kind):
-        return module, None
-    return module.module, {"mean": module.mean.cpu(), "std": module.std.cpu()}
+def _unwrapped(module: nn.Module, job: Job) -> tuple[nn.Module, nn.Module | None, dict[str, Tensor] | None]:
+    """Return the module as its builder makes it, the normalizer in front of it, and the scale behind it, on the CPU.
+
+    A normalizer or scale that the builder itself brings is part of the module.
+    """
+    around = _wrappers(module)
+    if job.model is not None:
+        with seeded_globals(0, "save"):
+            around = around[: len(around) - len(_wrappers(job.model.build(job.config)))]
+    normalizer, scale = None, None
+    for wrapper in around:
+        if isinstance(wrapper, NormalizedModule):
+            normalizer = copy.deepcopy(wrapper.normalizer).cpu()
+        else:
+            scale = {"mean": wrapper.mean.cpu(), "std": wrapper.std.cpu()}
+        module = wrapper.module
+    return module, normalizer, scale
+
+
+def _wrappers(module: nn.Module) -> list[NormalizedModule | RescaledModule]:
+    """Return the normalizers and scales around a module, from the outside."""
+    wrappers = []
+    while isinstance(module, NormalizedModule | RescaledModule):
+        wrappers.append(module)
+        module = module.module
+    return wrappers
 
 
 def _fill(module: nn.Module, content: Mapping[str, Any], path: str) -> None:

@@ -46,8 +46,8 @@ class Study:
     """Tunes a model: proposes trials, trains them, records their results, and keeps the best trained model.
 
     Args:
-        space: the search space; sections `model`, `optimizer`, `loss`, `augment`, `trainer`, or flat for your own loop
-            or function.
+        space: the search space; sections `model`, `normalize`, `init`, `optimizer`, `loss`, `augment`, `trainer`, or
+            flat for your own loop or function.
         model: the model's builder, as a tn.Model.
         trainer: trains it: a tn.Trainer, or a function decorated with `tn.loop`. Without one, take trials from `ask`
             and report their metrics to `tell`.

@@ -1,6 +1,7 @@
 """Preparation: a trainer's data on the device, and the scaling of inputs and targets that is fitted to them."""
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,19 +9,18 @@ from torch import Tensor, nn
 
 from tuneflow.data.data import Batch, Data
 from tuneflow.data.sources import Source
-from tuneflow.heuristics.input_scaling import Normalizer, cast_only, starts_normalized
 from tuneflow.heuristics.lazy_layers import lazy_tensors, materialize
-from tuneflow.heuristics.target_scaling import Scale, fit_both, reaches_any_number, scales_with_targets
+from tuneflow.heuristics.target_scaling import Scale, reaches_any_number, scales_with_targets
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
 from tuneflow.signature import parameters_of
+from tuneflow.train.input_fits import InputFits, choose_normalizer
 from tuneflow.train.job import Job
 from tuneflow.train.settings import Settings
 from tuneflow.train.spread import Spread, install, spread_of
 
 RESIDENT = 2**28  # bytes as stored: sets up to this size live on the device, prepared once
-
-Fitted = tuple[Any, Normalizer | None, Normalizer | None, Scale | None]
+KEPT = 32  # sets on a device, each with a normalizer
 
 
 class DeviceData:
@@ -32,7 +32,7 @@ class DeviceData:
         resident: all rows as modules take them, where they are on the device; else None.
     """
 
-    def __init__(self, source: Source, runtime: Runtime, normalizer: Normalizer | None) -> None:
+    def __init__(self, source: Source, runtime: Runtime, normalizer: nn.Module | None) -> None:
         self.source, self.runtime = source, runtime
         self._normalizer = normalizer
         self.resident: Data | None = None
@@ -59,39 +59,48 @@ class Preparation:
         train: training rows, which scaling is fitted to.
         valid: validation rows.
         cache: filled here; one dict per trainer.
+        fits: to other rows than `train`, for a dry run of few rows; None fits to `train`.
     """
 
-    def __init__(self, train: Source, valid: Source, cache: dict[Any, Any]) -> None:
+    def __init__(self, train: Source, valid: Source, cache: dict[Any, Any], fits: InputFits | None = None) -> None:
         self.train, self.valid, self._cache = train, valid, cache
+        self.fits = fits or InputFits(train, cache)
 
-    def on_device(self, source: Source, runtime: Runtime, normalizer: Normalizer | None) -> DeviceData:
+    def on_device(self, source: Source, runtime: Runtime, normalizer: nn.Module | None) -> DeviceData:
         """Return `source` on the device and normalized: once where it is small, batch by batch where it is not."""
         key = (id(source), runtime.device, runtime.channels_last, id(normalizer))
-        if key not in self._cache:
-            self._cache[key] = DeviceData(source, runtime, normalizer)
-        data: DeviceData = self._cache[key]
+        sets: OrderedDict[Any, DeviceData] = self._cache.setdefault("on device", OrderedDict())
+        if key not in sets:
+            sets[key] = DeviceData(source, runtime, normalizer)
+        sets.move_to_end(key)
+        while len(sets) > KEPT:
+            sets.popitem(last=False)
+        data = sets[key]
         if data.runtime is not runtime:  # of the same device and layout, maybe of another precision
             data = copy.copy(data)
             data.runtime = runtime
         return data
 
-    def scaling(self, job: Job, module: nn.Module, settings: Settings) -> tuple[Normalizer | None, Scale | None]:
+    def scaling(self, job: Job, module: nn.Module, settings: Settings) -> tuple[nn.Module | None, Scale | None]:
         """Return the input normalizer of `module` and the scale of its targets, fitted to the training rows only.
 
         No normalizer where `module` takes raw inputs, neither of the two where the model has normalize=False. No scale,
         so that `module` learns the targets as they are, where the loss does not scale with its targets, where a
         subclass computes loss or metrics by itself, and where the module's outputs are bound to the targets' units.
+
+        Raises:
+            ValueError, TypeError: the inputs are not of the kind that the normalization takes, or `module` looks at
+                them by value.
         """
-        if job.model is None or not job.model.normalize:
+        kind = False if job.model is None else job.model.normalization(job.config)
+        if kind is False:
             return None, None
-        inputs, normalizer, cast, scale = self._fitted(job)
-        if normalizer is not None and starts_normalized(module, normalizer(inputs)):
-            normalizer = cast
-        own = settings.own_loss or settings.own_evaluation
-        if scale is None or own or not scales_with_targets(settings.loss):
+        normalizer = choose_normalizer(kind, module, self.fits, job.runtime)
+        fitted, own = self.fits.standard(job.runtime), settings.own_loss or settings.own_evaluation
+        if fitted.scale is None or own or not scales_with_targets(settings.loss):
             return normalizer, None
-        scalable = reaches_any_number(module, inputs if normalizer is None else normalizer(inputs))
-        return normalizer, scale if scalable else None
+        scalable = reaches_any_number(module, fitted.rows if normalizer is None else normalizer(fitted.rows))
+        return normalizer, fitted.scale if scalable else None
 
     def ready(self, job: Job, module: nn.Module) -> None:
         """Make a new module ready for the inputs: spread over its arguments, and lazy layers with their shapes.
@@ -102,7 +111,7 @@ class Preparation:
         """
         self.connect(job, module)
         if lazy_tensors(module):
-            materialize(module, self._few(job))
+            materialize(module, self._shaped(job))
             job.runtime.place(module)
 
     def connect(self, job: Job, module: nn.Module) -> None:
@@ -122,21 +131,15 @@ class Preparation:
         if spread is not None:
             install(module, spread)
 
+    def _shaped(self, job: Job) -> Any:
+        """Return the inputs of two rows in the shape that the module gets them in."""
+        rows, kind = self._few(job), False if job.model is None else job.model.normalization(job.config)
+        normalizer = None if isinstance(kind, bool) else self.fits.of(kind, job.runtime)
+        return rows if normalizer is None else normalizer(rows)
+
     def _few(self, job: Job) -> Any:
         """Return the inputs of two training rows, on the device and not normalized."""
         if (key := ("few", job.runtime.device)) not in self._cache:
             with seeded_globals(0, "few rows"):  # a dataset may draw
                 self._cache[key] = job.runtime.place(next(iter(self.train.batches(2)))[0])
         return self._cache[key]
-
-    def _fitted(self, job: Job) -> Fitted:
-        """Two rows of inputs; their normalizer, the one that only casts, and the scale of the targets; in one pass."""
-        device = job.runtime.device
-        if (key := ("fitted", device)) not in self._cache:
-            with seeded_globals(0, "normalizer"):  # a dataset may draw
-                fitted, scale = fit_both(self.train.batches(4096))
-            rows = self._few(job)
-            cast = None if fitted is None else cast_only(rows)
-            self._cache[key] = (rows, *(part if part is None else part.to(device) for part in (fitted, cast, scale)))
-        result: Fitted = self._cache[key]
-        return result

@@ -12,6 +12,7 @@ from tuneflow.data.data import Batch
 from tuneflow.errors import Diverged
 from tuneflow.heuristics.initialization_record import Initialized
 from tuneflow.heuristics.initialize import initialize
+from tuneflow.heuristics.input_scaling import NormalizedModule
 from tuneflow.heuristics.restoring import restore_tensors
 from tuneflow.heuristics.target_scaling import RescaledModule
 from tuneflow.history.trial import Report
@@ -187,6 +188,11 @@ class Session:
         for inputs, targets in self.train.batches(self.settings.batch_size, order):
             changed = inputs if augment is None else augment(inputs)
             yield (changed if self.late is None else self.late(changed)), targets
+
+    def complete(self) -> nn.Module:
+        """Return the module with normalizer and scale around it: raw inputs, and outputs in the targets' units."""
+        module = self.module if self.normalizer is None else NormalizedModule(self.module, self.normalizer)
+        return module if self.scale is None else RescaledModule(module, self.scale.mean, self.scale.std)
 
     def loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the loss to minimize on a batch: the trainer's, divided by `unit`; `module` is `whole`."""

@@ -17,13 +17,12 @@ from tuneflow.data.data import Batch
 from tuneflow.data.folds import folds_of
 from tuneflow.data.sources import Source, as_source
 from tuneflow.errors import did_you_mean, listed
-from tuneflow.heuristics.input_scaling import NormalizedModule
-from tuneflow.heuristics.target_scaling import RescaledModule
 from tuneflow.metrics import Measured, Metric, measure, measure_loss
 from tuneflow.optim.build import optimizer_name
 from tuneflow.signature import hinting_at
 from tuneflow.space.search_space import Config
 from tuneflow.train.evaluate import chunk_of, in_float32, outputs_of
+from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loss_object import described, has_loss_of, instance_of, placed, takes_outputs
 from tuneflow.train.patience import Patience
@@ -113,6 +112,7 @@ class Trainer(TrainerProtocol):
         self.augment: Any = augment
         self._check_settings()
         self._prepared: dict[Any, Any] = {}
+        self._fits: InputFits | None = None  # to other rows than `train`, in a dry run of few
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_prepared": {}}
@@ -232,8 +232,7 @@ class Trainer(TrainerProtocol):
         run = self.configured(job.config).session(job)
         run.restore(state)
         run.to_scored()
-        module = run.module if run.normalizer is None else NormalizedModule(run.module, run.normalizer)
-        module = (module if run.scale is None else RescaledModule(module, run.scale.mean, run.scale.std)).eval()
+        module = run.complete().eval()
         if run.loss.module is not None:
             self._trained_losses[module] = run.loss.module
         return module
@@ -292,9 +291,15 @@ class Trainer(TrainerProtocol):
     def session(self, job: Job) -> Session:
         """Return the live objects of a job; this trainer needs to be configured for it."""
         part = self if job.fold is None else self.in_fold(job.fold)
-        own = part.for_job(job)
-        settings = Settings(**{field.name: getattr(own, field.name) for field in fields(Settings)})
-        return Session(settings, Preparation(part.train, part.valid, part._prepared), job)
+        return Session(part.for_job(job).resolved(), part.preparation(), job)
+
+    def resolved(self) -> Settings:
+        """Return the values that a session trains with; this trainer needs to be configured for the job."""
+        return Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
+
+    def preparation(self) -> Preparation:
+        """Return the data with its cache, prepared for sessions."""
+        return Preparation(self.train, self.valid, self._prepared, self._fits)
 
     def in_fold(self, number: int) -> Self:
         """Return this trainer with the rows of a fold, which its scaling is fitted to; itself without folds."""

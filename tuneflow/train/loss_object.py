@@ -10,10 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tuneflow.data.data import Data
+from tuneflow.data.sources import Source
 from tuneflow.nested import mapped
 from tuneflow.runtime.runtime import Runtime
+from tuneflow.seeds import seeded_globals
 from tuneflow.signature import name_of, parameters_of
+from tuneflow.train.joined_outputs import Unjoined, joined
 
+CHUNK = 1024  # rows of a Dataset whose targets are loaded at once
 NUMBER = re.compile(r"\b(float|int|bool)\b")  # in the annotation of an argument that takes a number as it is
 
 
@@ -67,6 +72,37 @@ def placed(loss: Any, runtime: Runtime) -> Any:
     for name, value in vars(loss).items():
         setattr(own, name, _placed_part(value, runtime))
     return own
+
+
+def fit_to_targets(loss: Any, source: Source, runtime: Runtime, cache: dict[Any, Any]) -> None:
+    """Call the method `fit(targets)` of a loss that has one with the targets of all training rows.
+
+    Args:
+        loss: a job's own; it is changed.
+        source: the training rows.
+        runtime: a module is placed on its device once more.
+        cache: the targets are kept here.
+
+    Raises:
+        ValueError: the targets of batches cannot be joined.
+    """
+    if callable(getattr(loss, "fit", None)):
+        if ("targets", id(source)) not in cache:
+            cache["targets", id(source)] = _targets_of(source)
+        loss.fit(cache["targets", id(source)])
+        if isinstance(loss, nn.Module):
+            runtime.place(loss)
+
+
+def _targets_of(source: Source) -> Any:
+    if isinstance(source, Data):
+        return source.targets
+    with seeded_globals(0, "targets"):  # a dataset may draw
+        parts = [targets for _, targets in source.batches(CHUNK)]
+    targets = joined(parts, [min(CHUNK, len(source) - i * CHUNK) for i in range(len(parts))], "targets")
+    if isinstance(targets, Unjoined):
+        raise ValueError(f"the loss has a method fit, which needs the targets of all rows at once: {targets.reason}.")
+    return targets
 
 
 def described(loss: Any) -> str:

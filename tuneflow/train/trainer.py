@@ -24,7 +24,7 @@ from tuneflow.space.search_space import Config
 from tuneflow.train.evaluate import chunk_of, in_float32, outputs_of
 from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.loss_object import described, has_loss_of, instance_of, placed, takes_outputs
+from tuneflow.train.loss_object import described, fit_to_targets, has_loss_of, instance_of, placed, takes_outputs
 from tuneflow.train.patience import Patience
 from tuneflow.train.preparation import DeviceData, Preparation
 from tuneflow.train.protocol import DryRun, Epochs, TrainerProtocol
@@ -51,7 +51,8 @@ class Trainer(TrainerProtocol):
             study trains each configuration on every fold, and its score is their mean.
         loss: an instance such as `nn.CrossEntropyLoss()`, a function `(outputs, targets) -> scalar`, an object with
             `loss_of(module, batch) -> scalar`, or a class with arguments that are tuned in the space's section `loss`.
-            The parameters of one that is a module are trained with the model's.
+            The parameters of one that is a module are trained with the model's; one with a method `fit(targets)` is
+            fitted to the training targets.
         optimizer: a torch optimizer class, one of tn.optim, or a callable that takes the parameters first; its other
             arguments are tuned in the section `optimizer`.
         epochs: the full length of a trial.
@@ -285,6 +286,7 @@ class Trainer(TrainerProtocol):
         own = copy.copy(self)
         with job.at_work("init", 2):
             own.loss = placed(instance_of(self.loss), job.runtime)
+            fit_to_targets(own.loss, self.train, job.runtime, self._prepared)
             own.augment = instance_of(self.augment)
         return own
 

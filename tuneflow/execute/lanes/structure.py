@@ -52,7 +52,11 @@ def unfit_lane(lane: Lane) -> str:
 def _loss_changes(lane: Lane) -> bool:
     """True if a training step changes the buffers of the loss; tried on copies, for a loss that is not torch's."""
     loss = lane.run.loss
-    if loss.module is None or type(loss.module).__module__.startswith("torch.") or not list(loss.module.buffers()):
+    if (
+        loss.module is None
+        or type(loss.module).__module__.startswith(("torch.", "tuneflow."))
+        or not list(loss.module.buffers())
+    ):
         return False
     run = lane.trainer.configured(lane.job.config).session(lane.job)
     with lane.job.at_work("measure", 0):

@@ -216,6 +216,7 @@ def small(trainer: Trainer, rows: int) -> Trainer:
         small = copy.copy(trainer)
     small._fits = trainer._fits or _fits_of(trainer)
     small.train, small.valid, small._prepared = train, valid, {}
+    small.fold_rows, small.folds = None, 1
     return small
 
 

@@ -111,6 +111,11 @@ class Data:
             yield from sliced(gathered, size)
 
     @property
+    def single(self) -> bool:
+        """True if the inputs are one tensor."""
+        return isinstance(self.inputs, Tensor)
+
+    @property
     def nbytes(self) -> int:
         return sum(t.nbytes for t in leaves((self.inputs, self.targets)))
 

@@ -19,7 +19,7 @@ class DataView(Data):
     """
 
     def __init__(self, data: Data, rows: Tensor) -> None:
-        self._data, self._rows = data, rows
+        self._data, self._rows, self.target = data, rows, data.target
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -38,6 +38,10 @@ class DataView(Data):
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
         """Yield batches of `size` rows, as Data.batches does."""
         return self._data.batches(size, self._rows if order is None else self._rows[order.to(self._rows.device)])
+
+    @property
+    def single(self) -> bool:
+        return self._data.single
 
     @property
     def nbytes(self) -> int:

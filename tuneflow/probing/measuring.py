@@ -51,7 +51,7 @@ def probe(
 
     Args:
         model: makes the module.
-        trainer: data, loss, optimizer and settings.
+        trainer: data, loss, optimizer and settings; of one with folds, fold 0 is measured.
         runtime: device, precision and threads; Runtime() by default.
         config: the resolved sections, such as `{"optimizer": {"momentum": 0.9}}`; None for the defaults of model and
             trainer.
@@ -71,7 +71,7 @@ def probe(
     check_sections(config or {}, model, trainer)
     started = time.perf_counter()
     job = Job(model, dict(config or {}), runtime or Runtime(), seed)
-    return _Measuring(trainer.configured(job.config), job).probe(share, started + seconds, started)
+    return _Measuring(trainer.in_fold(0).configured(job.config), job).probe(share, started + seconds, started)
 
 
 class _Measuring:

@@ -1,7 +1,7 @@
 """Result: a finished trial together with its trained model."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ class Provenance:
         metrics: names of the objectives, and of metrics with limits.
         epoch: the epoch that counts for the trial.
         rivals: of the best trial, the costs of all trials and their standard errors.
+        final: returns the state that was trained on all rows for so many epochs; None without cross-validation.
     """
 
     job: Job
@@ -65,6 +66,7 @@ class Provenance:
     metrics: tuple[str, ...]
     epoch: int
     rivals: tuple[Array, Array] | None = field(default=None, compare=False)
+    final: Callable[[int], TrainState] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,7 +104,13 @@ class Result(Trial):
         origin = self._from
         metrics, errors = (self.confirmed or self).metrics, (self.confirmed or self).errors
         scores = ", ".join(score_of(metric, metrics, errors) for metric in origin.metrics)
-        circumstances = (self._origin_of_score, f"epoch {origin.epoch} of {self.epochs}", origin.job.runtime.label)
+        folds = f"mean of {origin.trainer.folds} folds" if origin.trainer.folds > 1 else ""
+        circumstances = (
+            self._origin_of_score,
+            folds,
+            f"epoch {origin.epoch} of {self.epochs}",
+            origin.job.runtime.label,
+        )
         return f"trial {self.number}: {scores} ({', '.join(filter(None, circumstances))}), {rounded(self.config)}"
 
     @property
@@ -124,22 +132,42 @@ class Result(Trial):
         inputs and gives outputs in the targets' units. Every call makes a new one. Its weights are float32, and it
         computes in it, whatever precision it was trained in, unless it is called under torch.autocast.
 
+        With folds it is trained on all rows, for as many epochs as the modules of the folds on average, when it is
+        asked for the first time; its state is kept with the study.
+
         Raises:
-            StudyError: the trial diverged or failed.
+            StudyError: the trial diverged or failed, or does so on all rows.
             CheckpointError: the state is not kept (see `keep` of tn.Folder), or is damaged.
         """
+        origin, state = self._from, self._state
+        if origin.final is None:
+            return origin.trainer.module(origin.job, state)
+        return origin.trainer.single.module(origin.job, origin.final(origin.trainer.length(state)))
+
+    def models(self) -> list[nn.Module]:
+        """Return the trained module of every fold and replica, as `model` gives one: an ensemble.
+
+        They are those whose mean score is the trial's. Without folds and replicas there is one.
+
+        Raises:
+            StudyError, CheckpointError: as `model`.
+        """
+        return self._from.trainer.modules(self._from.job, self._state)
+
+    @property
+    def _state(self) -> TrainState:
+        """The state of the epoch that counts."""
         origin = self._from
         if self.status in WORTHLESS:
             raise StudyError(f"trial {self.number} has no model: it is {self.status} ({self.reason}).")
         if not origin.trainer.has_model:
-            return origin.trainer.module(origin.job, TrainState(1, {}))
+            return TrainState(1, {})
         try:
-            state = origin.states.get(self.number, origin.epoch)
+            return origin.states.get(self.number, origin.epoch)
         except CheckpointError as error:
             raise CheckpointError(
                 f"{error} A study keeps the states of its best trials only: tn.Folder(path, keep=...) sets how many."
             ) from None
-        return origin.trainer.module(origin.job, state)
 
     def test(self, data: Any) -> Scores:
         """Return the metrics of this trial's model on other data, each with its 95 % interval.

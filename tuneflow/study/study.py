@@ -1,5 +1,6 @@
 """Study: puts space, searcher, scheduler, trainer, runtime and store together, whatever their kinds."""
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,11 +27,13 @@ from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher
 from tuneflow.signature import hinting, hinting_at
 from tuneflow.space.search_space import Config, SearchSpace
+from tuneflow.store.checkpoints import States
 from tuneflow.store.folder import Folder
 from tuneflow.study import arguments
 from tuneflow.study.budget import Budget
 from tuneflow.study.confirm import Confirmed, Looks, choose, last_choice, store_choice, trained
 from tuneflow.study.driver import Driver
+from tuneflow.study.final_model import FinalModels
 from tuneflow.study.fingerprint import compare, facts_of
 from tuneflow.study.ledger import Ledger
 from tuneflow.study.preflight import Preflight
@@ -143,6 +146,7 @@ class Study:
         self._ledger.want(scheduler.keep(self.history))
         self._ledger.recover()
         self._confirmed = last_choice(store, self.history)
+        self._finals = self._final_models() if trainer is not None and trainer.folds > 1 else None
 
     # Parts that may be replaced between runs.
 
@@ -374,6 +378,14 @@ class Study:
             executor.engines = EngineCache(self._ledger.store, left, self._progress.show)
         return executor
 
+    def _final_models(self) -> FinalModels:
+        """Return the models that are trained on all rows, one by one."""
+        states = States(None if self.folder is None else self.folder / "final")
+        alone = copy.copy(self.runtime)
+        alone.lanes = 1
+        executor, log = partial(executor_for, alone), self._progress.log
+        return FinalModels(states, self.trainer.single, self.history, self._job, executor, log)
+
     def _job(self, trial: Trial) -> Job:
         """Return the trial's job: its model, configuration, runtime and seed."""
         config = self.space.resolve(trial.config)
@@ -390,6 +402,7 @@ class Study:
     def _result(self, trial: Trial, confirmed: Confirmed | None = None, rivals: Any = None) -> Result:
         selected = self.objective.pick(trial.reports)
         metrics, epoch = tuple(self.objective.metrics), selected.epoch if selected else 0
-        origin = Provenance(self._job(trial), self.trainer, self._ledger.states, metrics, epoch, rivals)
+        final = None if self._finals is None else partial(self._finals.state, trial)
+        origin = Provenance(self._job(trial), self.trainer, self._ledger.states, metrics, epoch, rivals, final)
         values = {field.name: getattr(trial, field.name) for field in fields(trial)}
         return Result(**values, origin=origin, confirmed=confirmed)

@@ -120,7 +120,7 @@ class Preparation:
         Raises:
             TypeError: its forward cannot take such inputs.
         """
-        if isinstance(self.train, Data) and isinstance(self.train.inputs, Tensor):
+        if isinstance(self.train, Data) and self.train.single:
             return
         inner = getattr(module, "_orig_mod", module)
         key = ("spread", job.runtime.device, type(inner), str(parameters_of(inner.forward)))

@@ -1,6 +1,6 @@
 """The protocol that trainers keep: training in slices, and the questions that a study asks of a trainer."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from tuneflow.metrics import Measured
 from tuneflow.signature import name_of
 from tuneflow.train.job import Job, TrainState
 
+Curve = Mapping[int, Mapping[str, float]]  # metrics by epoch
 Epochs = Generator[tuple[TrainState, Report], None, str | None]
 
 
@@ -75,6 +76,22 @@ class TrainerProtocol:
     def module(self, job: Job, state: TrainState) -> nn.Module:
         """Return the trained module of `state`, in evaluation mode."""
         raise NotImplementedError(f"{type(self).__name__} gives no model; it needs a method module(job, state)")
+
+    def retrain(self, job: Job, state: TrainState, until: int, curve: Curve) -> Epochs:  # noqa: ARG002
+        """Train as `advance` does, for the final model of a cross-validation; by default it is `advance`.
+
+        Args:
+            job: what is trained, on all rows: it has no fold.
+            state: where to start; not modified.
+            until: the last epoch to train.
+            curve: the mean metrics of the folds by epoch, for a schedule that watches one: all rows are trained on, and
+                none are left to score.
+        """
+        return self.advance(job, state, until)
+
+    def length(self, state: TrainState) -> int:
+        """Return the number of epochs behind `state`, of a Repeated the rounded mean over folds and replicas."""
+        return state.epoch
 
     def modules(self, job: Job, state: TrainState) -> list[nn.Module]:
         """Return every trained module of `state`: of a Repeated one for each fold and replica, else a single one."""

@@ -105,6 +105,9 @@ class Repeated(TrainerProtocol):
         pairs = zip(self.jobs(job), repetitions_of(state), strict=True)
         return [self.single.module(each, repetition.state) for each, repetition in pairs]
 
+    def length(self, state: TrainState) -> int:
+        return max(1, round(float(np.mean(state.values["epochs"]))))
+
     def label(self, job: Job) -> str:
         """Return a repetition in words: `in replica 1, fold 2`."""
         fold = [f"fold {job.fold}"] if self.folds > 1 else []

@@ -25,9 +25,10 @@ from tuneflow.train.evaluate import chunk_of, in_float32, outputs_of
 from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loss_object import described, fit_to_targets, has_loss_of, instance_of, placed, takes_outputs
+from tuneflow.train.on_all_rows import train_unscored
 from tuneflow.train.patience import Patience
 from tuneflow.train.preparation import DeviceData, Preparation
-from tuneflow.train.protocol import DryRun, Epochs, TrainerProtocol
+from tuneflow.train.protocol import Curve, DryRun, Epochs, TrainerProtocol
 from tuneflow.train.rates import Fixed, Schedule
 from tuneflow.train.session import Session
 from tuneflow.train.settings import Settings, patience_of, schedule_of, with_section
@@ -228,6 +229,14 @@ class Trainer(TrainerProtocol):
             yield run.after_epoch(epoch, train_loss, measured, time.perf_counter() - started)
         return run.waiting.over
 
+    def retrain(self, job: Job, state: TrainState, until: int, curve: Curve) -> Epochs:
+        if self.alone():
+            return self.advance(job, state, until)
+        with job.runtime.active():
+            run = self.configured(job.config).session(job)
+            run.restore(state)
+        return train_unscored(run, state.epoch + 1, until, curve)
+
     def module(self, job: Job, state: TrainState) -> nn.Module:
         """Return the module of `state`, in evaluation mode: raw inputs, and outputs in the targets' units."""
         run = self.configured(job.config).session(job)
@@ -293,7 +302,10 @@ class Trainer(TrainerProtocol):
     def session(self, job: Job) -> Session:
         """Return the live objects of a job; this trainer needs to be configured for it."""
         part = self if job.fold is None else self.in_fold(job.fold)
-        return Session(part.for_job(job).resolved(), part.preparation(), job)
+        own = part.for_job(job)
+        if self.fold_rows is not None and job.fold is None:
+            own.patience = None  # no rows are left to watch
+        return Session(own.resolved(), part.preparation(), job)
 
     def resolved(self) -> Settings:
         """Return the values that a session trains with; this trainer needs to be configured for the job."""
@@ -311,7 +323,7 @@ class Trainer(TrainerProtocol):
         if key not in self._prepared:
             self._prepared[key] = (*self.fold_rows.parts(number), {})
         trainer.train, trainer.valid, trainer._prepared = self._prepared[key]
-        trainer.fold_rows, trainer.folds = None, 1
+        trainer.fold_rows, trainer.folds, trainer._fits = None, 1, None
         return trainer
 
     @property

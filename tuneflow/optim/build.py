@@ -51,6 +51,11 @@ def unwrapped(make: Any) -> tuple[Any, dict[str, Any]]:
     return (make.func, dict(make.keywords)) if isinstance(make, partial) else (make, {})
 
 
+def partial_of(make: Callable[..., Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return a callable with more keyword arguments, or itself without any."""
+    return partial(make, **settings) if settings else make
+
+
 def check_settings(make: Callable[..., Any], settings: Mapping[str, Any], where: str) -> None:
     """Raise TypeError unless settings within settings, as those of a group, fit; `where` opens the message."""
     factory, own = unwrapped(make)

@@ -17,6 +17,7 @@ from tuneflow.heuristics.curvature import adam_rate, adam_scale, curvature, sgd_
 from tuneflow.heuristics.health import health
 from tuneflow.heuristics.noise import gradient_noise
 from tuneflow.model import Model
+from tuneflow.optim.build import innermost
 from tuneflow.probing.probe import Probe
 from tuneflow.probing.race import Race, affordable, race, range_test
 from tuneflow.runtime.runtime import Runtime
@@ -85,7 +86,7 @@ class _Measuring:
         self.swept: float | None = None  # the rate of a range test, where there is no rule
         self.gradients, self.naive = 0.0, math.inf  # naive: the loss of a model that has learned nothing
         self.notes: list[str] = []
-        self.kind = type(self.session.optimizer).__name__
+        self.kind = type(innermost(self.session.optimizer)).__name__
         first = self.session.groups[0]
         self.momentum = float(first["momentum"]) if "momentum" in first and self.kind in SGD_KIN else None
         self.steps = self.session.steps * trainer.epochs

@@ -33,7 +33,7 @@ class ScoredWeights:
             optimizer.train()
 
     def to(self, mode: str) -> bool:
-        """Switch to a mode, once; True if that changed the weights."""
+        """Switch to a mode, once; True if the mode changed, and with it the weights."""
         if not self.switches or mode == self.mode:
             return False
         getattr(self._optimizer, mode)()

@@ -45,6 +45,8 @@ def unfit_lane(lane: Lane) -> str:
         return "the loss has parameters"
     if _loss_changes(lane):
         return "the loss changes its buffers"
+    if lane.run.weights.switches:
+        return f"{type(lane.run.optimizer).__name__} scores other weights than it trains, and a stack holds one of each"
     label = lane.job.runtime.label
     return f"a stack of trials has no {label}" if label else ""
 

@@ -1,5 +1,6 @@
 """The uses that a module makes of its inputs before any layer with weights: by value, scaled by itself, or neither."""
 
+import copy
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tuneflow.heuristics.input_scaling import NORMS, NormalizedModule
+from tuneflow.heuristics.lazy_layers import lazy_tensors
 from tuneflow.heuristics.unchanged import looked_at
 from tuneflow.nested import leaves
 
@@ -103,6 +105,7 @@ def uses_of(module: nn.Module, inputs: Any) -> InputUses:
         inputs: a tensor, as the module takes it without a normalizer.
     """
     module = getattr(module, "_orig_mod", module)  # what was compiled
+    module = copy.deepcopy(module) if lazy_tensors(module) else module  # lazy layers take no shapes from this
     follow = _Follow(module, inputs)
     with ExitStack() as hooks, looked_at(module):
         for layer in module.modules():

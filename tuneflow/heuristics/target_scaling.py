@@ -63,6 +63,13 @@ class RescaledModule(nn.Module):
         return outputs * self.std + self.mean
 
 
+def brought_scale(module: nn.Module) -> Scale | None:
+    """Return the scale that a module brings, as the trained module of another study does."""
+    if not isinstance(module, RescaledModule):
+        return None
+    return Scale(module.mean, module.std, float(module.std.double().square().mean().sqrt()))
+
+
 def scale_of(moments: Moments) -> Scale | None:
     """Return the scale of targets from their moments, or None where they are to be left alone.
 

@@ -71,7 +71,7 @@ def rebuilt(facts: Facts, tensors: Mapping[str, Tensor], kind: Any, where: str) 
         )
     with seeded_globals(0, "normalizer"):
         module: nn.Module = fitter_of(kind).fit(_made_up(facts["inputs"])).eval().requires_grad_(False)
-    _fill(module, tensors, where, facts["object"])
+    _fill(module, tensors, where, described(kind))
     return module
 
 

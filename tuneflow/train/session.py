@@ -14,7 +14,7 @@ from tuneflow.heuristics.initialization_record import Initialized
 from tuneflow.heuristics.initialize import initialize
 from tuneflow.heuristics.input_scaling import NormalizedModule
 from tuneflow.heuristics.restoring import restore_tensors
-from tuneflow.heuristics.target_scaling import RescaledModule
+from tuneflow.heuristics.target_scaling import RescaledModule, brought_scale
 from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured
 from tuneflow.model import tensors_of
@@ -56,6 +56,8 @@ class Session:
         if self.scale is not None:
             self.whole = RescaledModule(self.module, self.scale.mean, self.scale.std)
             self.unit = self.scale.unit_of(settings.loss)
+        elif (brought := brought_scale(self.module)) is not None and not settings.own_loss:
+            self.unit = brought.unit_of(settings.loss)
         self.loss = TrainedLoss(settings.loss)
         self.late = self.normalizer if settings.augment else None  # augmentations see raw inputs
         early = None if settings.augment else self.normalizer
@@ -198,7 +200,7 @@ class Session:
         """Return the loss to minimize on a batch: the trainer's, divided by `unit`; `module` is `whole`."""
         with self.job.runtime.autocast():
             loss = self.settings.loss_of(module, batch)
-        return loss if self.scale is None else loss / self.unit
+        return loss if self.unit == 1.0 else loss / self.unit
 
     def backward(self, batch: Batch) -> float:
         """Set the gradients, which the scaler has multiplied where there is one; return the minimized loss."""

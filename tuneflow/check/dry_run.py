@@ -28,12 +28,14 @@ from tuneflow.seeds import seeded_globals
 from tuneflow.signature import check_complete, check_keywords
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.space.values import rounded
+from tuneflow.train.augmentation import sees_module
 from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import Loop
 from tuneflow.train.loss_object import has_loss_of, is_class
 from tuneflow.train.protocol import DryRun
 from tuneflow.train.session import Session
+from tuneflow.train.settings import with_section
 from tuneflow.train.spread import connect
 from tuneflow.train.trainer import Trainer
 
@@ -286,7 +288,7 @@ def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) 
         *((("normalize", model.normalize, 0),) if isinstance(model.normalize, type | partial) else ()),
         ("optimizer", trainer.optimizer, 1),
         ("loss", trainer.loss, 0 if is_class(trainer.loss) else 2),
-        ("augment", trainer.augment, 0 if is_class(trainer.augment) else 1),
+        ("augment", trainer.augment, _passed_to(trainer.augment, resolved.get("augment"))),
     ):
         section, where = resolved.get(name, {}), f'space section "{name}"'
         if isinstance(section, Mapping):
@@ -297,6 +299,13 @@ def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) 
         elif name in ("model", "optimizer"):
             check_complete(section, (), where, passed)
             check_settings(section, {}, where)
+
+
+def _passed_to(augment: Any, section: Any) -> int:
+    """Return the number of arguments that an augmentation is called with; 0 for a class, which is made first."""
+    if augment is None or is_class(augment):
+        return 0
+    return 3 if sees_module(with_section(augment, section)) else 1
 
 
 def _check_arguments(

@@ -14,7 +14,9 @@ from tuneflow.check.samples import SampledPart, leaves_of
 from tuneflow.check.untrained import check_trained
 from tuneflow.data.data import Batch
 from tuneflow.errors import ending_where
+from tuneflow.heuristics.target_scaling import completed
 from tuneflow.nested import mapped
+from tuneflow.train.augmentation import Augmentation
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 
@@ -60,10 +62,10 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Sa
 def _batch(trainer: Trainer, job: Job, module: nn.Module) -> Batch:
     """Return the first batch as the module takes it: on the device, augmented, normalized."""
     runtime, size = job.runtime, min(trainer.batch_size, len(trainer.train))
-    inputs, targets = runtime.place(next(iter(trainer.train.batches(size))))
-    normalizer, _ = trainer.preparation().scaling(job, module, trainer.resolved())
-    if trainer.augment is not None:
-        inputs = trainer.augment(inputs)
+    batch = runtime.place(next(iter(trainer.train.batches(size))))
+    normalizer, scale = trainer.preparation().scaling(job, module, trainer.resolved())
+    inputs, targets = Augmentation(trainer.augment)(completed(module, normalizer, scale), batch)
+    module.zero_grad()
     return (inputs if normalizer is None else normalizer(inputs)), targets
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.parameter import is_lazy
 
 from tuneflow.heuristics.forward_trace import ADDS, JOINS, LOOKUPS, PRODUCTS, Trace
-from tuneflow.heuristics.input_scaling import Moments, Normalizer, is_standard, normalizer_of
+from tuneflow.heuristics.input_scaling import Moments, NormalizedModule, Normalizer, is_standard, normalizer_of
 from tuneflow.heuristics.unchanged import looked_at
 
 SQUARES = (nn.MSELoss, nn.HuberLoss, functional.mse_loss, functional.huber_loss)
@@ -61,6 +61,12 @@ class RescaledModule(nn.Module):
     def forward(self, *inputs: Any, **named: Any) -> Tensor:
         outputs: Tensor = self.module(*inputs, **named)
         return outputs * self.std + self.mean
+
+
+def completed(module: nn.Module, normalizer: nn.Module | None, scale: Scale | None) -> nn.Module:
+    """Return `module` with normalizer and scale around it: raw inputs, and outputs in the targets' units."""
+    module = module if normalizer is None else NormalizedModule(module, normalizer)
+    return module if scale is None else RescaledModule(module, scale.mean, scale.std)
 
 
 def brought_scale(module: nn.Module) -> Scale | None:

@@ -12,14 +12,14 @@ from tuneflow.data.data import Batch
 from tuneflow.errors import Diverged
 from tuneflow.heuristics.initialization_record import Initialized
 from tuneflow.heuristics.initialize import initialize
-from tuneflow.heuristics.input_scaling import NormalizedModule
 from tuneflow.heuristics.restoring import restore_tensors
-from tuneflow.heuristics.target_scaling import RescaledModule, brought_scale
+from tuneflow.heuristics.target_scaling import RescaledModule, brought_scale, completed
 from tuneflow.history.trial import Report
 from tuneflow.metrics import Measured
 from tuneflow.model import tensors_of
 from tuneflow.nested import copied
 from tuneflow.optim.build import build_optimizer
+from tuneflow.train.augmentation import Augmentation
 from tuneflow.train.gradients import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Waiting
@@ -59,6 +59,7 @@ class Session:
         elif (brought := brought_scale(self.module)) is not None and not settings.own_loss:
             self.unit = brought.unit_of(settings.loss)
         self.loss = TrainedLoss(settings.loss)
+        self.augmentation = Augmentation(settings.augment)
         self.late = self.normalizer if settings.augment else None  # augmentations see raw inputs
         early = None if settings.augment else self.normalizer
         self.train = preparation.on_device(preparation.train, job.runtime, early)
@@ -186,15 +187,18 @@ class Session:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the training batches of an epoch as the module takes them."""
-        augment, order = self.settings.augment, self.job.order(epoch, len(self.train))
-        for inputs, targets in self.train.batches(self.settings.batch_size, order):
-            changed = inputs if augment is None else augment(inputs)
-            yield (changed if self.late is None else self.late(changed)), targets
+        order, batches = self.job.order(epoch, len(self.train)), self.train.batches
+        if self.settings.augment is None:
+            yield from batches(self.settings.batch_size, order)
+            return
+        module = self.complete() if self.augmentation.sees_module else None
+        for batch in batches(self.settings.batch_size, order):
+            inputs, targets = self.augmentation(module, batch)
+            yield (inputs if self.late is None else self.late(inputs)), targets
 
     def complete(self) -> nn.Module:
         """Return the module with normalizer and scale around it: raw inputs, and outputs in the targets' units."""
-        module = self.module if self.normalizer is None else NormalizedModule(self.module, self.normalizer)
-        return module if self.scale is None else RescaledModule(module, self.scale.mean, self.scale.std)
+        return completed(self.module, self.normalizer, self.scale)
 
     def loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the loss to minimize on a batch: the trainer's, divided by `unit`; `module` is `whole`."""

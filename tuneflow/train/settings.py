@@ -30,7 +30,7 @@ class Settings:
     Attributes:
         loss: function of (outputs, targets), or object with `loss_of(module, batch)`; on the job's device.
         optimizer: makes the optimizer of a list of parameters.
-        augment: function of a batch's inputs, or None.
+        augment: function of a batch's inputs, or of module, inputs and targets, or None.
         epochs: the full length of a trial.
         batch_size: rows per optimizer step.
         micro_batch: rows per backward pass; None for a whole batch.

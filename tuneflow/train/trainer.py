@@ -66,7 +66,9 @@ class Trainer(TrainerProtocol):
             `tn.Patience` watches another metric.
         micro_batch: rows per backward pass: the same optimization with less memory.
         augment: called with the inputs of each training batch, on the device and before normalization; a function, or a
-            class with arguments that are tuned in the section `augment`.
+            class with arguments that are tuned in the section `augment`. One that requires three positional arguments
+            is called with `(module, inputs, targets)` and returns inputs and targets, as mixup does: the module takes
+            raw inputs and gives outputs in the targets' units.
 
     The settings from `batch_size` on, but for metrics and augment, can be tuned in the space's section `trainer`.
 

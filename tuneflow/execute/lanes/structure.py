@@ -41,6 +41,8 @@ def unfit_lane(lane: Lane) -> str:
     """The reason why this trial cannot be stacked with others; empty where it can."""
     if lane.run.settings.micro_batch is not None:
         return "micro_batch trains in parts"
+    if lane.run.augmentation.sees_module:
+        return "augment sees the module, whose weights are in the stack"
     if lane.run.loss.parameters:
         return "the loss has parameters"
     if _loss_changes(lane):

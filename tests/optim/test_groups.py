@@ -125,11 +125,11 @@ REFUSED = {
     "a pattern of nothing": (
         {"head": "fc.*"},
         {},
-        ['pattern "fc.*" of the group "head" matches no parameter', "1.weight"],
+        ['group "head": the pattern "fc.*" matches no parameter', "1.weight"],
     ),
     "a pattern nearly right": ({"head": "1.wieght"}, {}, ['Did you mean "1.weight"?']),
     "nothing left": ({"all": "*", "head": "1"}, {}, ["are in groups before it", "narrower group first"]),
-    "no_decay of nothing": ({"no_decay": ["norm*"]}, {}, ['"norm*" of the group "no_decay" matches no parameter']),
+    "no_decay of nothing": ({"no_decay": ["norm*"]}, {}, ['no_decay: the pattern "norm*" matches no parameter']),
     "a setting misspelt": (
         {"head": "1"},
         {"head": {"lrr": 0.1}},

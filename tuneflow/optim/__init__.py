@@ -1,9 +1,10 @@
-"""Optimizers that torch.optim does not have: groups of parameters by name, and averages of the weights."""
+"""Optimizers that torch.optim does not have: groups of parameters by name, averages of weights, Muon with AdamW."""
 
 from tuneflow.optim.averaged import Averaged
 from tuneflow.optim.groups import Groups
+from tuneflow.optim.muon import MuonAdamW
 
-__all__ = ["Averaged", "Groups"]
+__all__ = ["Averaged", "Groups", "MuonAdamW"]
 
 
 def __dir__() -> list[str]:

@@ -123,12 +123,17 @@ class Groups:
     def _members(self, parameters: Parameters, names: Mapping[str, list[str]]) -> dict[str, list[str]]:
         """The names of the trained parameters of each group, the common one first, under an empty name."""
         for pattern in self._not_decayed:
-            _check_matched("no_decay", pattern, names, names)
+            check_matched("optim.Groups: no_decay", pattern, names)
         left, members = dict(names), {}
         for group, patterns in self.groups.items():
             for pattern in patterns:
-                _check_matched(group, pattern, names, left)
+                check_matched(f'optim.Groups: group "{group}"', pattern, names)
             taken = {name for name, known in left.items() if any(matches(patterns, alias) for alias in known)}
+            if not taken:
+                raise ValueError(
+                    f'optim.Groups: all parameters of the group "{group}" are in groups before it; name the narrower'
+                    " group first."
+                )
             members[group] = [name for name in parameters if name in taken]
             left = {name: known for name, known in left.items() if name not in taken}
         return {"": [name for name in parameters if name in left], **members}
@@ -181,19 +186,9 @@ def aliases(module: nn.Module, parameters: Parameters) -> dict[str, list[str]]:
     return {names.get(key, alike[0]): alike for key, alike in found.items()}
 
 
-def _check_matched(group: str, pattern: str, names: Mapping[str, list[str]], left: Mapping[str, list[str]]) -> None:
-    def matched(among: Mapping[str, list[str]]) -> bool:
-        return any(matches([pattern], name) for known in among.values() for name in known)
-
-    if not matched(names):
-        every = [name for known in names.values() for name in known]
+def check_matched(what: str, pattern: str, names: Mapping[str, list[str]]) -> None:
+    """Raise ValueError unless a pattern matches a parameter; `what` opens the message."""
+    every = [name for known in names.values() for name in known]
+    if not any(matches([pattern], name) for name in every):
         near = did_you_mean(pattern, {*every, *(name.rpartition(".")[0] for name in every)} - {""})
-        raise ValueError(
-            f'optim.Groups: the pattern "{pattern}" of the group "{group}" matches no parameter.{near} The module has'
-            f" {listed(every)}."
-        )
-    if not matched(left):
-        raise ValueError(
-            f'optim.Groups: all parameters that "{pattern}" of the group "{group}" matches are in groups before it;'
-            " name the narrower group first."
-        )
+        raise ValueError(f'{what}: the pattern "{pattern}" matches no parameter.{near} The module has {listed(every)}.')

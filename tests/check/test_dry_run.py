@@ -136,8 +136,8 @@ def test_few_rows_are_trained_and_evaluated_on_one_thread():
         rows.clear()
         space = {**RATE, "trainer": {"batch_size": tn.Choice([40])}}
         check(net(forward), **settings, space=space, normalize=False)
-        assert set(rows) == {(True, 32), (True, 2), (True, 8), (False, 8)}
-        assert len(rows) == 2 + 3 * 2 + 1 + 3  # two looks, three epochs of two batches, an evaluation and theirs
+        assert set(rows) == {(True, 32), (True, 2), (True, 17), (True, 8), (False, 8)}
+        assert len(rows) == 3 + 3 * 2 + 1 + 3  # three looks, three epochs of two batches, an evaluation and theirs
     assert threads == {1}
 
 
@@ -248,7 +248,9 @@ RIGHT = {
     "dict": lambda: check(net(lambda s, x: s.layer(x["x"]) + x["y"]), ({"x": IMAGES, "y": SHARE[:, None]}, CLASSES)),
     "own loss_of": lambda: check(net(lambda s, x: s.layer(x["x"])), ({"x": IMAGES}, CLASSES), kind=Called),
     "loss of many rows": lambda: check(
-        loss=lambda o, t: functional.cross_entropy(o, t, reduction="none").topk(16).values.mean(), batch_size=48
+        data=(IMAGES[:96], CLASSES[:96]),
+        loss=lambda o, t: functional.cross_entropy(o, t, reduction="none").topk(16).values.mean(),
+        batch_size=48,
     ),
     "metric of many rows": lambda: check(metrics={"m": every_class}, schedule=tn.rates.Plateau(metric="m"), patience=1),
     "bytes": lambda: check(data=(BYTES, CLASSES)),

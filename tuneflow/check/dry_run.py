@@ -3,7 +3,7 @@
 import copy
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from tuneflow.check.changed_attributes import changed_attributes
+from tuneflow.check.few_rows import Batching, batchings
 from tuneflow.check.flat_space import check_sectioned, sections_of
 from tuneflow.check.hidden_state import check_loop
 from tuneflow.check.one_step import check_step
@@ -112,8 +113,9 @@ def check_space(
             check_finite(part)
         trainer = trainer.in_fold(0)
         for config in space.examples():
+            ways = batchings(space, config, trainer, parts[0].trained)
             try:
-                notes[check_configuration(Job(model, space.resolve(config), quiet), trainer, parts)] = None
+                notes[check_configuration(Job(model, space.resolve(config), quiet), trainer, parts, ways)] = None
             except (ValueError, TypeError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise ending_where(error, kind(f"configuration {rounded(config)}: {error}")) from None
@@ -129,14 +131,14 @@ def check_known_sections(names: Iterable[str], what: str) -> None:
             )
 
 
-def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart]) -> str:
+def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart], ways: Sequence[Batching] = ()) -> str:
     """Raise unless `trainer` can train this configuration; return a line about its inputs. See `check_space`."""
     configured = small(trainer, ROWS).configured(job.config)
     module = _built(job)
     _check_new(module, _built(job))
     with _eagerly():
         note = _connected(configured, job, module)
-        check_step(configured, job, module, parts)
+        check_step(configured, job, module, parts, ways)
         del module
         for size in sorted({min(SMALL, configured.batch_size), min(LARGE, configured.batch_size)}):
             try:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneflow.check.explain import TRIED, culprit, explain, lost_rows, rerun
+from tuneflow.check.few_rows import Batching, check_few_rows
 from tuneflow.check.late_state import BuiltState
 from tuneflow.check.layer_watch import Watch
 from tuneflow.check.loss_rules import LossRules
@@ -21,7 +22,13 @@ from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 
 
-def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[SampledPart]) -> None:
+def check_step(
+    trainer: Trainer,
+    job: Job,
+    module: nn.Module,
+    parts: Sequence[SampledPart],
+    ways: Sequence[Batching] = (),
+) -> None:
     """Raise unless `module` takes a batch of the trainer's and its loss gives a gradient.
 
     Args:
@@ -29,6 +36,7 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Sa
         job: the configuration, and the device.
         module: a new one; it is left with gradients, and with buffers that training mode changes.
         parts: all rows, for rules that hold for each.
+        ways: every way in which the space cuts an epoch into batches.
     """
     trainer = trainer.for_job(job)
     with job.at_work("check", 0):
@@ -54,9 +62,8 @@ def check_step(trainer: Trainer, job: Job, module: nn.Module, parts: Sequence[Sa
         _check_gradient(module)
         trained = [*module.parameters(), *_parameters_of(trainer.loss)]
         check_trained(loss, lambda: trainer.loss_of(module, batch), trained)
-        for rows, where in parts[0].trained.items():
-            _check_last_batch(module, watch, rows, trainer.batch_size, where)
         _check_any_rows(module, watch)
+        check_few_rows(ways, trainer, job, module, batch, watch.rows)
 
 
 def _batch(trainer: Trainer, job: Job, module: nn.Module) -> Batch:
@@ -121,16 +128,4 @@ def _check_any_rows(module: nn.Module, watch: Watch) -> None:
         raise ValueError(
             f"the model takes batches of {watch.rows} rows only, by {view.call}{view.where}, but batches differ in"
             " size, as the last of an epoch does; take the number of rows from x.shape[0]."
-        )
-
-
-def _check_last_batch(module: nn.Module, watch: Watch, rows: int, batch_size: int, where: str) -> None:
-    """Raise if an epoch ends with a batch of a single row that the module cannot train on, as BatchNorm cannot."""
-    if rows % batch_size != 1 or rows == 1 or batch_size == 1:
-        return
-    alone = rerun(module, watch, 1)
-    if alone is not None and isinstance(alone.error, ValueError) and "more than 1 value" in str(alone.error):
-        raise ValueError(
-            f"{alone.at[-1]} needs more than one row, but {rows} rows{where} in batches of {batch_size} leave one for"
-            f" the last batch; batch_size={batch_size - 1} or {rows - 1} rows do not."
         )

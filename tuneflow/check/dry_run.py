@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tuneflow.check.batch_parts import check_batch_parts
 from tuneflow.check.changed_attributes import changed_attributes
 from tuneflow.check.few_rows import Batching, batchings
 from tuneflow.check.flat_space import check_sectioned, sections_of
@@ -34,6 +35,7 @@ from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import Loop
 from tuneflow.train.loss_object import has_loss_of, is_class
+from tuneflow.train.micro_batch import ROWS as COMPARED
 from tuneflow.train.protocol import DryRun
 from tuneflow.train.session import Session
 from tuneflow.train.settings import with_section
@@ -140,6 +142,8 @@ def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart], wa
         note = _connected(configured, job, module)
         check_step(configured, job, module, parts, ways)
         del module
+        if configured.micro_batch is not None:
+            check_batch_parts(_run(small(trainer, COMPARED), job), parts)
         for size in sorted({min(SMALL, configured.batch_size), min(LARGE, configured.batch_size)}):
             try:
                 check_training(*_sized(trainer, job, size), trainer.valid)

@@ -25,6 +25,7 @@ from tuneflow.train.evaluate import chunk_of, in_float32, outputs_of
 from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loss_object import described, fit_to_targets, has_loss_of, instance_of, placed, takes_outputs
+from tuneflow.train.micro_batch import check_unknown_loss
 from tuneflow.train.on_all_rows import train_unscored
 from tuneflow.train.patience import Patience
 from tuneflow.train.preparation import DeviceData, Preparation
@@ -64,7 +65,8 @@ class Trainer(TrainerProtocol):
         clip: the largest norm of a step's gradient; a larger gradient is scaled down to it.
         patience: end a trial when the validation loss has not improved for so many epochs in a row; a
             `tn.Patience` watches another metric.
-        micro_batch: rows per backward pass: the same optimization with less memory.
+        micro_batch: rows per backward pass: the same optimization with less memory. A loss whose parts do not add up is
+            refused.
         augment: called with the inputs of each training batch, on the device and before normalization; a function, or a
             class with arguments that are tuned in the section `augment`. One that requires three positional arguments
             is called with `(module, inputs, targets)` and returns inputs and targets, as mixup does: the module takes
@@ -215,6 +217,7 @@ class Trainer(TrainerProtocol):
         with job.runtime.active():
             run = self.configured(job.config).session(job)
             run.begin()
+            check_unknown_loss(run)
             return run.state(0)
 
     def advance(self, job: Job, state: TrainState, until: int) -> Epochs:

@@ -13,7 +13,6 @@ from torch.utils.data import (
     DataLoader,
     Dataset,
     IterableDataset,
-    RandomSampler,
     SequentialSampler,
     WeightedRandomSampler,
 )
@@ -23,7 +22,8 @@ from tests.helpers.digits_training import job
 from tests.helpers.global_generators import generators_untouched
 from tests.helpers.trainer_runs import facts, flat, run
 from tuneflow.data.data import Data
-from tuneflow.data.sources import DatasetSource, LoaderSource, as_source
+from tuneflow.data.loaded import DatasetSource, LoaderSource
+from tuneflow.data.sources import as_source
 
 ROWS = 50
 INPUTS = torch.randn(ROWS, 64, generator=torch.Generator().manual_seed(0))
@@ -207,13 +207,16 @@ def test_no_warning_where_nothing_is_lost():
 REFUSED = {
     "stream": (lambda: loader(Stream()), ["an IterableDataset (Stream)", "map-style Dataset", "tn.Data"]),
     "no batches": (lambda: loader(batch_size=None), ["batch_size=None", "one row at a time"]),
-    "weighted": (
-        lambda: loader(sampler=WeightedRandomSampler(torch.ones(ROWS), ROWS)),
-        ["sampler=WeightedRandomSampler", "nn.CrossEntropyLoss(weight=...)"],
+    "list": (lambda: loader(sampler=[0, 1, 2]), ["sampler=list", "leave it out", "WeightedRandomSampler"]),
+    "weights of other rows": (
+        lambda: loader(sampler=WeightedRandomSampler(torch.ones(ROWS + 1), ROWS)),
+        ["a weight for each row, got 51 for 50 rows"],
     ),
-    "list": (lambda: loader(sampler=[0, 1, 2]), ["sampler=list", "leave it out"]),
-    "replacement": (lambda: loader(sampler=RandomSampler(Rows(), replacement=True)), ["replacement=True", "shuffle"]),
-    "part": (lambda: loader(sampler=RandomSampler(Rows(), num_samples=9)), ["num_samples=9", "shuffle=True"]),
+    "weights below 0": (lambda: loader(sampler=WeightedRandomSampler([-1.0] * ROWS, ROWS)), ["not below 0"]),
+    "too few weights": (
+        lambda: loader(sampler=WeightedRandomSampler([1.0] * 5 + [0.0] * 45, 9, replacement=False)),
+        ["9 rows without replacement", "got 5; use replacement=True"],
+    ),
     "batch sampler": (
         lambda: DataLoader(Rows(), batch_sampler=BatchSampler(SequentialSampler(Rows()), 16, False)),
         ["batch_sampler=BatchSampler", "leave it out"],

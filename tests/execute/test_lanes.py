@@ -188,6 +188,28 @@ def test_a_dataset_is_loaded_lane_by_lane(stacked):
     assert_alike(*(run(runtime, of=trainer((rows, valid))) for runtime in (LANES, INLINE)))
 
 
+def test_a_sampler_draws_what_it_draws_in_training_alone(stacked):
+    train, valid = digits()
+    rows = torch.utils.data.StackDataset(train.inputs, train.targets)
+    sampler = torch.utils.data.WeightedRandomSampler(torch.arange(1.0, 101.0), 75)
+    loader = torch.utils.data.DataLoader(rows, batch_size=32, sampler=sampler)
+    assert_alike(*(run(runtime, of=trainer((loader, valid))) for runtime in (LANES, INLINE)))
+
+
+class OfTwo(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.upper, self.lower = nn.Linear(32, 10), nn.Linear(32, 10)
+
+    def forward(self, upper, lower):
+        return self.upper(upper.flatten(1)) + self.lower(lower.flatten(1))
+
+
+def test_several_inputs_are_fused(stacked):
+    halves = [({"upper": part.inputs[:, :, :4], "lower": part.inputs[:, :, 4:]}, part.targets) for part in digits()]
+    assert_alike(*(run(runtime, OfTwo, of=trainer(halves)) for runtime in (LANES, INLINE)))
+
+
 class Doubled(tn.Trainer):
     def loss_of(self, module, batch):
         return 2 * super().loss_of(module, batch)

@@ -13,6 +13,7 @@ import tuneflow as tn
 from tests.helpers.trainer_runs import facts, run, run_with_reason, through_file
 from tuneflow.data.data_view import DataView
 from tuneflow.data.folds import classes_of, folds_of
+from tuneflow.data.orders import Shuffled
 from tuneflow.data.sources import as_source
 from tuneflow.errors import Diverged
 from tuneflow.train.loop_state import differences
@@ -229,7 +230,7 @@ def test_folds_in_pieces_equal_folds_at_once():
 def test_folds_and_replicas_have_seeds_of_their_own():
     jobs = [job(), job(fold=0), job(fold=1), job(replica=1), job(replica=1, fold=1), job(trial=1), job(trial=1, fold=1)]
     assert len({each.key for each in jobs}) == len(jobs)
-    assert len({tuple(each.order(1, 20).tolist()) for each in jobs}) == len(jobs)
+    assert len({tuple(each.order(1, Shuffled(20)).tolist()) for each in jobs}) == len(jobs)
     assert replace(job(fold=1), config={}).key == job(fold=1).key
 
 

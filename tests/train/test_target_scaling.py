@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
 from tests.helpers.trainer_runs import run
+from tuneflow.data.orders import Shuffled
 from tuneflow.errors import CheckpointError
 from tuneflow.heuristics.input_scaling import Moments, NormalizedModule
 from tuneflow.heuristics.target_scaling import RescaledModule, reaches_any_number, scale_of
@@ -136,7 +137,7 @@ def test_standardized_targets_are_the_plain_loop_to_the_bit():
     module.load_state_dict(start.values["module"])
     inputs = ours.configured(this.config).session(this).normalizer(INPUTS)
     optimizer = torch.optim.SGD(module.parameters(), **CONFIG["optimizer"])
-    for rows in this.order(1, 160).split(32):
+    for rows in this.order(1, Shuffled(160)).split(32):
         optimizer.zero_grad()
         functional.mse_loss(module(inputs[TRAIN][rows]), STANDARD[TRAIN][rows]).backward()
         optimizer.step()

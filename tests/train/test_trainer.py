@@ -87,7 +87,7 @@ def test_the_trainer_is_the_plain_loop():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     for epoch in (1, 2):
         model.train()
-        for rows in this.order(epoch, len(TRAIN)).split(32):
+        for rows in this.order(epoch, TRAIN.order).split(32):
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(scaled[rows]), TRAIN.targets[rows]).backward()
             optimizer.step()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -12,11 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tuneflow.data.conversion import as_tensors, check_no_rows, is_list_of_arrays
+from tuneflow.data.loaded import loads_rows, source_of
+from tuneflow.data.orders import Order, Shuffled
+from tuneflow.data.pairs import Batch as Batch
+from tuneflow.data.pairs import pair_of
+from tuneflow.data.row_numbers import as_index, check_no_number, random_parts
+from tuneflow.data.tables import is_table, without
 from tuneflow.errors import listed
 from tuneflow.nested import leaves, mapped, row_count, rows_taken
-from tuneflow.seeds import torch_stream
 
-Batch = tuple[Any, Any]  # (inputs, targets)
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32)
 BLOCK = 64 * 2**20  # bytes gathered at once when the order is shuffled
 
@@ -26,15 +31,18 @@ class Data:
 
     Args:
         inputs: tensor or array, shape (n, ...), or a tuple, list or dict of them. Floating-point arrays become
-            torch's default dtype; integers and booleans stay as they are.
-        targets: the same, with the same n. Integers become int64.
+            torch's default dtype; integers and booleans stay as they are. A DataFrame becomes a matrix of its columns.
+        targets: the same, with the same n; integers become int64. Or the name of the part of `inputs` that they are: a
+            key of a dict, a column of a DataFrame or a list of columns, an index into a tuple. A Dataset or DataLoader
+            as `inputs`, with the targets' name or index, becomes a source that loads its rows when they are used. A
+            forward that has a parameter of the name of a dict's targets gets them too; any other does not.
 
     Attributes:
         target: the entry of `inputs` that holds the targets too; empty for none.
 
     Raises:
         ValueError: there are no rows, or inputs and targets differ in number.
-        TypeError: an array does not hold numbers.
+        TypeError: an array does not hold numbers, row by row.
 
     Example:
         >>> data = Data(np.zeros((5, 3)), [0, 1, 0, 1, 0])
@@ -42,12 +50,27 @@ class Data:
         (5, torch.float32, tensor([1, 0]))
     """
 
-    target = ""
+    def __new__(cls, inputs: Any = None, targets: Any = None) -> Any:
+        """Make a Data; of a Dataset or DataLoader with named targets, a source that loads its rows."""
+        if cls is Data and isinstance(targets, str | int) and loads_rows(inputs):
+            return source_of(inputs, targets)
+        return super().__new__(cls)
 
     def __init__(self, inputs: Any, targets: Any) -> None:
-        self.inputs = _tensors(inputs, "inputs")
-        self.targets = mapped(lambda t: t.long() if t.dtype in _INTEGERS else t, _tensors(targets, "targets"))
-        rows = {len(t) for t in leaves((self.inputs, self.targets))}
+        self.target = ""
+        if _are_names(targets, inputs):
+            inputs, targets, self.target = _taken_out(inputs, targets)
+        self.inputs = as_tensors(inputs, "inputs")
+        self.targets = mapped(lambda t: t.long() if t.dtype in _INTEGERS else t, as_tensors(targets, "targets"))
+        self._check_rows(inputs, targets)
+        if self.target:
+            self.inputs[self.target] = self.targets
+
+    def _check_rows(self, inputs: Any, targets: Any) -> None:
+        counts = [{len(t) for t in leaves(part)} for part in (self.inputs, self.targets)]
+        check_no_rows(inputs, set() if is_list_of_arrays(targets) else counts[1], "inputs")
+        check_no_rows(targets, set() if is_list_of_arrays(inputs) else counts[0], "targets")
+        rows = {count for part in counts for count in part}
         if len(rows) != 1:
             raise ValueError(
                 "Data: inputs and targets need the same number of rows,"
@@ -64,14 +87,11 @@ class Data:
 
     def __getitem__(self, rows: Any) -> Data:
         """Return some rows as a Data: a slice, a sequence of row numbers, or a boolean mask."""
-        if isinstance(rows, int | np.integer):
-            raise TypeError(
-                f"Data: rows are taken with a slice or a list, got {rows}; data[{rows}:{rows + 1}] is one row."
-            )
-        if not isinstance(rows, slice):
-            rows = torch.as_tensor(rows)
-            rows = rows.long() if rows.numel() == 0 else rows
-        return Data(*mapped(itemgetter(rows), (self.inputs, self.targets)))
+        check_no_number(rows)
+        taken = itemgetter(rows if isinstance(rows, slice) else as_index(rows))
+        part = Data(*mapped(taken, (self.inputs, self.targets)))
+        part.target = self.target
+        return part
 
     def split(self, *shares: float, seed: int = 0) -> list[Data]:
         """Split into random parts without overlap, with these shares of the rows, rounded.
@@ -88,11 +108,12 @@ class Data:
             >>> len(train), len(valid)
             (8, 2)
         """
-        if not shares or min(shares) <= 0 or sum(shares) > 1 + 1e-9:
-            raise ValueError(f"Data.split: shares need to be above 0 and add up to at most 1, got {shares}.")
-        order = torch.randperm(len(self), generator=torch_stream(seed, "split"))
-        ends = [round(sum(shares[: i + 1]) * len(self)) for i in range(len(shares))]
-        return [self[order[start:end]] for start, end in zip([0, *ends], ends, strict=False)]
+        return [self[rows] for rows in random_parts(len(self), shares, seed)]
+
+    @property
+    def order(self) -> Order:
+        """The rows of a training epoch: every row once."""
+        return Shuffled(len(self))
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
         """Yield batches of `size` rows, the last one shorter where `size` does not divide the rows.
@@ -136,34 +157,27 @@ def _taken(tensor: Tensor, rows: Tensor) -> Tensor:
     return tensor.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
 
 
-def _tensors(values: Any, what: str) -> Any:
-    """Convert arrays and lists to tensors, floats to torch's default dtype; tuples and dicts element by element."""
-    if isinstance(values, dict):
-        return {key: _tensors(value, what) for key, value in values.items()}
-    if isinstance(values, tuple) and hasattr(values, "_fields"):
-        return type(values)(*(_tensors(value, what) for value in values))
-    if isinstance(values, tuple) or (
-        isinstance(values, list) and values and isinstance(values[0], Tensor | np.ndarray)
-    ):
-        return type(values)(_tensors(value, what) for value in values)
-    tensor = values if isinstance(values, Tensor) else _from_array(values, what)
-    if tensor.ndim == 0:
-        raise ValueError(f"Data: {what} need rows, got a single number, shape (); give a list of them.")
-    return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+def _are_names(targets: Any, inputs: Any) -> bool:
+    """True for the name of a part of the inputs: a string or an index; of a table also a list of names."""
+    several = isinstance(targets, list) and all(isinstance(name, str) for name in targets)
+    return isinstance(targets, str | int) or (several and is_table(inputs))
 
 
-def _from_array(values: Any, what: str) -> Tensor:
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise ValueError(f"Data: {what} need rows of the same length, got lists of unequal ones; pad them.") from None
-    try:
-        return torch.as_tensor(array)
-    except TypeError:
+def _taken_out(inputs: Any, names: Any) -> tuple[Any, Any, str]:
+    """Return inputs, targets and the entry of the inputs that holds these too, where they were named.
+
+    Raises:
+        TypeError, ValueError: the inputs have no names, or none like these.
+    """
+    if is_table(inputs):
+        return *without(inputs, names), ""
+    if not isinstance(inputs, Mapping | tuple):
         raise TypeError(
-            f"Data: {what} need to be numbers, got an array of {array.dtype}; number classes from 0, as"
-            " np.unique(values, return_inverse=True)[1] does."
-        ) from None
+            f"Data: targets={names!r} names a part of a DataFrame, a dict, a tuple, a Dataset or a DataLoader, got"
+            f" inputs of type {type(inputs).__name__}."
+        )
+    parts, targets = pair_of(inputs, names, "Data")
+    return parts, targets, names if isinstance(names, str) else ""
 
 
 def sliced(batch: Batch, size: int) -> Iterator[Batch]:

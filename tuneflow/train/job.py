@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from tuneflow.data.orders import Order
 from tuneflow.model import Model
 from tuneflow.nested import leaves
 from tuneflow.runtime.runtime import Runtime
@@ -39,9 +39,9 @@ class Job:
     trial: int | None = None
     fold: int | None = None
 
-    def order(self, epoch: int, rows: int) -> Tensor:
-        """Return the order of the training rows in an epoch: int64, shape (rows,)."""
-        return torch.randperm(rows, generator=torch_stream(*self.key, "order", epoch))
+    def order(self, epoch: int, order: Order) -> Tensor:
+        """Return the numbers of the training rows of an epoch, in their order: int64, shape (rows,)."""
+        return order.draw(torch_stream(*self.key, "order", epoch))
 
     @contextmanager
     def at_work(self, purpose: str, epoch: int) -> Iterator[None]:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tuneflow.data.data import Batch, Data
+from tuneflow.data.orders import Order
 from tuneflow.data.sources import Source
 from tuneflow.heuristics.lazy_layers import lazy_tensors, materialize
 from tuneflow.heuristics.target_scaling import Scale, reaches_any_number, scales_with_targets
@@ -41,6 +42,11 @@ class DeviceData:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    @property
+    def order(self) -> Order:
+        """The rows of a training epoch."""
+        return self.source.order
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
         """Yield batches of `size` rows, as Data.batches does."""

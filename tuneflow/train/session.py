@@ -64,7 +64,7 @@ class Session:
         early = None if settings.augment else self.normalizer
         self.train = preparation.on_device(preparation.train, job.runtime, early)
         self.valid = preparation.on_device(preparation.valid, job.runtime, self.normalizer)
-        self.steps = math.ceil(len(self.train) / settings.batch_size)
+        self.steps = math.ceil(self.train.order.rows / settings.batch_size)
         trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
         trained |= {f"loss.{name}": p for name, p in self.loss.parameters.items()}
         self.parameters = list(trained.values())
@@ -96,7 +96,7 @@ class Session:
 
     def first_rows(self, count: int = INIT_ROWS) -> Batch:
         """The first rows of the first epoch's order, as the module takes them."""
-        rows = self.job.order(1, len(self.train))[:count]
+        rows = self.job.order(1, self.train.order)[:count]
         inputs, targets = next(iter(self.train.batches(count, rows)))
         return inputs if self.late is None else self.late(inputs), targets
 
@@ -140,7 +140,7 @@ class Session:
         """
         self.weights.to("train")
         total, last = 0.0, None
-        first, rows, size = (epoch - 1) * self.steps, len(self.train), self.settings.batch_size
+        first, rows, size = (epoch - 1) * self.steps, self.train.order.rows, self.settings.batch_size
         for step, batch in enumerate(self.batches(epoch)):
             self.rate.before(first + step)
             value = self.backward(batch) * self.unit
@@ -187,7 +187,7 @@ class Session:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the training batches of an epoch as the module takes them."""
-        order, batches = self.job.order(epoch, len(self.train)), self.train.batches
+        order, batches = self.job.order(epoch, self.train.order), self.train.batches
         if self.settings.augment is None:
             yield from batches(self.settings.batch_size, order)
             return

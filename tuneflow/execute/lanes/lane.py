@@ -41,7 +41,7 @@ class Lane:
         else:
             self.run.restore(state)
         self.state = state
-        self._count, self._size = len(self.run.train), self.run.settings.batch_size
+        self._count, self._size = self.run.train.order.rows, self.run.settings.batch_size
         self.steady = isinstance(self.run.settings.schedule, Fixed)
         self.randomness = job.randomness("epoch", state.epoch + 1)
         self.epoch = self.step = self.rows = 0
@@ -73,7 +73,7 @@ class Lane:
     def order(self) -> Tensor:
         """Row numbers of the next batch: int64, shape (rows,)."""
         if self._order is None:
-            self._order = self.job.order(self.epoch, self._count)
+            self._order = self.job.order(self.epoch, self.run.train.order)
         start = self.step * self._size
         return self._order[start : start + self.rows]
 

@@ -1,11 +1,8 @@
 """The examples run as they are, with small budgets, and say the truth about what they trained."""
 
-import os
 import re
 import runpy
 import sqlite3
-import subprocess
-import sys
 import xml.etree.ElementTree as xml
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +11,7 @@ import pytest
 import torch
 
 import tuneflow as tn
+from tests.helpers.forked import output_of
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ARTICLE = EXAMPLES / "01_article_cnn.py"
@@ -28,15 +26,7 @@ def run(where, *flags):
 
 def run_example(script, where, *flags):
     """A script as a process of its own in `where`; its standard output."""
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", str(script), *flags],
-        cwd=where,
-        env={**os.environ, "HOME": str(where)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return ran.stdout
+    return output_of(script, *flags, cwd=where, HOME=str(where))
 
 
 def assert_complete(text):

@@ -1,13 +1,11 @@
 """Each example has a notebook beside it: the same cells, executed, and they run again with small budgets."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 
+from tests.helpers.forked import output_of
 from tests.helpers.notebooks import EXAMPLES, notebook_of, scripts
 
 BUDGETS = {
@@ -60,19 +58,22 @@ def test_a_notebook_is_small_and_says_nothing_of_the_machine_that_made_it(script
     assert not re.search(r"/tmp|/root|/home|/work|site-packages|Traceback|Warning", text)
 
 
-@each_example
-def test_a_notebook_runs_in_a_kernel_with_a_small_budget(script, tmp_path):
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """A folder with each notebook as a kernel executed it with a small budget, or the error that ended it."""
     for package in ("jupytext", "nbclient", "ipykernel"):
         pytest.importorskip(package)
-    command = [sys.executable, "-m", "tests.helpers.notebooks", script.stem, "--into", str(tmp_path)]
-    ran = subprocess.run(
-        [*command, f"--flags={BUDGETS[script.stem]}"],
-        cwd=EXAMPLES.parent,
-        env={**os.environ, "HOME": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert ran.returncode == 0, ran.stderr
-    made = tmp_path / f"{script.stem}.ipynb"
+    folder = tmp_path_factory.mktemp("notebooks")
+    code = f"from pathlib import Path; from tests.helpers.notebooks import write_all; write_all(Path.cwd(), {BUDGETS})"
+    (folder / "write.py").write_text(code)
+    output_of(folder / "write.py", cwd=folder, HOME=str(folder), JUPYTER_RUNTIME_DIR=str(folder))
+    return folder
+
+
+@each_example
+def test_a_notebook_runs_in_a_kernel_with_a_small_budget(script, executed):
+    error = executed / f"{script.stem}.error"
+    assert not error.exists(), error.read_text()
+    made = executed / f"{script.stem}.ipynb"
     assert sources(cells(made)) == sources(cells(script.with_suffix(".ipynb")))
     assert [number for number, _ in outputs(made)] == [number for number, _ in outputs(script.with_suffix(".ipynb"))]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import tuneflow as tn
+from tuneflow.errors import plural
 from tuneflow.metrics import accuracy
 
 # The fixed settings, and the searches' ranges: as you would choose them without knowing the task.
@@ -134,7 +135,7 @@ def demo(folder: str | Path = "runs/demo", trials: int = 8, epochs: int = 5, see
     }
     rows = [Row("neighbors", neighbors(train, valid).mean().item(), neighbors(train, test).expand(SEEDS, -1))]
     for method, (space, searcher, budget) in methods.items():
-        print(f"{method:<6}  {SEEDS} x {budget} x {epochs} epochs ...", end="", file=sys.stderr, flush=True)
+        print(f"{method:<6}  {SEEDS} x {budget} x {plural(epochs, 'epoch')} ...", end="", file=sys.stderr, flush=True)
         studies = [
             tn.Study(space=space, searcher=searcher, folder=folder / f"{method}-{number}", seed=number, **shared)
             for number in range(seed, seed + SEEDS)

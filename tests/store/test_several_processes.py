@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import tuneflow as tn
+from tests.helpers.forked import start
 from tests.helpers.scripts.shared_study import make
 from tuneflow.store.owner import is_alive, new_owner
 from tuneflow.store.sqlite import SqliteStore
@@ -19,9 +20,10 @@ from tuneflow.store.sqlite import SqliteStore
 SCRIPT = Path(__file__).parents[1] / "helpers" / "scripts" / "shared_study.py"
 
 
-def start(folder, searcher, trials):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.Popen([sys.executable, str(SCRIPT), str(folder), searcher, str(trials)], env=environment)
+def ended_with(process, seconds):
+    """The exit code of a process that ends within so many seconds."""
+    process.join(seconds)
+    return process.exitcode
 
 
 def table(study):
@@ -42,8 +44,8 @@ def ended(folder):
 def test_two_processes_give_the_table_of_one(tmp_path, searcher):
     alone = make(None, searcher)
     alone.run(trials=400)
-    processes = [start(tmp_path, searcher, 400) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    processes = [start(SCRIPT, tmp_path, searcher, 400) for _ in range(2)]
+    assert [ended_with(process, 120) for process in processes] == [0, 0]
     together = make(tmp_path, searcher)
     assert table(together) == table(alone)
     if searcher == "grid":
@@ -56,16 +58,16 @@ def test_killed_processes_lose_nothing(tmp_path):
     alone = make(None, "random")
     alone.run(trials=300)
     rng = np.random.default_rng(5)
-    steady = start(tmp_path, "random", 250)
+    steady = start(SCRIPT, tmp_path, "random", 250)
     for _ in range(4):
-        before, killed = ended(tmp_path), start(tmp_path, "random", 300)
+        before, killed = ended(tmp_path), start(SCRIPT, tmp_path, "random", 300)
         deadline = time.monotonic() + 30
-        while ended(tmp_path) < min(before + 20, 290) and killed.poll() is None and time.monotonic() < deadline:
+        while ended(tmp_path) < min(before + 20, 290) and killed.is_alive() and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.05))
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
-    assert steady.wait(timeout=60) == 0
+        killed.kill()
+        killed.join()
+    assert ended_with(steady, 60) == 0
     study = make(tmp_path, "random")
     assert not any(t.status == "RUNNING" for t in study.trials)
     study.run(trials=300)
@@ -129,12 +131,12 @@ def test_a_study_says_that_it_goes_on(tmp_path, capsys):
 
 
 def test_ctrl_c_finishes_the_epoch_and_leaves_a_study_that_goes_on(tmp_path):
-    process = start(tmp_path, "random", 100_000)
+    process = start(SCRIPT, tmp_path, "random", 100_000)
     deadline = time.monotonic() + 60
     while ended(tmp_path) < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) != 0
+    os.kill(process.pid, signal.SIGINT)
+    assert ended_with(process, 30) not in (0, None)
     study = make(tmp_path, "random")
     assert {t.status for t in study.trials} <= {"DONE", "PAUSED"}
     total = len(study.trials) + 2

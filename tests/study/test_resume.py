@@ -1,10 +1,7 @@
 """An interrupted study, run again, is the uninterrupted one: same trials, scores and weights."""
 
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.forked import start
 from tests.helpers.scripts.digits_study import make
 
 SCRIPT = Path(__file__).parents[1] / "helpers" / "scripts" / "digits_study.py"
@@ -53,16 +51,14 @@ def rows(folder):
 
 def kill_after(folder, optimizer, count, delay):
     """Run the script and kill it `delay` seconds after `count` reports are there; False when it was done before."""
-    process = subprocess.Popen([sys.executable, str(SCRIPT), str(folder), optimizer, "0.1"])
+    process = start(SCRIPT, folder, optimizer, "0.1")
     deadline = time.monotonic() + 60
-    while rows(folder) < count and process.poll() is None and time.monotonic() < deadline:
+    while rows(folder) < count and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(delay)
-    killed = process.poll() is None
-    if killed:
-        os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    return killed
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

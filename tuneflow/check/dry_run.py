@@ -1,7 +1,6 @@
 """The dry run of a Trainer: every branch of the space fits, can be built, and trains for a few steps."""
 
 import copy
-import inspect
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -18,6 +17,7 @@ from tuneflow.check.few_rows import Batching, batchings
 from tuneflow.check.flat_space import check_sectioned, sections_of
 from tuneflow.check.hidden_state import check_loop
 from tuneflow.check.one_step import check_step
+from tuneflow.check.optimizer_step import check_optimizer
 from tuneflow.check.round_trip import check_round_trip
 from tuneflow.check.samples import SampledPart, check_finite, few, parts_of
 from tuneflow.data.data import Data
@@ -179,7 +179,7 @@ def check_training(trainer: Trainer, job: Job, valid: Source) -> None:
         valid: the whole validation part, for a metric that needs more than a few rows.
     """
     run = _run(trainer, job)
-    check_optimizer(run.optimizer)
+    check_optimizer(lambda: _run(trainer, job))
     try:
         run.evaluate()
     except Exception:
@@ -267,21 +267,6 @@ def _check_new(module: nn.Module, other: nn.Module) -> None:
         raise ValueError(
             f'the builder needs to make a new module in each call, got the same parameter "{shared[0]}" twice; make the'
             " module inside the builder, or return copy.deepcopy(module)."
-        )
-
-
-def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
-    """Raise TypeError for an optimizer that a plain training step cannot drive."""
-    name = type(optimizer).__name__
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if closure is not None and closure.default is closure.empty:
-        raise TypeError(
-            f"optimizer {name} needs a closure that computes the loss again, and a training step has none; take one"
-            " that does without, such as torch.optim.SGD or Adam."
-        )
-    if isinstance(optimizer, torch.optim.SparseAdam):
-        raise TypeError(
-            f"optimizer {name} takes sparse gradients only; take torch.optim.Adam, and Embedding(sparse=False)."
         )
 
 

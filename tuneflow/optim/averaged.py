@@ -123,7 +123,7 @@ class AveragedOptimizer(Optimizer):
         """Take a step of the optimizer within, and move the average."""
         if self._swapped:
             raise RuntimeError("a step needs the weights that are trained; call train() on the optimizer before it.")
-        loss = self.inner.step(closure)
+        loss = self.inner.step() if closure is None else self.inner.step(closure)
         self._taken += 1
         counted = self._taken - self._start
         if counted == 1:

@@ -19,6 +19,7 @@ from tuneflow.check.hidden_state import check_loop
 from tuneflow.check.one_step import check_step
 from tuneflow.check.optimizer_step import check_optimizer
 from tuneflow.check.round_trip import check_round_trip
+from tuneflow.check.rows_setting import check_rows
 from tuneflow.check.samples import SampledPart, check_finite, few, parts_of
 from tuneflow.data.data import Data
 from tuneflow.data.sources import Source
@@ -104,6 +105,7 @@ def check_space(
     check_known_sections(space.entries, "the space")
     for config in space.examples():
         check_sections(space.resolve(config), model, trainer)
+    check_rows(space, trainer)
     notes: dict[str, None] = {}
     if not dry:
         return notes

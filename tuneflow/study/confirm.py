@@ -54,15 +54,20 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class Look:
-    """One training of a trial's configuration under a fresh seed, to the epoch that counts for the trial."""
+    """One training of a trial's configuration under a fresh seed, to the epoch that counts for the trial.
+
+    Attributes:
+        rows: the number of training rows; None for the configuration's own.
+    """
 
     number: int
     seed: int
     epoch: int
+    rows: int | None = None
 
     @property
     def key(self) -> str:
-        return f"look {self.number} {self.seed} {self.epoch}"
+        return f"look {self.number} {self.seed} {self.epoch}" + ("" if self.rows is None else f" rows {self.rows}")
 
 
 @dataclass(frozen=True)
@@ -90,11 +95,25 @@ class Looks:
         results = self._results([look for row in looks for look in row])
         return [_summary(t, [results[look] for look in row]) for t, row in zip(trials, looks, strict=True)]
 
+    def at_rows(self, trial: Trial, rows: Sequence[int], seeds: range) -> list[Confirmed]:
+        """Return the scores of a trial for each of these numbers of training rows, under these seeds."""
+        epoch = max(selected_epochs(trial, self.objective))
+        looks = [[Look(trial.number, seed, epoch, number) for seed in seeds] for number in rows]
+        results = self._results([look for row in looks for look in row])
+        return [_summary(trial, [results[look] for look in row]) for row in looks]
+
+    def _job(self, look: Look) -> Job:
+        job = self.job(look.number, look.seed)
+        section = job.config.get("trainer", {})
+        return (
+            job if look.rows is None else replace(job, config={**job.config, "trainer": {**section, "rows": look.rows}})
+        )
+
     def _results(self, looks: Sequence[Look]) -> dict[Look, dict[str, Any]]:
         """Return for each look its `metrics` and `errors`, or the `reason` why there are none."""
         results = {look: kept for look in looks if (kept := self.store.recall(look.key)) is not None}
         new = [look for look in looks if look not in results]
-        jobs = [(self.job(look.number, look.seed), look.epoch) for look in new]
+        jobs = [(self._job(look), look.epoch) for look in new]
         for index, last, end in trained(self.executor, self.trainer, jobs):
             result = self._result(last, end)
             results[new[index]] = result if end.status == "FAILED" else self.store.remember(new[index].key, result)

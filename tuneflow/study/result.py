@@ -1,7 +1,7 @@
 """Result: a finished trial together with its trained model."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tuneflow.metrics import Estimate, estimate
 from tuneflow.space.values import rounded
 from tuneflow.store.checkpoints import States
 from tuneflow.study.confirm import Confirmed, score_of
+from tuneflow.study.learning_curve import Curve, LearningCurve
 from tuneflow.study.saved_model import labels_of, save_model
 from tuneflow.study.selection_bias import optimism
 from tuneflow.train.job import Job, TrainState
@@ -58,6 +59,7 @@ class Provenance:
         epoch: the epoch that counts for the trial.
         rivals: of the best trial, the costs of all trials and their standard errors.
         final: returns the state that was trained on all rows for so many epochs; None without cross-validation.
+        curve: trains the configuration on other numbers of rows, under so many seeds.
     """
 
     job: Job
@@ -67,6 +69,7 @@ class Provenance:
     epoch: int
     rivals: tuple[Array, Array] | None = field(default=None, compare=False)
     final: Callable[[int], TrainState] | None = field(default=None, compare=False)
+    curve: Curve | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -187,6 +190,27 @@ class Result(Trial):
         if measured is None:
             raise StudyError(f"{type(trainer).__name__} has no metrics to test with; use model() and your own.")
         return Scores({name: estimate(value) for name, value in measured.items()})
+
+    def learning_curve(self, rows: Sequence[int] | None = None, seeds: int = 3) -> LearningCurve:
+        """Train this trial's configuration on fewer rows, and return the scores that tell what more would bring.
+
+        Each number of rows is trained under fresh seeds, for as many epochs as the trial's own model, on rows of which
+        more contain fewer; normalizer, scale and class weights are fitted to these. The validation rows stay the same.
+        Every training is kept with the study and made only once.
+
+        Args:
+            rows: numbers of training rows; None for an eighth, a quarter, a half and all of them.
+            seeds: number of trainings at each.
+
+        Raises:
+            StudyError: the trainer has no setting `rows`, or the trial went on from another trial's state.
+            ValueError, TypeError: a number is not one of rows.
+        """
+        curve = self._from.curve
+        if curve is None or self.status in WORTHLESS:
+            why = "the study has no trainer" if curve is None else f"it is {self.status} ({self.reason})"
+            raise StudyError(f"trial {self.number} has no learning curve: {why}.")
+        return curve(rows, seeds)
 
     def save(self, path: str | Path) -> None:
         """Write the model to a file that `tn.load` reads, with configuration, normalizer, versions and precision.

@@ -35,6 +35,7 @@ from tuneflow.study.confirm import Confirmed, Looks, choose, last_choice, store_
 from tuneflow.study.driver import Driver
 from tuneflow.study.final_model import FinalModels
 from tuneflow.study.fingerprint import compare, facts_of
+from tuneflow.study.learning_curve import LearningCurve, curve_of
 from tuneflow.study.ledger import Ledger
 from tuneflow.study.preflight import Preflight
 from tuneflow.study.progress import Progress
@@ -236,15 +237,23 @@ class Study:
             raise StudyError("confirm compares trials by one objective, and this study has several; see front.")
         top, seeds = check_whole("confirm: top", top), check_whole("confirm: seeds", seeds)
         self._ledger.sync()
-        executor = partial(self._executor, lambda: top * seeds)
-        trainer = repeated(self.trainer.single, 1)
-        looks = Looks(self._ledger.store, self.objective, executor, trainer, self._fresh_job)
+        looks = self._looks(top * seeds)
         ranked = self.searcher.ranked(self.space, self.history)
         self._confirmed = chosen = choose(looks, self.history, ranked, top, seeds, self._progress.log)
         self._ledger.choose(chosen.number, self._lost_state(self.history.trials[chosen.number]))
         store_choice(self._ledger.store, chosen)
         self._ledger.commit()
         return self.best
+
+    def _looks(self, count: int) -> Looks:
+        """Return what trains under fresh seeds; about `count` trainings are to come."""
+        executor, trainer = partial(self._executor, lambda: count), repeated(self.trainer.single, 1)
+        return Looks(self._ledger.store, self.objective, executor, trainer, self._fresh_job)
+
+    def _curve(self, trial: Trial, rows: Sequence[int] | None, seeds: int) -> LearningCurve:
+        """Return the learning curve of a trial; its trainings are kept in the store."""
+        self._ledger.sync()
+        return curve_of(self._looks, self.trainer.single, trial, rows, seeds)
 
     def _lost_state(self, trial: Trial) -> TrainState | None:
         """Train a trial again to the epoch that counts for it, unless the state after that epoch is kept."""
@@ -403,6 +412,7 @@ class Study:
         selected = self.objective.pick(trial.reports)
         metrics, epoch = tuple(self.objective.metrics), selected.epoch if selected else 0
         final = None if self._finals is None else partial(self._finals.state, trial)
-        origin = Provenance(self._job(trial), self.trainer, self._ledger.states, metrics, epoch, rivals, final)
+        curve = None if self.trainer is None else partial(self._curve, trial)
+        origin = Provenance(self._job(trial), self.trainer, self._ledger.states, metrics, epoch, rivals, final, curve)
         values = {field.name: getattr(trial, field.name) for field in fields(trial)}
         return Result(**values, origin=origin, confirmed=confirmed)

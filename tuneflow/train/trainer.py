@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import partial
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from tuneflow.data.data import Batch
 from tuneflow.data.folds import folds_of
+from tuneflow.data.nested_rows import nested_part
 from tuneflow.data.sources import Source, as_source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.metrics import Measured, Metric, measure, measure_loss
@@ -36,6 +38,8 @@ from tuneflow.train.settings import Settings, patience_of, schedule_of, with_sec
 from tuneflow.train.trained_loss import evaluating
 from tuneflow.train.trainer_arguments import ELSEWHERE, check_callables, metrics_of
 from tuneflow.validate import check_positive, check_whole
+
+PARTS = 8  # of the training rows, kept with what was prepared of them
 
 
 class Trainer(TrainerProtocol):
@@ -72,14 +76,17 @@ class Trainer(TrainerProtocol):
             is called with `(module, inputs, targets)` and returns inputs and targets, as mixup does: the module takes
             raw inputs and gives outputs in the targets' units.
 
-    The settings from `batch_size` on, but for metrics and augment, can be tuned in the space's section `trainer`.
+    The settings from `batch_size` on, but for metrics and augment, can be tuned in the space's section `trainer`; and
+    there `rows`, the number of training rows: that many of them, drawn once by the study's seed, in proportion to the
+    classes, where more rows contain fewer.
 
     Raises:
         TypeError, ValueError: an argument is not of that kind; the message names it.
     """
 
     inspectable = True
-    tunable: tuple[str, ...] = ("batch_size", "schedule", "clip", "patience", "micro_batch")
+    tunable: tuple[str, ...] = ("batch_size", "schedule", "clip", "patience", "micro_batch", "rows")
+    rows: int | None = None
 
     @hinting_at(ELSEWHERE)
     def __init__(
@@ -306,7 +313,7 @@ class Trainer(TrainerProtocol):
 
     def session(self, job: Job) -> Session:
         """Return the live objects of a job; this trainer needs to be configured for it."""
-        part = self if job.fold is None else self.in_fold(job.fold)
+        part = (self if job.fold is None else self.in_fold(job.fold)).at_rows(job.seed)
         own = part.for_job(job)
         if self.fold_rows is not None and job.fold is None:
             own.patience = None  # no rows are left to watch
@@ -331,6 +338,32 @@ class Trainer(TrainerProtocol):
         trainer.fold_rows, trainer.folds, trainer._fits = None, 1, None
         return trainer
 
+    def at_rows(self, seed: int) -> Self:
+        """Return this trainer with the rows that it is set to train on, which its scaling is fitted to.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        if self.rows is None or self.rows == len(self.train) or self._fits is not None:  # a dry run has few anyway
+            return self
+        if self.rows > len(self.train):
+            raise ValueError(f"Trainer: rows needs to be at most the {len(self.train)} training rows, got {self.rows}.")
+        parts: OrderedDict[Any, Any] = self._prepared.setdefault("rows", OrderedDict())
+        key = self.rows, seed
+        if key not in parts:
+            parts[key] = nested_part(self.train, self.rows, seed), {}
+        parts.move_to_end(key)
+        while len(parts) > PARTS:
+            parts.popitem(last=False)
+        trainer = copy.copy(self)
+        trainer.train, trainer._prepared = parts[key]
+        return trainer
+
+    @property
+    def training_rows(self) -> int:
+        """Number of training rows, of the smallest fold if there are folds."""
+        return len(self.train) if self.fold_rows is None else min(len(train) for train, _ in self.fold_rows.pairs)
+
     @property
     def own_evaluation(self) -> bool:
         """True if a subclass evaluates by itself."""
@@ -340,6 +373,8 @@ class Trainer(TrainerProtocol):
         self.batch_size = check_whole("Trainer: batch_size", self.batch_size)
         if self.micro_batch is not None:
             self.micro_batch = check_whole("Trainer: micro_batch", self.micro_batch)
+        if self.rows is not None:
+            self.rows = check_whole("Trainer: rows", self.rows, otherwise="for all")
         if self.clip not in (None, math.inf):
             check_positive("Trainer: clip", self.clip, "for none")
         self.schedule, self.patience = schedule_of(self.schedule), patience_of(self.patience)

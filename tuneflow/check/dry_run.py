@@ -21,14 +21,15 @@ from tuneflow.check.optimizer_step import check_optimizer
 from tuneflow.check.round_trip import check_round_trip
 from tuneflow.check.rows_setting import check_rows
 from tuneflow.check.samples import SampledPart, check_finite, few, parts_of
+from tuneflow.check.seeding import seeded_by_builder
 from tuneflow.data.data import Data
 from tuneflow.data.sources import Source
-from tuneflow.errors import did_you_mean, ending_where, listed
+from tuneflow.errors import did_you_mean, ending_where, listed, warn
 from tuneflow.model import Model
 from tuneflow.optim.build import check_settings
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
-from tuneflow.signature import check_complete, check_keywords
+from tuneflow.signature import check_complete, check_keywords, name_of
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.space.values import rounded
 from tuneflow.train.augmentation import sees_module
@@ -123,7 +124,23 @@ def check_space(
             except (ValueError, TypeError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise ending_where(error, kind(f"configuration {rounded(config)}: {error}")) from None
+        _warn_of_seeding(model, [Job(model, space.resolve(config), quiet) for config in space.examples()])
     return notes
+
+
+def _warn_of_seeding(model: Model, jobs: Sequence[Job]) -> None:
+    """Warn once of a builder that seeds the global generators."""
+    sections = [job.config.get("model", {}) for job in jobs]
+    builders = [model.builder if isinstance(section, Mapping) else section for section in sections]
+    for builder, job in {id(builder): (builder, job) for builder, job in zip(builders, jobs, strict=True)}.values():
+        generators = seeded_by_builder(partial(model.build, job.config), job)
+        if generators:
+            warn(
+                f"Model: {name_of(builder)} seeds the generator of {generators} by itself, so all replicas, folds and"
+                " seeds of a study begin with the same weights, and study.confirm() has no fresh ones; leave that out:"
+                " a study seeds the generators before it calls the builder."
+            )
+            return
 
 
 def check_known_sections(names: Iterable[str], what: str) -> None:

@@ -59,7 +59,7 @@ def lanes_advice(trainer: Any, job: Job) -> str:
     from tuneflow.execute.lanes.benchmark import gain_of_lanes  # torch's tracing is slow to import
 
     try:
-        gain = gain_of_lanes(trainer, job, LANES)
+        gain = gain_of_lanes(trainer.single, trainer.jobs(job)[0], LANES)
     except Exception:
         return ""  # the trials themselves show what is wrong
     return f"lanes: Runtime(lanes={LANES}) would train trials like this {gain:.1f}x faster" * (gain >= LANES_WORTH)

@@ -111,6 +111,10 @@ class TrainerProtocol:
         """The trainer of one seed and fold, which is this one, or the trainer inside a Repeated."""
         return self
 
+    def jobs(self, job: Job) -> list[Job]:
+        """Return the jobs of one seed and fold each that `single` trains for this one; by default itself."""
+        return [job]
+
     def check(self, dry_run: DryRun) -> None:
         """Raise ValueError or TypeError for what would fail in training, when a study is made. By default nothing."""
 

@@ -71,6 +71,9 @@ class Repeated(TrainerProtocol):
         replicas = range(job.replica, job.replica + self.replicas)
         return [replace(job, replica=replica, fold=fold) for replica in replicas for fold in folds]
 
+    def alone(self) -> str:
+        return self.single.alone()
+
     def init(self, job: Job) -> TrainState:
         """Return the states of all repetitions before their first epoch."""
         return joined(0, [Repetition(self.trainer.init(each)) for each in self.jobs(job)])

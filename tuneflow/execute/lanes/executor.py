@@ -3,11 +3,12 @@
 from collections import deque
 from collections.abc import Hashable
 
-from tuneflow.execute.executor import Event
+from tuneflow.execute.executor import Ended, Event
 from tuneflow.execute.guard import Guarded
 from tuneflow.execute.inline import InlineExecutor
 from tuneflow.execute.lanes.engine_cache import ONE_BY_ONE, EngineCache
 from tuneflow.execute.lanes.lane import Lane
+from tuneflow.execute.lanes.rounds import RepeatedSlices
 from tuneflow.execute.lanes.structure import programs_of, structure_of, unfit_lane
 from tuneflow.execute.lanes.structure_group import StructureGroup
 from tuneflow.history.trial import Slice
@@ -23,6 +24,9 @@ class LaneExecutor:
     step is traced once and replayed for all of them. Which engine does that, or whether each is trained alone as the
     inline executor does, is measured. A trial's result is that of training it alone, but for rounding.
 
+    The folds and replicas of a trial are lanes of their own, so that there are `runtime.lanes` times as many; those of
+    one fold are one program.
+
     Attributes:
         engines: the cache of measurements; a study puts its own here.
     """
@@ -32,6 +36,8 @@ class LaneExecutor:
         self._groups: dict[Hashable, StructureGroup] = {}
         self._parts: deque[StructureGroup | InlineExecutor] = deque()
         self._alone: dict[int, InlineExecutor] = {}
+        self._repeated = RepeatedSlices()
+        self._trials: set[int] = set()  # under way
 
     @property
     def free(self) -> int:
@@ -39,11 +45,16 @@ class LaneExecutor:
 
     @property
     def busy(self) -> int:
-        return len(self._alone) + sum(group.busy for group in self._groups.values())
+        return len(self._trials)
 
     def submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
         if self.free < 1:
             raise RuntimeError(f"all {self._runtime.slots} lanes have a slice each; wait for one to end")
+        self._trials.add(work.trial)
+        for part in self._repeated.split(work, trainer, job, state):
+            self._submit(*part)
+
+    def _submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
         lane = self._lane(work, trainer, job, state)
         if lane is None:
             self._train_alone(work, trainer, job, state)
@@ -58,11 +69,18 @@ class LaneExecutor:
                 if part.busy or isinstance(part, StructureGroup):
                     self._parts.append(part)
                 self._alone = {trial: inline for trial, inline in self._alone.items() if inline.busy}
+                events = self._repeated.gather(events, self._stop)
+                self._trials -= {event.trial for event in events if isinstance(event, Ended)}
                 if events:
                     return events
         return []
 
     def stop(self, trial: int) -> None:
+        self._trials.discard(trial)
+        for part in self._repeated.forget(trial):
+            self._stop(part)
+
+    def _stop(self, trial: int) -> None:
         inline = self._alone.pop(trial, None)
         if inline is not None:
             inline.close()
@@ -71,9 +89,11 @@ class LaneExecutor:
                 group.stop(trial)
 
     def close(self) -> None:
+        self._trials.clear()
         self._groups.clear()
         self._parts.clear()
         self._alone.clear()
+        self._repeated = RepeatedSlices()
 
     def _lane(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> Lane | None:
         """Return the slice as a lane; None where it has to be trained alone."""

@@ -82,7 +82,7 @@ class Watch(TorchFunctionMode):
         error: the exception that ended the block.
     """
 
-    def __init__(self, module: nn.Module, rows: int, rules: Rules | None = None) -> None:
+    def __init__(self, module: nn.Module, rows: int, *rules: Rules) -> None:
         super().__init__()
         self._module, self.rows, self._rules = module, rows, rules
         self.at: list[Layer] = []
@@ -122,10 +122,9 @@ class Watch(TorchFunctionMode):
         return result
 
     def _ask(self, when: str, *call: Any) -> None:
-        if self._rules is None:
-            return
         try:
-            getattr(self._rules, when)(self, *call)
+            for rules in self._rules:
+                getattr(rules, when)(self, *call)
         except (ValueError, TypeError) as error:
             self.refusal = error
             raise

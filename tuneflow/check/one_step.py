@@ -1,6 +1,7 @@
 """The dry run of one training step: rows, dtypes, loss and gradient."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,15 +12,20 @@ from tuneflow.check.few_rows import Batching, check_few_rows
 from tuneflow.check.late_state import BuiltState
 from tuneflow.check.layer_watch import Watch
 from tuneflow.check.loss_rules import LossRules
+from tuneflow.check.output_kinds import OutputKinds
 from tuneflow.check.samples import SampledPart, leaves_of
 from tuneflow.check.untrained import check_trained
-from tuneflow.data.data import Batch
+from tuneflow.data.data import Batch, sliced
 from tuneflow.errors import ending_where
 from tuneflow.heuristics.target_scaling import completed
+from tuneflow.heuristics.unchanged import unchanged
 from tuneflow.nested import mapped
 from tuneflow.train.augmentation import Augmentation
 from tuneflow.train.job import Job
+from tuneflow.train.trained_loss import evaluating
 from tuneflow.train.trainer import Trainer
+
+EVALUATED = 8  # rows of the batch that the module is run on in evaluation mode
 
 
 def check_step(
@@ -45,7 +51,7 @@ def check_step(
         rows = len(next(iter(before.values()), trainer.train))
         module.train()
         built = BuiltState(module)
-        watch = Watch(module, rows, LossRules(batch, parts))
+        watch = Watch(module, rows, LossRules(batch, parts), OutputKinds())
         try:
             with watch, job.runtime.autocast():
                 loss = trainer.loss_of(module, batch)
@@ -62,8 +68,20 @@ def check_step(
         _check_gradient(module)
         trained = [*module.parameters(), *_parameters_of(trainer.loss)]
         check_trained(loss, lambda: trainer.loss_of(module, batch), trained)
+        _check_evaluation(trainer, module, batch)
         _check_any_rows(module, watch)
         check_few_rows(ways, trainer, job, module, batch, watch.rows)
+
+
+def _check_evaluation(trainer: Trainer, module: nn.Module, batch: Batch) -> None:
+    """Raise if the module gives the loss other outputs in evaluation mode than it takes, such as probabilities."""
+    watch = Watch(module, 0, OutputKinds(evaluation=True))
+    with unchanged(module), evaluating(trainer.loss), torch.no_grad(), suppress(Exception):
+        module.eval()
+        with watch:
+            trainer.loss_of(module, next(sliced(batch, EVALUATED)))
+    if watch.refusal is not None:
+        raise watch.refusal
 
 
 def _batch(trainer: Trainer, job: Job, module: nn.Module) -> Batch:

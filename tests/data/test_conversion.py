@@ -120,6 +120,7 @@ TAKEN = {
     "table": PRICES[["size", "rooms"]],
     "user dict": UserDict({"a": X, "b": T}),
     "tuple as long as the rows": (T, T, T, T),
+    "tuple of numbers": (1.0, 2.0, 3.0, 4.0),
 }
 
 

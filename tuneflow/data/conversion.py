@@ -29,7 +29,7 @@ def as_tensors(values: Any, what: str) -> Any:
         return {key: as_tensors(value, what) for key, value in values.items()}
     if isinstance(values, tuple) and hasattr(values, "_fields"):
         return type(values)(*(as_tensors(value, what) for value in values))
-    if isinstance(values, tuple) or is_list_of_arrays(values):
+    if is_list_of_arrays(values) or (isinstance(values, tuple) and not _are_numbers(values)):
         return type(values)(as_tensors(value, what) for value in values)
     tensor = values if isinstance(values, Tensor) else _from_array(values, what)
     _check_dense(tensor, what)
@@ -66,6 +66,11 @@ def _all_arrays(values: Any) -> bool:
 def is_list_of_arrays(values: Any) -> bool:
     """True for a list that begins with a tensor or array."""
     return isinstance(values, list) and bool(values) and isinstance(values[0], Tensor | np.ndarray)
+
+
+def _are_numbers(values: tuple[Any, ...]) -> bool:
+    """True for rows of one number each."""
+    return bool(values) and all(isinstance(value, numbers.Number) for value in values)
 
 
 def _check_dense(tensor: Tensor, what: str) -> None:

@@ -109,4 +109,4 @@ def test_an_optimizer_that_needs_more_than_gradients_is_refused_by_name(kind, ar
 
 @pytest.mark.parametrize("kind", [Usual, Ignores, Without, tn.optim.Averaged(Without)])
 def test_an_optimizer_that_needs_gradients_only_passes(kind):
-    check(optimizer=kind)
+    check(optimizer=kind, schedule=tn.rates.Torch(lambda o: torch.optim.lr_scheduler.StepLR(o, 1, 0.5)))

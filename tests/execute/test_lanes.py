@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import tuneflow as tn
+from tests.helpers.switching_optimizers import MeanInGroup
 from tuneflow.execute.lanes import lane_stack as stack
 from tuneflow.execute.lanes import structure_group as group
 from tuneflow.execute.lanes.engine_cache import EngineCache, EngineTiming
@@ -109,6 +110,7 @@ def warnings_of(caplog):
     [
         {},
         {"optimizer": torch.optim.AdamW},
+        {"optimizer": tn.optim.Groups(torch.optim.AdamW, no_decay=True, last="4")},
         {"clip": 0.5},
         {"schedule": tn.rates.OneCycle()},
         {"schedule": tn.rates.Warmup(0.2, tn.rates.Cosine())},
@@ -356,6 +358,22 @@ def test_a_loop_of_ones_own_is_trained_alone(caplog):
         study.run(trials=5)
     assert_alike(*studies, tolerance=0.0)
     assert warnings_of(caplog) == ["lanes: training one by one: Loop trains by itself"]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "reason"),
+    [
+        (tn.optim.Averaged(torch.optim.SGD), "AveragedOptimizer scores other weights than it trains"),
+        (MeanInGroup, "MeanInGroup scores other weights than it trains"),
+        (tn.optim.MuonAdamW, "the optimizer MuonAdamW has no stacked form"),
+    ],
+)
+def test_optimizers_that_no_stack_holds_are_trained_alone(caplog, monkeypatch, optimizer, reason):
+    always_measured(monkeypatch)
+    rate = tn.SearchSpace(optimizer={"lr": tn.Float(1e-3, 0.1, log=True)})
+    both = [run(runtime, space=rate, trials=3, of=trainer(optimizer=optimizer)) for runtime in (LANES, INLINE)]
+    assert_alike(*both, tolerance=0.0)
+    assert [reason in text for text in warnings_of(caplog)] == [True]
 
 
 def test_micro_batches_are_trained_alone(caplog):

@@ -276,3 +276,22 @@ def test_a_probes_configuration_has_known_sections_and_names(data):
         TypeError, match=r'tn.Trainer: .* takes no argument "epoch"\. Did you mean "epochs"\? It takes train'
     ):
         tn.Trainer(*data, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epoch=3)
+
+
+def test_rates_of_groups_keep_their_ratio_to_the_measured_rate(data):
+    rate = tn.Float(1e-6, 10.0, log=True)
+    study = tn.Study(
+        model=tn.Model(mlp),
+        trainer=tn.Trainer(
+            *data, loss=nn.CrossEntropyLoss(), optimizer=tn.optim.Groups(torch.optim.SGD, last="*.bias"), epochs=3
+        ),
+        space=tn.SearchSpace(optimizer={"lr": rate, "last": {"lr": tn.Float(1e-7, 1.0, log=True)}}),
+        searcher=tn.LeCun(),
+        runtime=THREADS,
+        progress=False,
+    )
+    (first,) = proposals(study, 1)
+    optimizer, probe = first["optimizer"], study.history.probe(first)
+    assert optimizer["lr"] == pytest.approx(probe.rate, rel=1e-6)
+    assert optimizer["last"]["lr"] == pytest.approx(0.1 * probe.rate, rel=1e-6)  # as in the middle of the space
+    assert probe.optimizer == "SGD"

@@ -65,10 +65,12 @@ def _check_signature(optimizer: Any, name: str) -> None:
 
 
 def _arguments(optimizer: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of the class's step: that of an object may be one that a torch scheduler has put there."""
     try:
-        return dict(inspect.signature(optimizer.step).parameters)
-    except (ValueError, TypeError):
+        _, *own = inspect.signature(type(optimizer).step).parameters.values()
+    except (AttributeError, ValueError, TypeError):
         return {}
+    return {p.name: p for p in own}
 
 
 def _alone(session: Session) -> Exception | None:

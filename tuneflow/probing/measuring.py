@@ -132,7 +132,8 @@ class _Measuring:
     @property
     def _given(self) -> float:
         """The rate where there is no rule: a range test's, or the one that the optimizer was made with."""
-        return self.swept or float(self.session.groups[0].get("lr", 1e-3)) or 1e-3
+        rates = (float(group.get("lr", 1e-3)) for group in self.session.groups)
+        return self.swept or next((rate for rate in rates if rate), 1e-3)
 
     def _loss_of(self, batch: Batch) -> Tensor:
         """Return the loss to minimize, of standardized targets if the session has them."""

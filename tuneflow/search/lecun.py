@@ -12,7 +12,7 @@ import numpy as np
 from tuneflow.errors import did_you_mean, listed, warn
 from tuneflow.history.history import History
 from tuneflow.search.random import Random
-from tuneflow.search.roles import ROLES, USUAL, role_of, scaled
+from tuneflow.search.roles import ROLES, USUAL, is_group_rate, role_of, scaled
 from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.search.wrapper import Wrapper, shifted
 from tuneflow.space.nodes import Coordinate, Unit
@@ -39,8 +39,10 @@ class LeCun(Wrapper):
     Adam's betas, AdamW's decay, dropout, label smoothing and warm-up get their usual priors; all other parameters stay
     uniform.
 
-    The rate moves with the parameters that it is known to depend on: with SGD's momentum as (1 - momentum), and with
-    the batch size by a slope that is measured at its smallest and its largest value, at the cost of two more probes.
+    Rates of groups of parameters (tn.optim.Groups) keep their ratio to the common rate in the first trials, and have no
+    prior. The rate moves with the parameters that it is known to depend on: with SGD's momentum as (1 - momentum), and
+    with the batch size by a slope that is measured at its smallest and its largest value, at the cost of two more
+    probes.
 
     A prior that the space already has stays for the later trials, also on the learning rate; the first trial always has
     the measured rate. Where that lies beyond the range, or `where=` excludes it, a warning says so. Without a model to
@@ -141,7 +143,9 @@ class MeasuredSpace:
         for place, role in self.roles.items():
             if role == "lr" and unit[place] == unit[place]:
                 axis = self.plain.coordinates[place]
+                before = axis.parameter.from_unit(unit[place])
                 unit[place] = _nearest(axis.parameter, rate, unit[place])
+                self._keep_ratios(unit, axis, before)
                 if unit[place] in (0.0, 1.0):
                     rule = f'LeCun: the measured rate {rate:.3g} of "{axis.name}" lies beyond {axis.parameter!r}'
                     warn(f"{rule}; widen the range.")
@@ -149,6 +153,14 @@ class MeasuredSpace:
         if self.plain.where and started != self.plain.from_unit(unit):
             warn(f"LeCun: where= excludes the measured rate {rate:.3g}; the nearest that is allowed takes its place.")
         return started
+
+    def _keep_ratios(self, unit: Unit, common: Coordinate, before: float) -> None:
+        """Move the rates of groups of parameters with the common one, as the race does."""
+        factor = common.parameter.from_unit(unit[self.plain.coordinates.index(common)]) / before
+        for place, axis in enumerate(self.plain.coordinates):
+            if is_group_rate(axis, common) and unit[place] == unit[place] and not isinstance(axis.parameter, Choice):
+                moved = axis.parameter.from_unit(unit[place]) * factor
+                unit[place] = _nearest(axis.parameter, moved, unit[place])
 
     def _allowed(self, unit: Unit, otherwise: Config) -> Config:
         """Return the configuration at `unit`, or the first allowed one on the line from there to `otherwise`."""

@@ -26,9 +26,19 @@ _ALIASES = {"learning_rate": "lr", "drop": "dropout", "drop_rate": "dropout", "p
 
 
 def role_of(axis: Coordinate) -> str | None:
-    """Return the role of a parameter by its section and name; None where these do not show it."""
+    """Return the role of a parameter by its section and name; None where these do not show it.
+
+    The rate of a group of parameters has none: what is measured is the common rate.
+    """
     name = _ALIASES.get(axis.path[-1], axis.path[-1])
+    if name == "lr" and len(axis.path) - 2 > len(axis.needs):  # deeper than choices alone would put it
+        return None
     return name if _SECTION.get(name) == axis.path[0] else None
+
+
+def is_group_rate(axis: Coordinate, common: Coordinate) -> bool:
+    """True if `axis` is the rate of a group of parameters beside the `common` rate."""
+    return (*axis.path[:-2], axis.path[-1]) == common.path and role_of(axis) is None
 
 
 def scaled(scale: str, value: float) -> float:

@@ -1,14 +1,17 @@
 """The probes of a study, measured on first use and stored by structure."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tuneflow.execute.guard import Guarded
 from tuneflow.model import Model
-from tuneflow.probing.measuring import probe
+from tuneflow.probing.measuring import in_words, probe
 from tuneflow.probing.probe import Probe
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import digest
+from tuneflow.space.parameters import Choice
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.store import Store
 from tuneflow.train.trainer import Trainer
@@ -23,6 +26,8 @@ class Probes:
         space: resolves configurations.
         model, trainer, runtime, seed: the study's, to measure with.
         log: prints a line for each new probe.
+
+    A probe that raises is stored with its reason, and is not tried again.
     """
 
     store: Store
@@ -38,11 +43,34 @@ class Probes:
         key = self._key(config)
         stored = self.store.recall(key)
         if stored is None:
-            resolved = self.space.resolve(config)
-            new = probe(self.model, self.trainer, self.runtime, config=resolved, seed=self.seed)
-            self.log(f"probe  {new.optimizer}  rate {new.rate:.3g}  {new.seconds:.1f} s  {new.screened}".rstrip())
+            new = self._measured(config)
+            self.log(self._line(config, new))
             stored = self.store.remember(key, new.to_json())
         return Probe.from_json(stored)
+
+    def _measured(self, config: Config) -> Probe:
+        started = time.perf_counter()
+        try:
+            with Guarded():
+                resolved = self.space.resolve(config)
+                return probe(self.model, self.trainer, self.runtime, config=resolved, seed=self.seed)
+        except Exception as error:
+            return Probe.unmeasured(in_words(error), time.perf_counter() - started)
+
+    def _line(self, config: Config, new: Probe) -> str:
+        """Return a line of progress: the branch of the space, and what was measured there."""
+        words = ["probe", *self._labels(config)]
+        words += ["no rate"] if new.failed else [new.optimizer, f"rate {new.rate:.3g}"]
+        words += [f"{new.seconds:.1f} s", new.screened]
+        words += [f"not measured: {'; '.join(new.errors)}"] if new.errors else []
+        return "  ".join(filter(None, words))
+
+    def _labels(self, config: Config) -> list[str]:
+        """Return the settings that tell the probes of a space apart: labels, and the batch size."""
+        unit = self.space.to_unit(config).tolist()
+        active = [(axis, u) for axis, u in zip(self.space.coordinates, unit, strict=True) if u == u]
+        told = [(axis, u) for axis, u in active if isinstance(axis.parameter, Choice) or axis.path[-1] == "batch_size"]
+        return [f"{axis.path[-1]} {axis.parameter.from_unit(u)}" for axis, u in told if axis.parameter.levels > 1]
 
     def screened(self, config: Config) -> str:
         """Return the reason why the structure cannot be trained; empty if it can, or has no probe yet."""

@@ -1,11 +1,12 @@
 """Measures a model and its training before any trial: curvature, noise, health, the prior loss, a race of rates."""
 
+import gc
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from tuneflow.check.dry_run import check_known_sections, check_sections
 from tuneflow.data.data import Batch, sliced
 from tuneflow.heuristics.constant_baseline import best_constant
 from tuneflow.heuristics.curvature import adam_rate, adam_scale, curvature, sgd_rate
-from tuneflow.heuristics.health import health
+from tuneflow.heuristics.health import Health, health
 from tuneflow.heuristics.noise import gradient_noise
 from tuneflow.model import Model
 from tuneflow.optim.build import innermost
@@ -24,6 +25,8 @@ from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 
+T = TypeVar("T")
+
 ADAM_KIN = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop")
 SGD_KIN = ("SGD", "ASGD")
 SHORT, LEAST = 3_000, 420  # a run of fewer steps than SHORT may spend LEAST gradients on its probe
@@ -31,6 +34,7 @@ SCALED, CURVED, ROUNDS = 8, 3, 5  # mini-batches for Adam's scale and for the cu
 RACERS = 4.75  # what a race takes, or fewer: four, and one that diverges late
 FEW = 15  # steps: a shorter race says nothing
 LEARNED = 0.98  # a racer that ends above this share of a constant's loss has learned nothing
+LINE = 160  # characters of an exception's message
 HORIZON = 0.3  # the best rate falls as the number of steps to this power; measured, see docs/explanation/lecun.md
 
 
@@ -48,7 +52,8 @@ def probe(
 
     Everything is done on new modules: model, trainer, data and the global generators are left as they were, to the bit.
     In a runtime of lower precision the race, and a range test before it, run in that precision; all else is measured
-    in float32.
+    in float32. A measurement that raises, as the curvature may for want of memory or of a second derivative, is noted
+    in the probe's `errors`, and the others go on without it.
 
     Args:
         model: makes the module.
@@ -86,6 +91,7 @@ class _Measuring:
         self.swept: float | None = None  # the rate of a range test, where there is no rule
         self.gradients, self.naive = 0.0, math.inf  # naive: the loss of a model that has learned nothing
         self.notes: list[str] = []
+        self.errors: list[str] = []  # of measurements that raised
         self.kind = type(innermost(self.session.optimizer)).__name__
         first = self.session.groups[0]
         self.momentum = float(first["momentum"]) if "momentum" in first and self.kind in SGD_KIN else None
@@ -93,20 +99,20 @@ class _Measuring:
 
     def probe(self, share: float, deadline: float, started: float) -> Probe:
         with self.job.at_work("probe", 0):
-            batches = list(islice(self.session.batches(1), SCALED))
-            loss = self._loss(batches[:CURVED])
-            value, exact = self._curvature(batches) if math.isfinite(loss) else (None, True)
-            noise = self._noise(batches) if value is not None else None
-            prior, state = self._prior(), None
-            self.naive = min(loss, prior or loss)
+            batches = self._tried("batches", lambda: list(islice(self.session.batches(1), SCALED))) or []
+            loss = self._tried("initial loss", lambda: self._loss(batches[:CURVED])) if batches else None
+            finite = loss is not None and math.isfinite(loss)
+            curved = self._tried("curvature", lambda: self._curvature(batches)) if finite else None
+            value, exact = curved or (None, True)
+            noise = self._tried("noise scale", lambda: self._noise(batches)) if value is not None else None
+            prior = self._tried("loss of constants", self._prior)
+            self.naive = min(math.inf if loss is None else loss, prior or math.inf)
             estimate = None if value is None else self._rate(value)
-            if math.isfinite(loss):
-                state = health(self.session.module, self._loss_of, batches[0], estimate or self._given, prior)
-                state = replace(state, loss=state.loss * self.session.unit)
-                self.gradients += 1
-        if estimate is None and math.isfinite(loss):
-            self._sweep()
-        racers = self._race(estimate or self._given, share, deadline) if math.isfinite(loss) else None
+            state = self._tried("health", lambda: self._health(batches[0], estimate, prior)) if finite else None
+        if estimate is None and (finite or loss is None):
+            self._tried("range test", self._sweep)
+        center = estimate or self._given
+        racers = self._tried("race", lambda: self._race(center, share, deadline)) if finite or loss is None else None
         return Probe(
             rate=self._settled(estimate, racers),
             estimate=estimate,
@@ -118,7 +124,7 @@ class _Measuring:
             batch_size=self.trainer.batch_size,
             parameters=sum(p.numel() for p in self.session.parameters),
             steps=self.steps,
-            loss=loss,
+            loss=math.nan if loss is None else loss,
             prior=prior,
             noise=noise,
             health=state,
@@ -127,7 +133,17 @@ class _Measuring:
             seconds=time.perf_counter() - started,
             screened=_screened(loss, racers),
             notes=tuple(self.notes),
+            errors=tuple(self.errors),
         )
+
+    def _tried(self, what: str, measure: Callable[[], T]) -> T | None:
+        """Return a measurement; None where it raises, whose reason is recorded."""
+        try:
+            return measure()
+        except Exception as error:
+            self.errors.append(f"{what}: {in_words(error)}")
+        gc.collect()  # what a graph of second derivatives held
+        return None
 
     @property
     def _given(self) -> float:
@@ -176,6 +192,11 @@ class _Measuring:
         self.gradients += len(sweep.rates)
         self.notes.append(f"the race starts from a range test's minimum / 10, {sweep.minimum:.3g}.")
 
+    def _health(self, batch: Batch, estimate: float | None, prior: float | None) -> Health:
+        state = health(self.session.module, self._loss_of, batch, estimate or self._given, prior)
+        self.gradients += 1
+        return replace(state, loss=state.loss * self.session.unit)
+
     def _noise(self, batches: list[Batch]) -> float | None:
         rows = self.trainer.batch_size // 4
         whole = [batch for batch in batches if len(batch[1]) == self.trainer.batch_size][:CURVED]
@@ -222,14 +243,22 @@ class _Measuring:
         return 1.0 if frozen or self.unsure or len(self.session.groups) > 1 else 0.4 if racers is not None else 0.6
 
     def _settled(self, estimate: float | None, racers: Race | None) -> float:
+        if self.errors and estimate is None and self.swept is None and racers is None:
+            return math.nan
         if racers is None or not math.isfinite(min(racers.losses)):
             return estimate or self._given
         return racers.best * math.pow(racers.steps / self.steps, HORIZON)
 
 
-def _screened(loss: float, racers: Race | None) -> str:
+def in_words(error: Exception) -> str:
+    """Return an exception in one line of at most some 200 characters."""
+    line = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {line if len(line) <= LINE else line[:LINE] + '...'}".rstrip(": ")
+
+
+def _screened(loss: float | None, racers: Race | None) -> str:
     """Return the reason why training is impossible: no finite loss, or divergence at every rate; empty otherwise."""
-    if not math.isfinite(loss):
+    if loss is not None and not math.isfinite(loss):
         return f"the loss before the first step is {loss}"
     if racers is not None and not math.isfinite(min(racers.losses)):
         return f"training diverged at every rate from {racers.rates[0]:.2g} to {racers.rates[-1]:.2g}"

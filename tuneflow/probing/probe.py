@@ -16,7 +16,8 @@ class Probe:
     """The measurements of one structure: a model, its optimizer, batch size and schedule.
 
     Attributes:
-        rate: the learning rate to start with: the race's, or without a race the rule's.
+        rate: the learning rate to start with: the race's, or without a race the rule's; NaN if nothing could be
+            measured.
         estimate: the rule's rate, from the curvature; None where there is none, see `notes`.
         curvature: the largest positive eigenvalue of the Hessian; for Adam and its kin of the Hessian between
             the inverse roots of Adam's divisor.
@@ -38,6 +39,7 @@ class Probe:
         seconds: the cost, wall clock.
         screened: reason why the structure cannot be trained; empty if it can.
         notes: remarks for the reader.
+        errors: measurements that raised, each with its reason, such as out of memory; the others do without them.
     """
 
     rate: float
@@ -59,6 +61,20 @@ class Probe:
     seconds: float
     screened: str = ""
     notes: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+
+    @classmethod
+    def unmeasured(cls, error: str, seconds: float) -> "Probe":
+        """Return the record of a probe that raised before it had measured anything."""
+        nan = math.nan
+        return cls(
+            nan, None, None, True, None, "", None, 0, 0, 0, nan, None, None, None, 1.0, 0.0, seconds, errors=(error,)
+        )
+
+    @property
+    def failed(self) -> bool:
+        """True if nothing could be measured that a learning rate follows from."""
+        return math.isnan(self.rate)
 
     @property
     def reached(self) -> float:
@@ -72,7 +88,8 @@ class Probe:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Probe":
         """Return the probe that `to_json` described."""
-        values: dict[str, Any] = {f.name: data[f.name] for f in fields(cls)} | {"notes": tuple(data["notes"])}
+        values: dict[str, Any] = {f.name: data[f.name] for f in fields(cls)}
+        values |= {name: tuple(data[name]) for name in ("notes", "errors")}
         if (racers := data["race"]) is not None:
             values["race"] = Race(**{**racers, **{name: tuple(racers[name]) for name in ("rates", "losses", "errors")}})
         if (state := data["health"]) is not None:
@@ -123,6 +140,7 @@ class Probe:
             ("rate", f"{self.rate:.3g}{shorter}"),
             ("cost", f"{self.gradients:.0f} gradients, {self.seconds:.2f} s"),
             ("screened", self.screened),
+            *(("not measured", error) for error in self.errors),
             *(("note", note) for note in self.notes),
         ]
         return [(name, text) for name, text in lines if text]

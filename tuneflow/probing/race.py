@@ -75,6 +75,8 @@ def race(
 ) -> Race:
     """Train racers around the rate `center` until the best has a worse neighbor on either side.
 
+    A racer that raises counts as diverged once another has come to its end; before that the exception is raised.
+
     Args:
         trainer: configured for the job.
         job: model, configuration, runtime and seed.
@@ -92,7 +94,12 @@ def race(
     while wanted is not None and len(results) < racers:
         if results and (time.perf_counter() > deadline or track.gradients + track.cost > budget):
             break
-        results[wanted] = track.train(center * math.pow(FACTOR, wanted))
+        try:
+            results[wanted] = track.train(center * math.pow(FACTOR, wanted))
+        except Exception:
+            if all(racer is None for racer in results.values()):
+                raise
+            results[wanted] = None
         wanted = next_racer(*_compared(results), round(math.log(reach, FACTOR)), track.start)
     losses, errors = _compared(results)
     rates = tuple(center * math.pow(FACTOR, offset) for offset in losses)

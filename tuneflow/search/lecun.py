@@ -46,7 +46,8 @@ class LeCun(Wrapper):
 
     A prior that the space already has stays for the later trials, also on the learning rate; the first trial always has
     the measured rate. Where that lies beyond the range, or `where=` excludes it, a warning says so. Without a model to
-    measure, as with `tn.loop`, every trial is left to `then`.
+    measure, as with `tn.loop`, every trial is left to `then`; and so are those of a structure whose rate cannot be
+    measured, because its probe raises: the progress has the reason, and no study ends by it.
 
     Args:
         then: the searcher after the first trials; Random() by default.
@@ -116,7 +117,9 @@ class MeasuredSpace:
         self.probes = [history.probe(config) for config in self.middles]
         self.slope = self._slope()
         pairs = sorted(zip(self.probes, self.middles, strict=True), key=lambda pair: pair[0].reached)
-        self.starts = [self._at_rate(config, probe.rate) for probe, config in pairs if not probe.screened]
+        self.starts = [
+            self._at_rate(config, probe.rate) for probe, config in pairs if not (probe.screened or probe.failed)
+        ]
         self.space = space.expecting(
             {
                 place: curve
@@ -174,7 +177,7 @@ class MeasuredSpace:
     def _slope(self) -> float:
         """Return the decades that the rate grows per decade of the batch size, between its ends; 0 if it is fixed."""
         place = next((place for place, role in self.roles.items() if role == "batch_size"), None)
-        if place is None or self.probes[0].screened:
+        if place is None or self.probes[0].screened or self.probes[0].failed:
             return 0.0
         axis, points = self.plain.coordinates[place], []
         for unit in (0.0, 1.0):
@@ -183,6 +186,8 @@ class MeasuredSpace:
             config = self.plain.from_unit(moved)
             if self.plain.allows(config):
                 found = self.history.probe(config)
+                if found.failed:
+                    return 0.0
                 points.append((math.log10(found.batch_size), math.log10(found.rate)))
         if len(points) < 2 or points[0][0] == points[1][0]:
             return 0.0
@@ -202,6 +207,8 @@ class MeasuredSpace:
 
     def _around_rate(self, axis: Coordinate, units: Sequence[float]) -> Curve:
         probe = self._nearest_probe(units)
+        if probe.failed:
+            return FLAT
         return bell(axis.parameter, "log", self._rate(axis, units, probe), probe.doubt)
 
     def _rate(self, axis: Coordinate, units: Sequence[float], probe: Any) -> float:
@@ -216,7 +223,7 @@ class MeasuredSpace:
     def _around_decay(self, axis: Coordinate, units: Sequence[float]) -> Curve:
         """Return AdamW's prior: it forgets over 1 / (lr wd) steps, usually the run's length; uniform for others."""
         probe = self._nearest_probe(units)
-        if probe.optimizer != "AdamW":
+        if probe.optimizer != "AdamW" or probe.failed:
             return FLAT
         rate = self._value("lr", axis, units) or probe.rate
         return bell(axis.parameter, "log", 1 / (rate * probe.steps), 0.7)

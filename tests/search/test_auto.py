@@ -140,9 +140,19 @@ def test_it_says_what_it_chose_and_why_once_for_each_choice(caplog, monkeypatch)
         tn.minimize(lambda x: x, tn.SearchSpace(x=tn.Float(0, 1)), trials=5, searcher=tn.Auto())
     said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Auto")]
     assert said == [
-        f"Auto: {tn.GP()!r} from trial 0 on, for less than 3 trials of 1 parameters",
-        f"Auto: {tn.TPE()!r} from trial 3 on, for 3 trials of 1 parameters",
+        f"Auto: {tn.GP()!r} from trial 0 on, for less than 3 trials of 1 parameter",
+        f"Auto: {tn.TPE()!r} from trial 3 on, for 3 trials of 1 parameter",
     ]
+
+
+def test_a_resumed_study_is_told_that_the_searcher_goes_on(tmp_path, caplog):
+    space = tn.SearchSpace(x=tn.Float(0, 1))
+    for trials in (2, 3):
+        with caplog.at_level(logging.INFO, "tuneflow"):
+            tn.minimize(lambda x: x, space, trials=trials, searcher=tn.Auto(), folder=tmp_path, progress=False)
+    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Auto")]
+    wheres = ["from trial 0 on", "goes on at trial 2"]
+    assert said == [f"Auto: {tn.GP()!r} {where}, for less than 1,000 trials of 1 parameter" for where in wheres]
 
 
 def test_its_settings_are_its_own_whatever_it_chose():
@@ -168,6 +178,8 @@ def test_a_model_with_a_learning_rate_is_measured_first():
     assert [t.config for t in own.trials] == [t.config for t in lecuns.trials]
     searcher, reason = own.searcher.choice(own.space, own.history)
     assert repr(searcher) == repr(tn.LeCun(tn.GP()))
-    assert reason.endswith("; optimizer.lr is measured first")
+    assert reason.endswith("; optimizer.lr was measured first")
+    own.history.number = 0
+    assert own.searcher.choice(own.space, own.history)[1].endswith("; optimizer.lr is measured first")
     other = study(tn.Auto(), momentum=momentum)
     assert type(other.searcher.choice(other.space, other.history)[0]) is tn.GP

@@ -106,7 +106,7 @@ def test_it_says_what_was_observed_and_what_was_confirmed():
     best = made.confirm(top=2, seeds=2)
     score = best.confirmed.metrics["score"]
     assert f"score {score:.4f} +- " in repr(best)
-    assert f"(2 fresh seeds, observed {best.metrics['score']:.4f}, epoch 2 of 2)" in repr(best)
+    assert f"(standard error, 2 fresh seeds, observed {best.metrics['score']:.4f}, epoch 2 of 2)" in repr(best)
 
 
 def net():

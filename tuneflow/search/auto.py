@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tuneflow.errors import plural
 from tuneflow.history.history import History
 from tuneflow.search.evolution.cmaes import CMAES
 from tuneflow.search.evolution.nsga2 import NSGA2
@@ -79,8 +80,10 @@ class Auto(Searcher):
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
         searcher, reason = self.choice(space, history)
         if repr(searcher) != self._chosen:
+            resumed = history.number and not self._chosen
+            where = f"goes on at trial {history.number}" if resumed else f"from trial {history.number} on"
             self._chosen = repr(searcher)
-            self._notice = f"Auto: {searcher!r} from trial {history.number} on, for {reason}"
+            self._notice = f"Auto: {searcher!r} {where}, for {reason}"
             log.info("%s", self._notice)
         return searcher.suggest(space, history, rng)
 
@@ -93,7 +96,9 @@ class Auto(Searcher):
         rates = [axis.name for axis in space.coordinates if role_of(axis) == "lr"]
         if make is Exhaustive or history.prober is None or not rates:
             return self._kept(make.__name__, make), reason
-        return self._kept(f"LeCun {make.__name__}", lambda: LeCun(make())), f"{reason}; {rates[0]} is measured first"
+        when = "was" if history.number else "is"
+        searcher = self._kept(f"LeCun {make.__name__}", lambda: LeCun(make()))
+        return searcher, f"{reason}; {rates[0]} {when} measured first"
 
     def _kept(self, key: str, make: Callable[[], Searcher]) -> Searcher:
         if key not in self._made:
@@ -120,7 +125,7 @@ def _choice(space: SearchSpace, history: History, count: float) -> tuple[Callabl
     labels = sum(isinstance(axis.parameter, Choice) and not axis.parameter.ordered for axis in space.coordinates)
     numbers = sum(axis.parameter.levels > 1 for axis in space.coordinates) - labels
     follow = numbers >= MANY and not labels
-    most, what = (NUMBERS, f"{numbers} numbers") if follow else (LONG, f"{len(space)} parameters")
+    most, what = (NUMBERS, plural(numbers, "number")) if follow else (LONG, plural(len(space), "parameter"))
     if number < most:
         return GP, f"less than {most:,} trials of {what}"
     return CMAES if follow else TPE, f"{most:,} trials of {what}"

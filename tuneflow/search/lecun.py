@@ -85,6 +85,10 @@ class LeCun(Wrapper):
                 raise ValueError(f'LeCun: the role of "{name}" needs to be one of {listed(ROLES)}, got {role!r}.{near}')
         self._measured = Latest(MeasuredSpace)
 
+    def __repr__(self) -> str:
+        roles = f", roles={self.roles!r}" if self.roles else ""
+        return f"LeCun(then={self.then!r}{roles})"
+
     def check(self, space: SearchSpace) -> None:
         for name in self.roles:
             space.find(name)

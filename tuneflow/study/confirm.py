@@ -48,8 +48,10 @@ class Confirmed:
 
     def words(self, metrics: Iterable[str]) -> str:
         """Return its scores in some of the metrics, or the reason why there are none."""
-        scores = [score_of(name, self.metrics, self.errors) for name in metrics if not self.reason]
-        return f"trial {self.number}: {', '.join(scores) or self.reason} ({plural(self.seeds, 'fresh seed')})"
+        names = [] if self.reason else list(metrics)
+        scores = ", ".join(score_of(name, self.metrics, self.errors) for name in names) or self.reason
+        circumstances = (error_of(names, self.errors), plural(self.seeds, "fresh seed"))
+        return f"trial {self.number}: {scores} ({', '.join(filter(None, circumstances))})"
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,11 @@ def store_choice(store: Store, chosen: Confirmed) -> None:
     values = asdict(chosen)
     del values["config"]
     store.note(CHOICE, values)
+
+
+def error_of(metrics: Iterable[str], errors: Mapping[str, float]) -> str:
+    """Return the meaning of a number after `+-` where one of the metrics has one; else an empty string."""
+    return "standard error" if any(name in errors for name in metrics) else ""
 
 
 def score_of(metric: str, metrics: Mapping[str, float], errors: Mapping[str, float]) -> str:

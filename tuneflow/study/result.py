@@ -15,7 +15,7 @@ from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.metrics import Estimate, estimate
 from tuneflow.space.values import rounded
 from tuneflow.store.checkpoints import States
-from tuneflow.study.confirm import Confirmed, score_of
+from tuneflow.study.confirm import Confirmed, error_of, score_of
 from tuneflow.study.learning_curve import Curve, LearningCurve
 from tuneflow.study.saved_model import labels_of, save_model
 from tuneflow.study.selection_bias import optimism
@@ -109,6 +109,7 @@ class Result(Trial):
         scores = ", ".join(score_of(metric, metrics, errors) for metric in origin.metrics)
         folds = f"mean of {origin.trainer.folds} folds" if origin.trainer.folds > 1 else ""
         circumstances = (
+            error_of(origin.metrics, errors),
             self._origin_of_score,
             folds,
             f"epoch {origin.epoch} of {self.epochs}",

@@ -65,9 +65,11 @@ def check_settings(make: Callable[..., Any], settings: Mapping[str, Any], where:
 
 
 def optimizer_name(make: Callable[..., Any]) -> str:
-    """Return a name of `make` that tells apart what it makes: groups and their patterns, or a class."""
-    factory, _ = unwrapped(make)
-    return repr(factory) if isinstance(factory, ForModule) and not isinstance(factory, type) else name_of(make)
+    """Return a name of `make` that tells apart what it makes: groups and their patterns, or a class, with settings."""
+    factory, settings = unwrapped(make)
+    name = repr(factory) if isinstance(factory, ForModule) and not isinstance(factory, type) else name_of(make)
+    inside = ", ".join(f"{key}={name_of(value) if callable(value) else value!r}" for key, value in settings.items())
+    return f"{name}({inside})" if inside else name
 
 
 def innermost(optimizer: Optimizer) -> Optimizer:

@@ -1,5 +1,6 @@
 """The fingerprint of a study: the settings it was made with, and the consequence of changing one."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from tuneflow.version import __version__
 
 # Facts of which a change is only warned about; a change of any other is refused.
 SOFT = ("tuneflow", "torch", "runtime", "searcher", "scheduler")
+METRIC = re.compile(r"trainer\.metrics\.\S+ was (None, now .*|.*, now None)$")  # so of one more or less
 
 
 def facts_of(study: Any) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> No
     changes = {key: list(_changes(key, before.get(key), value)) for key, value in now.items()}
     if any(text.startswith("trainer.epochs ") for text in changes["trainer"]):
         del changes["epochs"]  # the same number
-    hard = [text for key, texts in changes.items() if key not in SOFT for text in texts]
+    hard = [text for key, texts in changes.items() if key not in SOFT for text in texts if not METRIC.match(text)]
     if hard:
         way = f'; there searcher=tn.Warm(tn.open("{where}")) starts from the results of this one'
         raise FingerprintError(

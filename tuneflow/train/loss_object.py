@@ -15,7 +15,7 @@ from tuneflow.data.sources import Source
 from tuneflow.nested import mapped
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
-from tuneflow.signature import name_of, parameters_of
+from tuneflow.signature import parameters_of
 from tuneflow.train.joined_outputs import Unjoined, joined
 
 CHUNK = 1024  # rows of a Dataset whose targets are loaded at once
@@ -103,18 +103,6 @@ def _targets_of(source: Source) -> Any:
     if isinstance(targets, Unjoined):
         raise ValueError(f"the loss has a method fit, which needs the targets of all rows at once: {targets.reason}.")
     return targets
-
-
-def described(loss: Any) -> str:
-    """Return a loss in words, with the plain settings that its scores depend on."""
-    if isinstance(loss, nn.Module):
-        return repr(loss)
-    settings = loss.keywords if isinstance(loss, partial) else {}
-    if not (isinstance(loss, partial) or inspect.isroutine(loss) or inspect.isclass(loss)):
-        settings = getattr(loss, "__dict__", {})
-    plain = (f"{name}={value!r}" for name, value in settings.items() if isinstance(value, int | float | str))
-    words = ", ".join(plain)
-    return f"{name_of(loss)}({words})" if words else name_of(loss)
 
 
 def _with_tensors(function: Callable[..., Any], keywords: dict[str, Any]) -> dict[str, Any]:

@@ -21,12 +21,13 @@ from tuneflow.data.sources import Source, as_source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.metrics import Measured, Metric, measure, measure_loss
 from tuneflow.optim.build import optimizer_name
-from tuneflow.signature import hinting_at
+from tuneflow.signature import hinting_at, name_of
 from tuneflow.space.search_space import Config
+from tuneflow.train.description import description_of
 from tuneflow.train.evaluate import chunk_of, in_float32, outputs_of
 from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.loss_object import described, fit_to_targets, has_loss_of, instance_of, placed, takes_outputs
+from tuneflow.train.loss_object import fit_to_targets, has_loss_of, instance_of, placed, takes_outputs
 from tuneflow.train.micro_batch import check_unknown_loss
 from tuneflow.train.on_all_rows import train_unscored
 from tuneflow.train.patience import Patience
@@ -140,14 +141,23 @@ class Trainer(TrainerProtocol):
         parts = {"valid": self.valid.digest()} if self.fold_rows is None else {"folds": self.fold_rows.describe()}
         return {
             "data": {"train": self.train.digest()} | parts,
-            "loss": described(self.loss),
+            "loss": description_of(self.loss),
             "optimizer": optimizer_name(self.optimizer),
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "schedule": repr(self.schedule),
             "clip": self.clip,
             "patience": repr(self.patience),
+            "micro_batch": self.micro_batch,
+            "augment": None if self.augment is None else description_of(self.augment),
+            "metrics": {name: description_of(metric) for name, metric in self.metrics.items()},
+            **({} if type(self) is Trainer else {"trainer": name_of(type(self))}),
         }
+
+    def __repr__(self) -> str:
+        facts = {name: fact for name, fact in self.describe().items() if name != "data" and fact not in (None, {})}
+        words = (f"{name}={fact}" for name, fact in facts.items() if fact not in ("None", "Fixed()"))
+        return f"{type(self).__name__}({len(self.train)} rows, {', '.join(words)})"
 
     # What subclasses may override.
 

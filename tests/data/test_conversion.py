@@ -152,6 +152,31 @@ def test_named_targets_of_a_dict_stay_among_the_inputs_as_one_tensor():
     assert data.targets.dtype == torch.int64
 
 
+LISTS = {
+    "dicts": ([{"a": X[i], "labels": y} for i, y in enumerate(Y)], "labels"),
+    "pairs": ([(X[i], y) for i, y in enumerate(Y)], 1),
+    "tensors": (torch.utils.data.TensorDataset(T, torch.tensor(Y)), 1),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_rows_in_memory_become_arrays(name):
+    rows, targets = LISTS[name]
+    data = tn.Data(rows, targets=targets)
+    assert data.targets.tolist() == Y
+    assert torch.equal(data.inputs["a"] if name == "dicts" else data.inputs, T.float())
+
+
+def test_stream_with_named_targets_is_told_to_be_read():
+    with pytest.raises(TypeError, match=r"got inputs of type generator; read it once: list\(rows\)"):
+        tn.Data(({"a": row} for row in X), targets="a")
+
+
+def test_digest_knows_the_names_of_the_parts():
+    digests = {tn.Data({one: X, other: X + 1}, Y).digest() for one, other in ("ab", "ba")}
+    assert len(digests) == 2
+
+
 @pytest.mark.parametrize(("inputs", "place"), [((T, X, Y), 2), ((T, X, Y), -1), ((Y, T, X), 0)])
 def test_numbered_targets_of_a_tuple_are_taken_out(inputs, place):
     data = tn.Data(inputs, targets=place)

@@ -1,5 +1,6 @@
 """Conversion of what people bring to tensors; what holds no numbers row by row is refused with a way out."""
 
+import dataclasses
 import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -66,6 +67,13 @@ def _all_arrays(values: Any) -> bool:
 def is_list_of_arrays(values: Any) -> bool:
     """True for a list that begins with a tensor or array."""
     return isinstance(values, list) and bool(values) and isinstance(values[0], Tensor | np.ndarray)
+
+
+def is_list_of_rows(values: Any) -> bool:
+    """True for a list that begins with a row of several parts: a dict, a tuple or a dataclass."""
+    if not isinstance(values, list) or not values:
+        return False
+    return isinstance(values[0], Mapping | tuple) or dataclasses.is_dataclass(values[0])
 
 
 def _are_numbers(values: tuple[Any, ...]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import TensorDataset, default_collate
 
-from tuneflow.data.conversion import as_tensors, check_no_rows, is_list_of_arrays
+from tuneflow.data.collate import Collate
+from tuneflow.data.conversion import as_tensors, check_no_rows, is_list_of_arrays, is_list_of_rows
 from tuneflow.data.loaded import loads_rows, source_of
 from tuneflow.data.orders import Order, Shuffled
 from tuneflow.data.pairs import Batch as Batch
@@ -20,7 +22,7 @@ from tuneflow.data.pairs import pair_of
 from tuneflow.data.row_numbers import as_index, check_no_number, random_parts
 from tuneflow.data.tables import is_table, without
 from tuneflow.errors import listed
-from tuneflow.nested import leaves, mapped, row_count, rows_taken
+from tuneflow.nested import leaves, mapped, paths, row_count, rows_taken
 
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32)
 BLOCK = 64 * 2**20  # bytes gathered at once when the order is shuffled
@@ -52,7 +54,12 @@ class Data:
 
     def __new__(cls, inputs: Any = None, targets: Any = None) -> Any:
         """Make a Data; of a Dataset or DataLoader with named targets, a source that loads its rows."""
-        if cls is Data and isinstance(targets, str | int) and loads_rows(inputs):
+        if (
+            cls is Data
+            and isinstance(targets, str | int)
+            and loads_rows(inputs)
+            and not isinstance(inputs, TensorDataset)
+        ):
             return source_of(inputs, targets)
         return super().__new__(cls)
 
@@ -141,10 +148,11 @@ class Data:
         return sum(t.nbytes for t in leaves((self.inputs, self.targets)))
 
     def digest(self) -> str:
-        """Return a short hash of every value, dtype and shape."""
+        """Return a short hash of every value, dtype, shape and name."""
         sha = hashlib.sha256()
-        for tensor in leaves((self.inputs, self.targets)):
-            sha.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        for path, tensor in paths((self.inputs, self.targets)).items():
+            names = "".join(f"{key}." for key in path if isinstance(key, str))
+            sha.update(f"{names}{tensor.dtype}{tuple(tensor.shape)}".encode())
             sha.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
         return sha.hexdigest()[:16]
 
@@ -171,10 +179,15 @@ def _taken_out(inputs: Any, names: Any) -> tuple[Any, Any, str]:
     """
     if is_table(inputs):
         return *without(inputs, names), ""
-    if not isinstance(inputs, Mapping | tuple):
+    if is_list_of_rows(inputs):
+        inputs = Collate(default_collate, "Data")(inputs)
+    elif isinstance(inputs, TensorDataset):
+        inputs = inputs.tensors
+    elif not isinstance(inputs, Mapping | tuple):
+        once = "; read it once: list(rows)" if isinstance(inputs, Iterable) and not hasattr(inputs, "__len__") else ""
         raise TypeError(
-            f"Data: targets={names!r} names a part of a DataFrame, a dict, a tuple, a Dataset or a DataLoader, got"
-            f" inputs of type {type(inputs).__name__}."
+            f"Data: targets={names!r} names a part of a DataFrame, a dict, a tuple, a list of rows, a Dataset or a"
+            f" DataLoader, got inputs of type {type(inputs).__name__}{once}."
         )
     parts, targets = pair_of(inputs, names, "Data")
     return parts, targets, names if isinstance(names, str) else ""

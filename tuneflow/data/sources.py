@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from tuneflow.data.conversion import is_list_of_rows
 from tuneflow.data.data import Data
 from tuneflow.data.loaded import DatasetSource, LoaderSource, loads_rows
 from tuneflow.data.tables import is_table
@@ -50,7 +51,7 @@ def _way_of(data: Any) -> str:
         return f'; name the targets: tn.Data({"frame" if is_table(data) else "parts"}, targets="...")'
     if isinstance(data, IterableDataset):
         return "; its rows have no numbers: give a map-style Dataset, or read it once into a tn.Data"
-    return ""
+    return "; targets=1 takes a list of pairs: tn.Data(rows, targets=1)" if is_list_of_rows(data) else ""
 
 
 def _check_settings(loader: LoaderSource, what: str, batch_size: int | None) -> None:

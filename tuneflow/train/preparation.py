@@ -129,7 +129,7 @@ class Preparation:
         if isinstance(self.train, Data) and self.train.single:
             return
         inner = getattr(module, "_orig_mod", module)
-        key = ("spread", job.runtime.device, type(inner), str(parameters_of(inner.forward)))
+        key = ("spread", job.runtime.device, str(parameters_of(inner.forward)), *map(type, module.modules()))
         if key not in self._cache:
             tried = copy.deepcopy(module) if lazy_tensors(module) else module  # it takes no shapes from a trial
             self._cache[key] = spread_of(tried, self._few(job), self.train.target)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from tuneflow.errors import FingerprintError, warn
+from tuneflow.study.brought_weights import weights_digest
 from tuneflow.study.space_changes import list_change, space_changes
 from tuneflow.version import __version__
 
@@ -30,6 +31,7 @@ def facts_of(study: Any) -> dict[str, Any]:
         "paired": study.paired,
         "epochs": 1 if study.trainer is None else study.trainer.epochs,
         "model": repr(study.model),
+        "weights that the builder brings": _weights(study),
         "trainer": None if study.trainer is None else study.trainer.describe(),
         "searcher": repr(study.searcher),
         "grid": repr(study.searcher) if study.searcher.ends else None,
@@ -37,6 +39,11 @@ def facts_of(study: Any) -> dict[str, Any]:
         "runtime": study.runtime.describe(),
         "lag": study.lag,
     }
+
+
+def _weights(study: Any) -> str | None:
+    """Return the digest of weights that the builder brings; only where there is a folder to resume from."""
+    return None if study.model is None or study.folder is None else weights_digest(study.model, study.space)
 
 
 def compare(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:

@@ -284,5 +284,51 @@ def test_a_class_that_a_fold_never_trains_on_is_named(targets, loss, outputs):
 
 
 def test_a_class_that_the_loss_ignores_is_not_named():
-    one = (CLASSES == 1).numpy()
-    study(trainer((INPUTS, torch.where(CLASSES == 1, -100, CLASSES)), [(range(40), range(40, 64)), (~one, one)]))
+    one, some = (CLASSES == 1).numpy(), (torch.arange(ROWS) > 40).numpy()
+    targets = torch.where(CLASSES == 1, -100, CLASSES)
+    study(trainer((INPUTS, targets), [(range(40), range(40, 64)), (~one & ~some, one | some)]))
+
+
+def two_classes(outputs, targets):
+    """Fails on a single class, as AUC does."""
+    if len(targets.unique()) == 1:
+        raise ValueError("only one class")
+    return float(len(targets))
+
+
+def two_classes_or_nan(outputs, targets):
+    return two_classes(outputs, targets) if len(targets.unique()) > 1 else float("nan")
+
+
+ONE_CLASS = [
+    (range(40), range(40, 64)),
+    ((CLASSES != 1) | (torch.arange(ROWS) < 30), (CLASSES == 1) & (torch.arange(ROWS) >= 30)),
+]
+
+
+def test_a_fold_that_a_metric_is_not_defined_on_is_refused_or_named():
+    with pytest.raises(ValueError, match=r"fold 1 cannot be scored: ValueError: .*only one class"):
+        study(trainer(folds=ONE_CLASS, metrics={"auc": two_classes}))
+    with pytest.warns(UserWarning, match='metric "auc" is nan on fold 1, and so is its mean over the folds'):
+        study(trainer(folds=ONE_CLASS, metrics={"auc": two_classes_or_nan}))
+    study(trainer(metrics={"auc": two_classes}))
+
+
+class Counts(nn.Module):
+    """A loss that is fitted to targets; keeps how many there were of each class."""
+
+    fitted: list[list[int]] = []
+
+    def fit(self, targets):
+        Counts.fitted.append(torch.bincount(targets).tolist())
+
+    def forward(self, outputs, targets):
+        return nn.functional.cross_entropy(outputs, targets)
+
+
+def test_a_loss_is_fitted_to_the_training_rows_of_each_fold():
+    ours = study(trainer(loss=Counts()))
+    Counts.fitted.clear()
+    ours.run(trials=1)
+    wanted = [torch.bincount(CLASSES[train]).tolist() for train, _ in trainer().fold_rows.pairs]
+    assert {tuple(counts) for counts in Counts.fitted} == {tuple(counts) for counts in wanted}

@@ -15,6 +15,7 @@ from tuneflow.check.batch_parts import check_batch_parts
 from tuneflow.check.changed_attributes import changed_attributes
 from tuneflow.check.few_rows import Batching, batchings
 from tuneflow.check.flat_space import check_sectioned, sections_of
+from tuneflow.check.fold_scores import check_fold_scores
 from tuneflow.check.hidden_state import check_loop
 from tuneflow.check.one_step import check_step
 from tuneflow.check.optimizer_step import check_optimizer
@@ -116,7 +117,7 @@ def check_space(
         parts = parts_of(trainer)
         for part in parts:
             check_finite(part)
-        trainer = trainer.in_fold(0)
+        folded, trainer = trainer, trainer.in_fold(0)
         for config in space.examples():
             ways = batchings(space, config, trainer, parts[0].trained)
             try:
@@ -124,6 +125,8 @@ def check_space(
             except (ValueError, TypeError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise ending_where(error, kind(f"configuration {rounded(config)}: {error}")) from None
+        example = Job(model, space.resolve(next(iter(space.examples()))), quiet)
+        check_fold_scores(folded, example, small(trainer, ROWS))
         _warn_of_seeding(model, [Job(model, space.resolve(config), quiet) for config in space.examples()])
     return notes
 

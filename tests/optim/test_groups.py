@@ -68,6 +68,11 @@ def test_a_tied_parameter_is_found_by_each_of_its_names():
     assert shapes(tn.optim.Groups(torch.optim.SGD, last="out.weight")(net, last={"lr": 2.0}), "lr") == [([(5, 3)], 2.0)]
 
 
+def test_names_of_a_compiled_module_are_those_of_the_module_within():
+    optimizer = tn.optim.Groups(torch.optim.SGD, last="head.*")(torch.compile(Backbone()), last={"lr": 2.0})
+    assert shapes(optimizer, "lr")[1] == ([(10, 16), (10,)], 2.0)
+
+
 def test_a_group_of_frozen_parameters_is_left_out():
     optimizer = tn.optim.Groups(torch.optim.SGD, body="body.*")(Backbone(frozen=True), body={"lr": 1.0})
     assert shapes(optimizer, "lr") == [([(10, 16), (10,)], 0.001)]

@@ -13,6 +13,7 @@ from tuneflow.optim.build import ForModule, Parameters, unwrapped
 from tuneflow.signature import check_keywords, name_of, parameters_of
 
 Patterns = str | Sequence[str]
+COMPILED = "_orig_mod."
 FIRST = Parameter("module", Parameter.POSITIONAL_ONLY)
 
 
@@ -176,10 +177,13 @@ def matches(patterns: Iterable[str], name: str) -> bool:
 
 
 def aliases(module: nn.Module, parameters: Parameters) -> dict[str, list[str]]:
-    """Return every parameter, frozen ones too, by its first name, with all its names: a tied one has several."""
+    """Return every parameter, frozen ones too, by its first name, with all its names.
+
+    A tied one has several, and what a compiled module puts in front may be left out.
+    """
     found: dict[int, list[str]] = {}
     every: list[tuple[str, Tensor]] = [*module.named_parameters(remove_duplicate=False), *parameters.items()]
-    for name, parameter in every:
+    for name, parameter in [*((name.replace(COMPILED, ""), parameter) for name, parameter in every), *every]:
         known = found.setdefault(id(parameter), [])
         known += [name] if name not in known else []
     names = {id(parameter): name for name, parameter in parameters.items()}

@@ -11,18 +11,9 @@ from torch import nn
 import tuneflow as tn
 from tests.helpers.digits_training import VALID, job
 from tests.helpers.trainer_runs import run
-from tuneflow.metrics import (
-    Accumulated,
-    accuracy,
-    as_metric,
-    measure,
-    measure_accuracies,
-    measure_loss,
-    measure_losses,
-    r2,
-    rmse,
-    top_k,
-)
+from tuneflow.metrics import accuracy, r2, rmse, top_k
+from tuneflow.metrics.adapters import Accumulated, as_metric
+from tuneflow.metrics.measured import measure
 
 laws = settings(max_examples=50, deadline=None)
 NAN = float("nan")
@@ -231,40 +222,3 @@ def test_metric_that_fails_is_named():
     with pytest.raises(KeyError) as caught:
         run(ours, job(), 1)
     assert caught.value.__notes__ == ['metric "mine"']
-
-
-@pytest.mark.parametrize(
-    "loss",
-    [
-        nn.CrossEntropyLoss(),
-        nn.CrossEntropyLoss(label_smoothing=0.1),
-        nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0])),
-        nn.CrossEntropyLoss(reduction="sum"),
-        nn.functional.cross_entropy,
-    ],
-    ids=["plain", "smoothed", "weighted", "summed", "function"],
-)
-def test_losses_of_several_outputs_at_once_are_those_of_each(loss):
-    outputs, targets = torch.randn(4, 20, 3), torch.randint(3, (20,))
-    for many, one in zip(measure_losses(loss, outputs, targets), outputs, strict=True):
-        alone = measure_loss(loss, one, targets)
-        assert many.value == pytest.approx(alone.value, rel=1e-5)
-        assert many.error == pytest.approx(alone.error, rel=1e-5, nan_ok=True)
-        assert (many.examples, many.binary) == (alone.examples, alone.binary)
-
-
-@pytest.mark.parametrize("shape", [(4, 20, 3), (4, 20, 3, 5), (4, 20, 1)], ids=["classes", "pixels", "two classes"])
-def test_accuracies_of_several_outputs_at_once_are_those_of_each(shape):
-    outputs, targets = torch.randn(shape), torch.randint(2, (20, *shape[3:]))
-    for many, one in zip(measure_accuracies(outputs, targets), outputs, strict=True):
-        alone = measure(accuracy(one, targets))
-        assert many == (pytest.approx(alone.value), pytest.approx(alone.error), alone.examples, alone.binary)
-
-
-def test_losses_of_nested_outputs_are_those_of_each():
-    def loss(outputs, targets):
-        return (outputs["mean"] - targets).square().mean()
-
-    outputs, targets = {"mean": torch.randn(3, 8)}, torch.randn(8)
-    expected = [float((part - targets).square().mean()) for part in outputs["mean"]]
-    assert [measured.value for measured in measure_losses(loss, outputs, targets)] == pytest.approx(expected)

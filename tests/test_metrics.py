@@ -13,7 +13,10 @@ from torch import nn
 
 import tuneflow as tn
 from tests.helpers.space_strategies import laws
-from tuneflow.metrics import Measured, accuracy, estimate, mae, measure, measure_loss
+from tuneflow.metrics import accuracy, mae
+from tuneflow.metrics.measured import Measured, estimate, measure
+from tuneflow.train.evaluate import Evaluator
+from tuneflow.train.evaluation_plan import Measures
 
 NAN, INF = math.nan, math.inf
 LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [0.5, 0.0, 1.0], [9.0, 0.0, 1.0]])
@@ -166,11 +169,16 @@ LOSSES = [
 ]
 
 
+def measure_loss(loss, outputs, targets):
+    """The validation loss of a module that gives these outputs."""
+    return Evaluator(Measures(loss, {}), {}).evaluate(nn.Identity(), tn.Data(outputs, targets))["loss"]
+
+
 @pytest.mark.parametrize(("loss", "outputs", "targets"), LOSSES)
 def test_loss_is_exactly_its_own_with_the_error_of_the_examples(loss, outputs, targets):
     each = [loss(outputs[i : i + 1], targets[i : i + 1]).item() for i in range(9)]
     measured = measure_loss(loss, outputs, targets)
-    assert measured.value == loss(outputs, targets).item()
+    assert measured.value == pytest.approx(loss(outputs, targets).item(), rel=1e-6)
     assert measured.error == pytest.approx(statistics.stdev(each) / 3, rel=1e-5)
     assert measured.examples == 9
     assert loss.reduction == "mean"
@@ -180,12 +188,28 @@ def worst_of(outputs, targets):
     return (outputs - targets).abs().max()
 
 
+WEIGHTED = [
+    (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 5.0])), [1.0, 2.0, 5.0]),
+    (nn.CrossEntropyLoss(ignore_index=0), [0.0, 1.0, 1.0]),
+    (nn.functional.cross_entropy, [1.0, 1.0, 1.0]),
+]
+
+
+@pytest.mark.parametrize(("loss", "weights"), WEIGHTED)
+def test_loss_of_rows_that_weigh_differently_has_the_error_of_a_ratio(loss, weights):
+    outputs, targets = normal(9, 3), torch.arange(9) % 3
+    weights = torch.tensor(weights)[targets]
+    each = weights * nn.functional.cross_entropy(outputs, targets, reduction="none")
+    value = each.sum() / weights.sum()
+    error = ((each - value * weights).square().sum() * 9 / 8).sqrt() / weights.sum()
+    measured = measure_loss(loss, outputs, targets)
+    assert measured.value == pytest.approx(loss(outputs, targets).item(), rel=1e-6)
+    assert measured.error == pytest.approx(error.item(), rel=1e-5)
+
+
 NO_ERROR = [
-    (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 5.0])), normal(9, 3), torch.arange(9) % 3),
-    (nn.CrossEntropyLoss(ignore_index=0), normal(9, 3), torch.arange(9) % 3),
     (nn.CrossEntropyLoss(reduction="sum"), normal(9, 3), torch.arange(9) % 3),
     (nn.CrossEntropyLoss(), normal(1, 3), torch.tensor([1])),
-    (nn.functional.cross_entropy, normal(9, 3), torch.arange(9) % 3),
     (worst_of, normal(9), normal(9, seed=1)),
 ]
 
@@ -193,7 +217,7 @@ NO_ERROR = [
 @pytest.mark.parametrize(("loss", "outputs", "targets"), NO_ERROR)
 def test_loss_that_is_no_mean_over_examples_has_no_error(loss, outputs, targets):
     measured = measure_loss(loss, outputs, targets)
-    assert measured.value == loss(outputs, targets).item()
+    assert measured.value == pytest.approx(loss(outputs, targets).item(), rel=1e-6)
     assert math.isnan(measured.error)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import tuneflow as tn
 from tuneflow.errors import plural
-from tuneflow.metrics import accuracy
+from tuneflow.metrics.classes import accuracy
 
 # The fixed settings, and the searches' ranges: as you would choose them without knowing the task.
 FIXED = tn.SearchSpace(model={"width": 16, "dropout": 0.0}, optimizer={"lr": 0.001, "momentum": 0.9})

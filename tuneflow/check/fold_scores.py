@@ -6,7 +6,7 @@ from contextlib import suppress
 from tuneflow.check.samples import few
 from tuneflow.data.sources import Source
 from tuneflow.errors import warn
-from tuneflow.metrics import Measured
+from tuneflow.metrics.measured import Measured
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 

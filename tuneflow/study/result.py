@@ -12,7 +12,7 @@ from torch import nn
 
 from tuneflow.errors import CheckpointError, StudyError, plural
 from tuneflow.history.trial import WORTHLESS, Trial
-from tuneflow.metrics import Estimate, estimate
+from tuneflow.metrics.measured import Estimate, estimate
 from tuneflow.space.values import rounded
 from tuneflow.store.checkpoints import States
 from tuneflow.study.confirm import Confirmed, error_of, score_of

@@ -59,6 +59,17 @@ def joined(parts: Sequence[Any], counts: Sequence[int], where: str = "outputs") 
     )
 
 
+def outputs_taken(outputs: Any, rows: slice, count: int) -> Any:
+    """Return some rows of the outputs of `count` rows, wherever in a tensor these are; the reverse of `joined`."""
+    if isinstance(outputs, Tensor):
+        axis = _axis_of_rows([outputs], [count])
+        return outputs if axis is None else outputs.narrow(axis, rows.start, rows.stop - rows.start)
+    if holds_rows(outputs, count):
+        return type(outputs)(outputs[rows])
+    parts = parts_of(outputs)
+    return outputs if parts is None else rebuilt(outputs, {k: outputs_taken(v, rows, count) for k, v in parts.items()})
+
+
 def unjoined(value: Any) -> list[Unjoined]:
     """Return the places of joined outputs that could not be joined."""
     if isinstance(value, Unjoined):

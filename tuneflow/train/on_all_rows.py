@@ -2,7 +2,7 @@
 
 import time
 
-from tuneflow.metrics import Measured
+from tuneflow.metrics.measured import Measured
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import Curve, Epochs, TrainerProtocol
 from tuneflow.train.session import Session

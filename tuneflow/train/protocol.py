@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from tuneflow.history.trial import Report
-from tuneflow.metrics import Measured
+from tuneflow.metrics.measured import Measured
 from tuneflow.signature import name_of
 from tuneflow.train.job import Job, TrainState
 

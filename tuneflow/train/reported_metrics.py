@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from tuneflow.metrics.measured import Measured
+
 
 def number_of(value: Any) -> float | None:
     """Return `value` as a float if it is one real number: Python's, NumPy's, or a tensor of one element; else None."""
@@ -43,6 +45,24 @@ def numbers_of(reported: Any, what: str) -> dict[str, float]:
             )
         metrics[name] = number
     return metrics
+
+
+def measured_of(returned: Any) -> dict[str, Measured]:
+    """Return what a trainer's `evaluate` returned, plain numbers as values without an error.
+
+    Args:
+        returned: names to numbers or Measured.
+
+    Raises:
+        TypeError: it is not a dict of those.
+    """
+    if isinstance(returned, Mapping) and all(isinstance(value, Measured) for value in returned.values()):
+        return dict(returned)
+    plain = {}
+    if isinstance(returned, Mapping):
+        plain = {name: value for name, value in returned.items() if not isinstance(value, Measured)}
+    numbers = numbers_of(plain or returned, "evaluate")
+    return {name: returned[name] if name not in numbers else Measured(numbers[name]) for name in returned}
 
 
 def described(value: Any) -> str:

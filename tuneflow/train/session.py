@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from tuneflow.heuristics.initialize import initialize
 from tuneflow.heuristics.restoring import restore_tensors
 from tuneflow.heuristics.target_scaling import RescaledModule, brought_scale, completed
 from tuneflow.history.trial import Report
-from tuneflow.metrics import Measured
+from tuneflow.metrics.measured import Measured
 from tuneflow.model import tensors_of
 from tuneflow.nested import copied
 from tuneflow.optim.build import build_optimizer
@@ -24,6 +25,7 @@ from tuneflow.train.gradients import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Waiting
 from tuneflow.train.preparation import Preparation
+from tuneflow.train.reported_metrics import measured_of
 from tuneflow.train.scored_weights import ScoredWeights, estimate_statistics
 from tuneflow.train.settings import Settings
 from tuneflow.train.trained_loss import TrainedLoss, evaluating
@@ -154,14 +156,22 @@ class Session:
 
     def evaluate(self) -> dict[str, Measured]:
         """Return loss and metrics over the whole validation part; what the next epoch depends on is left as it was."""
+        with self.evaluating():
+            returned = self.settings.evaluate(self.whole, self.valid)
+        return measured_of(returned)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Within the block the scored weights are in place, in evaluation mode, without gradients, in the precision."""
         self.to_scored()
         modes = [(m, m.training) for m in self.module.modules()]
         self.module.eval()
-        with torch.no_grad(), self.job.runtime.autocast(), evaluating(self.settings.loss):
-            measured = self.settings.evaluate(self.whole, self.valid)
-        for module, mode in modes:
-            module.training = mode
-        return measured
+        try:
+            with torch.no_grad(), self.job.runtime.autocast(), evaluating(self.settings.loss):
+                yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
 
     def to_scored(self) -> None:
         """Switch to the weights that are scored and handed over, with statistics of BatchNorm that fit them."""

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tuneflow.data.data import Batch
-from tuneflow.metrics import Measured
+from tuneflow.metrics.measured import Measured
 from tuneflow.signature import name_of
 from tuneflow.space.values import object_repr
+from tuneflow.train.evaluation_plan import Measures, Plan
 from tuneflow.train.patience import Patience
 from tuneflow.train.rates import Fixed, Schedule
 from tuneflow.train.rates import __all__ as RATES
@@ -39,7 +40,8 @@ class Settings:
         patience: the rule for ending a trial early, or None.
         loss_of: training loss of (module, batch), a scalar tensor with a gradient.
         evaluate: loss and metrics of (module, data).
-        measured: loss and metrics of (outputs, targets), and those that are measured already.
+        measures: loss and metrics as functions of outputs and targets.
+        plan: the way to evaluate (module, data), of which the first rows are given.
         own_loss: True if a subclass or an object computes the training loss, from anything in module and batch.
         own_evaluation: True if a subclass evaluates by itself.
     """
@@ -55,7 +57,8 @@ class Settings:
     patience: Patience | None
     loss_of: Callable[[nn.Module, Batch], Tensor]
     evaluate: Callable[..., dict[str, Measured]]
-    measured: Callable[..., dict[str, Measured]]
+    measures: Measures
+    plan: Callable[..., Plan]
     own_loss: bool
     own_evaluation: bool
 

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -19,12 +18,14 @@ from tuneflow.data.folds import folds_of
 from tuneflow.data.nested_rows import nested_part
 from tuneflow.data.sources import Source, as_source
 from tuneflow.errors import did_you_mean, listed
-from tuneflow.metrics import Measured, Metric, measure, measure_loss
+from tuneflow.metrics.adapters import Metric
+from tuneflow.metrics.measured import Measured
 from tuneflow.optim.build import optimizer_name
 from tuneflow.signature import hinting_at, name_of
 from tuneflow.space.search_space import Config
 from tuneflow.train.description import description_of
-from tuneflow.train.evaluate import chunk_of, in_float32, outputs_of
+from tuneflow.train.evaluate import Evaluator
+from tuneflow.train.evaluation_plan import Measures, Plan
 from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loss_object import fit_to_targets, has_loss_of, instance_of, placed, takes_outputs
@@ -34,6 +35,8 @@ from tuneflow.train.patience import Patience
 from tuneflow.train.preparation import DeviceData, Preparation
 from tuneflow.train.protocol import Curve, DryRun, Epochs, TrainerProtocol
 from tuneflow.train.rates import Fixed, Schedule
+from tuneflow.train.reported_metrics import measured_of
+from tuneflow.train.running_measures import Chunk
 from tuneflow.train.session import Session
 from tuneflow.train.settings import Settings, patience_of, schedule_of, with_section
 from tuneflow.train.trained_loss import evaluating
@@ -173,44 +176,29 @@ class Trainer(TrainerProtocol):
     def evaluate(self, module: nn.Module, data: DeviceData | Source) -> dict[str, Measured]:
         """Return loss and metrics of `module` over all of `data`; the result does not depend on a batch size.
 
-        The loss of a subclass's or an object's own `loss_of` is averaged over chunks, weighted by their rows, in the
-        runtime's precision; an object that can be called with outputs and targets gives the loss by that instead. All
-        else is computed in float32.
+        Means over rows, or over what counts in the targets, are computed chunk by chunk; what needs all rows gets all
+        outputs. The loss of a subclass's or an object's own `loss_of` is averaged over chunks, weighted by their rows,
+        in the runtime's precision; an object that can be called with outputs and targets gives the loss by that
+        instead. All else is computed in float32. A subclass may return plain numbers.
 
         Args:
             module: gives outputs in the targets' units.
             data: inputs as the module takes them, and targets.
         """
-        outputs, targets = outputs_of(module, data)
-        loss = {"loss": Measured(self._mean_loss(module, data))} if self.scored_by_own_loss else {}
-        with in_float32(data):
-            return loss | self.measured(outputs, targets)
+        return self._evaluator.evaluate(module, data)
 
-    def measured(
-        self, outputs: Any, targets: Any, known: Mapping[str, Measured] = MappingProxyType({})
-    ) -> dict[str, Measured]:
-        """Return loss and every metric of these outputs; no loss if it is not one of outputs and targets.
+    @property
+    def measures(self) -> Measures:
+        """The loss and the metrics, as functions of outputs and targets; no loss if it is computed otherwise."""
+        return Measures(None if self.scored_by_own_loss else self.loss, self.metrics)
 
-        Args:
-            outputs: of all rows, in the targets' units.
-            targets: of the same rows.
-            known: measured already; these are not computed again.
-        """
-        measured = {}
-        if not self.scored_by_own_loss:
-            measured["loss"] = known["loss"] if "loss" in known else measure_loss(self.loss, outputs, targets)
-        for name, metric in self.metrics.items():
-            if name in known:
-                measured[name] = known[name]
-                continue
-            try:
-                measured[name] = measure(metric(outputs, targets))
-            except TypeError as error:
-                raise TypeError(f'metric "{name}": {error}') from None
-            except Exception as error:
-                error.add_note(f'metric "{name}"')
-                raise
-        return measured
+    def plan(self, module: nn.Module, data: DeviceData | Source, first: Chunk) -> Plan:
+        """Return the way to evaluate `module` on `data`, as its outputs for the first rows show."""
+        return self._evaluator.plan(module, data, first)
+
+    @property
+    def _evaluator(self) -> Evaluator:
+        return Evaluator(self.measures, self._prepared, self.loss_of if self.scored_by_own_loss else None)
 
     @property
     def own_loss(self) -> bool:
@@ -221,11 +209,6 @@ class Trainer(TrainerProtocol):
     def scored_by_own_loss(self) -> bool:
         """True if an own loss is the validation loss too, as it is unless its object takes outputs and targets."""
         return self.own_loss and not (type(self).loss_of is Trainer.loss_of and takes_outputs(self.loss))
-
-    def _mean_loss(self, module: nn.Module, data: DeviceData | Source) -> float:
-        size, rows = chunk_of(data), len(data)
-        losses = [float(self.loss_of(module, batch)) for batch in data.batches(size)]
-        return sum(loss * min(size, rows - i * size) for i, loss in enumerate(losses)) / rows
 
     # The trainer protocol.
 
@@ -284,7 +267,13 @@ class Trainer(TrainerProtocol):
         own = self.configured(job.config).for_job(job)
         own.loss = self._trained_losses.get(module, own.loss)
         with torch.no_grad(), job.runtime.active(), job.runtime.autocast(), evaluating(own.loss):
-            return own.evaluate(module, source)
+            return own.tested(module, source)
+
+    def tested(self, module: nn.Module, data: DeviceData) -> dict[str, Measured]:
+        """Return what `evaluate` does, every value with an error and an interval where it can have one."""
+        if self.own_evaluation:
+            return measured_of(self.evaluate(module, data))
+        return self._evaluator.evaluate(module, data, intervals=True)
 
     @property
     def _trained_losses(self) -> WeakKeyDictionary[nn.Module, nn.Module]:

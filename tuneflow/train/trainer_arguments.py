@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 
-from tuneflow.metrics import Metric, as_metric
-from tuneflow.metrics import __all__ as ours
+from tuneflow.metrics.adapters import Metric, as_metric
+from tuneflow.metrics.classes import accuracy, f1, top_k
+from tuneflow.metrics.ranking import auc, average_precision
+from tuneflow.metrics.regression import mae, r2, rmse
 from tuneflow.signature import name_of
 from tuneflow.train.loss_object import is_loss
 from tuneflow.train.reported_metrics import described
@@ -23,6 +25,7 @@ ELSEWHERE = {  # arguments that a Trainer does not take, and what does
     "scheduler": "schedule=tn.rates.Cosine()",
     "lr_scheduler": "schedule=tn.rates.Cosine()",
 }
+OURS = [metric.__name__ for metric in (accuracy, auc, average_precision, f1, mae, r2, rmse, top_k)]
 EXAMPLES = {"loss": "torch.nn.CrossEntropyLoss()", "optimizer": "torch.optim.SGD"}
 
 
@@ -67,7 +70,7 @@ def _named(metrics: Any) -> str:
 
 def _entry(metric: Any) -> str:
     name = metric if isinstance(metric, str) else name_of(metric).strip("<>")
-    if name in ours:
+    if name in OURS:
         return f'"{name}": tn.metrics.{name}'
     return f'"{name.lower()}": {"..." if isinstance(metric, str) or name == "lambda" else name}'
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from tuneflow.data.data import Batch
 from tuneflow.errors import Diverged
 from tuneflow.history.trial import Report, Slice
-from tuneflow.metrics import Measured
+from tuneflow.metrics.measured import Measured
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.rates import Fixed
 from tuneflow.train.trainer import Trainer

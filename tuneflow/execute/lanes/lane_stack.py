@@ -3,26 +3,25 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from tuneflow.execute.executor import Ended, Event, Reported
 from tuneflow.execute.inline import ended
 from tuneflow.execute.lanes.batches import LaneBatches, smoothing_of
 from tuneflow.execute.lanes.lane import Lane
+from tuneflow.execute.lanes.stacked_evaluation import StackedEvaluation
 from tuneflow.fused.label_smoothing import smoothed
 from tuneflow.fused.lanes import Lanes
 from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.fused.refusal import CannotFuse
-from tuneflow.metrics import Measured, accuracy, measure_accuracies, measure_losses
-from tuneflow.nested import row_count
-from tuneflow.train.joined_outputs import joined
+from tuneflow.train.evaluate import loaded, split
+from tuneflow.train.evaluation_plan import Plan
+from tuneflow.train.running_measures import Chunk
+from tuneflow.train.session import Session
 from tuneflow.train.settings import Settings
-from tuneflow.train.trained_loss import evaluating
 
 CHECKED = (16, 256, 4096)  # steps of a stack after which its program is compared with plain autograd again
 EVALUATED = 128  # rows that are evaluated at once; with many more lanes gain nothing by it, see docs/benchmarks.md
@@ -131,12 +130,12 @@ class LaneStack:
         events: list[Event] = []
         for slot in slots:
             self._lanes.unload(slot)
-        together = self._evaluate() if self._together and len(slots) >= WORTH * len(self.slots) else None
+        together = self._evaluate(slots) if self._together and len(slots) >= WORTH * len(self.slots) else None
         spent = (time.perf_counter() - started) / len(slots)
 
         def measure(slot: int, lane: Lane) -> None:
             began = time.perf_counter()
-            measured = lane.evaluate() if together is None else together.of(slot, lane)
+            measured = lane.evaluate() if together is None else together.of(slot)
             lane.seconds += spent + time.perf_counter() - began
             report = lane.after_epoch(measured)
             events.append(Reported(lane.work.trial, report, lane.state))
@@ -147,20 +146,22 @@ class LaneStack:
         failed = self._each(slots, measure)
         return events + failed
 
-    def _evaluate(self) -> "_StackedOutputs | None":
-        """Return the outputs of all lanes on the validation data; None where they cannot be fused."""
-        valid = self.lanes[0].run.valid
-        outputs, targets, counts = [], [], []
+    def _evaluate(self, slots: Sequence[int]) -> StackedEvaluation | None:
+        """Return the evaluation of the lanes in these slots; None where they cannot be fused."""
+        lanes = {slot: lane for slot, lane in self._held if slot in slots}
+        run = lanes[slots[0]].run
+        plan: Plan | None = None
         try:
-            for inputs, wanted in valid.batches(_part(len(valid))):
-                outputs.append(self._lanes.outputs(inputs))
-                targets.append(wanted)
-                counts.append(row_count((inputs, wanted)))
+            for inputs, targets, count in loaded(run.valid, _part(len(run.valid))):
+                if plan is None:
+                    plan = _plan(run, Chunk(inputs, targets, None, count))
+                    evaluation = StackedEvaluation(lanes, plan, len(run.valid))
+                for part in split((inputs, targets), count, plan.rows(len(self.slots))):
+                    evaluation.add(self._lanes.outputs(part[0]), Chunk(part[0], part[1], None, part[2]))
         except CannotFuse:
             self._together = False
             return None
-        made = outputs[0] if len(outputs) == 1 else pytree.tree_map(lambda *parts: torch.cat(parts, 1), *outputs)
-        return _StackedOutputs(made, joined(targets, counts, "targets"), self.lanes[0])
+        return evaluation
 
     def _each(self, slots: Iterable[int], act: Callable[[int, Lane], None]) -> list[Event]:
         """Call `act` for each lane; one that raises has ended, and the others go on."""
@@ -179,27 +180,6 @@ class LaneStack:
     def _leave(self, slot: int) -> None:
         self.slots[slot] = None
         self._lanes.stop(slot)
-
-
-class _StackedOutputs:
-    """Outputs of all lanes, each tensor (K, n, ...), and their losses."""
-
-    def __init__(self, outputs: Any, targets: Any, lane: Lane) -> None:
-        self._outputs, self._targets = outputs, targets
-        settings, metrics = lane.run.settings, lane.trainer.metrics
-        self._known: dict[str, list[Measured]] = {}
-        with torch.no_grad(), evaluating(settings.loss), suppress(Exception):  # each lane raises it again by itself
-            if smoothing_of(settings) is None:  # the lanes have one loss
-                self._known["loss"] = measure_losses(settings.loss, outputs, targets)
-            if accuracy in metrics.values():
-                name = next(name for name, metric in metrics.items() if metric is accuracy)
-                self._known[name] = measure_accuracies(outputs, targets)
-
-    def of(self, slot: int, lane: Lane) -> dict[str, Measured]:
-        outputs = pytree.tree_map(lambda stack: stack[slot], self._outputs)
-        known = {name: measured[slot] for name, measured in self._known.items()}
-        with torch.no_grad(), evaluating(lane.run.settings.loss):
-            return lane.run.settings.measured(outputs, self._targets, known)
 
 
 def lanes_of(
@@ -221,6 +201,11 @@ def lanes_of(
         generators=[*generators, *(torch.Generator(device) for _ in range(slots - len(generators)))],
         programs=programs,
     )
+
+
+def _plan(run: Session, first: Chunk) -> Plan:
+    with run.evaluating():
+        return run.settings.plan(run.whole, run.valid, first)
 
 
 def _part(rows: int) -> int:

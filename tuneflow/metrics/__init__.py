@@ -1,0 +1,13 @@
+"""Metrics, and their uncertainty.
+
+A metric is any callable `(outputs, targets) -> number`, or `-> one number per example`, shape (n,): then the mean is
+reported together with its standard error. An object with `update`, `compute` and `reset`, as torchmetrics has them, is
+a metric too, and so is a function of sklearn.metrics.
+"""
+
+from tuneflow.metrics.classes import accuracy, f1, top_k
+from tuneflow.metrics.measured import Estimate
+from tuneflow.metrics.ranking import auc, average_precision
+from tuneflow.metrics.regression import mae, r2, rmse
+
+__all__ = ["Estimate", "accuracy", "auc", "average_precision", "f1", "mae", "r2", "rmse", "top_k"]

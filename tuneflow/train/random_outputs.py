@@ -1,0 +1,130 @@
+"""Random outputs of a module's shapes, and targets with holes in them, to compare a loss of rows with that of parts."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tuneflow.nested import mapped, parts_of, rows_taken
+from tuneflow.runtime.precision import LOWERED
+from tuneflow.seeds import torch_stream
+from tuneflow.train.joined_outputs import outputs_taken
+from tuneflow.train.running_measures import Chunk
+
+
+class Comparison(NamedTuple):
+    """The same rows as one chunk, and as two of unequal size."""
+
+    whole: Chunk
+    parts: tuple[Chunk, Chunk]
+
+
+def drawn_comparisons(chunk: Chunk) -> Iterator[Comparison]:
+    """Yield chunks like this one on the CPU, with random outputs: of any size, shares, and such as hit the targets.
+
+    They depend on shapes, dtypes and targets only, so that every process draws the same.
+    """
+    there = Chunk(mapped(_to_cpu, chunk.inputs), mapped(_to_cpu, chunk.targets), chunk.outputs, chunk.rows)
+    for number, (draw, hole) in enumerate(zip(DRAWS, HOLES, strict=True)):
+        yield compared(_drawn_chunk(there, draw, hole, torch_stream(0, "random outputs", number)))
+    yield compared(_hit_chunk(there, torch_stream(0, "random outputs", len(DRAWS))))
+
+
+def compared(chunk: Chunk, module: Callable[[Any], Any] | None = None) -> Comparison:
+    """Return a chunk beside its two parts; with outputs of `module` where there is one, else with the chunk's own."""
+    cut = max(1, 3 * chunk.rows // 7)
+    parts = []
+    for rows in (slice(0, cut), slice(cut, chunk.rows)):
+        inputs, targets = (rows_taken(part, rows, chunk.rows) for part in (chunk.inputs, chunk.targets))
+        outputs = outputs_taken(chunk.outputs, rows, chunk.rows) if module is None else module(inputs)
+        parts.append(Chunk(inputs, targets, outputs, rows.stop - rows.start))
+    return Comparison(chunk, (parts[0], parts[1]))
+
+
+def is_random(outputs: Any) -> bool:
+    """True if outputs are tensors with rows and plain values, so that random ones can stand for them."""
+    if isinstance(outputs, Tensor):
+        return outputs.ndim > 0
+    parts = parts_of(outputs)
+    if parts is None:
+        return outputs is None or isinstance(outputs, str | int | float | bool)
+    return all(map(is_random, parts.values()))
+
+
+Draw = Callable[[tuple[int, ...], torch.Generator], Tensor]
+
+
+def _of_any_size(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    sizes = torch.exp(2 * torch.randn(shape[:1], generator=generator))
+    return torch.randn(shape, generator=generator) * sizes.reshape(-1, *[1] * (len(shape) - 1))
+
+
+def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator)
+
+
+def _between_0_and_1(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator)
+
+
+def _shares(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    values = 2 * torch.randn(shape, generator=generator)
+    return values.softmax(1) if len(shape) > 1 else values.sigmoid()
+
+
+def _log_shares(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return _shares(shape, generator).log()
+
+
+DRAWS: tuple[Draw, ...] = (_of_any_size, _between_0_and_1, _shares, _log_shares, _normal, _normal)
+HOLES = (None, None, 0, -100, -1, 255)  # the class number that a third of the targets have, in each drawing
+
+
+def _drawn_chunk(chunk: Chunk, draw: Draw, hole: int | None, generator: torch.Generator) -> Chunk:
+    def holed(targets: Tensor) -> Tensor:
+        return targets if hole is None else _with_holes(targets, hole, generator)
+
+    same = float(torch.rand((), generator=generator))
+    targets = mapped(holed, chunk.targets)
+    return chunk._replace(targets=targets, outputs=mapped(lambda t: _drawn(t, draw, same, generator), chunk.outputs))
+
+
+def _hit_chunk(chunk: Chunk, generator: torch.Generator) -> Chunk:
+    drawn = _drawn_chunk(chunk, _normal, None, generator)
+    return drawn._replace(outputs=mapped(lambda t: _hitting(t, drawn.targets, generator), drawn.outputs))
+
+
+def _to_cpu(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu()
+
+
+def _drawn(like: Tensor, draw: Draw, same: float, generator: torch.Generator) -> Tensor:
+    """Return a tensor of the shape and dtype of another; a single number is `same` in all parts."""
+    if like.ndim == 0:
+        return torch.tensor(same).to(_dtype(like))
+    if like.dtype.is_complex:
+        return torch.complex(draw(like.shape, generator), draw(like.shape, generator)).to(like.dtype)
+    if like.is_floating_point():
+        return draw(tuple(like.shape), generator).to(_dtype(like))
+    return torch.randint(2, like.shape, generator=generator).to(like.dtype)
+
+
+def _dtype(like: Tensor) -> torch.dtype:
+    return torch.float32 if like.dtype in LOWERED else like.dtype
+
+
+def _with_holes(targets: Tensor, hole: int, generator: torch.Generator) -> Tensor:
+    if targets.dtype != torch.int64 or targets.ndim == 0:
+        return targets
+    return torch.where(torch.rand(targets.shape, generator=generator) < 1 / 3, hole, targets)
+
+
+def _hitting(outputs: Tensor, targets: Any, generator: torch.Generator) -> Tensor:
+    """Return outputs (n, classes, ...) of which half are largest at the targets (n, ...), so that something is hit."""
+    fits = isinstance(targets, Tensor) and targets.dtype == torch.int64 and outputs.is_floating_point()
+    if not fits or outputs.ndim < 2 or targets.shape != (*outputs.shape[:1], *outputs.shape[2:]):
+        return outputs
+    hits = (torch.rand(targets.shape, generator=generator) < 0.5) & (targets >= 0)
+    places = targets.clamp(0, outputs.shape[1] - 1).unsqueeze(1)
+    return outputs.scatter_add(1, places, hits.to(outputs.dtype).unsqueeze(1) * 1e4)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import tuneflow as tn
 from tests.helpers.trainer_runs import facts, flat, run, through_file
+from tuneflow.data.orders import Shuffled
 
 DRAWS = torch.Generator().manual_seed(0)
 X = torch.randn(40, 6, generator=DRAWS)
@@ -220,7 +221,7 @@ def test_parameters_of_a_loss_move_with_those_of_the_model():
         loss, module = copy.deepcopy(ours.loss), fixed()
         optimizer = torch.optim.SGD([*module.parameters(), *loss.parameters()], lr=0.1)
         for epoch in range(1, epochs + 1):
-            for rows in this.order(epoch, len(X)).split(8):
+            for rows in this.order(epoch, Shuffled(len(X))).split(8):
                 optimizer.zero_grad()
                 loss(module(X[rows]), Y[rows]).backward()
                 nn.utils.clip_grad_norm_([*module.parameters(), *loss.parameters()], 0.5)
@@ -313,6 +314,10 @@ def test_a_test_measures_with_the_loss_that_was_trained():
     one.run(trials=1)
     scores = one.test((X[:30], Y[:30]))
     assert scores["loss"].value == pytest.approx(one.best.metrics["loss"], rel=1e-5)
+    module = one.best.model()
+    loss = one.trainer.trained_loss(module)
+    with torch.no_grad():
+        assert float(loss(module(X[:30]), Y[:30])) == pytest.approx(scores["loss"].value, rel=1e-5)
 
 
 def test_a_loss_is_evaluated_in_evaluation_mode():
@@ -374,6 +379,7 @@ REFUSED = {
     ),
     "layers in a list": (nn.CrossEntropyLoss(), Listed, r"a parameter of shape \(3, 6\).*nn.ModuleList"),
     "an attribute that changes": (Remembering(), net, 'An epoch changes "mean" of the loss'),
+    "several losses": (lambda o, t: (F.cross_entropy(o, t), o.mean()), net, "got a tuple of 2 parts; return their sum"),
     "neither callable nor with loss_of": (object(), net, r"got <object.*loss_of\(module, batch\)"),
 }
 

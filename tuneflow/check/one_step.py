@@ -108,6 +108,11 @@ def _check_untouched(before: dict[str, Tensor], after: dict[str, Tensor]) -> Non
 
 
 def _check_loss(loss: Any, module: nn.Module) -> None:
+    if isinstance(loss, tuple | list | dict):
+        raise TypeError(
+            f"the loss needs to be a single tensor with a gradient, got a {type(loss).__name__} of {len(loss)} parts;"
+            " return their sum, or a weighted one, and report the parts as metrics."
+        )
     if not isinstance(loss, Tensor):
         raise TypeError(
             f"the loss needs to be a tensor with a gradient, got {type(loss).__name__}; leave out .item() and float()."

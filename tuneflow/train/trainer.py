@@ -275,6 +275,14 @@ class Trainer(TrainerProtocol):
             return measured_of(self.evaluate(module, data))
         return self._evaluator.evaluate(module, data, intervals=True)
 
+    def trained_loss(self, module: nn.Module) -> nn.Module | None:
+        """Return the loss that was trained together with a module; None if the loss is no module.
+
+        Args:
+            module: as `study.best.model()`, or the method `module`, has returned it in this process.
+        """
+        return self._trained_losses.get(module)
+
     @property
     def _trained_losses(self) -> WeakKeyDictionary[nn.Module, nn.Module]:
         """The losses that were trained together with the modules that `module` has returned."""

@@ -13,6 +13,8 @@ from tuneflow.execute.lanes import structure_group as group
 from tuneflow.execute.lanes.engine_cache import EngineTiming
 from tuneflow.execute.lanes.executor import LaneExecutor
 from tuneflow.execute.lanes.lane_stack import Lanes
+from tuneflow.execute.workers.pickling import loaded
+from tuneflow.execute.workers.sendable import SPAWN
 from tuneflow.history.trial import Slice
 from tuneflow.train.repeated import Repeated
 
@@ -152,6 +154,11 @@ def test_a_failure_in_a_fold_fails_its_trial_alone():
     assert (ends[0].status, ends[1].status) == ("DONE", "FAILED")
     assert ends[1].reason == "RuntimeError: not on this fold"
     assert ends[1].detail.endswith("in fold 1\n")
+
+
+def test_a_job_that_is_sent_to_a_worker_keeps_its_fold():
+    job = tn.types.Job(None, {"lr": 0.1}, INLINE, seed=1, replica=2, trial=3, fold=4)
+    assert loaded(SPAWN.pickled_job(job)) == ({"lr": 0.1}, 1, 2, 3, 4)
 
 
 def test_folds_of_a_loop_are_trained_by_the_loop():

@@ -58,6 +58,18 @@ class Rows(Dataset):
         return self.inputs[number], self.targets[number]
 
 
+class Table(Dataset):
+    """Rows as dicts, and columns by name, as a Dataset of Hugging Face has them."""
+
+    column_names = ("x", "kind")
+
+    def __len__(self):
+        return ROWS
+
+    def __getitem__(self, key):
+        return CLASSES.tolist() if key == "kind" else {"x": INPUTS[key], "kind": CLASSES[key]}
+
+
 # Which rows.
 
 
@@ -71,7 +83,7 @@ def test_every_row_is_validated_on_once_and_the_parts_differ_by_one_row_at_most(
     assert all(sorted([*train.tolist(), *valid.tolist()]) == list(range(ROWS)) for train, valid in folds.pairs)
 
 
-@pytest.mark.parametrize("kind", ["data", "pair", "dataset", "subset", "loader", "floats"])
+@pytest.mark.parametrize("kind", ["data", "pair", "dataset", "subset", "loader", "table", "floats"])
 def test_every_fold_has_as_many_rows_of_a_class_but_for_one(kind):
     sources = {
         "data": tn.Data(INPUTS, CLASSES),
@@ -79,6 +91,7 @@ def test_every_fold_has_as_many_rows_of_a_class_but_for_one(kind):
         "dataset": Rows(),
         "subset": Subset(Rows(torch.cat([INPUTS, INPUTS]), torch.cat([CLASSES + 1, CLASSES])), range(ROWS, 2 * ROWS)),
         "loader": DataLoader(Rows(targets=CLASSES.tolist()), batch_size=7),
+        "table": tn.Data(Table(), targets="kind"),
         "floats": (INPUTS, (CLASSES == 1).float()),
     }
     source = as_source(sources[kind], "rows")

@@ -90,16 +90,19 @@ def classes_of(source: Source) -> Tensor | None:
     """Return the class of each row, int64, shape (n,); None where targets are not classes, or are not at hand.
 
     Targets with one value a row are classes if they are whole numbers or booleans, or all 0 or 1. A Dataset has them at
-    hand where it keeps them in an attribute `targets` or `labels`; its rows are not loaded for it.
+    hand where it keeps them in an attribute `targets` or `labels`, or in a column of the name that they have in a row,
+    as those of Hugging Face do; its rows are not loaded for it.
     """
-    return _classes(source.targets if isinstance(source, Data) else _kept(source.dataset), len(source))
+    return _classes(source.targets if isinstance(source, Data) else _kept(source.dataset, source.target), len(source))
 
 
-def _kept(dataset: Any) -> Any:
+def _kept(dataset: Any, column: str) -> Any:
     """Return the targets that a dataset keeps, or None."""
     if isinstance(dataset, Subset):
-        inner = _kept(dataset.dataset)
+        inner = _kept(dataset.dataset, column)
         return None if inner is None else np.asarray(inner)[list(dataset.indices)]
+    if column and column in (getattr(dataset, "column_names", None) or ()):
+        return dataset[column][:]
     return next((getattr(dataset, name) for name in ("targets", "labels") if hasattr(dataset, name)), None)
 
 

@@ -20,7 +20,8 @@ class Report:
     Attributes:
         epoch: counted from 1.
         metrics: name to value; `loss` is the validation loss, `train_loss` the mean over the epoch.
-        errors: name to standard error over the validation examples, where it is known.
+        errors: name to standard error over the validation examples, or over the folds or replicas, whose mean
+            the metrics are; where it is known.
         seconds: wall-clock time of the epoch, evaluation included.
     """
 

@@ -221,7 +221,7 @@ class Study:
         searcher ranks them, are trained anew under `seeds` seeds, each to the epoch that counts for its trial. The one
         with the best mean is trained under as many others, and their mean is its score: nothing was chosen by it. Its
         model stays that of the trial itself. Every training is kept with the study and made only once. Fresh seeds do
-        not remove the luck of the validation examples; for that, `test`.
+        not remove the luck of the validation examples; for that, `test`. Folds stay the same.
 
         Args:
             top: number of trials to choose among.

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import tuneflow as tn
+from tests.helpers.worker_training import LastingProcesses
 from tuneflow.execute.lanes import structure_group as group
 from tuneflow.execute.lanes.engine_cache import EngineTiming
 
@@ -28,7 +29,15 @@ def net(dropout=0.0):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 10))
 
 
-def train(way, **settings):
+@pytest.fixture(scope="module")
+def processes():
+    """A runtime whose two worker processes several studies share, as they take seconds to start."""
+    pool = LastingProcesses(WAYS["inline"](), 2)
+    yield tn.Runtime("cpu", threads=1, workers=2, executor=lambda runtime: pool)
+    pool.end()
+
+
+def train(way, runtime=None, **settings):
     data, valid, _ = tn.data.digits()
     study = tn.Study(
         model=tn.Model(net),
@@ -44,7 +53,7 @@ def train(way, **settings):
             model={"dropout": tn.Float(0.0, 0.5)}, optimizer={"lr": tn.Float(1e-2, 1.0, log=True), "momentum": 0.5}
         ),
         maximize="accuracy",
-        runtime=WAYS[way](),
+        runtime=WAYS[way]() if runtime is None else runtime,
         progress=False,
         seed=5,
         **settings,
@@ -88,10 +97,11 @@ def test_trials_and_scores_are_the_same_to_the_last_digit(way, inline):
 
 
 @pytest.mark.parametrize("way", ["processes", "ray"])
-def test_with_a_lag_so_are_the_decisions_of_those_who_look_at_scores(way, in_order):
+def test_with_a_lag_so_are_the_decisions_of_those_who_look_at_scores(way, in_order, processes):
     needs_ray(way)
     assert len({trial.epochs for trial in in_order.trials}) > 1
-    assert table(train(way, scheduler=tn.Halving(), lag=4)) == table(in_order)
+    runtime = processes if way == "processes" else None
+    assert table(train(way, runtime, scheduler=tn.Halving(), lag=4)) == table(in_order)
 
 
 def test_lanes_give_the_same_trials_with_scores_that_differ_by_rounding(monkeypatch, inline):
@@ -111,9 +121,10 @@ def test_lanes_in_order_decide_the_same_each_time(monkeypatch, in_order):
 
 
 @pytest.mark.parametrize("way", ["processes", "lanes"])
-def test_the_same_is_confirmed(way, monkeypatch, inline):
+def test_the_same_is_confirmed(way, monkeypatch, inline, processes):
     fused(monkeypatch)
-    expected, found = (study.confirm(top=2, seeds=2) for study in (inline, train(way, searcher=tn.Sobol())))
+    runtime = processes if way == "processes" else None
+    expected, found = (study.confirm(top=2, seeds=2) for study in (inline, train(way, runtime, searcher=tn.Sobol())))
     assert found.number == expected.number
     if way == "processes":
         assert found.confirmed == expected.confirmed

@@ -11,6 +11,7 @@ import pytest
 
 import tuneflow as tn
 from tests.helpers.simulated_clock import Clocked, Curve, uneven
+from tests.helpers.worker_training import LastingProcesses
 from tuneflow.errors import FingerprintError, StudyError
 from tuneflow.execute.choose import executor_for
 from tuneflow.execute.executor import Reported
@@ -254,11 +255,15 @@ def test_a_state_before_the_start_is_trained_up_to_it_first():
 
 
 def test_two_workers_decide_as_this_process_does():
+    alone = tn.Runtime("cpu", threads=1)
+    pool = LastingProcesses(alone, 2)
+    shared = tn.Runtime("cpu", threads=1, workers=2, executor=lambda runtime: pool)
     tables = [
         ran("climb", scheduler, runtime=runtime, lag=2, trials=8, trainer=Curve(4))
         for scheduler in ("halving", "fork")
-        for runtime in (tn.Runtime("cpu", threads=1, workers=2), tn.Runtime("cpu", threads=1))
+        for runtime in (shared, alone)
     ]
+    pool.end()
     assert tables[0] == tables[1]
     assert tables[2] == tables[3]
 

@@ -9,42 +9,11 @@ import scipy.sparse
 import torch
 
 import tuneflow as tn
+from tests.helpers.tables import Table
 
 X = np.arange(12.0).reshape(4, 3)
 T = torch.tensor(X)
 Y = [0, 1, 0, 1]
-
-
-class Column:
-    """A column of a table, as pandas has it: an array by `to_numpy`."""
-
-    def __init__(self, values):
-        self.values = np.asarray(values)
-
-    def to_numpy(self):
-        return self.values
-
-    def __array__(self, dtype=None, copy=None):
-        return self.values
-
-
-class Table:
-    """As little of a DataFrame as is used."""
-
-    def __init__(self, **columns):
-        self._columns, self.columns = columns, list(columns)
-
-    def __getitem__(self, names):
-        return Table(**{name: self._columns[name] for name in names}) if isinstance(names, list) else self._of(names)
-
-    def _of(self, name):
-        return Column(self._columns[name])
-
-    def to_numpy(self):
-        return np.stack(list(self._columns.values()), 1)
-
-    def __len__(self):
-        return 4
 
 
 PRICES = Table(size=[1, 2, 3, 4], rooms=[1.5, 2.0, 2.5, 3.0], price=[10, 20, 30, 40])

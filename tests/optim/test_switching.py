@@ -75,6 +75,33 @@ def test_batchnorm_has_the_statistics_of_the_weights_that_are_scored():
     torch.testing.assert_close(state.values["module"]["2.running_mean"], means.mean(0))
 
 
+def test_statistics_are_those_of_rows_without_augmentation_and_leave_the_loss_alone():
+    class Counting(nn.CrossEntropyLoss):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, outputs, targets):
+            self.calls += self.training
+            return super().forward(outputs, targets)
+
+    def climbs(module, inputs, targets):
+        inputs = inputs.clone().requires_grad_()
+        nn.functional.cross_entropy(module(inputs), targets).backward()
+        return inputs + 100 * inputs.grad.sign(), targets
+
+    ours = small(MeanInGroup, augment=climbs, loss=Counting())
+    trial = job(RATE)
+    state, _ = run(ours, trial, 1)
+    session = ours.configured(RATE).session(trial)
+    assert state.values["loss"]["calls"] == session.steps
+    session.restore(state)
+    with torch.no_grad():
+        normalized = session.normalizer(TRAIN.inputs[:200]).flatten(1)
+        means = session.module[1](normalized).mean(0)
+    torch.testing.assert_close(state.values["module"]["2.running_mean"], means, rtol=0.1, atol=0.05)
+
+
 def test_a_frozen_batchnorm_keeps_its_statistics():
     class Frozen(nn.BatchNorm1d):
         def train(self, mode=True):

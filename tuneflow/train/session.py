@@ -177,7 +177,7 @@ class Session:
         """Switch to the weights that are scored and handed over, with statistics of BatchNorm that fit them."""
         if self.weights.to("eval"):
             with self.job.at_work("statistics", 0):
-                estimate_statistics(self.module, lambda batch: self.loss_of(self.whole, batch), self.batches(1))
+                estimate_statistics(self.module, self._forward, self._plain_batches())
 
     def after_epoch(
         self, epoch: int, train_loss: float, measured: Mapping[str, Measured], seconds: float
@@ -205,6 +205,19 @@ class Session:
         for batch in batches(self.settings.batch_size, order):
             inputs, targets = self.augmentation(module, batch)
             yield (inputs if self.late is None else self.late(inputs)), targets
+
+    def _plain_batches(self) -> Iterator[Batch]:
+        """Yield the training batches of the first epoch without augmentation, as the module takes them."""
+        for inputs, targets in self.train.batches(self.settings.batch_size, self.job.order(1, self.train.order)):
+            yield (inputs if self.late is None else self.late(inputs)), targets
+
+    def _forward(self, batch: Batch) -> None:
+        """Call the module on a batch, as training does; through the loss only where that has its own way."""
+        if self.settings.own_loss:
+            self.loss_of(self.whole, batch)
+            return
+        with self.job.runtime.autocast():
+            self.whole(batch[0])
 
     def complete(self) -> nn.Module:
         """Return the module with normalizer and scale around it: raw inputs, and outputs in the targets' units."""

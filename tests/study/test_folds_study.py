@@ -72,8 +72,10 @@ def test_a_study_with_other_folds_is_refused(tmp_path):
 def test_confirm_trains_fresh_seeds_over_the_same_folds():
     ours = study(replicas=2)
     ours.run(trials=2)
-    confirmed = ours.confirm(top=1, seeds=2).confirmed
+    chosen = ours.confirm(top=1, seeds=2)
+    confirmed = chosen.confirmed
     assert confirmed.seeds == 2
+    assert isinstance(chosen.model(), nn.Module)
     assert confirmed.metrics["loss"] != ours.best.metrics["loss"]
 
 
@@ -89,6 +91,28 @@ def on_all_rows(trial, until, **settings):
     ours = tn.Trainer(DATA, DATA, **SETTINGS | settings)
     job = tn.types.Job(tn.Model(net), trial.config, tn.Runtime("cpu", threads=1))
     return ours.module(job, run(ours, job, until)[0])
+
+
+def mixed(module, inputs, targets):
+    """An augmentation that draws, and sees all three."""
+    share = torch.rand(len(inputs), 1)
+    return inputs * share + inputs.flip(0) * (1 - share), targets
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": tn.optim.Averaged(torch.optim.SGD, decay=0.9)},
+        {"optimizer": torch.optim.AdamW, "schedule": tn.rates.OneCycle()},
+        {"loss": tn.nn.BalancedCrossEntropy},
+        {"augment": mixed, "micro_batch": 4},
+    ],
+    ids=["averaged", "one cycle", "balanced", "augmented"],
+)
+def test_whatever_a_trainer_has_is_in_the_training_on_all_rows(settings):
+    ours = study(trainer(**settings), at="last")
+    ours.run(trials=1)
+    assert equal(ours.best.model(), on_all_rows(ours.best, 2, **settings))
 
 
 @pytest.mark.parametrize("at", ["best", "last"])
@@ -227,7 +251,7 @@ def test_a_trainer_of_another_kind_has_folds_too():
 def test_the_scores_say_that_they_are_means_of_folds():
     ours = study()
     ours.run(trials=1)
-    assert "(mean of 3 folds, epoch " in repr(ours.best)
+    assert "mean of 3 folds, epoch " in repr(ours.best)
 
 
 def test_a_probe_measures_fold_0():

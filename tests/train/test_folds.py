@@ -285,6 +285,22 @@ def test_nothing_is_fitted_to_the_validation_rows_of_a_fold(source):
     assert torch.equal(expected[0][2], expected[1][2])
 
 
+def test_the_rows_of_a_fold_are_prepared_once():
+    class Counting(tn.Runtime):
+        rows = 0
+
+        def place(self, thing):
+            self.rows += len(thing) if isinstance(thing, torch.Tensor) else 0
+            return super().place(thing)
+
+    ours, runtime, placed = trainer(), Counting("cpu"), []
+    for fold in (0, 0, 1, 1):
+        ours.init(replace(job(fold=fold), runtime=runtime))
+        placed.append(runtime.rows)
+    assert placed[0] == placed[1] >= 2 * ROWS
+    assert placed[2] == placed[3] == 2 * placed[0]
+
+
 def test_all_rows_are_trained_on_without_a_fold():
     ours = trainer(loss=nn.MSELoss(), data=(INPUTS, INPUTS[:, :1]))
     Spy.seen.clear()

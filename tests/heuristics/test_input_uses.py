@@ -34,6 +34,11 @@ def by_rows(x):
     return torch.stack([row if int(row[0]) % 2 else row + 1 for row in x])
 
 
+def assigned(tensor, x):
+    tensor[:, :2] = x[:, :2]
+    return tensor
+
+
 LOOKS = {
     "long": lambda _, x: embedded(x.long()),
     "int": lambda _, x: x.int(),
@@ -74,6 +79,10 @@ LOOKS = {
     "in Python": lambda _, x: in_python(x),
     "row by row": lambda _, x: by_rows(x),
     "number": lambda _, x: x + x[0, 0].item(),
+    "put into whole numbers": lambda _, x: assigned(torch.zeros(3, 4, dtype=torch.int64), x),
+    "put into another tensor": lambda _, x: assigned(torch.zeros_like(x), x) == 0,
+    "counted": lambda _, x: x + torch.count_nonzero(x, 1)[:, None],
+    "tensor of whole numbers": lambda _, x: torch.zeros(3, 4, dtype=torch.int64).copy_(x),
     "range asserted": lambda _, x: x if (x >= 0).all() else None,
 }
 
@@ -100,6 +109,7 @@ NONE = {
     "after a norm": lambda _, x: functional.layer_norm(x, (4,)) > 0,
     "dropout": lambda _, x: functional.dropout(x, 0.5),
     "padded": lambda _, x: functional.pad(x, (1, 1)),
+    "put beside weights": lambda self, x: assigned(torch.zeros(3, 4), self.linear(x)) > 0,
     "softmax": lambda _, x: x.softmax(1),
 }
 

@@ -339,6 +339,16 @@ def test_parts_are_normalized_in_front_of_the_arguments_of_forward():
     assert torch.equal(module(**inputs), module(inputs))
 
 
+def test_part_that_is_looked_up_is_not_normalized():
+    class LooksUp(Parts):
+        def forward(self, numbers, codes):
+            return super().forward(numbers, codes * (numbers[:, 0] > 0))
+
+    words = r"by value, with > \(test_normalization.py.*normalize=\['numbers'\] would change"
+    with pytest.raises(ValueError, match=words):
+        study(tn.Model(LooksUp, normalize=["numbers"]), (nested(TRAIN), nested(VALID)))
+
+
 @pytest.mark.parametrize("kind", [True, "whiten", "robust"])
 def test_each_fold_has_a_normalizer_of_its_own(kind):
     data = tn.Data(torch.cat([TABLE[:40], TABLE[40:80] + 500]), torch.arange(80) % 2)

@@ -2,7 +2,7 @@
 
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +91,7 @@ class InputUses:
         return sorted({column for columns in looked for column in columns})
 
 
-def uses_of(module: nn.Module, inputs: Any) -> InputUses:
+def uses_of(module: nn.Module, inputs: Any, parts: Collection[Any] = ()) -> InputUses:
     """Follow `inputs` through `module` to the first layers with weights, and return the uses that are made of them.
 
     A module normalizes by itself if the first layer that it runs is one of torch's norm layers, a module whose class is
@@ -102,11 +102,12 @@ def uses_of(module: nn.Module, inputs: Any) -> InputUses:
 
     Args:
         module: may be compiled; a scripted module is not looked into.
-        inputs: a tensor, as the module takes it without a normalizer.
+        inputs: as the module takes them without a normalizer.
+        parts: the keys or indices of the entries to follow; not used where the inputs are one tensor.
     """
     module = getattr(module, "_orig_mod", module)  # what was compiled
     module = copy.deepcopy(module) if lazy_tensors(module) else module  # lazy layers take no shapes from this
-    follow = _Follow(module, inputs)
+    follow = _Follow(module, [inputs] if isinstance(inputs, Tensor) else [inputs[part] for part in parts])
     with ExitStack() as hooks, looked_at(module):
         for layer in module.modules():
             if not isinstance(layer, torch.jit.ScriptModule):
@@ -119,15 +120,15 @@ def uses_of(module: nn.Module, inputs: Any) -> InputUses:
 class _Follow(TorchFunctionMode):
     """Follows tensors that come from the inputs until a parameter of the module is involved."""
 
-    def __init__(self, module: nn.Module, inputs: Tensor) -> None:
+    def __init__(self, module: nn.Module, tensors: list[Tensor]) -> None:
         super().__init__()
         self.uses, self._entered = InputUses(), False
         self._weights = {id(p) for p in module.parameters()}
-        width = inputs.shape[-1] if inputs.ndim > 1 else 1
-        numbers = torch.arange(width, device=inputs.device).expand(*inputs.shape[:-1], -1)
         self._kept: list[Tensor] = []  # an id stays a tensor's own while the tensor lives
         self._columns: dict[int, Tensor | frozenset[int]] = {}  # by the id of a tensor that comes from the inputs
-        self._note(inputs, numbers)
+        for tensor in tensors:
+            width = tensor.shape[-1] if tensor.ndim > 1 else 1
+            self._note(tensor, torch.arange(width, device=tensor.device).expand(*tensor.shape[:-1], -1))
 
     def enter(self, layer: nn.Module, _: Any) -> None:
         """Note whether the first layer normalizes; a hook before each module's forward pass."""
@@ -148,14 +149,15 @@ class _Follow(TorchFunctionMode):
         result = func(*args, **kwargs)
         if name == "__iter__" and derived:
             result = list(result)
+        changed = args[0] if name == "__setitem__" else result
         if any(id(t) in self._weights for t in others) or name in NORM_CALLS:
-            self._weigh(result)
+            self._weigh(changed)
         elif derived and name in COMPARISONS:
             if others or len(derived) < 2 or self._union(derived[:1]) != self._union(derived[1:]):
                 self._look(name, derived)
         elif derived and not any(word in name for word in FRESH):
             self._find_scale(name, args, others)
-            self._follow(name, derived, leaves(result), lambda numbers: func(numbers, *args[1:], **kwargs))
+            self._follow(name, derived, leaves(changed), lambda numbers: func(numbers, *args[1:], **kwargs))
         return iter(result) if name == "__iter__" else result
 
     def _find_scale(self, name: str, args: Any, others: list[Tensor]) -> None:

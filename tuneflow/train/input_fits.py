@@ -13,7 +13,7 @@ from tuneflow.data.data import Data
 from tuneflow.data.sources import Source
 from tuneflow.heuristics.input_scaling import cast_only
 from tuneflow.heuristics.input_uses import InputUses, uses_of
-from tuneflow.heuristics.normalizers import KINDS, described, fit_kind
+from tuneflow.heuristics.normalizers import KINDS, PartNormalizer, described, fit_kind
 from tuneflow.heuristics.target_scaling import Scale, fit_both
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals, torch_stream
@@ -115,7 +115,9 @@ def choose_normalizer(kind: Any, module: nn.Module, fits: InputFits, runtime: Ru
             return standard.cast
         return _beside(uses, standard, fits, runtime) if uses.looks else standard.normalizer
     normalizer = fits.of(kind, runtime)
-    if normalizer is not None and isinstance(standard.rows, Tensor):
+    if isinstance(normalizer, PartNormalizer):
+        _check_parts(kind, uses_of(module, standard.rows, normalizer.keys))
+    elif normalizer is not None and isinstance(standard.rows, Tensor):
         _check(kind, _uses(module, standard), standard.rows)
     return normalizer
 
@@ -144,6 +146,12 @@ def _check(kind: Any, uses: InputUses, rows: Tensor) -> None:
     width = rows.shape[-1] if rows.ndim > 1 else 1
     changed = {column % width for column in kind} if isinstance(kind, tuple) else set(range(width))
     if (kind in KINDS or isinstance(kind, tuple)) and changed & set(uses.columns(width)):
+        raise ValueError(_words(uses, kind))
+
+
+def _check_parts(kind: Any, uses: InputUses) -> None:
+    """Raise ValueError where the module looks by value at a part of its inputs that is normalized."""
+    if uses.looks:
         raise ValueError(_words(uses, kind))
 
 

@@ -21,7 +21,7 @@ from tuneflow.train.settings import Settings
 from tuneflow.train.spread import Spread, install, spread_of
 
 RESIDENT = 2**28  # bytes as stored: sets up to this size live on the device, prepared once
-KEPT = 32  # sets on a device, each with a normalizer
+KEPT = 2**31  # bytes of such sets that are kept, those used last; there is one for each normalizer
 
 
 class DeviceData:
@@ -47,6 +47,11 @@ class DeviceData:
     def order(self) -> Order:
         """The rows of a training epoch."""
         return self.source.order
+
+    @property
+    def held(self) -> int:
+        """Bytes that it keeps on the device."""
+        return 0 if self.resident is None else self.resident.nbytes
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
         """Yield batches of `size` rows, as Data.batches does."""
@@ -79,7 +84,7 @@ class Preparation:
         if key not in sets:
             sets[key] = DeviceData(source, runtime, normalizer)
         sets.move_to_end(key)
-        while len(sets) > KEPT:
+        while len(sets) > 2 and sum(data.held for data in sets.values()) > KEPT:
             sets.popitem(last=False)
         data = sets[key]
         if data.runtime is not runtime:  # of the same device and layout, maybe of another precision

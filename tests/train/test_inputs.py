@@ -151,7 +151,15 @@ def test_trying_leaves_module_and_generators_as_they_were():
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+class NamesAndMore(Both):
+    def forward(self, left, right=None, **more):
+        return self.both(left, LEFT[: len(left), :3] if right is None else right)
+
+
 REFUSED = {
+    "a misspelt one beside **kwargs": (NamesAndMore, {"left": LEFT, "rigth": RIGHT}, ['Did you mean "right"?']),
+    "one too many": (lambda: nn.Linear(4, 2), PAIR, ["a tuple of 2, but Linear.forward(input) takes 1 argument"]),
+    "a path beside": (WholePair, (LEFT, ["a"] * 48), ["a tuple of 2, but WholePair.forward(pair) takes 1 argument"]),
     "another name": (Two, {"left": LEFT, "wright": RIGHT}, ['no argument "wright"', 'Did you mean "right"?']),
     "an extra one": (Optional, DICT | {"id": CLASSES}, ['Optional.forward(left, right, scale) takes no argument "id"']),
     "a missing one": (Two, {"left": LEFT}, ["with left, but Two.forward(left, right) also needs right"]),
@@ -254,6 +262,12 @@ def test_spread_is_said_once(capsys):
     )
     line = "inputs: left, right are spread over the keyword arguments of Two.forward"
     assert capsys.readouterr().err.count(line) == 1
+
+
+def test_entries_that_forward_may_ignore_are_said():
+    inputs = {"left": LEFT, "number": CLASSES}
+    spread = spread_of(NamesAndMore(), inputs)
+    assert spread.describe(NamesAndMore(), inputs).endswith("may ignore number: it takes them by **kwargs only")
 
 
 def test_misfit_is_refused_before_trial_0():

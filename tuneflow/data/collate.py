@@ -35,7 +35,7 @@ class Collate:
         if place := _list_of_numbers(rows[0]):
             raise ValueError(
                 f"{self._source}: {place} of a row is a list of numbers, which torch would collate number by number;"
-                " return torch.tensor(...) of it."
+                ' return torch.tensor(...) of it, as with_format("torch") does in the library datasets.'
             )
         try:
             return default_collate(rows)

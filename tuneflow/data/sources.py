@@ -49,6 +49,8 @@ def as_source(data: Any, what: str, batch_size: int | None = None) -> Source:
 def _way_of(data: Any) -> str:
     if is_table(data) or isinstance(data, dict):
         return f'; name the targets: tn.Data({"frame" if is_table(data) else "parts"}, targets="...")'
+    if isinstance(data, tuple):
+        return "; where targets are the last of several parts: tn.Data(parts, targets=-1)"
     if isinstance(data, IterableDataset):
         return "; its rows have no numbers: give a map-style Dataset, or read it once into a tn.Data"
     return "; targets=1 takes a list of pairs: tn.Data(rows, targets=1)" if is_list_of_rows(data) else ""

@@ -5,7 +5,6 @@ evaluation, initialization, lanes, and the user of the trained model.
 """
 
 import copy
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,11 +12,11 @@ from typing import Any, Literal
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from tuneflow.errors import did_you_mean, listed
+from tuneflow.errors import listed, plural
 from tuneflow.heuristics.unchanged import looked_at
 from tuneflow.nested import leaves
 from tuneflow.seeds import seeded_globals
-from tuneflow.signature import parameters_of
+from tuneflow.train.forward_arguments import ForwardArguments, forward_name
 
 How = Literal["whole", "keywords", "positions", "value"]
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -63,9 +62,12 @@ class Spread:
 
     def describe(self, module: nn.Module, inputs: Any) -> str:
         """Return a line about what reaches the module."""
-        names = [key for key in _names(inputs) if key != self.without]
+        names, forward = [key for key in _names(inputs) if key != self.without], ForwardArguments(module)
         parts = listed(names) if names else f"{len(inputs)} parts"
-        return f"inputs: {parts} {WORDS[self.how].format(forward=_forward(module))}"
+        line = f"inputs: {parts} {WORDS[self.how].format(forward=forward_name(module))}"
+        others = [name for name in names if name not in forward.names]
+        ignored = self.how == "keywords" and forward.names and others
+        return f"{line}, which may ignore {listed(others)}: it takes them by **kwargs only" if ignored else line
 
 
 def connect(module: nn.Module, inputs: Any, target: str = "") -> Spread | None:
@@ -112,120 +114,87 @@ def spread_of(module: nn.Module, inputs: Any, target: str = "") -> Spread | None
     inputs are tried on the module: as a whole first, then spread.
     """
     if isinstance(inputs, Mapping):
-        return _of_dict(_Forward(module), inputs, target)
+        return _of_dict(ForwardArguments(module), inputs, target)
     if not isinstance(inputs, tuple | list):
         return None
-    forward = _Forward(module)
+    forward = ForwardArguments(module)
     if hasattr(inputs, "_fields") and forward.takes_names(inputs._fields):
         return Spread("keywords")
     return _of_tuple(forward, inputs)
 
 
-class _Forward:
-    """The arguments that a module's forward takes."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        inner = getattr(module, "_orig_mod", module)  # what was compiled
-        parameters = parameters_of(inner.forward)
-        everything = _parameters_of_schema(inner) if parameters is None else parameters
-        fixed = [p for p in everything if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        self.names = [p.name for p in fixed if p.kind is not p.POSITIONAL_ONLY]
-        self.required = [p.name for p in fixed if p.default is p.empty]
-        self.positions = [p.name for p in fixed if p.kind is not p.KEYWORD_ONLY]
-        kinds = {p.kind for p in parameters or ()}
-        self.any_names = inspect.Parameter.VAR_KEYWORD in kinds or not everything
-        self.any_number = inspect.Parameter.VAR_POSITIONAL in kinds or not everything
-
-    def takes_names(self, keys: Any) -> bool:
-        """True if a call with these keywords, and nothing else, fits and each is named in the signature."""
-        return set(keys) <= set(self.names) and set(self.required) <= set(keys)
-
-    def error_of(self, spread: Spread, inputs: Any) -> Exception | None:
-        """Return the exception of a forward pass on these inputs, without gradients; the module stays as it was."""
-        args, kwargs = spread.arguments(inputs)
-        lazy = any(map(is_lazy, (*self.module.parameters(), *self.module.buffers())))
-        try:
-            module = copy.deepcopy(self.module) if lazy else self.module
-            device = next((t.device for t in leaves(inputs)), None)
-            with seeded_globals("spread", device=device), looked_at(module):
-                module(*args, **kwargs)
-        except Exception as error:
-            return error
-        return None
-
-    def first_that_works(self, spreads: list[Spread], inputs: Any) -> Spread | Exception:
-        """Return the first spread that a forward pass succeeds with, or the exception of the first."""
-        errors = []
-        for spread in spreads:
-            error = self.error_of(spread, inputs)
-            if error is None:
-                return spread
-            errors.append(error)
-        return errors[0]
-
-    def __str__(self) -> str:
-        return f"{_forward(self.module)}({', '.join(dict.fromkeys([*self.positions, *self.names]))})"
-
-
-def _of_dict(forward: _Forward, inputs: Mapping[Any, Any], target: str) -> Spread | None:
+def _of_dict(forward: ForwardArguments, inputs: Mapping[Any, Any], target: str) -> Spread | None:
     without = target if target in inputs and target not in forward.names else ""
     keys = [key for key in inputs if key != without]
     if forward.takes_names(keys):
         return Spread("keywords", without)
     tried = []
     if forward.any_names and set(forward.required) <= set(keys):
+        if forward.misspelt(keys):  # which **kwargs would take, and ignore
+            raise TypeError(_unfit_keys(forward, keys))
         tried.append(Spread("keywords", without))
     if len(forward.required) <= 1 and (forward.positions or forward.any_number):
         tried.append(Spread("whole", without))
         tried += [Spread("value", without)] if len(keys) == 1 else []
-    found = forward.first_that_works(tried, inputs) if tried else TypeError("several arguments")
+    found = _first_that_works(forward.module, tried, inputs)
     if isinstance(found, Spread):
         return None if found == Spread("whole") else found
-    named = [key for key in keys if key in forward.names]
-    if named or not tried or isinstance(found, TypeError | AttributeError):
+    if any(key in forward.names for key in keys) or isinstance(found, TypeError | AttributeError):
         raise TypeError(_unfit_keys(forward, keys))
     return Spread("whole", without) if without else None  # it fails inside, which the dry run explains
 
 
-def _unfit_keys(forward: _Forward, keys: list[Any]) -> str:
+def _unfit_keys(forward: ForwardArguments, keys: list[Any]) -> str:
     extra = [str(key) for key in keys if key not in forward.names]
     missing = [name for name in forward.required if name not in keys]
-    message = f"inputs are a dict with {listed(map(str, keys))}, but {forward} "
+    given = f"inputs are a dict with {listed(map(str, keys))}, but {forward}"
     if missing and not extra:
-        return f"{message}also needs {listed(missing)}; add it to the inputs, or give it a default."
-    near = did_you_mean(extra[0], [name for name in forward.names if name not in keys]) if extra else ""
-    return (
-        f'{message}takes no argument "{listed(extra)}".{near} Name the entries as forward does, and leave out others.'
-    )
+        return f"{given} also needs {listed(missing)}; add it to the inputs, or give it a default."
+    unknown = forward.misspelt(keys) or f'"{listed(extra)}".'
+    return f"{given} takes no argument {unknown} Name the entries as forward does, and leave out others."
 
 
-def _of_tuple(forward: _Forward, inputs: tuple[Any, ...] | list[Any]) -> Spread | None:
+def _of_tuple(forward: ForwardArguments, inputs: tuple[Any, ...] | list[Any]) -> Spread | None:
     least, most = len(forward.required), len(forward.positions)
     fits = least <= len(inputs) and (len(inputs) <= most or forward.any_number)
     if least > 1 and fits:
         return Spread("positions")
-    if least > 1:
-        number = f"{least}" if most == least else f"{least} to {most}"
+    several = fits and (most > 1 or forward.any_number)
+    tried = [Spread("whole"), *([Spread("positions")] if several else [])] if least <= 1 else []
+    found = _first_that_works(forward.module, tried, inputs)
+    if isinstance(found, TypeError | AttributeError) and not several:
+        number = plural(most, "argument") if most == least else f"{least} to {most} arguments"
         raise TypeError(
-            f"inputs are a tuple of {len(inputs)}, but {forward} takes {number} arguments; give as many as it takes."
+            f"inputs are a tuple of {len(inputs)}, but {forward} takes {number}; give as many, or make one tensor of"
+            " them."
         )
-    if not fits or (most == 1 and not forward.any_number):
-        return None
-    found = forward.first_that_works([Spread("whole"), Spread("positions")], inputs)
     return found if isinstance(found, Spread) and found.how == "positions" else None
 
 
-def _parameters_of_schema(module: nn.Module) -> list[inspect.Parameter]:
-    """Return the parameters of a traced module, which has no signature."""
-    schema = getattr(module.forward, "schema", None)
-    names = [] if schema is None else [argument.name for argument in schema.arguments[1:]]
-    return [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+def _first_that_works(module: nn.Module, spreads: list[Spread], inputs: Any) -> Spread | Exception:
+    """Return the first spread that a forward pass succeeds with, or the exception of the first."""
+    errors: list[Exception] = []
+    for spread in spreads:
+        error = _error_of(module, spread, inputs)
+        if error is None:
+            return spread
+        errors.append(error)
+    return errors[0] if errors else TypeError("forward takes several arguments")
+
+
+def _error_of(module: nn.Module, spread: Spread, inputs: Any) -> Exception | None:
+    """Return the exception of a forward pass on these inputs, without gradients; the module stays as it was."""
+    args, kwargs = spread.arguments(inputs)
+    lazy = any(map(is_lazy, (*module.parameters(), *module.buffers())))
+    device = next((tensor.device for tensor in leaves(inputs)), None)
+    try:
+        tried = copy.deepcopy(module) if lazy else module
+        with seeded_globals("spread", device=device), looked_at(tried):
+            tried(*args, **kwargs)
+    except Exception as error:
+        return error
+    return None
 
 
 def _names(inputs: Any) -> list[str]:
     return list(map(str, inputs)) if isinstance(inputs, Mapping) else list(getattr(inputs, "_fields", ()))
-
-
-def _forward(module: nn.Module) -> str:
-    return f"{type(getattr(module, '_orig_mod', module)).__name__}.forward"

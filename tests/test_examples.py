@@ -176,3 +176,13 @@ def test_your_own_searchers_are_checked_and_compared(tmp_path):
     rows = re.findall(r"^(\w+) +(\S+) \[\S+, \S+\] +(\S+) \[\S+, \S+\] +\d\.\d{3}$", text, re.M)
     assert [name for name, _, _ in rows] == ["random", "climb", "turns"]
     assert all(float(last) <= float(half) for _, half, last in rows)
+
+
+def test_a_softmax_too_many_is_refused_and_its_cost_measured(tmp_path):
+    text = run_example(EXAMPLES / "07_softmax.py", tmp_path, "--seeds", "1", "--epochs", "2", "--rows", "480")
+    assert re.findall(r"^(\w+), .*: (fits|refused)$", text, re.M) == [
+        ("logits", "fits"), ("softmax", "fits"), ("softmax", "refused"),
+    ]  # fmt: skip
+    assert "Leave the softmax out, or keep it and take nn.NLLLoss" in " ".join(text.split())
+    logits, right, wrong = (float(best) for best in re.findall(r"^\w+, .* (\d\.\d{3})$", text, re.M))
+    assert abs(logits - right) < 0.1 < right - wrong

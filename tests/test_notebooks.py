@@ -15,6 +15,7 @@ BUDGETS = {
     "04_initialization": "--epochs 1 --seeds 1 --rows 256",
     "05_stop_and_resume": "--trials 4 --epochs 3 --rows 256",
     "06_custom_searcher": "--seeds 2 --trials 2 --epochs 1 --rows 256",
+    "07_softmax": "--seeds 1 --epochs 1 --rows 128",
 }
 each_example = pytest.mark.parametrize("script", scripts(), ids=lambda script: script.stem)
 

@@ -74,8 +74,9 @@ def _takes_logits(name: str, outputs: Tensor, origin: Origin | None) -> str:
 
 def _logits(name: str, own: str, made: str, where: str, kept: str) -> str:
     return (
-        f"{name} takes logits and applies a {own} itself, but gets them after the {made} of {where}: the gradient"
-        f" vanishes and training stalls. Leave the {made} out, or keep it and take {kept}."
+        f"{name} takes logits and applies a {own} itself, but gets them after the {made} of {where}: its"
+        f" gradient is much too small, and training is slow or stalls. Leave the {made} out, or keep it and take"
+        f" {kept}."
     )
 
 

@@ -30,7 +30,7 @@ def trainer(**settings):
 
 def study(space=RATE, **settings):
     settings = {"model": tn.Model(build), "trainer": trainer(), "space": tn.SearchSpace(**space)} | settings
-    return tn.Study(runtime=tn.Runtime("cpu", threads=1), progress=False, **settings)
+    return tn.Study(**{"runtime": tn.Runtime("cpu", threads=1), "progress": False} | settings)
 
 
 def asked(**space):
@@ -143,6 +143,20 @@ CALLS = {
     "workers of a study": (lambda: study(workers=3), TypeError, ["Write runtime=tn.Runtime(workers=...)"]),
     "trials of a study": (lambda: study(trials=3), TypeError, ["Write study.run(trials=...)"]),
     "a rate of a trainer": (lambda: trainer(lr=0.1), TypeError, ['optimizer={"lr": ...} in the tn.SearchSpace']),
+    "a pair of whole numbers": (lambda: asked(x=(0, 9)), TypeError, ["got (0, 9)", "try tn.Int(0, 9), or tn.Choice("]),
+    "a pair of numbers": (lambda: asked(x=(-0.5, 9)), TypeError, ["try tn.Float(-0.5, 9)"]),
+    "a dict as the space": (
+        lambda: tn.Study(space={"x": tn.Float(0, 1)}, minimize="cost"),
+        TypeError,
+        ["needs a tn.SearchSpace", "write tn.SearchSpace(**space)"],
+    ),
+    "a device as the runtime": (lambda: study(runtime="cpu"), TypeError, ['write tn.Runtime("cpu")']),
+    "a result of no trial": (lambda: study().best, tn.errors.NothingFinished, ["none was started", "run(trials=...)"]),
+    "rungs of one epoch": (
+        lambda: study(scheduler=tn.Halving()),
+        ValueError,
+        ["no rung below the full 1 epoch;", "tn.Full()"],
+    ),
     "a misspelt limit of run": (lambda: study().run(n_trials=3), TypeError, ["Study.run", 'Did you mean "trials"?']),
     "the validation loss by another name": (lambda: study(minimize="val_loss"), ValueError, ['Did you mean "loss"?']),
     "a metric in short": (

@@ -164,6 +164,8 @@ class History(Columns):
             limits = " and ".join(str(limit) for limit in self.objective.limits)
             metrics = ", ".join(f"{limit.metric} {nearest.metrics[limit.metric]:g}" for limit in self.objective.limits)
             return f"no finished trial has {limits}; trial {nearest.number} comes closest, with {metrics}."
+        if not len(self):
+            return "no trial has a score yet, as none was started; call run(trials=...), or ask and tell."
         last = self._trials[self._finished[-1]] if self._finished else None
         reason = "" if last is None else f"; trial {last.number} {last.status}: {last.reason}"
         return f"no finished trial has a score yet ({self.ended} of {len(self)} ended{reason})."

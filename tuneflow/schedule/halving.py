@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from tuneflow.errors import plural
 from tuneflow.history.history import History
 from tuneflow.history.pareto import ranking
 from tuneflow.history.trial import Trial
@@ -54,7 +55,7 @@ class Halving(Scheduler):
         if len(self.brackets(history.epochs)[0]) < 2:
             raise ValueError(
                 f"{type(self).__name__}: factor={self.factor} and first={self.first} leave no rung below the full"
-                f" {history.epochs} epochs; use smaller ones, or tn.Full()."
+                f" {plural(history.epochs, 'epoch')}; use smaller ones, or tn.Full()."
             )
 
     def rungs(self, epochs: int) -> list[int]:

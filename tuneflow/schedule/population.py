@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tuneflow.errors import plural
 from tuneflow.history.history import History
 from tuneflow.history.trial import Trial
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
@@ -59,8 +60,8 @@ class Population(Scheduler):
             raise ValueError("Population: compares trials by one objective, got several; use tn.Full().")
         if self.every >= history.epochs:
             raise ValueError(
-                f"Population: every={self.every} leaves no replacement within the full {history.epochs} epochs; use a"
-                " smaller one."
+                f"Population: every={self.every} leaves no replacement within the full"
+                f" {plural(history.epochs, 'epoch')}; use a smaller one."
             )
 
     def next(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Decision:

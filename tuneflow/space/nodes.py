@@ -13,6 +13,7 @@ from typing_extensions import override
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.space.parameters import Choice, Constant, Parameter
 from tuneflow.space.values import check_name, object_repr
+from tuneflow.validate import is_number, is_whole
 
 Unit = NDArray[np.float64]
 Needs = tuple[tuple[int, str], ...]  # (coordinate of a Choice, the label chosen there), outermost first
@@ -260,6 +261,8 @@ class TreeBuilder:
             return ConstantNode(entry.named(name))
         if not isinstance(entry, Parameter):
             way = f"tn.Choice({entry!r})" if isinstance(entry, list | tuple) else f'tn.Choice({{"{path[-1]}": ...}})'
+            if isinstance(entry, tuple) and len(entry) == 2 and all(map(is_number, entry)):
+                way = f"tn.{'Int' if all(is_whole(end, -math.inf) for end in entry) else 'Float'}{entry!r}, or {way}"
             raise TypeError(f'"{name}" needs a parameter, a dict of them or a plain value, got {entry!r}; try {way}.')
         place, parameter = len(self.axes), entry.named(name)
         self.axes.append(Coordinate(path, parameter, needs))

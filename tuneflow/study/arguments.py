@@ -65,6 +65,10 @@ def check_kind(name: str, value: Any, kind: type) -> None:
         if name == "model" and callable(value):
             way = "a function that makes such a module" if isinstance(value, nn.Module) else name_of(value)
             hint = f"; write tn.Model({way})"
+        elif name == "space" and isinstance(value, Mapping):
+            hint = "; write tn.SearchSpace(**space)"
+        elif name == "runtime" and isinstance(value, str):
+            hint = f'; write tn.Runtime("{value}")'
         raise TypeError(f"Study: {name} needs a tn.{kind.__name__}, got {described(value)}{hint}.")
 
 

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from tuneflow.errors import plural
 from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.validate import check_seconds, check_whole
@@ -51,7 +52,7 @@ class Budget:
     def over(self, history: History, trained: float) -> str:
         """Return the reason to end the run now, with `trained` epochs trained in all; empty when it goes on."""
         if trained >= self.epochs:
-            return f"{trained:g} epochs are trained"
+            return f"{plural(int(trained), 'epoch')} {'is' if trained == 1 else 'are'} trained"
         if time.monotonic() >= self.deadline:
             return "the time is over"
         if self.target is None and self.plateau is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tuneflow.errors import ending_where
+from tuneflow.errors import ending_where, plural
 from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import CUT, Report, Status, Trial, with_reports, with_status
@@ -42,7 +42,7 @@ def check_scheduler(make: Callable[[], Scheduler], trials: int = 9, epochs: int 
     """
     for case in CASES:
         history = _scheduled(make, case, trials, case.epochs or epochs)
-        require(history is not None or case != CASES[0], case.name, f"it refuses trials of {epochs} epochs")
+        require(history is not None or case != CASES[0], case.name, f"it refuses trials of {plural(epochs, 'epoch')}")
         started = trials if history is None else len(history)
         require(started == trials or not all_start, case.name, f"only {started} of {trials} trials were started")
 

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 import tuneflow as tn
-from tests.helpers.digits_training import job, trainer
+from tests.helpers.digits_training import job, linear, trainer
 from tests.helpers.dry_run_cases import check
 from tests.helpers.trainer_runs import facts, flat, run, through_file
+from tuneflow.probing.race import scale_rates
 
 
 class Backbone(nn.Module):
@@ -187,3 +188,58 @@ def test_a_choice_of_optimizers_holds_groups_and_checks_their_settings():
 def test_a_study_knows_that_its_groups_have_changed():
     one, other = (trainer(optimizer=tn.optim.Groups(torch.optim.SGD, head=head)) for head in ("head", "head.weight"))
     assert one.describe()["optimizer"] != other.describe()["optimizer"]
+
+
+def test_the_probe_doubts_its_rate_where_groups_have_rates_of_their_own():
+    ours = trainer(optimizer=tn.optim.Groups(torch.optim.SGD, no_decay=True, last="1.bias"), epochs=20)
+    common, other = ({"optimizer": {"lr": 0.05, **last}} for last in ({}, {"last": {"lr": 0.1}}))
+    assert tn.probe(tn.Model(linear), ours, config=common).doubt < 1.0
+    assert tn.probe(tn.Model(linear), ours, config=other).doubt == 1.0
+
+
+class Weighted(nn.Module):
+    """A loss with a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.share = nn.Parameter(torch.ones(()))
+
+    def forward(self, outputs, targets):
+        return nn.functional.cross_entropy(outputs, targets) * (-self.share).exp() + self.share
+
+
+def test_parameters_of_a_loss_are_a_group_under_its_name():
+    ours = trainer(optimizer=tn.optim.Groups(torch.optim.SGD, weights="loss.*"), loss=Weighted())
+    state, _ = run(ours, job({"optimizer": {"lr": 0.05, "weights": {"lr": 0.0}}}, builder=Backbone), 1)
+    groups = state.values["optimizer"]["param_groups"]
+    assert [(group["lr"], len(group["params"])) for group in groups] == [(0.05, 6), (0.0, 1)]
+    assert state.values["loss"]["share"] == 1.0
+
+
+def test_a_factory_of_ones_own_gets_names_steps_and_settings():
+    seen = {}
+
+    class ByDepth:
+        def __call__(self, module, rate, decay=0.5):
+            return self.for_module(module, dict(module.named_parameters()), None, rate, decay)
+
+        def for_module(self, module, parameters, steps, rate, decay=0.5):
+            seen.update(names=list(parameters), steps=steps, module=type(module))
+            return torch.optim.SGD([{"params": [p], "lr": rate * decay**n} for n, p in enumerate(parameters.values())])
+
+    ours = trainer(optimizer=ByDepth(), epochs=4, batch_size=100)
+    ours.configured({"optimizer": {"rate": 0.1}}).session(job({}, builder=Backbone))
+    assert seen["names"] == [name for name, _ in Backbone().named_parameters()]
+    assert (seen["steps"], seen["module"]) == (4 * -(-len(ours.train) // 100), Backbone)
+    with pytest.raises(TypeError, match=r"takes no argument .rte."):
+        check(optimizer=ByDepth(), space={"optimizer": {"rate": 0.1, "rte": 0.2}})
+
+
+def test_the_race_moves_the_rates_of_all_groups_in_proportion():
+    ours = trainer(optimizer=tn.optim.Groups(torch.optim.SGD, still="1.weight", last="2.*"), epochs=4)
+    config = {"optimizer": {"lr": 0.05, "still": {"lr": 0.0}, "last": {"lr": 0.1}}}
+    session = ours.configured(config).session(job(config))
+    scale_rates(session, 0.5)
+    assert [group["lr"] for group in session.optimizer.param_groups] == [0.5, 0.0, 1.0]
+    losses = tn.probe(tn.Model(linear), trainer(), config=config | {"optimizer": {"lr": 0.05}}).race.losses
+    assert len(set(losses)) == len(losses)

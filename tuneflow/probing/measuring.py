@@ -240,7 +240,8 @@ class _Measuring:
 
     def _doubt(self, racers: Race | None) -> float:
         frozen = any(not p.requires_grad for p in self.session.module.parameters())
-        return 1.0 if frozen or self.unsure or len(self.session.groups) > 1 else 0.4 if racers is not None else 0.6
+        rates = {float(group.get("lr") or 0.0) for group in self.session.groups}
+        return 1.0 if frozen or self.unsure or len(rates) > 1 else 0.4 if racers is not None else 0.6
 
     def _settled(self, estimate: float | None, racers: Race | None) -> float:
         if self.errors and estimate is None and self.swept is None and racers is None:

@@ -274,7 +274,7 @@ def range_test(trainer: Trainer, job: Job, steps: int = 60) -> Suggestions | Non
 
 def scale_rates(session: Session, rate: float) -> None:
     """Set the learning rate of the first parameter group that moves, and of the others in proportion."""
-    first = next((rate for group in session.groups if (rate := float(group["lr"]))), 0.0)
+    first = next((float(group["lr"]) for group in session.groups if float(group["lr"])), 0.0)
     for group, options in zip(session.optimizer.param_groups, session.groups, strict=True):
         options["lr"] = rate * float(options["lr"]) / first if first else rate
         set_rate(group, options["lr"])

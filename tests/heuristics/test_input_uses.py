@@ -148,6 +148,7 @@ COLUMNS = {
     "chunk": (lambda _, x: x.chunk(2, 1)[1].round(), [2, 3]),
     "unbind": (lambda _, x: embedded(x.unbind(1)[2].long()), [2]),
     "narrow": (lambda _, x: x.narrow(1, 1, 2) == 0, [1, 2]),
+    "property": (lambda _, x: x.T[1] == 0, [1]),
     "transposed": (lambda _, x: x.t()[1] == 0, [1]),
     "two calls": (lambda _, x: embedded(x[:, 0].long()) + embedded(x[:, 3].long()), [0, 3]),
     "scaled in between": (lambda _, x: embedded((x[:, 1] + 1).long()), [1]),

@@ -172,7 +172,12 @@ REFUSED = {
     "column beyond": ([2], normal(9, 2), ValueError, "names column 2, and the inputs have 2 columns, from 0 to 1"),
     "name of a column": (["age"], normal(9, 2), ValueError, "names column 'age', and the inputs have 2 columns"),
     "columns of images": ([0], normal(9, 1, 2, 2), ValueError, "channel by channel"),
-    "tokens": ("whiten", torch.ones(9, 2, dtype=torch.int64), TypeError, "got a tensor of int64"),
+    "tokens": (
+        "whiten",
+        torch.ones(9, 2).long(),
+        TypeError,
+        "got a tensor of int64; normalize=True leaves those alone",
+    ),
     "columns of tokens": ([0], torch.ones(9, 2, dtype=torch.int64), TypeError, "got a tensor of int64"),
     "dict": ("minmax", {"numbers": normal(9, 2)}, TypeError, 'normalize=["numbers"], takes parts'),
     "unknown part": (["number"], {"numbers": normal(9, 2)}, ValueError, 'Did you mean "numbers"'),

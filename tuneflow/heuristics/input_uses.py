@@ -50,9 +50,10 @@ NORM_CALLS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_no
 FRESH = ("_like", "new_")  # functions that take only shape and dtype have one of these in their name
 # Functions that move numbers and compute nothing: applied to column numbers, they tell where each column went.
 MOVES = (
-    *("__getitem__", "__iter__", "select", "narrow", "split", "split_with_sizes", "tensor_split", "chunk", "unbind"),
-    *("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "movedim", "t"),
-    *("contiguous", "clone", "detach", "index_select", "flip", "expand", "moveaxis", "swapaxes", "hsplit", "view_as"),
+    *("__getitem__", "__iter__", "__get__", "select", "narrow", "split", "split_with_sizes", "tensor_split", "chunk"),
+    *("unbind", "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "t"),
+    *("movedim", "contiguous", "clone", "detach", "index_select", "flip", "expand", "moveaxis", "swapaxes", "hsplit"),
+    *("view_as",),
 )
 
 

@@ -123,7 +123,7 @@ def fit_columns(columns: Sequence[int], batches: Iterable[Tensor]) -> Normalizer
     for batch in batches:
         moments.add(batch[..., numbers].reshape(-1, len(numbers)))
         like = batch[:1]
-    mean, std = moments.mean.flatten(), moments.std.flatten()
+    mean, std = moments.mean.flatten().cpu(), moments.std.flatten().cpu()
     if is_standard(mean, std):
         return None
     dtype = torch.get_default_dtype()
@@ -156,7 +156,7 @@ def _fit_quartiles(values: Tensor) -> Normalizer:
     Where that range is 0, as of a column that is mostly 0, it divides by the standard deviation.
     """
     stride = -(-values.numel() // NUMBERS)
-    array = values[::stride].double().numpy()
+    array = values[::stride].double().cpu().numpy()
     over = others(array.ndim)
     low, middle, high = (torch.as_tensor(q) for q in np.quantile(array, (0.25, 0.5, 0.75), axis=over, keepdims=True))
     spread = high - low
@@ -245,7 +245,7 @@ def _check_numbers(values: Any, kind: Any) -> None:
     if isinstance(values, Tensor) and (values.is_floating_point() or values.dtype == torch.uint8):
         return
     if isinstance(values, Tensor):
-        what, way = f"a tensor of {str(values.dtype).removeprefix('torch.')}", "leave them out"
+        what, way = f"a tensor of {str(values.dtype).removeprefix('torch.')}", "normalize=True leaves those alone"
     else:
         what, way = type(values).__name__, 'a list of keys, such as normalize=["numbers"], takes parts'
     raise TypeError(f"Model: normalize={kind!r} takes floating-point numbers, got {what}; {way}.")

@@ -34,6 +34,7 @@ def facts_of(normalizer: nn.Module, kind: Any, rows: Any) -> Facts:
         return {"kind": "parts", "keys": normalizer.keys}
     if type(normalizer) in (Normalizer, Whitening):
         return {"kind": type(normalizer).__name__.lower()}
+    rows = mapped(Tensor.cpu, rows)
     facts = {"kind": "own", "object": described(kind), "inputs": _shapes(rows)}
     with torch.no_grad():
         before, after = normalizer(rows), rebuilt(facts, tensors_of(normalizer), kind, "save")(rows)

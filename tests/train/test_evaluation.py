@@ -21,6 +21,7 @@ from tuneflow.train import evaluation_plan
 from tuneflow.train.evaluate import Evaluator
 from tuneflow.train.evaluation_plan import Measures
 from tuneflow.train.joined_outputs import joined
+from tuneflow.train.spread import connect
 
 ROWS, CLASSES, LONG = 50, 3, 5
 DRAW = torch.Generator().manual_seed(0)
@@ -216,6 +217,24 @@ def test_batches_padded_one_by_one_have_the_loss_of_rows_padded_together(loss):
         assert ragged[name].value == pytest.approx(together[name].value, rel=1e-5)
     with pytest.raises(TypeError, match=r'metric "f1": needs all rows at once, but outputs has rows of unequal shape'):
         evaluated(loss, loader, Tagger(), {"f1": tn.metrics.f1}, size=9)
+
+
+class Scored(Tagger):
+    """Computes its own loss, a mean over the tags that count."""
+
+    def forward(self, words, tags):
+        scores = super().forward(words)
+        return {"scores": scores, "loss": nn.functional.cross_entropy(scores, tags)}
+
+
+def test_a_loss_inside_counts_tags_where_rows_are_sorted_by_length():
+    lengths = torch.arange(60) // 10 + 3
+    words = torch.arange(60 * 8).view(60, 8) % 5
+    tags = torch.where(torch.arange(8) < lengths[:, None], words % CLASSES, -100)
+    data, module = tn.Data({"words": words, "tags": tags}, targets="tags"), Scored().eval()
+    connect(module, data.inputs, "tags")
+    wanted = module(words, tags)["loss"].item()
+    assert evaluated(lambda outputs, _: outputs["loss"], data, module, size=32)["loss"].value == pytest.approx(wanted)
 
 
 class Boxes(Dataset):

@@ -84,9 +84,11 @@ class Evaluator:
             return in_single_precision(module(inputs), data)
 
         def few(count: int) -> Chunk:
-            rows = slice(0, min(count, first.rows))
+            count = min(count, first.rows)
+            step = first.rows // count  # apart, since neighbors may be sorted by length
+            rows = slice(0, step * count, step)
             inputs, targets = (rows_taken(part, rows, first.rows) for part in (first.inputs, first.targets))
-            return Chunk(inputs, targets, outputs_of(inputs), rows.stop)
+            return Chunk(inputs, targets, outputs_of(inputs), count)
 
         with in_float32(data):
             return plan_of(self.measures, few, outputs_of, self._cache)

@@ -1,7 +1,7 @@
 """TrainedLoss: the loss of a session as something that is trained, with the part of it that a state has to hold."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from tuneflow.heuristics.restoring import restore_tensors
+from tuneflow.heuristics.unchanged import unchanged
 from tuneflow.model import tensors_of
 
 
@@ -55,15 +56,11 @@ class TrainedLoss:
 
 @contextmanager
 def evaluating(loss: Any) -> Iterator[None]:
-    """A block in which a loss that is a module is in evaluation mode; its modes are restored."""
-    modes = [(part, part.training) for part in loss.modules()] if isinstance(loss, nn.Module) else []
-    if modes:
-        loss.eval()
-    try:
+    """A block in which a loss that is a module is in evaluation mode; its modes and buffers are restored."""
+    with unchanged(loss) if isinstance(loss, nn.Module) else nullcontext():
+        if isinstance(loss, nn.Module):
+            loss.eval()
         yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def _content(tensor: Tensor) -> Any:

@@ -248,8 +248,7 @@ class Trainer(TrainerProtocol):
         run.restore(state)
         run.to_scored()
         module = run.complete().eval()
-        if run.loss.module is not None:
-            self._trained_losses[module] = run.loss.module
+        self._trained_losses[module] = run.settings.loss
         return module
 
     def check(self, dry_run: DryRun) -> None:
@@ -281,12 +280,13 @@ class Trainer(TrainerProtocol):
         Args:
             module: as `study.best.model()`, or the method `module`, has returned it in this process.
         """
-        return self._trained_losses.get(module)
+        loss = self._trained_losses.get(module)
+        return loss if isinstance(loss, nn.Module) else None
 
     @property
-    def _trained_losses(self) -> WeakKeyDictionary[nn.Module, nn.Module]:
-        """The losses that were trained together with the modules that `module` has returned."""
-        losses: WeakKeyDictionary[nn.Module, nn.Module] = self._prepared.setdefault("losses", WeakKeyDictionary())
+    def _trained_losses(self) -> WeakKeyDictionary[nn.Module, Any]:
+        """The losses that were trained together, or fitted, with the modules that `module` has returned."""
+        losses: WeakKeyDictionary[nn.Module, Any] = self._prepared.setdefault("losses", WeakKeyDictionary())
         return losses
 
     # One configuration.

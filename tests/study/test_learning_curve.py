@@ -124,6 +124,14 @@ def test_more_rows_than_there_are_are_refused_before_trial_0(rows, words):
         study({"trainer": {"rows": rows}})
 
 
+def test_batch_of_a_lone_row_is_noticed_for_every_number_of_rows():
+    model = tn.Model(lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10)))
+    space = tn.SearchSpace(trainer={"rows": tn.Int(64, 70), "batch_size": 64}, optimizer={"lr": 0.1})
+    trainer = tn.Trainer(TRAIN[:90], VALID[:50], loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD)
+    with pytest.raises(ValueError, match=r"needs more than one row.*rows"):
+        tn.Study(model=model, trainer=trainer, space=space, progress=False)
+
+
 def test_fold_has_fewer_rows():
     with pytest.raises(ValueError, match="at most the 40 training rows in the smallest fold, got 50"):
         study({"trainer": {"rows": 50}}, data=(TRAIN[:60],), trainer={"folds": 3})

@@ -19,6 +19,7 @@ from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 
 FEWER, FEW = 8, 8  # rows at most that an advice leaves out, and batch sizes that it lists
+MOST = 600  # values of a range: so many numbers in a row have every remainder for batches up to this size
 SETTINGS = ("rows", "batch_size", "micro_batch")
 
 
@@ -69,11 +70,11 @@ def batchings(space: SearchSpace, config: Config, trainer: Trainer, counts: Mapp
 
 
 def _values(space: SearchSpace, config: Config, name: str, fixed: Any) -> list[Any]:
-    """Return every value of a setting in the section `trainer`."""
+    """Return every value of a setting in the section `trainer`; of a long range the first, in a row."""
     for axis in space.coordinates:
         if axis.path == ("trainer", name):
             parameter = axis.parameter
-            values = parameter.grid(int(parameter.levels))
+            values = parameter.grid(int(parameter.levels))[:MOST]
             return [parameter.object(value) for value in values] if isinstance(parameter, Choice) else values
     return [config.get("trainer", {}).get(name, fixed)]
 

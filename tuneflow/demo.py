@@ -162,7 +162,7 @@ def grid_of(trials: int) -> tn.Grid:
 
 def hits(study: tn.Study, data: tn.Data) -> Tensor:
     """1.0 where the study's best model names an image rightly, else 0.0: shape (n,)."""
-    with torch.no_grad(), RUNTIME.active():
+    with RUNTIME.active(), torch.no_grad():
         return accuracy(study.best.model()(data.inputs), data.targets)
 
 

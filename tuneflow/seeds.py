@@ -5,7 +5,9 @@ Every draw in tuneflow comes from a generator that is made, on the spot, from a 
 """
 
 import hashlib
+import os
 import random
+import threading
 from typing import Any
 
 import numpy as np
@@ -64,6 +66,27 @@ def torch_stream(*key: int | str, device: torch.device | str = "cpu") -> torch.G
     return torch.Generator(device).manual_seed(digest(*key) & (2**63 - 1))
 
 
+class _OneAtATime:
+    """A block that one thread of this process is in at a time; the thread may enter it again inside.
+
+    Torch's, NumPy's and Python's global generators belong to the process: two threads that draw from them at once would
+    change each other's numbers.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.__init__)  # type: ignore[misc]  # no thread of a fork holds it
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+ONE_AT_A_TIME = _OneAtATime()
+
 _spares: list[np.random.MT19937] = []  # lent to NumPy's global generator: quicker than saving and setting its state
 
 
@@ -71,7 +94,8 @@ class seeded_globals:  # noqa: N801 (called like a function)
     """Within the block, torch's, Python's and NumPy's global generators are those of `key`.
 
     Module constructors, dropout and user code draw from the global generators. They are put back as
-    they were when the block is left, so that a caller's own randomness is untouched.
+    they were when the block is left, so that a caller's own randomness is untouched. One thread at a time is in such
+    a block; a thread of the caller's own that draws from them meanwhile is not kept from it.
 
     Args:
         device: also the generator of this device, when it is not the CPU.
@@ -84,6 +108,7 @@ class seeded_globals:  # noqa: N801 (called like a function)
         self._device = device if device is not None and device.type != "cpu" else None
 
     def __enter__(self) -> None:
+        ONE_AT_A_TIME.__enter__()
         number, device = self._number, self._device
         kept = None if device is None else _device_state(device)
         numpy_global = np.random.get_bit_generator()  # type: ignore[attr-defined]
@@ -104,6 +129,7 @@ class seeded_globals:  # noqa: N801 (called like a function)
         _spares.append(self._spare)
         if self._device is not None and kept is not None:
             _set_device_state(self._device, kept)
+        ONE_AT_A_TIME.__exit__()
 
 
 class kept_globals:  # noqa: N801 (called like a function)

@@ -30,7 +30,7 @@ def test_an_executor_of_your_own_is_made_anew_by_each_run_from_the_runtime():
     )
     study.run(trials=2)
     study.run(trials=3)
-    assert made == [runtime, runtime]
+    assert made == [study.runtime, study.runtime]
     assert len(study.trials) == 3
 
 

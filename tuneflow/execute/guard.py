@@ -6,6 +6,8 @@ from typing import Any, cast
 
 import torch
 
+from tuneflow.seeds import ONE_AT_A_TIME
+
 
 class Guarded:
     """A block that restores torch's default dtype and gradient mode, the working directory and the warning filters."""
@@ -13,6 +15,7 @@ class Guarded:
     __slots__ = ("_dtype", "_filters", "_folder", "_grad")
 
     def __enter__(self) -> None:
+        ONE_AT_A_TIME.__enter__()
         self._dtype, self._grad = torch.get_default_dtype(), torch.is_grad_enabled()
         self._filters, self._folder = list(warnings.filters), _folder()
 
@@ -26,6 +29,7 @@ class Guarded:
             cast(list[Any], warnings.filters).extend(self._filters)
         if self._folder is not None and _folder() != self._folder:
             os.chdir(self._folder)
+        ONE_AT_A_TIME.__exit__()
 
 
 def _folder() -> str | None:

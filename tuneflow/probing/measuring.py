@@ -77,7 +77,8 @@ def probe(
     check_sections(config or {}, model, trainer)
     started = time.perf_counter()
     job = Job(model, dict(config or {}), runtime or Runtime(), seed)
-    return _Measuring(trainer.in_fold(0).configured(job.config), job).probe(share, started + seconds, started)
+    with job.runtime.active():
+        return _Measuring(trainer.in_fold(0).configured(job.config), job).probe(share, started + seconds, started)
 
 
 class _Measuring:

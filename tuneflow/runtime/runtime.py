@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 from torch import nn
 
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.nested import mapped
+from tuneflow.runtime.environment import Environment
 from tuneflow.runtime.precision import autocast, check_layout, check_precision, in_channels_last, label
-from tuneflow.runtime.threads import Threads, share
+from tuneflow.runtime.threads import share
 from tuneflow.signature import name_of
 from tuneflow.validate import check_positive, check_whole
 
@@ -47,13 +48,14 @@ class Runtime:
             first run shows what bf16 would bring, with channels_last where there are images.
         channels_last: store 4-dimensional weights and inputs, those of images, pixel by pixel instead of channel by
             channel; often faster, with scores that differ by rounding. "auto" is False, and shows what it would bring.
-        executor: your own way to train slices: a function, or class, that is called with this runtime at the start of
-            each run and returns an object with the six verbs of `tuneflow.execute.executor.Executor`. None for the
-            one that the arguments above ask for.
+        executor: your own way to train slices: a function, or class, that is called with the study's runtime at the
+            start of each run and returns an object with the six verbs of `tuneflow.execute.executor.Executor`. None for
+            the one that the arguments above ask for.
 
     Attributes:
         precision, channels_last: the values used in training; never "auto".
         advises: the names of those that were passed as "auto".
+        dtype: torch's default dtype in training; None for the caller's. A study's is that of the time it was made.
 
     Raises:
         ValueError: the device is not there (those that are, are listed), or does not compute in this precision; or
@@ -98,6 +100,7 @@ class Runtime:
         check_precision(precision, self.device)
         check_layout(channels_last)
         given = {"precision": precision, "channels_last": channels_last}
+        self.dtype: torch.dtype | None = None
         self.advises = tuple(name for name, value in given.items() if value == "auto")
         self.precision: str = "fp32" if precision == "auto" else precision
         self.channels_last: bool = channels_last is True
@@ -145,9 +148,13 @@ class Runtime:
         placed: T = mapped(lambda tensor: tensor.to(self.device, non_blocking=True), thing)
         return mapped(in_channels_last, placed) if self.channels_last else placed
 
-    def active(self) -> Threads:
-        """A block within which torch uses this runtime's number of threads; see `Threads`."""
-        return Threads(self.threads)
+    def active(self) -> Environment:
+        """A block with this runtime's number of threads, and with the settings that scores depend on; one at a time.
+
+        See `Environment`: default dtype and device, gradients, autocast and NumPy's error state are the caller's again
+        after it.
+        """
+        return Environment(self.threads, self.dtype, self.device)
 
     def autocast(self, on: bool = True) -> AbstractContextManager[Any]:
         """A block within which torch computes in this runtime's precision: for a forward pass and its loss.
@@ -167,6 +174,12 @@ class Runtime:
         made.precision = "fp32"
         return made
 
+    def of_a_study(self) -> Self:
+        """This runtime with the present default dtype of torch, for all that a study trains."""
+        made = copy.copy(self)
+        made.dtype = torch.get_default_dtype()
+        return made
+
     def describe(self) -> dict[str, Any]:
         """Return the settings that the exact digits of scores depend on, as JSON; the number of workers is none."""
         return {
@@ -175,6 +188,7 @@ class Runtime:
             "executor": "inline" if self.lanes == 1 else "fused",
             "precision": self.precision,
             "channels_last": self.channels_last,
+            "dtype": str(self.dtype or torch.get_default_dtype()).removeprefix("torch."),
         }
 
     def of_a_worker(self) -> dict[str, Any]:

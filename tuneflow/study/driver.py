@@ -12,6 +12,7 @@ from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.execute.in_order import AnyOrder, FixedOrder
 from tuneflow.history.trial import CUT, Report, Slice, Trial
 from tuneflow.probing.cache import Probes
+from tuneflow.runtime.environment import USUAL
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.search.searcher import Searcher, proposed
 from tuneflow.seeds import lazy_stream, stream
@@ -67,7 +68,7 @@ class Driver:
         """
         self._failures, self._exhausted = 0, False
         trained = sum(trial.epochs for trial in self._history.trials)
-        with Interrupts() as interrupts, self._order.exclusive():
+        with Interrupts() as interrupts, self._order.exclusive(), np.errstate(**USUAL):
             why, reason = "", ""
             try:
                 executor = self._order.begin(executor)
@@ -169,7 +170,8 @@ class Driver:
         return None if config is None else self.ledger.start(Trial(number, config))
 
     def _proposed(self, number: int) -> Config | None:
-        config = proposed(self.searcher, self._space, self._history, stream(self._history.seed, "search", number))
+        with np.errstate(**USUAL):
+            config = proposed(self.searcher, self._space, self._history, stream(self._history.seed, "search", number))
         self.progress.show_once(self.searcher.notice)
         return config
 

@@ -110,8 +110,9 @@ class Study:
         progress: bool = True,
     ) -> None:
         searcher, scheduler = searcher or Random(), scheduler or Full()
-        self.model, self.space, self.runtime = model, space, runtime or Runtime()
-        arguments.check_kinds(space, searcher, scheduler, self.runtime, model, trainer, seed)
+        runtime = Runtime() if runtime is None else runtime
+        arguments.check_kinds(space, searcher, scheduler, runtime, model, trainer, seed)
+        self.model, self.space, self.runtime = model, space, runtime.of_a_study()
         self.seed, self.paired, self.progress = (seed := int(seed)), paired, progress
         self.callbacks = arguments.callbacks_of(callbacks)
         arguments.check_precision_used(trainer, self.runtime)

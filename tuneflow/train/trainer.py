@@ -262,11 +262,12 @@ class Trainer(TrainerProtocol):
         return ""
 
     def test(self, job: Job, module: nn.Module, data: Any) -> dict[str, Measured]:
-        source = DeviceData(as_source(data, "test: data"), job.runtime, None)
-        own = self.configured(job.config).for_job(job)
-        own.loss = self._trained_losses.get(module, own.loss)
-        with torch.no_grad(), job.runtime.active(), job.runtime.autocast(), evaluating(own.loss):
-            return own.tested(module, source)
+        with job.runtime.active():
+            source = DeviceData(as_source(data, "test: data"), job.runtime, None)
+            own = self.configured(job.config).for_job(job)
+            own.loss = self._trained_losses.get(module, own.loss)
+            with torch.no_grad(), job.runtime.autocast(), evaluating(own.loss):
+                return own.tested(module, source)
 
     def tested(self, module: nn.Module, data: DeviceData) -> dict[str, Measured]:
         """Return what `evaluate` does, every value with an error and an interval where it can have one."""
@@ -320,11 +321,12 @@ class Trainer(TrainerProtocol):
 
     def session(self, job: Job) -> Session:
         """Return the live objects of a job; this trainer needs to be configured for it."""
-        part = (self if job.fold is None else self.in_fold(job.fold)).at_rows(job.seed)
-        own = part.for_job(job)
-        if self.fold_rows is not None and job.fold is None:
-            own.patience = None  # no rows are left to watch
-        return Session(own.resolved(), part.preparation(), job)
+        with job.runtime.active():
+            part = (self if job.fold is None else self.in_fold(job.fold)).at_rows(job.seed)
+            own = part.for_job(job)
+            if self.fold_rows is not None and job.fold is None:
+                own.patience = None  # no rows are left to watch
+            return Session(own.resolved(), part.preparation(), job)
 
     def resolved(self) -> Settings:
         """Return the values that a session trains with; this trainer needs to be configured for the job."""

@@ -37,7 +37,7 @@ class ProcessProxy(WorkerProxy):
         super().__init__(runtime.slots)
         self.idle = self._halted = False
         self.pipe, theirs = SPAWN.Pipe()
-        arguments = (theirs, runtime.of_a_worker(), ProcessSettings.current())
+        arguments = (theirs, runtime.of_a_worker(), ProcessSettings.current(runtime.dtype))
         self.process = SPAWN.Process(target=serve, args=arguments, name=f"{NAME} {number}")
         with theirs, _signals_held():
             self.process.start()

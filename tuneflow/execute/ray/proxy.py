@@ -41,7 +41,7 @@ class ActorProxy(WorkerProxy):
         self._since: dict[int, int] = {}  # by trial, the number of the call that began its slice
         resources = {"num_cpus": runtime.cpus, "num_gpus": runtime.gpus}
         self._handle: Any = REMOTE.options(**resources, max_restarts=0, max_task_retries=0).remote()
-        self.calls = deque([self._handle.ready.remote(runtime.of_a_worker(), ProcessSettings.current())])
+        self.calls = deque([self._handle.ready.remote(runtime.of_a_worker(), ProcessSettings.current(runtime.dtype))])
 
     @property
     def idle(self) -> bool:  # type: ignore[override]

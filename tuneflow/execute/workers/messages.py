@@ -119,11 +119,11 @@ class ProcessSettings:
     start: str
 
     @classmethod
-    def current(cls) -> "ProcessSettings":
-        """The settings of this process."""
+    def current(cls, dtype: torch.dtype | None = None) -> "ProcessSettings":
+        """The settings of this process, with another default dtype if one is given."""
         cudnn = torch.backends.cudnn
         return cls(
-            torch.get_default_dtype(),
+            dtype or torch.get_default_dtype(),
             torch.get_float32_matmul_precision(),
             torch.get_deterministic_debug_mode(),
             (cudnn.benchmark, cudnn.deterministic),

@@ -163,7 +163,8 @@ def chosen(parameters, rate):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: tn.optim.Groups(tn.optim.Groups(torch.optim.SGD)), "Groups goes around Groups"),
+        (lambda: tn.optim.Groups(tn.optim.Groups(torch.optim.SGD)), "Groups makes groups of its own"),
+        (lambda: tn.optim.Groups(tn.optim.Averaged(torch.optim.SGD)), "Averaged goes around Groups"),
         (lambda: tn.optim.Groups("adam"), "needs an optimizer class"),
         (lambda: tn.optim.Groups(torch.optim.SGD, lr="head"), 'no argument of SGD, got "lr"'),
         (lambda: tn.optim.Groups(torch.optim.SGD, head=3), "needs a pattern"),

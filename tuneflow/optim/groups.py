@@ -47,8 +47,8 @@ class Groups:
         0.1 0.01 [(2, 8)]
         0.1 0.0 [(2,)]
 
-    Source: weights alone decay as in Loshchilov, Hutter, ICLR 2019, and He et al., Bag of Tricks, CVPR 2019, section
-    3.1; a rate for each group of layers: Howard, Ruder, ULMFiT, ACL 2018.
+    Source: no decay of biases and scales: He et al., Bag of Tricks for Image Classification, CVPR 2019, section 3.1; a
+    rate for each group of layers: Howard, Ruder, ULMFiT, ACL 2018.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Groups:
             raise TypeError(f"optim.Groups: needs an optimizer class such as torch.optim.AdamW, got {optimizer!r}.")
         if isinstance(inner, ForModule):
             name = name_of(inner) if isinstance(inner, type) else type(inner).__name__
-            raise TypeError(f"optim.Groups: needs a plain optimizer class, got {name}; {name} goes around Groups.")
+            way = f"{name} goes around Groups" if name == "Averaged" else f"{name} makes groups of its own"
+            raise TypeError(f"optim.Groups: needs a plain optimizer class, got {name}; {way}.")
         self.optimizer, self.no_decay = optimizer, no_decay
         self.groups = {name: patterns_of(value, f'optim.Groups: group "{name}"') for name, value in groups.items()}
         self._not_decayed = [] if isinstance(no_decay, bool) else patterns_of(no_decay, "optim.Groups: no_decay")
-        self._own = parameters_of(optimizer)
-        self.__signature__ = self._signature()
+        self.__signature__ = self._signature(parameters_of(optimizer))
 
     def __repr__(self) -> str:
         words = [f"no_decay={self.no_decay!r}"] if self.no_decay else []
@@ -106,11 +106,11 @@ class Groups:
                 )
             check_keywords(self.optimizer, settings[name], f'{where}: group "{name}"', 1)
 
-    def _signature(self) -> Signature:
+    def _signature(self, known: list[Parameter] | None) -> Signature:
         """The optimizer's arguments but for the parameters, and a keyword for each group."""
-        if self._own is None:
+        if known is None:
             return Signature([FIRST, Parameter("settings", Parameter.VAR_KEYWORD)])
-        own = [p.replace(annotation=Parameter.empty) for p in self._own[1:]]
+        own = [p.replace(annotation=Parameter.empty) for p in known[1:]]
         doubled = [p.name for p in own if p.name in self.groups]
         if doubled:
             raise TypeError(

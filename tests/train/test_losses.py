@@ -12,6 +12,7 @@ from torch.nn import functional as F
 import tuneflow as tn
 from tests.helpers.trainer_runs import facts, flat, run, through_file
 from tuneflow.data.orders import Shuffled
+from tuneflow.train.loss_object import placed
 
 DRAWS = torch.Generator().manual_seed(0)
 X = torch.randn(40, 6, generator=DRAWS)
@@ -343,6 +344,33 @@ def test_a_loss_is_evaluated_in_evaluation_mode():
     with torch.no_grad():
         expected = float(F.cross_entropy(ours.module(this, state)(X[:30]), Y[:30]))
     assert reports[-1].metrics["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+class Elsewhere:
+    """A runtime of a device that has no numbers."""
+
+    device = torch.device("meta")
+
+    def place(self, value):
+        return value.to(self.device)
+
+
+class Aside(nn.Module):
+    """Keeps a module out of its state."""
+
+    def __init__(self):
+        super().__init__()
+        self.teacher, self.weight = (nn.Linear(2, 2),), nn.Parameter(torch.ones(2))
+
+
+def test_what_a_loss_holds_is_on_the_device_of_the_job():
+    plain, module, bound = Distilled(), Aside(), partial(F.cross_entropy, weight=torch.ones(3))
+    history = plain.history = []
+    there = [placed(loss, Elsewhere()) for loss in (plain, module, bound)]
+    tensors = [there[0].teacher.weight, there[1].teacher[0].weight, there[1].weight, there[2].keywords["weight"]]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert {plain.teacher.weight.device.type, module.teacher[0].weight.device.type} == {"cpu"}
+    assert there[0].history is history
 
 
 class Loose:

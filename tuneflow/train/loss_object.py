@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from tuneflow.data.data import Data
 from tuneflow.data.sources import Source
-from tuneflow.nested import mapped
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
 from tuneflow.signature import parameters_of
 from tuneflow.train.joined_outputs import Unjoined, joined
 
+INTERNAL = {*vars(nn.Module())} - {"training"}  # attributes of every module
 CHUNK = 1024  # rows of a Dataset whose targets are loaded at once
 NUMBER = re.compile(r"\b(float|int|bool)\b")  # in the annotation of an argument that takes a number as it is
 
@@ -59,18 +59,17 @@ def instance_of(loss: Any) -> Any:
 def placed(loss: Any, runtime: Runtime) -> Any:
     """Return a copy of `loss` on the device of `runtime`; a function as it is.
 
-    Modules are copied whole. Of a partial and of another object with `loss_of` the modules and tensors that it holds
-    itself are placed, and copied where they are on another device; the rest is shared.
+    Modules are copied whole. Of a partial and of another object the modules and tensors that it holds itself, also in a
+    tuple, list or dict, are placed, and copied where they are on another device; the rest is shared.
     """
-    if isinstance(loss, nn.Module):
-        return runtime.place(copy.deepcopy(loss))
     if isinstance(loss, partial):
-        return partial(loss.func, *loss.args, **{k: _placed_part(v, runtime) for k, v in loss.keywords.items()})
+        return partial(loss.func, *loss.args, **{k: _part_on(v, runtime) for k, v in loss.keywords.items()})
     if inspect.isroutine(loss) or not hasattr(loss, "__dict__"):
         return loss
-    own = copy.copy(loss)
-    for name, value in vars(loss).items():
-        setattr(own, name, _placed_part(value, runtime))
+    own = runtime.place(copy.deepcopy(loss)) if isinstance(loss, nn.Module) else copy.copy(loss)
+    for name, value in list(vars(own).items()):
+        if not (isinstance(own, nn.Module) and name in INTERNAL):
+            setattr(own, name, _part_on(value, runtime))
     return own
 
 
@@ -122,8 +121,17 @@ def _as_tensor(value: Any) -> Any:
     return torch.tensor(value, dtype=torch.get_default_dtype())
 
 
-def _placed_part(value: Any, runtime: Runtime) -> Any:
+def _part_on(value: Any, runtime: Runtime) -> Any:
+    """Return a part of a loss on the device of `runtime`; the same object if it is there, or holds no tensors."""
     if isinstance(value, nn.Module):
         here = next((t.device for t in (*value.parameters(), *value.buffers())), runtime.device)
         return value if here == runtime.device else runtime.place(copy.deepcopy(value))
-    return mapped(lambda t: t.to(runtime.device), value) if isinstance(value, Tensor | dict | list | tuple) else value
+    if isinstance(value, Tensor):
+        return value.to(runtime.device)
+    if type(value) is dict:
+        parts = {key: _part_on(inner, runtime) for key, inner in value.items()}
+        return parts if any(parts[key] is not value[key] for key in parts) else value
+    if type(value) in (list, tuple):
+        items = [_part_on(inner, runtime) for inner in value]
+        return type(value)(items) if any(a is not b for a, b in zip(items, value, strict=True)) else value
+    return value

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tuneflow.check.layer_watch import Layer, Shape, View, Watch, dtype_of
 from tuneflow.nested import mapped
+from tuneflow.runtime.precision import LOWERED
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRIED = 2  # rows that a change is tried on
@@ -129,11 +130,28 @@ def _about_dtype(layer: Layer) -> str:
         return "" if whole else f"{layer} takes row numbers, int64, got {dtype_of(inputs)}{way}"
     if inputs.dtype == own.dtype:
         return ""
+    return f"{layer} takes {dtype_of(own)}, got {dtype_of(inputs)}; {_way_to_dtype(own, inputs)}."
+
+
+def _way_to_dtype(own: Tensor, inputs: Tensor) -> str:
+    """Return the way out for a layer that has weights of another dtype than its inputs."""
+    usual = torch.get_default_dtype()
     if inputs.dtype == torch.uint8:
-        way = "leave out normalize=False, or take x.float() / 255 at the start of the model"
-    else:
-        way = f"give the inputs as {dtype_of(own)}"
-    return f"{layer} takes {dtype_of(own)}, got {dtype_of(inputs)}; {way}."
+        return "leave out normalize=False, or take x.float() / 255 at the start of the model"
+    if own.dtype == usual:
+        return f"give the inputs as {dtype_of(own)}, with x.to(torch.{dtype_of(own)}) at the start of the model"
+    if own.dtype in LOWERED:
+        return f'leave out the conversion of the model: tn.Runtime(precision="{_precision(own)}") computes in 16 bits'
+    if own.dtype.is_complex:
+        return f"take x.to(torch.{dtype_of(own)}) at the start of the model"
+    return (
+        f"tn.Data holds numbers as {dtype_of(torch.empty(0))}, torch's default dtype: leave out the conversion of the"
+        f" model, such as .double(), or call torch.set_default_dtype(torch.{dtype_of(own)}) before the data are made"
+    )
+
+
+def _precision(own: Tensor) -> str:
+    return "bf16" if own.dtype == torch.bfloat16 else "fp16"
 
 
 # Remedies that are tried.

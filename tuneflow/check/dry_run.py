@@ -217,7 +217,7 @@ def check_training(trainer: Trainer, job: Job, valid: Source) -> None:
     try:
         check_round_trip(trainer, job, through, dict(run.module.named_buffers()), min(2, trainer.epochs))
     except ValueError as error:
-        raise _with_attributes(error, _run(trainer, job)) from error.__cause__
+        raise _with_attributes(error, _run(trainer, job)) from None
 
 
 def _with_attributes(error: ValueError, run: Session) -> ValueError:

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from tuneflow.check.samples import few
 from tuneflow.data.sources import Source
-from tuneflow.errors import warn
+from tuneflow.errors import ending_where, warn
 from tuneflow.metrics.measured import Measured
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
@@ -31,10 +31,11 @@ def check_fold_scores(trainer: Trainer, job: Job, small: Trainer) -> None:
         try:
             scores = _scores(small, job, valid)
         except Exception as error:
-            raise ValueError(
+            message = (
                 f"Trainer: folds: fold {number} cannot be scored: {type(error).__name__}: {error}; its validation rows"
                 " need to be such that every metric is defined on them."
-            ) from error
+            )
+            raise ending_where(error, ValueError(message)) from None
         for name, score in scores.items():
             if math.isnan(score.value):
                 warn(

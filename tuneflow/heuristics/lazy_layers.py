@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from tuneflow.errors import ending_where
 from tuneflow.heuristics.unchanged import unchanged
 from tuneflow.nested import mapped
 
@@ -40,10 +41,12 @@ def materialize(module: nn.Module, inputs: Any) -> None:
             except Exception as problem:
                 error = problem
     if left := lazy_tensors(module):
-        raise ValueError(
-            f'"{left[0]}" is lazy, and gets its shape from the first batch that passes through its layer; none did, so'
-            " no optimizer can train it. Give the layer its sizes, or leave it out."
-        ) from error
+        why = "" if error is None else f" ({type(error).__name__}: {error})"
+        refusal = ValueError(
+            f'"{left[0]}" is lazy, and gets its shape from the first batch that passes through its layer; none did'
+            f"{why}, so no optimizer can train it. Give the layer its sizes, or leave it out."
+        )
+        raise (refusal if error is None else ending_where(error, refusal)) from None
 
 
 def _attempts(inputs: Any) -> Iterable[tuple[bool, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tuneflow.errors import did_you_mean, listed
+from tuneflow.errors import did_you_mean, ending_where, listed
 from tuneflow.heuristics.input_scaling import Moments, Normalizer, is_standard, normalizer_of, others
 from tuneflow.heuristics.whitening import fit_whitening
 from tuneflow.signature import name_of
@@ -209,9 +209,8 @@ def _fit_own(kind: Any, inputs: TrainingInputs) -> nn.Module:
     try:
         fitted = fitter_of(kind).fit(inputs.sample())
     except Exception as error:
-        raise ValueError(
-            f"Model: normalize={described(kind)}: fit fails on the training rows: {type(error).__name__}: {error}"
-        ) from error
+        message = f"Model: normalize={described(kind)}: fit fails on the training rows: {type(error).__name__}: {error}"
+        raise ending_where(error, ValueError(message)) from None
     if not isinstance(fitted, nn.Module):
         raise TypeError(
             f"Model: normalize={described(kind)}: fit needs to return a torch.nn.Module that takes raw inputs, got"

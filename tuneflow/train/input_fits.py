@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tuneflow.data.data import Data
 from tuneflow.data.sources import Source
+from tuneflow.errors import ending_where
 from tuneflow.heuristics.input_scaling import cast_only
 from tuneflow.heuristics.input_uses import InputUses, uses_of
 from tuneflow.heuristics.normalizers import KINDS, PartNormalizer, described, fit_kind
@@ -170,10 +171,11 @@ def _try(normalizer: nn.Module | None, kind: Any, rows: Any) -> None:
         with torch.no_grad():
             _ = rows if normalizer is None else normalizer(rows)
     except Exception as error:
-        raise ValueError(
+        message = (
             f"Model: normalize={described(kind)}: the module that fit returned fails on two rows:"
             f" {type(error).__name__}: {error}"
-        ) from error
+        )
+        raise ending_where(error, ValueError(message)) from None
 
 
 def _key(kind: Any) -> Hashable:

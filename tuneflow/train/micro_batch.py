@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tuneflow.data.data import Batch, Data
+from tuneflow.errors import ending_where
 from tuneflow.heuristics.unchanged import unchanged
 from tuneflow.nested import leaves, mapped
 from tuneflow.train.gradients import backward, backward_in_parts
@@ -61,7 +62,7 @@ def check_micro_batch(run: Session, ignored: Ignored = ()) -> None:
             parts = _gradient(run, batch, size)
         except Exception as error:
             reason = f"the loss of {size} rows fails, with {type(error).__name__}: {error}"
-            raise ValueError(_refusal(micro, reason)) from error
+            raise ending_where(error, ValueError(_refusal(micro, reason))) from None
     off = math.inf if parts is None else _difference(whole, parts)
     if off > (CLOSE if run.job.runtime.device.type == "cpu" else COARSE):
         words = "is not finite" if parts is None else f"differs by {_percent(off)} from that of the whole batch"

@@ -230,6 +230,12 @@ def test_whole_number_is_no_other_kind_of_number(value):
     refused(ValueError, partial(trainer, epochs=value), "epochs", "whole number", repr(value))
 
 
+def test_best_of_a_study_without_a_trainer_can_be_shown():
+    told = asked(x=tn.Float(0, 1))
+    told.tell(told.ask(), 0.25)
+    assert re.fullmatch(r"trial 0: cost 0\.2500 \(epoch 1 of 1\), \{'x': .*\}", repr(told.best))
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     """The folder of a study of one trial."""

@@ -107,7 +107,8 @@ class Result(Trial):
         origin = self._from
         metrics, errors = (self.confirmed or self).metrics, (self.confirmed or self).errors
         scores = ", ".join(score_of(metric, metrics, errors) for metric in origin.metrics)
-        folds = f"mean of {origin.trainer.folds} folds" if origin.trainer.folds > 1 else ""
+        count = getattr(origin.trainer, "folds", 1)  # a study that is asked and told has no trainer
+        folds = f"mean of {count} folds" if count > 1 else ""
         circumstances = (
             error_of(origin.metrics, errors),
             self._origin_of_score,

@@ -4,6 +4,7 @@ Each has a small file system of its own, mounted in FOLDER. Printed is JSON: wha
 """
 
 import json
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -100,14 +101,30 @@ def go(kind, way, folder, message):
     }
 
 
+def make_trainings_cheap():
+    """Import what torch imports at its first step, so that the processes that are forked have it."""
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+
+
+def in_another_process(kind, folder):
+    """The message with which a process that is forked from this one fills the disk."""
+    make, total = KINDS[kind]
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    fork = multiprocessing.get_context("fork")
+    process = fork.Process(target=lambda: theirs.send(fill(make(folder), total)))
+    process.start()
+    message = ours.recv()
+    process.join()
+    return message
+
+
 def all_ways(top):
     folders = {(kind, way): top / f"{kind}, {way}" / "study" for kind in KINDS for way in WAYS}
     for folder in folders.values():
         folder.parent.mkdir()
         room(folder.parent, "size=300k")
-    command = [sys.executable, __file__, *(str(folders[kind, "another process"]) for kind in KINDS)]
-    filled = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
-    messages = dict(zip(KINDS, json.loads(filled), strict=True))
+    make_trainings_cheap()
+    messages = {kind: in_another_process(kind, folders[kind, "another process"]) for kind in KINDS}
     return {f"{kind}, {way}": go(kind, way, folder, messages[kind]) for (kind, way), folder in folders.items()}
 
 
@@ -123,9 +140,6 @@ def no_room(where, kilobytes):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        found = [fill(make(Path(f)), total) for f, (make, total) in zip(sys.argv[1:], KINDS.values(), strict=True)]
-    else:
-        found = all_ways(Path(sys.argv[1]))
-        found["no room"] = [no_room(Path(sys.argv[1]) / f"of {size}", size) for size in (4, 20, 60)]
+    found = all_ways(Path(sys.argv[1]))
+    found["no room"] = [no_room(Path(sys.argv[1]) / f"of {size}", size) for size in (4, 20, 60)]
     print(json.dumps(found))

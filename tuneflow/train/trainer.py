@@ -91,6 +91,7 @@ class Trainer(TrainerProtocol):
     inspectable = True
     tunable: tuple[str, ...] = ("batch_size", "schedule", "clip", "patience", "micro_batch", "rows")
     rows: int | None = None
+    _by_object: bool | None = None  # the loss has a method loss_of; looked up once for each job
 
     @hinting_at(ELSEWHERE)
     def __init__(
@@ -166,7 +167,8 @@ class Trainer(TrainerProtocol):
 
     def loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of one training batch, a scalar tensor with a gradient."""
-        if has_loss_of(self.loss):
+        by_object = self._by_object
+        if has_loss_of(self.loss) if by_object is None else by_object:
             own: Tensor = self.loss.loss_of(module, batch)
             return own
         inputs, targets = batch
@@ -317,6 +319,7 @@ class Trainer(TrainerProtocol):
             own.loss = placed(instance_of(self.loss), job.runtime)
             fit_to_targets(own.loss, self.train, job.runtime, self._prepared)
             own.augment = instance_of(self.augment)
+        own._by_object = has_loss_of(own.loss)
         return own
 
     def session(self, job: Job) -> Session:

@@ -1,5 +1,7 @@
 """State that no optimizer and no saved state would hold is named before trial 0."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -73,6 +75,11 @@ def test_what_appears_after_building_is_named(name):
     with pytest.raises(ValueError) as caught:
         check(builder)
     assert [words for words in said if words not in str(caught.value)] == []
+
+
+def test_a_builder_that_exits_is_refused():
+    with pytest.raises(ValueError, match="cannot be built: SystemExit: 2"):
+        check(lambda: sys.exit(2))
 
 
 class Labeled(Net):

@@ -182,6 +182,21 @@ def test_modules_that_cannot_be_copied_and_lazy_ones_are_refused():
         Lanes(lazy, loss_of, [None, None])
 
 
+def test_a_buffer_that_is_resized_in_place_is_refused():
+    class Grows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(64, 10)
+            self.register_buffer("seen", torch.zeros(0))
+
+        def forward(self, x):
+            self.seen.resize_(10).zero_()
+            return self.linear(x) + self.seen
+
+    with pytest.raises(CannotFuse, match=r'forward changes the shape of the buffer "seen" to \(10,\)'):
+        lanes_of(made(Grows, 2)).step(batches(2, 1)[0])
+
+
 @pytest.mark.parametrize("net", [NETS["mlp"], NETS["batchnorm"]])
 def test_a_gradient_that_plain_torch_refuses_is_refused(net):
     def broken(module, batch):

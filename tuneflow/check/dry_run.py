@@ -277,7 +277,7 @@ def _eagerly() -> AbstractContextManager[Any]:
 def _building() -> Iterator[None]:
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # argparse in a builder exits
         raise ending_where(error, ValueError(f"cannot be built: {type(error).__name__}: {error}")) from None
 
 

@@ -115,8 +115,9 @@ class Curve(TrainerProtocol):
             loss = loss * (0.6 + 0.4 * abs(x - 0.3) + 0.2 * (luck - 0.5))
             if epoch == 2 and x < 0.05:
                 raise RuntimeError("made up")
-            told = float("nan") if epoch == 2 and x > 0.95 else loss.item() + 0.3 * luck
-            yield tn.types.TrainState(epoch, {"loss": loss}), tn.types.Report(epoch, {"loss": told})
+            if epoch == 2 and x > 0.95:
+                raise tn.errors.Diverged(epoch, 1, None)
+            yield tn.types.TrainState(epoch, {"loss": loss}), tn.types.Report(epoch, {"loss": loss.item() + 0.3 * luck})
 
     def module(self, job, state):
         return torch.nn.Identity()

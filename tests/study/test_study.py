@@ -23,7 +23,7 @@ def test_the_best_epoch_or_the_last_speaks_for_a_trial():
 
 
 def test_history_has_columns():
-    study = scripted([[1.0, 1.0, 1.0], [float("nan"), 1.0, 1.0], [3.0, 3.0, 2.0], [RuntimeError("no"), 1.0, 1.0]])
+    study = scripted([[1.0, 1.0, 1.0], [float("nan")] * 3, [3.0, 3.0, 2.0], [RuntimeError("no"), 1.0, 1.0]])
     study.run()
     history = study.history
     assert [t.status for t in history.finished] == ["DONE", "DIVERGED", "DONE", "FAILED"]
@@ -157,6 +157,7 @@ def test_a_flipped_byte_in_a_state_is_noticed(tmp_path):
         make(folder=tmp_path).best.model()
 
 
+@pytest.mark.filterwarnings("ignore:.*looks for the smallest accuracy:UserWarning")
 def test_a_changed_study_is_refused_with_its_difference(tmp_path):
     make(folder=tmp_path).run(trials=1)
     changed = {

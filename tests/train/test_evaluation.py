@@ -196,8 +196,9 @@ def padded(batch):
 class Tagger(nn.Module):
     def __init__(self):
         super().__init__()
-        torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, CLASSES))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.net = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, CLASSES))
 
     def forward(self, tokens):
         return self.net(tokens).transpose(1, 2)
@@ -235,6 +236,19 @@ def test_a_loss_inside_counts_tags_where_rows_are_sorted_by_length():
     connect(module, data.inputs, "tags")
     wanted = module(words, tags)["loss"].item()
     assert evaluated(lambda outputs, _: outputs["loss"], data, module, size=32)["loss"].value == pytest.approx(wanted)
+
+
+def test_a_metric_that_cannot_have_all_rows_is_refused_before_trial_0():
+    def made(metric):
+        loader = DataLoader(Ragged(), batch_size=8, collate_fn=padded)
+        trainer = tn.Trainer(loader, loader, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, batch_size=8,
+                             metrics={"score": metric})  # fmt: skip
+        space = tn.SearchSpace(optimizer={"lr": tn.Float(0.01, 0.1)})
+        return tn.Study(model=tn.Model(Tagger), trainer=trainer, space=space, runtime=tn.Runtime("cpu"))
+
+    with pytest.raises(TypeError, match=r'metric "score": needs all rows at once, but outputs has rows of unequal'):
+        made(tn.metrics.f1)
+    made(tn.metrics.accuracy)
 
 
 class Boxes(Dataset):

@@ -13,6 +13,7 @@ from torch import nn
 
 from tuneflow.check.batch_parts import check_batch_parts
 from tuneflow.check.changed_attributes import changed_attributes
+from tuneflow.check.chunks import check_chunks
 from tuneflow.check.few_rows import Batching, batchings
 from tuneflow.check.flat_space import check_sectioned, sections_of
 from tuneflow.check.fold_scores import check_fold_scores
@@ -207,6 +208,7 @@ def check_training(trainer: Trainer, job: Job, valid: Source) -> None:
     except Exception:
         trainer.valid = valid
         _run(trainer, job).evaluate()
+    check_chunks(_run(trainer, job))
 
     def restored(state: TrainState) -> TrainState:
         other = _run(trainer, job)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from tuneflow.history.objective import Objective
-from tuneflow.history.trial import Trial, has_score
+from tuneflow.history.trial import WORTHLESS, Trial, has_score
 from tuneflow.space.coordinates import Array
 from tuneflow.space.search_space import SearchSpace
 
@@ -133,7 +133,7 @@ class Columns:
         selected, objective = self.objective.pick(reports), self.objective
         if selected is None:
             return (math.nan,) * (1 + len(objective.goals))
-        if not all(math.isfinite(cost) for cost in objective.costs(reports[-1].metrics)):
+        if trial.status in WORTHLESS and not all(map(math.isfinite, objective.costs(reports[-1].metrics))):
             return (math.inf,) * (1 + len(objective.goals))
         return objective.breach(selected.metrics), *objective.costs(selected.metrics)
 

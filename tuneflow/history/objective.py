@@ -85,7 +85,7 @@ class Objective:
         return list(dict.fromkeys([*(metric for metric, _ in self.goals), *(limit.metric for limit in self.limits)]))
 
     def cost(self, metrics: Mapping[str, float]) -> float:
-        """Return the first goal's metric, turned so that lower is better; NaN counts as the worst.
+        """Return the first goal's metric, turned so that lower is better; what is not finite is inf.
 
         Raises:
             StudyError: the metric was not reported; those that were are named.
@@ -114,17 +114,20 @@ class Objective:
         return self.breach(metrics), self.cost(metrics)
 
     def pick(self, reports: Sequence[ReportT]) -> ReportT | None:
-        """Return the report of the epoch that counts: the earliest best one, or the last; None without one."""
+        """Return the report of the epoch that counts: the earliest best one, or the last; None without one.
+
+        An epoch whose goal is not finite is worse than any other.
+        """
         if not reports:
             return None
         if self.at == "last" or self.several:
             return reports[-1]
-        return min(reports, key=lambda report: self.rank(report.metrics))
+        return min(reports, key=lambda report: (math.isinf(self.cost(report.metrics)), self.rank(report.metrics)))
 
 
 def _cost(metrics: Mapping[str, float], metric: str, maximize: bool) -> float:
     value = _value(metrics, metric)
-    if value != value:
+    if not math.isfinite(value):
         return math.inf
     return -value if maximize else value
 

@@ -6,8 +6,8 @@ a metric too, and so is a function of sklearn.metrics.
 """
 
 from tuneflow.metrics.classes import accuracy, f1, top_k
-from tuneflow.metrics.measured import Estimate
+from tuneflow.metrics.measured import Estimate, Measured
 from tuneflow.metrics.ranking import auc, average_precision
 from tuneflow.metrics.regression import mae, r2, rmse
 
-__all__ = ["Estimate", "accuracy", "auc", "average_precision", "f1", "mae", "r2", "rmse", "top_k"]
+__all__ = ["Estimate", "Measured", "accuracy", "auc", "average_precision", "f1", "mae", "r2", "rmse", "top_k"]

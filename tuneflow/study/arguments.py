@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from tuneflow.errors import did_you_mean, listed
+from tuneflow.errors import did_you_mean, listed, warn
 from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.trial import Trial
 from tuneflow.model import Model
@@ -19,6 +19,8 @@ from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.train.reported_metrics import described
 from tuneflow.validate import check_whole, is_number, is_whole
 
+LESS = {"loss", "error", "mae", "mse", "rmse", "nll", "perplexity"}  # words of metrics of which less is better
+MORE = {"accuracy", "acc", "auc", "f1", "r2", "precision", "recall"}
 Callback = Callable[[Any, Trial], None]  # (study, trial)
 ELSEWHERE = {  # arguments that a Study does not take, and what does
     **{name: f"folder=tn.Folder(path, {name}=...)" for name in ("keep", "checkpoint", "memory", "durable")},
@@ -130,10 +132,22 @@ def objective_of(maximize: Any, minimize: Any, at: Any, limits: Any, trainer: Tr
         raise ValueError(f'Study: at needs to be "best" or "last", got {at!r}.')
     if at == "best" and len(goals) > 1:
         raise ValueError('Study: at="best" needs one objective, since several have no best epoch; use at="last".')
+    for name, up in goals:
+        _warn_of_direction(name, up)
     objective = Objective(tuple(goals), at or ("last" if len(goals) > 1 else "best"), _limits(limits))
     if trainer is not None and trainer.reports is not None:
         check_reported(objective, trainer.reports)
     return objective
+
+
+def _warn_of_direction(name: str, maximize: bool) -> None:
+    """Warn where a loss is to be large, or a score to be small."""
+    words = set(name.lower().split("_"))
+    if words & {"neg", "negative"} or not words & (LESS if maximize else MORE):
+        return
+    given, other = ("maximize", "minimize") if maximize else ("minimize", "maximize")
+    end = "largest" if maximize else "smallest"
+    warn(f'Study: {given}="{name}" looks for the {end} {name}; {other}="{name}" looks for the best.')
 
 
 def check_reported(objective: Objective, metrics: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from tuneflow.errors import StudyError, plural
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.execute.in_order import AnyOrder, FixedOrder
-from tuneflow.history.trial import CUT, Report, Slice, Trial
+from tuneflow.history.trial import CUT, Slice, Trial
 from tuneflow.probing.cache import Probes
 from tuneflow.runtime.environment import USUAL
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
@@ -205,11 +205,7 @@ class Driver:
                 self.ledger.again(event.trial, event.state)
             elif isinstance(event, Reported):
                 epochs += 1
-                trial = self.ledger.report(event.trial, event.report, event.state)
-                if self.bad(event.trial, event.report):
-                    executor.stop(event.trial)
-                else:
-                    self.call(trial)
+                self.call(self.ledger.report(event.trial, event.report, event.state))
             else:
                 self._finish(event)
         return epochs
@@ -223,16 +219,10 @@ class Driver:
         else:
             self.ledger.pause(event.trial)
 
-    def bad(self, number: int, report: Report) -> bool:
-        """End a trial as DIVERGED and return True when an objective is not finite."""
-        for metric, _ in self._history.objective.goals:
-            if not math.isfinite(report.metrics[metric]):
-                self.end(number, "DIVERGED", f"{metric} is {report.metrics[metric]} at epoch {report.epoch}")
-                return True
-        return False
-
     def end(self, number: int, status: Any, reason: str = "", detail: str = "", seconds: float = 0.0) -> None:
-        """End a trial, `seconds` after its last report."""
+        """End a trial, `seconds` after its last report; as DIVERGED where the epoch that counts has no finite score."""
+        if status == "DONE" and (bad := self._not_finite(number)):
+            status, reason = "DIVERGED", bad
         trial = self.ledger.end(number, status, reason, detail, seconds)
         self.progress.ended(trial)
         self.call(trial)
@@ -241,6 +231,17 @@ class Driver:
             if math.isfinite(left) and self._structures() <= max(1.0, left / LANES):
                 self.progress.suggest_lanes(self.trainer, self.job(trial), trial.seconds * left)
         self._failures = self._failures + 1 if status == "FAILED" else 0
+
+    def _not_finite(self, number: int) -> str:
+        """Return which goal is not finite in the epoch that counts for a trial; empty where none is."""
+        selected = self._history.objective.pick(self._history.trials[number].reports)
+        if selected is None:
+            return ""
+        values = {metric: selected.metrics[metric] for metric, _ in self._history.objective.goals}
+        bad = [
+            f"{name} is {value} at epoch {selected.epoch}" for name, value in values.items() if not math.isfinite(value)
+        ]
+        return bad[0] if bad else ""
 
     def _structures(self) -> float:
         """Return about how many structures there are: only trials of one are trained as one program."""

@@ -330,8 +330,7 @@ class Study:
             epoch = self.history.trials[number].epochs + 1
             report = Report(epoch, arguments.numbers_of(metrics, self.objective))
             self._ledger.report(number, report, None)
-            if not self._driver.bad(number, report):
-                self._driver.end(number, "DONE") if done else self._call(self.history.trials[number])
+            self._driver.end(number, "DONE") if done else self._call(self.history.trials[number])
         self._ledger.commit()
         return self.history.trials[number]
 

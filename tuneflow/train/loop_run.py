@@ -172,7 +172,7 @@ class Passes:
         for name in sorted(self._last.keys() ^ metrics.keys()) if self._last else ():
             does = "stopped yielding" if name in self._last else "began to yield"
             raise TypeError(f'{where}: {does} "{name}"; every epoch yields the same names.')
-        if not math.isfinite(metrics.get("loss", 0.0)):
+        if not math.isfinite(metrics.get("train_loss", metrics.get("loss", 0.0))):
             raise Diverged(epoch, 0, self._last.get("loss"))
         self._last = metrics
         run._reached = TrainState(epoch, {**run._named.values(), "metrics": dict(metrics)})

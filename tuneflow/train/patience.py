@@ -35,7 +35,8 @@ class Waiting:
             return
         value = watched(metrics, self._patience.metric)
         cost = -value if self._patience.maximize else value
-        self._best, self._bad = (cost, 0) if cost < self._best else (self._best, self._bad + 1)
+        better = math.isfinite(cost) and cost < self._best
+        self._best, self._bad = (cost, 0) if better else (self._best, self._bad + 1)
 
     @property
     def over(self) -> str:

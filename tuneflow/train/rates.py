@@ -262,7 +262,8 @@ class _Plateau(Live):
         schedule = self._schedule
         value = watched(metrics, schedule.metric)
         cost = -value if schedule.maximize else value
-        if self._best == math.inf or cost < self._best - schedule.threshold * abs(self._best):
+        better = self._best == math.inf or cost < self._best - schedule.threshold * abs(self._best)
+        if better and math.isfinite(cost):
             self._best, self._bad = cost, 0
             return
         self._bad += 1

@@ -182,13 +182,7 @@ class Session:
     def after_epoch(
         self, epoch: int, train_loss: float, measured: Mapping[str, Measured], seconds: float
     ) -> tuple[TrainState, Report]:
-        """Return the state after an epoch and its report; schedule and patience take note of it.
-
-        Raises:
-            Diverged: the validation loss is not finite.
-        """
-        if not math.isfinite(measured["loss"].value):
-            raise Diverged(epoch, 0, None)
+        """Return the state after an epoch and its report; schedule and patience take note of it."""
         metrics = {name: m.value for name, m in measured.items()} | {"train_loss": train_loss}
         errors = {name: m.error for name, m in measured.items() if m.error == m.error}
         self.rate.after_epoch(metrics)

@@ -175,7 +175,7 @@ class Trainer(TrainerProtocol):
         loss: Tensor = self.loss(module(inputs), targets)
         return loss
 
-    def evaluate(self, module: nn.Module, data: DeviceData | Source) -> dict[str, Measured]:
+    def evaluate(self, module: nn.Module, data: DeviceData | Source, size: int | None = None) -> dict[str, Measured]:
         """Return loss and metrics of `module` over all of `data`; the result does not depend on a batch size.
 
         Means over rows, or over what counts in the targets, are computed chunk by chunk; what needs all rows gets all
@@ -186,8 +186,9 @@ class Trainer(TrainerProtocol):
         Args:
             module: gives outputs in the targets' units.
             data: inputs as the module takes them, and targets.
+            size: rows to load at once; None for as many as fit the cache.
         """
-        return self._evaluator.evaluate(module, data)
+        return self._evaluator.evaluate(module, data, size)
 
     @property
     def measures(self) -> Measures:

@@ -110,11 +110,7 @@ class Lane:
             return self.run.evaluate()
 
     def after_epoch(self, measured: dict[str, Measured]) -> Report:
-        """Report the epoch and prepare for the next; the run's tensors must be up to date.
-
-        Raises:
-            Diverged: the validation loss is not finite.
-        """
+        """Report the epoch and prepare for the next; the run's tensors must be up to date."""
         mean = self._total / self._count
         self.state, report = self.run.after_epoch(self.epoch, mean, measured, self.seconds)
         self._begin()

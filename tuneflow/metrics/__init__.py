@@ -7,6 +7,8 @@ a metric too, and so is a function of sklearn.metrics.
 
 from tuneflow.metrics.classes import accuracy, f1, top_k
 from tuneflow.metrics.measured import Estimate, Measured
+from tuneflow.metrics.measured import estimate as estimate
+from tuneflow.metrics.measured import measure as measure
 from tuneflow.metrics.ranking import auc, average_precision
 from tuneflow.metrics.regression import mae, r2, rmse
 

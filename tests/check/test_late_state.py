@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.helpers.dry_run_cases import Net, check, linear, net
+from tests.helpers.dry_run_cases import CLASSES, IMAGES, Net, check, linear, net
 
 
 class Late(Net):
@@ -93,8 +93,9 @@ class Labeled(Net):
     [
         lambda: Labeled(lambda self, x: self.layer(x)),
         net(lambda self, x: self.layer(x), lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(10))),
+        lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.LazyBatchNorm1d(), nn.LazyLinear(10)),
         lambda: torch.jit.script(linear()),
     ],
 )
 def test_state_that_stays_is_not_refused(builder):
-    check(builder)
+    check(builder, (IMAGES[:96], CLASSES[:96]))

@@ -1,6 +1,5 @@
 """The uses that a module makes of its inputs before any layer with weights: by value, scaled by itself, or neither."""
 
-import copy
 import sys
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tuneflow.heuristics.input_scaling import NORMS, NormalizedModule
-from tuneflow.heuristics.lazy_layers import lazy_tensors
+from tuneflow.heuristics.lazy_layers import copy_of, lazy_tensors
 from tuneflow.heuristics.unchanged import looked_at
 from tuneflow.nested import leaves
 
@@ -107,7 +106,7 @@ def uses_of(module: nn.Module, inputs: Any, parts: Collection[Any] = ()) -> Inpu
         parts: the keys or indices of the entries to follow; not used where the inputs are one tensor.
     """
     module = getattr(module, "_orig_mod", module)  # what was compiled
-    module = copy.deepcopy(module) if lazy_tensors(module) else module  # lazy layers take no shapes from this
+    module = copy_of(module) if lazy_tensors(module) else module  # lazy layers take no shapes from this
     follow = _Follow(module, [inputs] if isinstance(inputs, Tensor) else [inputs[part] for part in parts])
     with ExitStack() as hooks, looked_at(module):
         for layer in module.modules():

@@ -1,11 +1,12 @@
 """Lazy layers: they take their shapes from the first batch that passes through them."""
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from tuneflow.errors import ending_where
 from tuneflow.heuristics.unchanged import unchanged
@@ -16,6 +17,13 @@ def lazy_tensors(module: nn.Module) -> list[str]:
     """Return the names of the parameters and buffers that have no shape yet."""
     named = [*module.named_parameters(), *module.named_buffers()]
     return [name for name, tensor in named if is_lazy(tensor)]
+
+
+def copy_of(module: nn.Module) -> nn.Module:
+    """Return a deep copy of a module, whose lazy buffers torch does not copy."""
+    lazy = [buffer for buffer in module.buffers() if isinstance(buffer, UninitializedBuffer)]
+    blank: Any = UninitializedBuffer
+    return copy.deepcopy(module, {id(b): blank(device=b.device, dtype=b.dtype) for b in lazy})
 
 
 def materialize(module: nn.Module, inputs: Any) -> None:

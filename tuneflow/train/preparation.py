@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tuneflow.data.data import Batch, Data
 from tuneflow.data.orders import Order
 from tuneflow.data.sources import Source
-from tuneflow.heuristics.lazy_layers import lazy_tensors, materialize
+from tuneflow.heuristics.lazy_layers import copy_of, lazy_tensors, materialize
 from tuneflow.heuristics.target_scaling import Scale, reaches_any_number, scales_with_targets
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
@@ -136,7 +136,7 @@ class Preparation:
         inner = getattr(module, "_orig_mod", module)
         key = ("spread", job.runtime.device, str(parameters_of(inner.forward)), *map(type, module.modules()))
         if key not in self._cache:
-            tried = copy.deepcopy(module) if lazy_tensors(module) else module  # it takes no shapes from a trial
+            tried = copy_of(module) if lazy_tensors(module) else module  # it takes no shapes from a trial
             self._cache[key] = spread_of(tried, self._few(job), self.train.target)
         spread: Spread | None = self._cache[key]
         if spread is not None:

@@ -4,7 +4,6 @@ A module gets a forward pre-hook, so that whatever calls it with one dict or tup
 evaluation, initialization, lanes, and the user of the trained model.
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from tuneflow.errors import listed, plural
+from tuneflow.heuristics.lazy_layers import copy_of
 from tuneflow.heuristics.unchanged import looked_at
 from tuneflow.nested import leaves
 from tuneflow.seeds import seeded_globals
@@ -188,7 +188,7 @@ def _error_of(module: nn.Module, spread: Spread, inputs: Any) -> Exception | Non
     lazy = any(map(is_lazy, (*module.parameters(), *module.buffers())))
     device = next((tensor.device for tensor in leaves(inputs)), None)
     try:
-        tried = copy.deepcopy(module) if lazy else module
+        tried = copy_of(module) if lazy else module
         with seeded_globals("spread", device=device), looked_at(tried):
             tried(*args, **kwargs)
     except Exception as error:

@@ -108,6 +108,8 @@ CASES = {
     "named tuple, whole": (WholePair, Other(LEFT, RIGHT), None),
     "one entry": (lambda: nn.Linear(4, 2), {"left": LEFT}, Spread("value")),
     "traced": (lambda: torch.jit.trace(Two(), PAIR), DICT, KEYWORDS),
+    "one in a tuple": (lambda: nn.Linear(4, 2), (LEFT,), POSITIONS),
+    "one in a list": (lambda: nn.Sequential(nn.Linear(4, 2)), [LEFT], POSITIONS),
     "one tensor": (lambda: nn.Linear(4, 2), LEFT, None),
 }
 
@@ -156,6 +158,11 @@ class NamesAndMore(Both):
         return self.both(left, LEFT[: len(left), :3] if right is None else right)
 
 
+class NamedLast(Both):
+    def forward(self, left, *, right):
+        return self.both(left, right)
+
+
 REFUSED = {
     "a misspelt one beside **kwargs": (NamesAndMore, {"left": LEFT, "rigth": RIGHT}, ['Did you mean "right"?']),
     "one too many": (lambda: nn.Linear(4, 2), PAIR, ["a tuple of 2, but Linear.forward(input) takes 1 argument"]),
@@ -163,6 +170,7 @@ REFUSED = {
     "another name": (Two, {"left": LEFT, "wright": RIGHT}, ['no argument "wright"', 'Did you mean "right"?']),
     "an extra one": (Optional, DICT | {"id": CLASSES}, ['Optional.forward(left, right, scale) takes no argument "id"']),
     "a missing one": (Two, {"left": LEFT}, ["with left, but Two.forward(left, right) also needs right"]),
+    "by name only": (NamedLast, PAIR, ["a tuple of 2, but NamedLast.forward(left, right) takes right by name only"]),
     "too many": (Two, (LEFT, RIGHT, LEFT), ["a tuple of 3, but Two.forward(left, right) takes 2 arguments"]),
     "no names": (lambda: nn.Linear(4, 2), DICT, ['Linear.forward(input) takes no argument "left, right"']),
     "scripted": (lambda: torch.jit.script(Two()), PAIR, ["a scripted module", "in the forward of a plain nn.Module"]),

@@ -16,6 +16,7 @@ class ForwardArguments:
         names: those that have a name.
         required: those without a default.
         positions: those that may be given by position.
+        only_named: those without a default that may not.
         any_names, any_number: True where forward takes others too, by **kwargs and *args.
     """
 
@@ -28,6 +29,7 @@ class ForwardArguments:
         self.names = [p.name for p in fixed if p.kind is not p.POSITIONAL_ONLY]
         self.required = [p.name for p in fixed if p.default is p.empty]
         self.positions = [p.name for p in fixed if p.kind is not p.KEYWORD_ONLY]
+        self.only_named = [name for name in self.required if name not in self.positions]
         kinds = {p.kind for p in parameters or ()}
         self.any_names = inspect.Parameter.VAR_KEYWORD in kinds or not everything
         self.any_number = inspect.Parameter.VAR_POSITIONAL in kinds or not everything

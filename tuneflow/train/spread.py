@@ -156,19 +156,22 @@ def _unfit_keys(forward: ForwardArguments, keys: list[Any]) -> str:
 
 def _of_tuple(forward: ForwardArguments, inputs: tuple[Any, ...] | list[Any]) -> Spread | None:
     least, most = len(forward.required), len(forward.positions)
-    fits = least <= len(inputs) and (len(inputs) <= most or forward.any_number)
+    fits = not forward.only_named and least <= len(inputs) and (len(inputs) <= most or forward.any_number)
     if least > 1 and fits:
         return Spread("positions")
-    several = fits and (most > 1 or forward.any_number)
-    tried = [Spread("whole"), *([Spread("positions")] if several else [])] if least <= 1 else []
+    tried = [Spread("whole"), *([Spread("positions")] if fits else [])] if least <= 1 else []
     found = _first_that_works(forward.module, tried, inputs)
-    if isinstance(found, TypeError | AttributeError) and not several:
-        number = plural(most, "argument") if most == least else f"{least} to {most} arguments"
-        raise TypeError(
-            f"inputs are a tuple of {len(inputs)}, but {forward} takes {number}; give as many, or make one tensor of"
-            " them."
-        )
+    if isinstance(found, TypeError | AttributeError) and not fits:
+        raise TypeError(f"inputs are a tuple of {len(inputs)}, but {_unfit_number(forward)}")
     return found if isinstance(found, Spread) and found.how == "positions" else None
+
+
+def _unfit_number(forward: ForwardArguments) -> str:
+    least, most = len(forward.required), len(forward.positions)
+    if forward.only_named:
+        return f"{forward} takes {listed(forward.only_named)} by name only; give the inputs as a dict."
+    number = plural(most, "argument") if most == least else f"{least} to {most} arguments"
+    return f"{forward} takes {number}; give as many, or make one tensor of them."
 
 
 def _first_that_works(module: nn.Module, spreads: list[Spread], inputs: Any) -> Spread | Exception:

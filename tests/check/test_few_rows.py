@@ -81,6 +81,23 @@ def test_values_that_leave_too_few_rows_are_named(name):
     assert [words for words in said if words not in str(caught.value)] == [], str(caught.value)
 
 
+NEVER_FINITE = {
+    "all targets ignored": lambda outputs, targets: functional.cross_entropy(outputs, targets * 0 - 100),
+    "weight 0": lambda outputs, targets: functional.cross_entropy(outputs, targets, weight=outputs.new_zeros(10)),
+    "logarithm of 0": lambda outputs, targets: (outputs * 0).log().mean(),
+}
+
+
+@pytest.mark.parametrize("loss", NEVER_FINITE.values(), ids=NEVER_FINITE)
+def test_a_loss_that_is_finite_for_no_rows_is_not_put_down_to_their_number(loss):
+    said = ""
+    try:
+        check(loss=loss)
+    except ValueError as error:
+        said = str(error)
+    assert "rows in batches of" not in said
+
+
 allowed = tn.SearchSpace(
     where=lambda config: 97 % config["trainer"]["batch_size"] != 1, **space(batch_size=tn.Int(8, 64, step=8))
 )

@@ -99,14 +99,14 @@ def check_few_rows(
         rows: number of its rows, some 32; larger batches are not tried.
 
     Raises:
-        ValueError: the rows of one fail, or give a loss or a gradient that is not finite; the message names the values
-            that lead to it.
+        ValueError: the rows of one fail, or give a loss or a gradient that is not finite, where all rows do not; the
+            message names the values that lead to it.
     """
     fewest = min((way.smallest for way in ways if way.rows > 1), default=rows)
     if fewest >= rows or not _finite_gradients(module):
         return
     reason = failure_of(trainer, job, module, batch, fewest)
-    if reason:
+    if reason and not failure_of(trainer, job, module, batch, rows):
         more = range(fewest + 1, rows)
         works = bisect_left(more, True, key=lambda count: not failure_of(trainer, job, module, batch, count))
         raise ValueError(_message(reason, ways, fewest + works))

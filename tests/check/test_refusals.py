@@ -286,6 +286,14 @@ OTHERS = {
         lambda: check(lambda: nn.Sequential(nn.ReLU(inplace=True), linear()), normalize=False),
         ["inputs were changed in place", "x = x + 1"],
     ),
+    "loss of nothing": (
+        lambda: check(loss=lambda o, t: functional.cross_entropy(o, t - t - 100)),
+        ["the loss needs to be finite, got nan on", "before any step", "averages over no targets"],
+    ),
+    "outputs without numbers": (
+        lambda: check(net(lambda s, x: s.layer(x.erfinv())), normalize=False),
+        ["the loss needs to be finite, got nan on", "as are outputs of the model", "normalize=False"],
+    ),
     "each": (
         lambda: check(loss=nn.CrossEntropyLoss(reduction="none")),
         ["a single number, got shape (32,)", 'reduction="mean"'],

@@ -76,6 +76,27 @@ LOOKS = {
     "square root": lambda _, x: x.sqrt(),
     "chance": lambda _, x: torch.bernoulli(x / x.max()),
     "threshold": lambda _, x: functional.threshold(x, 1.0, 0.0),
+    "sine": lambda _, x: torch.sin(x),
+    "cosine of hours": lambda _, x: (x + 1).cos_(),
+    "turned": lambda _, x: torch.exp(1j * x).real,
+    "from angles": lambda _, x: torch.polar(torch.ones(3, 4), x).real,
+    "root": lambda _, x: x**0.5,
+    "root in place": lambda _, x: x.clone().pow_(1.5),
+    "root of columns": lambda _, x: torch.float_power(x, torch.tensor([1.0, 2.0, 0.5, 1.0])),
+    "inverse": lambda _, x: 1 / x,
+    "inverse square": lambda _, x: x.pow(exponent=-2),
+    "raised to itself": lambda _, x: x**x,
+    "entropy": lambda _, x: torch.special.entr(x),
+    "x log x": lambda _, x: torch.xlogy(x, x),
+    "logarithm by its special name": lambda _, x: torch.special.log1p(x),
+    "log of a factorial": lambda _, x: torch.lgamma(x + 1),
+    "share of a sum": lambda _, x: x / x.sum(1, keepdim=True),
+    "sum in place": lambda _, x: x.clone().div_(x.amax()),
+    "unit length": lambda _, x: functional.normalize(x),
+    "ratio of columns": lambda _, x: x[:, :1] / x[:, 1:],
+    "outputs over an input": lambda self, x: self.linear(x) / x[:, :1],
+    "a mask among inputs": lambda _, x: x.floor().clamp(0, 1)[:, :1] * x,
+    "vmap": lambda _, x: torch.vmap(lambda row: embedded(row.long()))(x),
     "in Python": lambda _, x: in_python(x),
     "row by row": lambda _, x: by_rows(x),
     "number": lambda _, x: x + x[0, 0].item(),
@@ -111,6 +132,12 @@ NONE = {
     "padded": lambda _, x: functional.pad(x, (1, 1)),
     "put beside weights": lambda self, x: assigned(torch.zeros(3, 4), self.linear(x)) > 0,
     "softmax": lambda _, x: x.softmax(1),
+    "square": lambda _, x: x**2 + x.pow(3.0),
+    "power of two": lambda _, x: 2**x,
+    "interaction": lambda _, x: x[:, :1] * x[:, 1:],
+    "constant over an embedding": lambda self, x: 1 / (1 + self.linear(x).square()),
+    "sine after weights": lambda self, x: self.linear(x).sin(),
+    "numbers counted in vmap": lambda _, x: torch.vmap(lambda row: row + len(row))(x),
 }
 
 
@@ -131,6 +158,9 @@ SCALES = {
     "shifted by a buffer": lambda self, x: (x - self.mean) / 2,
     "to plus or minus one": lambda _, x: x * 2 - 1,
     "by constants of its own": lambda _, x: x.clone().sub_(torch.tensor([0.1])).div_(torch.tensor([0.3])),
+    "by its sum": lambda _, x: x / x.sum(1, keepdim=True),
+    "row by row": lambda _, x: (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True),
+    "to unit length": lambda _, x: functional.normalize(x),
     "then compared": lambda _, x: x / 3 > 0.5,
 }
 
@@ -153,6 +183,8 @@ COLUMNS = {
     "two calls": (lambda _, x: embedded(x[:, 0].long()) + embedded(x[:, 3].long()), [0, 3]),
     "scaled in between": (lambda _, x: embedded((x[:, 1] + 1).long()), [1]),
     "mixed": (lambda _, x: embedded(x.cumsum(1)[:, 0].long()), [0, 1, 2, 3]),
+    "vmap": (lambda _, x: torch.vmap(lambda row: embedded(row[3].long()))(x), [3]),
+    "ratio": (lambda _, x: torch.cat([x[:, 2:3] / x[:, 1:2], x], 1), [1, 2]),
     "select by index": (lambda _, x: embedded(x.index_select(1, torch.tensor([2]))[:, 0].long()), [2]),
 }
 
@@ -166,6 +198,57 @@ def test_look_names_the_call_and_its_line():
     (look,) = uses_of(Applied(LOOKS["equal to"]), INPUTS).looks
     assert look.call == "=="
     assert look.where.startswith(" (test_input_uses.py, line ")
+
+
+MASKED = torch.tensor([[0.4, 1.0], [0.7, 0.0]])
+MASKS = {
+    "times the mask": lambda _, x: (x[:, :1] * x[:, 1:]).expand(2, 4),
+    "times two columns": lambda _, x: torch.einsum("n,nd->nd", x[:, 1], x[:, :1]).expand(2, 4),
+    "hidden times the mask": lambda self, x: (self.linear(x.repeat(1, 2)) * x[:, 1:]).repeat(1, 2),
+    "mean of what is there": lambda self, x: (self.linear(x.repeat(1, 2)) / x[:, 1:].sum()).repeat(1, 2),
+}
+
+
+@pytest.mark.parametrize("function", MASKS.values(), ids=MASKS.keys())
+def test_column_of_zeros_and_ones_that_is_multiplied_is_looked_at(function):
+    assert uses_of(Applied(function), MASKED).columns(2) == [1]
+
+
+def first_code(x):
+    return x[:, 0].long()
+
+
+class Coded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(4, 4)
+
+    def forward(self, x):
+        return self.embedding(x[:, 0].long())
+
+
+def scripted_layer():
+    coded = torch.jit.script(Coded())
+    return Applied(lambda _, x: coded(x))
+
+
+def scripted_function():
+    code = torch.jit.script(first_code)
+    return Applied(lambda _, x: embedded(code(x)))
+
+
+SCRIPTED = {
+    "function": (scripted_function, [0]),
+    "layer": (scripted_layer, [0]),
+    "module": (lambda: torch.jit.script(Coded()), [0]),
+    "weights": (lambda: torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.Softshrink())), []),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.parametrize(("build", "columns"), SCRIPTED.values(), ids=SCRIPTED.keys())
+def test_scripted_code_is_looked_into(build, columns):
+    assert uses_of(build(), INPUTS).columns(4) == columns
 
 
 def test_lstm_and_attention_are_layers_with_weights():

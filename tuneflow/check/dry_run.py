@@ -18,7 +18,7 @@ from tuneflow.check.few_rows import Batching, batchings
 from tuneflow.check.flat_space import check_sectioned, sections_of
 from tuneflow.check.fold_scores import check_fold_scores
 from tuneflow.check.hidden_state import check_loop
-from tuneflow.check.one_step import check_step
+from tuneflow.check.one_step import NotFiniteLoss, check_step
 from tuneflow.check.optimizer_step import check_optimizer
 from tuneflow.check.round_trip import check_round_trip
 from tuneflow.check.rows_setting import check_rows
@@ -159,12 +159,12 @@ def check_known_sections(names: Iterable[str], what: str) -> None:
 def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart], ways: Sequence[Batching] = ()) -> str:
     """Raise unless `trainer` can train this configuration; return a line about its inputs. See `check_space`."""
     configured = small(trainer, ROWS).configured(job.config)
-    module = _built(job)
-    _check_new(module, _built(job))
+    _check_new(_built(job), _built(job))
     with _eagerly():
-        note = _connected(configured, job, module)
-        check_step(configured, job, module, parts, ways)
-        del module
+        try:
+            note = _check_step(configured, job, parts, ways)
+        except NotFiniteLoss:  # as where all targets of these rows are left out
+            note = _check_step(small(trainer, LARGE).configured(job.config), job, parts, ways)
         if configured.micro_batch is not None:
             check_batch_parts(_run(small(trainer, COMPARED), job), parts)
         for size in sorted({min(SMALL, configured.batch_size), min(LARGE, configured.batch_size)}):
@@ -179,6 +179,14 @@ def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart], wa
     hint = "; an evaluation runs without gradients, and torch.enable_grad() gives some" if _no_grad(problem) else ""
     failure = ValueError(f"training fails: {where}{type(problem).__name__}: {problem}{hint}")
     raise ending_where(problem, failure) from None
+
+
+def _check_step(trainer: Trainer, job: Job, parts: list[SampledPart], ways: Sequence[Batching]) -> str:
+    """Check one step of a new module; return a line about its inputs."""
+    module = _built(job)
+    note = _connected(trainer, job, module)
+    check_step(trainer, job, module, parts, ways)
+    return note
 
 
 def _connected(trainer: Trainer, job: Job, module: nn.Module) -> str:

@@ -19,13 +19,17 @@ from tuneflow.data.data import Batch, sliced
 from tuneflow.errors import ending_where
 from tuneflow.heuristics.target_scaling import completed
 from tuneflow.heuristics.unchanged import unchanged
-from tuneflow.nested import mapped
+from tuneflow.nested import leaves, mapped
 from tuneflow.train.augmentation import Augmentation
 from tuneflow.train.job import Job
 from tuneflow.train.trained_loss import evaluating
 from tuneflow.train.trainer import Trainer
 
 EVALUATED = 8  # rows of the batch that the module is run on in evaluation mode
+
+
+class NotFiniteLoss(ValueError):
+    """The loss is NaN or infinite on the rows of the dry run; other rows may do."""
 
 
 def check_step(
@@ -60,6 +64,7 @@ def check_step(
         built.check(module)
         _check_untouched(before, leaves_of(batch))
         _check_loss(loss, module)
+        _check_finite(loss, watch, rows)
         try:
             loss.backward()  # type: ignore[no-untyped-call]
         except Exception as error:
@@ -130,6 +135,21 @@ def _check_loss(loss: Any, module: nn.Module) -> None:
             else f"{type(module).__name__} has no parameter that requires one"
         )
         raise ValueError(f"the loss needs a gradient, got one that does not require it: {why}.")
+
+
+def _check_finite(loss: Tensor, watch: Watch, rows: int) -> None:
+    """Raise NotFiniteLoss for a loss that is NaN or infinite before any step."""
+    if loss.isfinite().all():
+        return
+    outputs = [t for t in leaves(watch.outputs) if t.is_floating_point()]
+    if all(bool(t.isfinite().all()) for t in outputs):
+        why = "for finite outputs of the model; see whether it averages over no targets, or takes the log of 0"
+    else:
+        why = (
+            "as are outputs of the model; see whether it divides by 0, or takes a root, logarithm or power of numbers"
+            " that may be negative, as standardized inputs are: tn.Model(..., normalize=False) leaves them as they are"
+        )
+    raise NotFiniteLoss(f"the loss needs to be finite, got {loss.item()} on {rows} rows, before any step, {why}.")
 
 
 def _check_gradient(module: nn.Module) -> None:

@@ -8,7 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import tuneflow as tn
+from tuneflow.check.bounded_outputs import check_bounded
 from tuneflow.check.layer_watch import Watch
+from tuneflow.check.loss_rules import LossRules
 from tuneflow.check.output_kinds import OutputKinds
 
 DRAWS = torch.Generator().manual_seed(0)
@@ -48,6 +50,15 @@ def penalty(outputs, targets):
     return F.cross_entropy(outputs, targets) + 0.1 * (outputs.softmax(1) * outputs.log_softmax(1)).sum(1).mean()
 
 
+def focal(outputs, targets):
+    p = outputs.sigmoid()
+    return -(targets * (1 - p) ** 2 * p.log() + (1 - targets) * p**2 * (1 - p).log()).mean()
+
+
+def likelihood(outputs, targets):
+    return -(outputs.log_softmax(1) * targets).sum(1).mean()
+
+
 REFUSED = {
     "softmax layer": (ended(nn.Softmax(dim=1)), CE, Y, 'softmax of layer "3: Softmax"'),
     "softmax function": (Net(lambda x: F.softmax(x, 1)), CE, Y, "softmax of Net"),
@@ -73,6 +84,15 @@ REFUSED = {
     "tanh and BCE": (ended(nn.Tanh()), BCE, ONES, "takes probabilities, but gets outputs, from -"),
     "logits and KL": (ended(), nn.KLDivLoss(reduction="batchmean"), ONES, "takes log-probabilities"),
     "softmax and KL": (ended(nn.Softmax(1)), F.kl_div, ONES, "softmax of layer"),
+    "log_softmax over the rows": (ended(nn.LogSoftmax(dim=0)), NLL, Y, 'softmax of layer "3: LogSoftmax" is over dim'),
+    "the same and cross_entropy": (Net(lambda x: x.log_softmax(0)), CE, Y, "over dimension 0"),
+    "softmax over the rows and BCE": (ended(nn.Softmax(dim=0)), BCE, ONES, "over dimension 0, the rows of a batch"),
+    "log of the same in the loss": (ended(), lambda o, t: F.nll_loss(o.softmax(0).log(), t), Y, "Take dim=1"),
+    "log_softmax over the rows and KL": (Net(lambda x: x.log_softmax(0)), F.kl_div, ONES, "over dimension 0"),
+    "sigmoid, then a sigmoid by hand": (ended(nn.Sigmoid()), focal, ONES, "the sigmoid of probabilities, those after"),
+    "softmax, then log_softmax by hand": (ended(nn.Softmax(1)), likelihood, ONES, "the log_softmax of probabilities"),
+    "KL of logarithms": (ended(nn.LogSoftmax(1)), F.kl_div, (ONES + 0.1).log(), "log_target=True takes their log"),
+    "KL of probabilities": (ended(nn.LogSoftmax(1)), nn.KLDivLoss(log_target=True), ONES, "leave out log_target=True"),
 }
 ALLOWED = {
     "logits": (ended(), CE, Y),
@@ -82,6 +102,14 @@ ALLOWED = {
     "log of softmax and NLL": (Net(lambda x: (x.softmax(1) + 1e-8).log()), NLL, Y),
     "log of a softmax layer in the loss": (ended(nn.Softmax(1)), lambda o, t: F.nll_loss(o.log(), t), Y),
     "log of a clamp": (ended(nn.Softmax(1)), lambda o, t: F.nll_loss(o.clamp(min=1e-7).log(), t), Y),
+    "KL of the logarithms of shares": (
+        ended(nn.LogSoftmax(1)),
+        nn.KLDivLoss(reduction="sum", log_target=True),
+        -1 - ONES,
+    ),
+    "focal by hand": (ended(), focal, ONES),
+    "likelihood by hand": (ended(), likelihood, ONES),
+    "softmax over a map": (nn.Sequential(nn.Conv1d(6, 3, 1), nn.LogSoftmax(1)), NLL, PIXELS),
     "sigmoid and BCE": (ended(nn.Sigmoid()), BCE, ONES),
     "softmax and BCE": (ended(nn.Softmax(1)), BCE, ONES),
     "a clamp and BCE": (Net(lambda x: (x / 4 + 0.5).clamp(0, 1)), BCE, ONES),
@@ -102,7 +130,7 @@ ALLOWED = {
 
 def watched(module, loss, targets):
     inputs = MAPS if targets is PIXELS else X
-    with Watch(module, len(inputs), OutputKinds()):
+    with Watch(module, len(inputs), LossRules((inputs, None), ()), OutputKinds()):
         return loss(module(inputs), targets)
 
 
@@ -120,6 +148,41 @@ def test_the_right_kind_passes_without_a_word(name):
         assert torch.isfinite(watched(*ALLOWED[name]))
 
 
+HAND_MADE = {
+    "logistic": (lambda x: 1 / (1 + torch.exp(-x)), LOGITS, ONES),
+    "its other form": (lambda x: x.exp() / (1 + x.exp()), LOGITS, ONES),
+    "reciprocal": (lambda x: (1 + (-x).exp()).reciprocal(), CE, Y),
+    "tanh": (lambda x: (x.tanh() + 1) / 2, LOGITS, ONES),
+    "complement of a sigmoid": (lambda x: 1 - x.sigmoid(), nn.MultiLabelSoftMarginLoss(), ONES),
+    "a clamp": (lambda x: x.clamp(0, 1), LOGITS, ONES),
+}
+FREE = {
+    "logits": (lambda x: x, LOGITS, ONES),
+    "small positive ones": (lambda x: x / 10 + 0.5, CE, Y),
+    "positive": (lambda x: x.relu(), LOGITS, ONES),
+    "tanh": (lambda x: x.tanh(), CE, Y),
+    "zeros": (lambda x: x * 0, LOGITS, ONES),
+    "other losses": (lambda x: x.sigmoid(), nn.MSELoss(), ONES),
+}
+
+
+@pytest.mark.parametrize("name", HAND_MADE)
+def test_outputs_from_0_to_1_whatever_the_weights_are_no_logits(name):
+    after, loss, targets = HAND_MADE[name]
+    net = Net(after)
+    with pytest.raises(ValueError, match="stay between 0 and 1 whatever the weights"):
+        check_bounded(net, lambda: loss(net(X), targets))
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_outputs_that_can_leave_0_to_1_pass_and_weights_stay(name):
+    after, loss, targets = FREE[name]
+    net = Net(after)
+    before = net.last.weight.clone()
+    check_bounded(net, lambda: loss(net(X), targets))
+    assert torch.equal(net.last.weight, before)
+
+
 def study(module, loss, targets):
     return tn.Study(
         model=tn.Model(module), space=tn.SearchSpace(optimizer={"lr": tn.Float(0.01, 0.1)}), progress=False,
@@ -130,6 +193,11 @@ def study(module, loss, targets):
 def test_log_softmax_before_cross_entropy_is_called_needless():
     with pytest.warns(UserWarning, match=r'"3: LogSoftmax", as they are: harmless'):
         study(lambda: ended(nn.LogSoftmax(dim=1)), CE, Y)
+
+
+def test_a_study_refuses_a_sigmoid_by_hand():
+    with pytest.raises(ValueError, match="binary_cross_entropy_with_logits takes logits, but gets outputs that stay"):
+        study(lambda: Net(lambda x: 1 / (1 + torch.exp(-x))), LOGITS, ONES)
 
 
 def test_a_study_refuses_before_trial_0():

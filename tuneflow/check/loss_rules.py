@@ -11,9 +11,11 @@ from typing_extensions import override
 
 from tuneflow.check.fold_classes import warn_of_unseen_classes
 from tuneflow.check.layer_watch import Rules, Watch, dtype_of
+from tuneflow.check.origins import TINY
 from tuneflow.check.samples import SampledPart, leaves_of
 from tuneflow.heuristics.constant_baseline import CLASSES, NUMBERS, SHARES
 
+INF = float("inf")
 ARITHMETIC = ("add", "sub", "rsub", "mul", "add_", "sub_", "mul_", "neg", "__rsub__")
 
 
@@ -36,6 +38,8 @@ class LossRules(Rules):
             self._classes(watch, function, **_bound(function, args, kwargs))
         elif function in (*SHARES, *NUMBERS):
             self._numbers(function, **_bound(function, args, kwargs))
+        elif function is functional.kl_div:
+            self._shares(**_bound(function, args, kwargs))
         elif function is functional.embedding:
             self._tokens(watch, **_bound(function, args, kwargs))
         elif getattr(function, "__name__", "") in ARITHMETIC:
@@ -99,6 +103,14 @@ class LossRules(Rules):
             self._within(target, (0, 1), f"{function.__name__} needs targets from 0 to 1", lambda *_: "")
             self._in_every_fold(target)
 
+    def _shares(self, *, target: Tensor, log_target: bool = False, **_: Any) -> None:
+        if log_target:
+            kind, bounds, way = "logarithms of probabilities", (-INF, TINY), "leave out log_target=True"
+        else:
+            kind, bounds, way = "probabilities", (0.0, INF), "log_target=True takes their logarithms"
+        whose = f"kl_div needs targets that are {kind}, from {bounds[0]:g} to {bounds[1]:.0f}"
+        self._within(target, bounds, whose, lambda *_: f"; {way}")
+
     def _tokens(self, watch: Watch, *, input: Tensor, weight: Tensor, **_: Any) -> None:
         if input.dtype in (torch.int32, torch.int64):
             rows = len(weight)
@@ -120,7 +132,7 @@ class LossRules(Rules):
     def _within(
         self,
         values: Tensor,
-        bounds: tuple[int, int],
+        bounds: tuple[float, float],
         whose: str,
         way: Callable[[int, int], str],
         ignored: int | None = None,

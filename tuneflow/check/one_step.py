@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tuneflow.check.bounded_outputs import OutputRange, check_bounded
 from tuneflow.check.explain import TRIED, culprit, explain, lost_rows, rerun
 from tuneflow.check.few_rows import Batching, check_few_rows
 from tuneflow.check.late_state import BuiltState
@@ -80,13 +81,17 @@ def check_step(
 
 def _check_evaluation(trainer: Trainer, module: nn.Module, batch: Batch) -> None:
     """Raise if the module gives the loss other outputs in evaluation mode than it takes, such as probabilities."""
-    watch = Watch(module, 0, OutputKinds(evaluation=True))
+    few, outputs = next(sliced(batch, EVALUATED)), OutputRange()
+    watch = Watch(module, 0, OutputKinds(evaluation=True), outputs)
     with unchanged(module), evaluating(trainer.loss), torch.no_grad(), suppress(Exception):
         module.eval()
         with watch:
-            trainer.loss_of(module, next(sliced(batch, EVALUATED)))
+            trainer.loss_of(module, few)
     if watch.refusal is not None:
         raise watch.refusal
+    if outputs.bounded:
+        with evaluating(trainer.loss):
+            check_bounded(module, lambda: trainer.loss_of(module, few))
 
 
 def _batch(trainer: Trainer, job: Job, module: nn.Module) -> Batch:

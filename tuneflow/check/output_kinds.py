@@ -9,10 +9,12 @@ from torch.nn import functional
 from typing_extensions import override
 
 from tuneflow.check.layer_watch import Rules, Watch
-from tuneflow.check.origins import LOGS, PROBABILITIES, TINY, Origin, Origins
+from tuneflow.check.origins import LOGS, PROBABILITIES, SCORES, TINY, Origin, Origins
 from tuneflow.errors import warn
 
 SLACK = 0.05  # of a sum of probabilities, in the arithmetic of 16 bits
+FEW = 3  # rows that tell a softmax over them from others
+SQUASHING = ("sigmoid", "sigmoid_", "expit", "logsigmoid", "softmax", "log_softmax")  # which a loss applies to logits
 Check = Callable[[str, Tensor, Origin | None], str]
 
 
@@ -29,11 +31,14 @@ class OutputKinds(Rules):
     @override
     def before(self, watch: Watch, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
         """Raise ValueError for outputs of another kind than a loss takes; warn of a layer that does nothing."""
+        if not watch.at and getattr(function, "__name__", "") in SQUASHING:
+            self._squashed_twice(function.__name__, args)
         if function not in CHECKS:
             return
         outputs = inspect.signature(function).bind(*args, **kwargs).arguments["input"]
         origin = self._origins.of(outputs)
-        if message := CHECKS[function](function.__name__, outputs, origin):
+        across = origin is not None and _across_rows(function.__name__, outputs, origin)
+        if message := across or CHECKS[function](function.__name__, outputs, origin):
             raise ValueError(f"{'in evaluation mode, ' if self._evaluation else ''}{message}")
         if function is functional.cross_entropy and origin is not None and origin.kind == LOGS and not self._evaluation:
             warn(
@@ -46,8 +51,31 @@ class OutputKinds(Rules):
         """Note of which kind the result of a call is."""
         self._origins.note(function, args, result, str(watch.at[-1]) if watch.at else "the loss")
 
+    def _squashed_twice(self, name: str, args: Any) -> None:
+        origin = self._origins.of(args[0]) if args else None
+        if origin is not None and origin.kind == PROBABILITIES and not self._evaluation:
+            raise ValueError(
+                f"the loss takes the {name} of probabilities, those after the {origin.name} of {origin.where}, which"
+                f" leaves little of them; leave the {origin.name} out, or the {name} in the loss."
+            )
+
 
 # What each loss takes. A check returns a message, empty where nothing is wrong.
+
+
+def _across_rows(name: str, outputs: Tensor, origin: Origin) -> str:
+    """Return a message about a softmax, or its logarithm, whose sum over the rows of a batch is 1; else nothing."""
+    if outputs.ndim < 2 or len(outputs) < FEW or origin.kind == SCORES or origin.name == "sigmoid":
+        return ""
+    shares = outputs.detach().float()
+    shares = shares.exp() if origin.kind == LOGS else shares
+    over_rows, over_classes = (bool(((shares.sum(d) - 1).abs() < SLACK).all()) for d in (0, 1))
+    if not over_rows or over_classes:
+        return ""
+    return (
+        f"{name} takes the classes of a row apart, but the softmax of {origin.where} is over dimension 0, the rows of a"
+        " batch: their outputs add up to 1 in every class. Take dim=1."
+    )
 
 
 def _takes_logits_of_classes(name: str, outputs: Tensor, origin: Origin | None) -> str:
@@ -129,3 +157,4 @@ CHECKS: dict[Any, Check] = {
     functional.kl_div: _takes_logs,
     functional.binary_cross_entropy: _takes_probabilities,
 }
+TAKE_LOGITS = [loss for loss, check in CHECKS.items() if check in (_takes_logits_of_classes, _takes_logits)]

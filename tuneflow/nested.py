@@ -37,7 +37,8 @@ def parts_of(value: Any) -> dict[Any, Any] | None:
     if isinstance(value, tuple | list):
         return dict(enumerate(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return fields | getattr(value, "__dict__", {})  # with what __post_init__ added
     return dict(vars(value)) if type(value) is SimpleNamespace else None
 
 
@@ -53,7 +54,10 @@ def rebuilt(container: Any, parts: dict[Any, Any]) -> Any:
     if isinstance(container, Mapping):
         if not hasattr(new, "__setitem__"):
             return parts
+        attributes = getattr(new, "__dict__", {})
         for key, value in parts.items():
+            if attributes.get(key, container) is container[key]:  # an attribute that is the item
+                object.__setattr__(new, key, value)
             new[key] = value
     else:
         for name, value in parts.items():
@@ -61,17 +65,31 @@ def rebuilt(container: Any, parts: dict[Any, Any]) -> Any:
     return new
 
 
-def rows_taken(batch: Any, rows: slice, count: int) -> Any:
+def rows_taken(batch: Any, rows: slice | Tensor, count: int) -> Any:
     """Return some rows of a nested batch of `count` rows; what has another length than that belongs to all of them.
 
     What is taken for a list of rows is said at `holds_rows`.
+
+    Args:
+        batch: tensors and containers of them.
+        rows: a slice, or row numbers, which may be repeated.
+        count: number of rows of the batch.
     """
     if isinstance(batch, Tensor):
-        return batch[rows] if batch.ndim and len(batch) == count else batch
+        return batch[_on_device(rows, batch)] if batch.ndim and len(batch) == count else batch
     if holds_rows(batch, count):
-        return type(batch)(batch[rows])
+        return list_taken(batch, rows)
     parts = parts_of(batch)
     return batch if parts is None else rebuilt(batch, {key: rows_taken(v, rows, count) for key, v in parts.items()})
+
+
+def list_taken(values: Any, rows: slice | Tensor) -> Any:
+    """Return some values of a list or tuple, in its own type."""
+    return type(values)(values[rows] if isinstance(rows, slice) else [values[row] for row in rows.tolist()])
+
+
+def _on_device(rows: slice | Tensor, batch: Tensor) -> slice | Tensor:
+    return rows if isinstance(rows, slice) else rows.to(batch.device)
 
 
 def holds_rows(value: Any, count: int) -> bool:

@@ -368,3 +368,91 @@ def test_evaluate_that_returns_no_numbers_is_told():
 
     with pytest.raises(TypeError, match="evaluate: \"loss\" needs to be one number, got 'low'"):
         run(*own({}, kind=Odd, epochs=1))
+
+
+# Many rows, and batches that stay whole.
+
+
+def hits(outputs, targets):
+    return (targets[outputs[:, 1].topk(min(50, len(targets))).indices] == 1).float().mean()
+
+
+def hardest(outputs, targets):
+    return F.cross_entropy(outputs, targets, reduction="none").topk(min(16, len(targets))).values.mean()
+
+
+def trimmed(outputs, targets):
+    return F.cross_entropy(outputs, targets, reduction="none").sort().values[: len(targets) - len(targets) // 20].mean()
+
+
+def floored_quantile(outputs, targets):
+    each = F.cross_entropy(outputs, targets, reduction="none")
+    return each[each >= each.quantile(max(0.0, 1 - 20 / len(each)))].mean()
+
+
+@pytest.mark.parametrize("function", [hits, hardest, trimmed, floored_quantile], ids=lambda function: function.__name__)
+def test_a_count_of_rows_that_few_rows_do_not_show_is_of_all_rows(function):
+    inputs = torch.randn(300, 6, generator=torch.Generator().manual_seed(1))
+    targets = torch.randint(CLASSES, (300,), generator=torch.Generator().manual_seed(2))
+    module = Net()
+    measured = evaluated(function, tn.Data(inputs, targets), module, {"value": function}, size=60)
+    with torch.no_grad():
+        wanted = pytest.approx(float(function(module(inputs), targets)), rel=1e-5)
+    assert (measured["loss"].value, measured["value"].value) == (wanted, wanted)
+
+
+def clamping(outputs, targets):
+    return (targets.clamp_(max=1) == outputs.argmax(1)).float()
+
+
+def masking(outputs, targets):
+    targets.numpy()[:] = 0
+    return (targets == outputs.argmax(1)).float().mean()
+
+
+def shifting(outputs, targets):
+    outputs -= outputs.max()
+    return F.cross_entropy(outputs, targets)
+
+
+@pytest.mark.parametrize(
+    ("metric", "changed"), [(clamping, "targets"), (masking, "targets"), (shifting, "outputs")], ids=str
+)
+def test_a_metric_that_changes_what_it_gets_is_refused_and_changes_no_data(metric, changed):
+    targets = Y.clone()
+    with pytest.raises(TypeError, match=f'metric "score": needs to leave .* but {changed} were changed in place'):
+        evaluated(nn.CrossEntropyLoss(), targets, Net(), {"score": metric})
+    assert torch.equal(targets, Y)
+
+
+def both_views(outputs):
+    return torch.cat([outputs, outputs])
+
+
+def test_outputs_of_two_views_of_each_row_have_means_over_rows():
+    first = lambda o, t: F.cross_entropy(o[: len(t)], t)
+    measured = evaluated(first, Y, Net(contain=both_views), size=20)
+    with torch.no_grad():
+        assert measured["loss"].value == pytest.approx(float(F.cross_entropy(Net()(X), Y)))
+
+
+class Longest(Tagger):
+    """Gives outputs as wide as the longest row that it gets, as pad_packed_sequence does."""
+
+    def forward(self, tokens):
+        return super().forward(tokens[:, : int((tokens > 0).sum(1).max())])
+
+
+@pytest.mark.parametrize("intervals", [False, True])
+def test_outputs_as_wide_as_the_longest_row_are_of_whole_batches(intervals):
+    lengths = torch.arange(40) % 7 + 2
+    words = torch.where(torch.arange(8) < lengths[:, None], torch.arange(320).view(40, 8) % 4 + 1, 0)
+    tags = torch.where(words > 0, words % CLASSES, -100)
+    loader = DataLoader(list(zip(words, tags)), batch_size=8)
+    metrics = {"tokens": lambda o, t: (o.argmax(1) == t)[t >= 0].float().mean()}
+    loss = nn.CrossEntropyLoss()
+    measured = evaluated(loss, loader, Longest(), metrics, size=8, intervals=intervals)
+    with torch.no_grad():
+        outputs = Tagger()(words)
+    assert measured["loss"].value == pytest.approx(float(loss(outputs, tags)), rel=1e-5)
+    assert measured["tokens"].value == pytest.approx(float(metrics["tokens"](outputs, tags)), rel=1e-5)

@@ -37,6 +37,29 @@ class Counted:
     calls: int = field(default=3, init=False)
 
 
+class Attributes(dict):
+    """A mapping that sets its attributes once, when it is created."""
+
+    def __init__(self, **values):
+        super().__init__(**values)
+        self.__dict__.update(values)
+
+
+class OrderedAttributes(OrderedDict):
+    def __init__(self, **values):
+        super().__init__(**values)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+
+@dataclass
+class Derived:
+    logits: Any
+
+    def __post_init__(self):
+        self.shares = self.logits.softmax(1)
+
+
 CONTAINERS = {
     "tuple": lambda t: (t, t),
     "list": lambda t: [t, t],
@@ -44,6 +67,9 @@ CONTAINERS = {
     "dict": lambda t: {"logits": t, "name": "net", "none": None},
     "mapping with attributes": lambda t: Output(logits=t),
     "default dict": lambda t: defaultdict(list, logits=t),
+    "mapping with attributes set once": lambda t: Attributes(logits=t, name="net"),
+    "ordered mapping with attributes set once": lambda t: OrderedAttributes(logits=t),
+    "dataclass with derived values": Derived,
     "user dict": lambda t: UserDict(logits=t),
     "frozen dataclass": Plain,
     "dataclass with a field of its own": Counted,
@@ -131,3 +157,16 @@ def test_what_cannot_be_joined_is_named_with_its_place_and_leaves_the_rest_joine
     (place,) = unjoined(whole)
     with pytest.raises(ValueError, match=rf'outputs\["odd"\].*{reason}'):
         raise ValueError(place.reason)
+
+
+@pytest.mark.parametrize("make", [Attributes, OrderedAttributes], ids=lambda make: make.__name__)
+def test_attributes_of_a_mapping_are_its_items_in_every_copy(make):
+    first = make(logits=ROWS[:3])
+    whole = joined([first, make(logits=ROWS[3:])], [3, 4])
+    assert whole.logits is whole["logits"]
+    assert first.logits is first["logits"]
+
+
+def test_values_that_a_dataclass_derives_are_of_all_rows():
+    whole = joined([Derived(ROWS[:3]), Derived(ROWS[3:])], [3, 4])
+    assert torch.equal(whole.shares, ROWS.softmax(1))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from tuneflow.metrics.measured import Measured
-from tuneflow.nested import mapped
+from tuneflow.nested import rows_taken
 from tuneflow.seeds import torch_stream
 
 RESAMPLES = 400
@@ -37,7 +37,7 @@ def resampled(metric: Callable[[Any, Any], Any], outputs: Any, targets: Any, row
     for _ in range(count):
         chosen = torch.randint(rows, (rows,), generator=generator)
         try:
-            values.append(float(metric(*(_rows(part, chosen, rows) for part in (outputs, targets)))))
+            values.append(float(metric(*(rows_taken(part, chosen, rows) for part in (outputs, targets)))))
         except Exception:  # as where a sample has one class only
             values.append(math.nan)
     numbers = np.array([number for number in values if math.isfinite(number)])
@@ -45,9 +45,3 @@ def resampled(metric: Callable[[Any, Any], Any], outputs: Any, targets: Any, row
         return value
     low, high = np.quantile(numbers, [0.025, 0.975])
     return value._replace(error=float(numbers.std(ddof=1)), examples=rows, low=float(low), high=float(high))
-
-
-def _rows(part: Any, chosen: torch.Tensor, rows: int) -> Any:
-    if isinstance(part, list) and len(part) == rows:
-        return [part[row] for row in chosen.tolist()]
-    return mapped(lambda t: t[chosen.to(t.device)] if t.ndim and len(t) == rows else t, part)

@@ -1,7 +1,7 @@
 """Evaluation in chunks of rows, whose size does not show in the result, and whose outputs are not kept."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -50,13 +50,26 @@ class Evaluator:
             size: rows to load at once; by default as many as fit the cache.
             intervals: measure the error of every value, by groups of rows or a bootstrap, for a test.
         """
+        size = size or chunk_of(data)
+        try:
+            return self._evaluated(module, data, size, intervals)
+        except Exception:
+            with suppress(Exception):  # a module may need its batches whole, as one that pads to the longest row
+                return self._evaluated(module, data, size, intervals, apart=False)
+            raise
+
+    def _evaluated(
+        self, module: nn.Module, data: DeviceData | Source, size: int, intervals: bool, apart: bool = True
+    ) -> dict[str, Measured]:
+        """Return loss and metrics; without `apart` of whole batches, as far as their outputs fit into memory."""
         run: RunningEvaluation | None = None
         rows, total = 0, len(data)
-        for inputs, targets, count in loaded(data, size or chunk_of(data)):
+        for inputs, targets, count in loaded(data, size):
             if run is None:
                 plan = self.plan(module, data, Chunk(inputs, targets, None, count))
                 run = RunningEvaluation(self.measures, plan.reductions, total, KEPT if intervals else 0)
-                rows = min(plan.rows(), max(1, total // GROUPS)) if intervals else plan.rows()
+                rows = plan.rows() if apart else max(1, KEPT // max(1, plan.row_bytes))
+                rows = min(rows, max(1, total // GROUPS)) if intervals and apart else rows
             for part in split((inputs, targets), count, rows):
                 self._add(run, module, data, *part)
         assert run is not None  # data have at least one row
@@ -83,15 +96,18 @@ class Evaluator:
         def outputs_of(inputs: Any) -> Any:
             return in_single_precision(module(inputs), data)
 
-        def few(count: int) -> Chunk:
+        def some(count: int) -> Chunk:
             count = min(count, first.rows)
             step = first.rows // count  # apart, since neighbors may be sorted by length
             rows = slice(0, step * count, step)
             inputs, targets = (rows_taken(part, rows, first.rows) for part in (first.inputs, first.targets))
-            return Chunk(inputs, targets, outputs_of(inputs), count)
+            try:
+                return Chunk(inputs, targets, outputs_of(inputs), count)
+            except Exception:  # a module may not take some rows of a batch
+                return first._replace(outputs=outputs_of(first.inputs))
 
         with in_float32(data):
-            return plan_of(self.measures, few, outputs_of, self._cache)
+            return plan_of(self.measures, some, first, outputs_of, self._cache)
 
     def _add(
         self, run: RunningEvaluation, module: nn.Module, data: DeviceData | Source, inputs: Any, targets: Any, rows: int

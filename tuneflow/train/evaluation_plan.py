@@ -1,7 +1,7 @@
 """The plan of an evaluation: which reduction each measure has, and the measures under way."""
 
 import inspect
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -11,15 +11,14 @@ from torch import Tensor
 from tuneflow.metrics.adapters import Metric
 from tuneflow.metrics.measured import Measured, measure
 from tuneflow.nested import leaves
+from tuneflow.train.compared_rows import ComparedRows
 from tuneflow.train.joined_outputs import joined, unjoined
-from tuneflow.train.random_outputs import Comparison, compared, drawn_comparisons, is_random
+from tuneflow.train.random_outputs import is_random
 from tuneflow.train.reductions import AllRows, ByMean, Reduction, Weight, reduction_for
 from tuneflow.train.running_measures import Chunk, Function, RunningMean, RunningMeasure
 
 PROBED = 2  # rows that show how large outputs are
 OUTPUTS = 2**24  # bytes of outputs, beyond which fewer rows are evaluated at once
-COMPARED = 7  # rows that a function is tried out on
-DRAWN = 2**25  # bytes of outputs to draw at once, which may mean fewer rows
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ class Plan:
 def plan_of(
     measures: Measures,
     few: Callable[[int], Chunk],
+    first: Chunk,
     outputs_of: Callable[[Any], Any],
     cache: dict[Any, Any],
 ) -> Plan:
@@ -67,34 +67,23 @@ def plan_of(
 
     Args:
         measures: loss and metrics.
-        few: returns the first rows of the data, as many as asked or as there are, with outputs.
+        few: returns some of the first rows of the data, as many as asked or as there are, with outputs.
+        first: all of the first rows, without outputs.
         outputs_of: the module's outputs for inputs.
         cache: kept for the trainer.
     """
     probe = few(PROBED)
     size = sum(tensor.nbytes for tensor in leaves(probe.outputs)) // probe.rows
-    count = max(2, min(COMPARED, DRAWN // max(1, size)))
+    rows = ComparedRows(few, first, outputs_of, size)
     reductions = {}
     for name, function in measures.functions.items():
         key = ("reduction", name, _key(function), _shapes(probe))
         if key not in cache:
-            cache[key] = reduction_for(function, partial(_comparisons, few, outputs_of, count))
+            cache[key] = with_name(name, partial(reduction_for, function, rows))
         reductions[name] = cache[key]
     if isinstance(reductions.get("loss"), AllRows) and not is_random(probe.outputs):
         reductions["loss"] = ByMean(Weight("rows"))  # its outputs cannot be joined
     return Plan(size, reductions)
-
-
-def _comparisons(few: Callable[[int], Chunk], outputs_of: Callable[[Any], Any], count: int) -> Iterator[Comparison]:
-    """Yield rows beside their parts, with random outputs, and with the module's where random ones cannot be drawn."""
-    chunk = few(count)
-    if chunk.rows < 2:
-        return
-    if is_random(chunk.outputs):
-        yield from drawn_comparisons(chunk)
-    else:
-        for rows in sorted({max(2, chunk.rows - 2), max(2, chunk.rows - 1), chunk.rows}):
-            yield compared(few(rows), outputs_of)
 
 
 class RunningEvaluation:

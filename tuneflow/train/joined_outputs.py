@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from tuneflow.nested import holds_rows, parts_of, rebuilt
+from tuneflow.nested import holds_rows, leaves, list_taken, parts_of, rebuilt
 
 
 class Unjoined:
@@ -59,15 +59,30 @@ def joined(parts: Sequence[Any], counts: Sequence[int], where: str = "outputs") 
     )
 
 
-def outputs_taken(outputs: Any, rows: slice, count: int) -> Any:
-    """Return some rows of the outputs of `count` rows, wherever in a tensor these are; the reverse of `joined`."""
+def outputs_taken(outputs: Any, rows: slice | Tensor, count: int) -> Any:
+    """Return some rows of the outputs of `count` rows, wherever in a tensor these are; the reverse of `joined`.
+
+    Args:
+        outputs: tensors and containers of them.
+        rows: a slice without a step, or row numbers, which may be repeated.
+        count: number of rows of the outputs.
+    """
     if isinstance(outputs, Tensor):
         axis = _axis_of_rows([outputs], [count])
-        return outputs if axis is None else outputs.narrow(axis, rows.start, rows.stop - rows.start)
+        if axis is None:
+            return outputs
+        if isinstance(rows, slice):
+            return outputs.narrow(axis, rows.start, rows.stop - rows.start)
+        return outputs.index_select(axis, rows.to(outputs.device))
     if holds_rows(outputs, count):
-        return type(outputs)(outputs[rows])
+        return list_taken(outputs, rows)
     parts = parts_of(outputs)
     return outputs if parts is None else rebuilt(outputs, {k: outputs_taken(v, rows, count) for k, v in parts.items()})
+
+
+def can_be_taken(outputs: Any, count: int) -> bool:
+    """True if every tensor has `count` rows somewhere, or is a single number; (2 * count, ...) has not."""
+    return all(tensor.ndim == 0 or _axis_of_rows([tensor], [count]) is not None for tensor in leaves(outputs))
 
 
 def unjoined(value: Any) -> list[Unjoined]:

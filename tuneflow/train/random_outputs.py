@@ -12,6 +12,8 @@ from tuneflow.seeds import torch_stream
 from tuneflow.train.joined_outputs import outputs_taken
 from tuneflow.train.running_measures import Chunk
 
+LARGE = 2**13  # bytes of a row's inputs, beyond which they are not copied
+
 
 class Comparison(NamedTuple):
     """The same rows as one chunk, and as two of unequal size."""
@@ -31,6 +33,22 @@ def drawn_comparisons(chunk: Chunk) -> Iterator[Comparison]:
     yield compared(_hit_chunk(there, torch_stream(0, "random outputs", len(DRAWS))))
 
 
+def repeated(chunk: Chunk, count: int) -> Chunk:
+    """Return a chunk of `count` rows that are drawn from those of another; large inputs are all those of its first."""
+    chosen = torch.randint(chunk.rows, (count,), generator=torch_stream(0, "repeated rows"))
+
+    def input_rows(tensor: Tensor) -> Tensor:
+        large = tensor.ndim > 0 and len(tensor) == chunk.rows and tensor[:1].nbytes > LARGE
+        return tensor[:1].expand(count, *tensor.shape[1:]) if large else rows_taken(tensor, chosen, chunk.rows)
+
+    return Chunk(
+        mapped(input_rows, chunk.inputs),
+        rows_taken(chunk.targets, chosen, chunk.rows),
+        outputs_taken(chunk.outputs, chosen, chunk.rows),
+        count,
+    )
+
+
 def compared(chunk: Chunk, module: Callable[[Any], Any] | None = None) -> Comparison:
     """Return a chunk beside its two parts; with outputs of `module` where there is one, else with the chunk's own."""
     cut = max(1, 3 * chunk.rows // 7)
@@ -43,7 +61,7 @@ def compared(chunk: Chunk, module: Callable[[Any], Any] | None = None) -> Compar
 
 
 def is_random(outputs: Any) -> bool:
-    """True if outputs are tensors with rows and plain values, so that random ones can stand for them."""
+    """True if outputs are tensors and plain values, so that random ones can stand for them."""
     if isinstance(outputs, Tensor):
         return outputs.ndim > 0
     parts = parts_of(outputs)

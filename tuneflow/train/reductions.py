@@ -1,7 +1,7 @@
 """Reductions: the way from chunks to all rows that a loss or metric allows, known of torch's and ours, else tried out.
 
-Most are sums or means over rows, elements, or targets that count. Which one is seen by comparing some rows with two
-parts of them, on random outputs; a function that fits none, or shows nothing there, needs all rows at once.
+Most are sums or means over rows, elements, or targets that count. Which one is seen by comparing a few rows, and then
+many, with two parts of them, on random outputs; a function that fits none, or shows nothing there, needs all at once.
 """
 
 import copy
@@ -9,7 +9,7 @@ import inspect
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from tuneflow.metrics.measured import vector_of
 from tuneflow.metrics.regression import mae
 from tuneflow.nested import holds_rows, parts_of
 from tuneflow.seeds import seeded_globals
+from tuneflow.train.compared_rows import ComparedRows, check_leaves_alone
 from tuneflow.train.loss_divisor import CLASSES, IGNORED, divisor, kind_of, reduction_of, setting
 from tuneflow.train.random_outputs import Comparison
 from tuneflow.train.running_measures import (
@@ -83,7 +84,8 @@ class ByRows(Reduction):
 
     def fits(self, function: Function, comparison: Comparison) -> bool:
         whole, *parts = (_rows(function, chunk) for chunk in (comparison.whole, *comparison.parts))
-        return torch.allclose(whole, torch.cat(parts), rtol=ALIKE, atol=1e-6, equal_nan=True)
+        scale = max(1e-6, ALIKE * float(whole.abs().mean()))  # a row with less does not change the mean
+        return torch.allclose(whole, torch.cat(parts), rtol=ALIKE, atol=scale, equal_nan=True)
 
 
 @dataclass(frozen=True)
@@ -154,12 +156,15 @@ class ByMean(Reduction):
         return bool(shares) and alike(mean, _number(function, comparison.whole), scale)
 
 
-def reduction_for(function: Any, comparisons: Callable[[], Iterable[Comparison]]) -> Reduction:
+def reduction_for(function: Any, rows: ComparedRows) -> Reduction:
     """Return the reduction of a loss or metric.
 
     Args:
         function: of (outputs, targets).
-        comparisons: makes rows beside their parts; called for functions that are not known by name.
+        rows: to try out functions that are not known by name.
+
+    Raises:
+        TypeError: it changes outputs or targets in place.
     """
     if isinstance(function, Accumulated):
         return ByUpdates()
@@ -169,7 +174,10 @@ def reduction_for(function: Any, comparisons: Callable[[], Iterable[Comparison]]
         return ByElements()
     with seeded_globals("reduction"), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        return tried(_on_cpu(function), list(comparisons()))
+        own = _on_cpu(function)
+        check_leaves_alone(own, rows.few)
+        reduction = tried(own, list(rows.comparisons()))
+        return reduction if _fits_large(reduction, own, rows.large_comparisons()) else AllRows()
 
 
 def tried(function: Function, comparisons: Sequence[Comparison]) -> Reduction:
@@ -182,6 +190,13 @@ def tried(function: Function, comparisons: Sequence[Comparison]) -> Reduction:
         if all(_fits(reduction, function, comparison) for comparison in clear):
             return reduction
     return AllRows()
+
+
+def _fits_large(reduction: Reduction, function: Function, comparisons: Iterable[Comparison]) -> bool:
+    """True if many rows are like few: `min(100, rows)` and a share of the rows that is rounded are not."""
+    return isinstance(reduction, AllRows) or all(
+        _fits(reduction, function, each) for each in comparisons if _works(function, each)
+    )
 
 
 def candidates(function: Function, chunk: Chunk) -> list[Reduction]:

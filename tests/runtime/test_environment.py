@@ -144,3 +144,18 @@ def test_a_block_in_a_block_leaves_gradients_as_they_are():
     with runtime.active(), torch.no_grad(), runtime.active():
         assert not torch.is_grad_enabled()
         assert np.geterr() == USUAL
+
+
+@pytest.mark.parametrize("around", [torch.enable_grad, torch.no_grad])
+def test_a_loop_that_yields_without_gradients_leaves_the_callers_mode(around):
+    @tn.loop(epochs=2)
+    def fit(config, run):
+        for _ in run.epochs(module=nn.Linear(1, 1)):
+            with torch.no_grad():
+                yield {"loss": 0.0}
+
+    job = tn.types.Job(None, {}, tn.Runtime("cpu", threads=1))
+    with around():
+        before = torch.is_grad_enabled()
+        modes = [torch.is_grad_enabled() for _ in fit.advance(job, fit.init(job), 2)]
+        assert [*modes, torch.is_grad_enabled()] == [before] * 3

@@ -52,16 +52,17 @@ class Environment:
     def _reset(self, stack: ExitStack) -> None:
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(self._dtype or torch.get_default_dtype())
+        # No block of gradients: a training loop may be suspended within one of its own, and end it after this one.
+        stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())
         for block in self._changed():
             stack.enter_context(block)
+        torch.set_grad_enabled(True)
 
     def _changed(self) -> list[AbstractContextManager[Any]]:
         """Return blocks that put back what the caller has changed, none for what is as usual."""
         blocks: list[AbstractContextManager[Any]] = []
         if torch.is_inference_mode_enabled():
             blocks.append(torch.inference_mode(False))
-        if not torch.is_grad_enabled() or blocks:
-            blocks.append(torch.enable_grad())
         if torch.get_default_device().type != "cpu":
             blocks.append(torch.device("cpu"))
         for kind in sorted({"cpu", self._device.type}):

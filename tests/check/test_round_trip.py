@@ -22,6 +22,54 @@ def counting(self, x):
     return self.layer(x) * (1 + 0.1 * self.calls)
 
 
+class Phases(torch.optim.SGD):
+    def __init__(self, params, lr):
+        super().__init__(params, lr=lr)
+        self.count = 0
+
+    def step(self, closure=None):
+        self.count += 1
+        for group in self.param_groups if self.count > 50 else ():
+            group["lr"] = 0.001
+        super().step(closure)
+
+
+class Warming:
+    def __init__(self):
+        self.steps = self._seen = 0
+        self.calls_of_nothing = 3
+
+    def __call__(self, outputs, targets):
+        self.steps, self._seen = self.steps + 1, self._seen + 1
+        return torch.nn.functional.cross_entropy(outputs, targets) * (1.0 if self.steps < 5000 else 0.3)
+
+
+class Curriculum(Warming):
+    def __call__(self, inputs):
+        self.steps += 1
+        return inputs * (1 + (self.steps > 5000))
+
+
+def in_two_phases(self, x):
+    self.layer.calls = getattr(self.layer, "calls", 0) + self.training
+    return self.layer(x) * (1 if self.layer.calls < 50 else 2)
+
+
+COUNTERS = {
+    "optimizer": (lambda: check(optimizer=Phases), 'counts up "count" of the optimizer, which no state holds'),
+    "loss": (lambda: check(loss=Warming()), 'counts up "steps" of the loss, which'),
+    "augment": (lambda: check(augment=Curriculum()), '"steps" of augment'),
+    "module": (lambda: check(net(in_two_phases)), '"layer.calls" of the module'),
+}
+
+
+@pytest.mark.parametrize("name", COUNTERS)
+def test_a_counter_of_steps_that_no_state_holds_is_warned_of(name):
+    do, words = COUNTERS[name]
+    with pytest.warns(UserWarning, match=words):
+        do()
+
+
 class Forgets(torch.optim.SGD):
     def load_state_dict(self, state):
         pass

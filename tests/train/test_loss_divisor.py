@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import tuneflow as tn
 from tuneflow.train.loss_divisor import rows_of, shares
 
 ROWS, SIZE = 20, 7  # 7 + 7 + 6
@@ -72,6 +73,27 @@ class Halved(nn.CrossEntropyLoss):
 
     def forward(self, outputs, targets):
         return F.cross_entropy(outputs, targets, self.weight, reduction="none").mean()
+
+
+class Dropped(nn.CrossEntropyLoss):
+    def __call__(self, outputs, targets):
+        return 2 * super().__call__(outputs[targets >= 0], targets[targets >= 0])
+
+
+@pytest.mark.parametrize("loss", [partial(nn.CrossEntropyLoss(ignore_index=1)), Dropped()], ids=["partial", "call"])
+def test_a_loss_of_torch_that_is_changed_is_evaluated_in_chunks(loss):
+    targets = torch.where(torch.arange(90) % 3 == 0, 1 if isinstance(loss, partial) else -100, torch.arange(90) % 3)
+    inputs = torch.randn(90, 6, generator=torch.Generator().manual_seed(0))
+    trainer = tn.Trainer((inputs, targets), (inputs, targets), loss=loss, optimizer=torch.optim.SGD, epochs=1)
+    study = tn.Study(
+        model=tn.Model(lambda: nn.Linear(6, 3)),
+        trainer=trainer,
+        space=tn.SearchSpace(optimizer={"lr": tn.Float(0.01, 0.1)}),
+        progress=False,
+    )
+    study.run(trials=1)
+    outputs = study.best.model()(inputs)
+    assert study.best.metrics["loss"] == pytest.approx(loss(outputs, targets).item(), rel=1e-5)
 
 
 def test_a_subclass_that_computes_something_else_counts_its_rows():

@@ -24,6 +24,7 @@ from tuneflow.check.round_trip import check_round_trip
 from tuneflow.check.rows_setting import check_rows
 from tuneflow.check.samples import SampledPart, check_finite, few, parts_of
 from tuneflow.check.seeding import seeded_by_builder
+from tuneflow.check.step_counters import warn_of_counters
 from tuneflow.data.data import Data
 from tuneflow.data.sources import Source
 from tuneflow.errors import did_you_mean, ending_where, listed, warn
@@ -126,6 +127,8 @@ def check_space(
             except (ValueError, TypeError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise ending_where(error, kind(f"configuration {rounded(config)}: {error}")) from None
+            with _eagerly():
+                warn_of_counters(_run(*_sized(trainer, Job(model, space.resolve(config), quiet), SMALL)))
         example = Job(model, space.resolve(next(iter(space.examples()))), quiet)
         check_fold_scores(folded, example, small(trainer, ROWS))
         _warn_of_seeding(model, [Job(model, space.resolve(config), quiet) for config in space.examples()])

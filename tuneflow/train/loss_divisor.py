@@ -66,7 +66,7 @@ def kind_of(loss: Any) -> Any:
         return kind_of(loss.func)
     for kind in (*CLASSES, *ELEMENTS, *ROWS):
         if loss is kind or (
-            isinstance(kind, type) and isinstance(loss, kind) and _forward(type(loss)) is _forward(kind)
+            isinstance(kind, type) and isinstance(loss, kind) and _computation(type(loss)) == _computation(kind)
         ):
             return kind
     return None
@@ -92,8 +92,8 @@ def rows_of(targets: Any) -> int:
     return 1 if first is None or first.ndim == 0 else len(first)
 
 
-def _forward(kind: Any) -> Any:
-    return kind.forward
+def _computation(kind: Any) -> tuple[Any, Any]:
+    return kind.forward, kind.__call__
 
 
 def _counted(loss: Any, targets: Tensor, weight: Tensor | None) -> float:

@@ -170,7 +170,7 @@ def reduction_for(function: Any, rows: ComparedRows) -> Reduction:
         return ByUpdates()
     if function in (accuracy, mae) or (isinstance(function, partial) and function.func is top_k(1).func):  # type: ignore[attr-defined]
         return ByRows()
-    if kind_of(function) is not None and reduction_of(function) == "mean":
+    if kind_of(function) is not None and reduction_of(function) == "mean" and per_element(function) is not None:
         return ByElements()
     with seeded_globals("reduction"), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -221,6 +221,9 @@ def candidates(function: Function, chunk: Chunk) -> list[Reduction]:
 
 def per_element(loss: Any) -> Function | None:
     """Return a mean loss with reduction="none"; None where it has no such form."""
+    if isinstance(loss, partial) and isinstance(getattr(loss.func, "reduction", None), str):
+        inner = per_element(loss.func)
+        return None if inner is None else partial(inner, *loss.args, **loss.keywords)
     if isinstance(getattr(loss, "reduction", None), str):
         if loss.reduction != "mean":
             return None

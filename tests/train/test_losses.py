@@ -446,3 +446,27 @@ def test_a_gradient_penalty_makes_a_tensor_of_its_own():
     one = study(Smooth())
     one.run(trials=1)
     assert math.isfinite(one.best.metrics["loss"])
+
+
+class Reconstruction:
+    """A loss of the inputs, whose units matter."""
+
+    def loss_of(self, module, batch):
+        return F.mse_loss(module(batch[0])[:, :3], batch[0][:, :3])
+
+
+class ReconstructingTrainer(tn.Trainer):
+    def loss_of(self, module, batch):
+        return Reconstruction().loss_of(module, batch)
+
+
+@pytest.mark.parametrize("kind", [tn.Trainer, ReconstructingTrainer])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_loss_of_the_inputs_is_tested_as_it_is_validated(kind, normalize):
+    data = (50 + 10 * X, Y)
+    loss = Reconstruction() if kind is tn.Trainer else nn.CrossEntropyLoss()
+    ours = kind(data, data, loss=loss, optimizer=torch.optim.SGD, epochs=1)
+    its = tn.types.Job(tn.Model(net, normalize=normalize), {"optimizer": {"lr": 1e-5}}, RUNTIME)
+    state, (report,) = run(ours, its, 1)
+    tested = ours.test(its, ours.module(its, state), data)
+    assert tested["loss"].value == pytest.approx(report.metrics["loss"])

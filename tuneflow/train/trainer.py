@@ -252,6 +252,8 @@ class Trainer(TrainerProtocol):
         run.to_scored()
         module = run.complete().eval()
         self._trained_losses[module] = run.settings.loss
+        if run.normalizer is not None:
+            self._normalizers[module] = run.normalizer
         return module
 
     def check(self, dry_run: DryRun) -> None:
@@ -266,11 +268,12 @@ class Trainer(TrainerProtocol):
 
     def test(self, job: Job, module: nn.Module, data: Any) -> dict[str, Measured]:
         with job.runtime.active():
-            source = DeviceData(as_source(data, "test: data"), job.runtime, None)
             own = self.configured(job.config).for_job(job)
             own.loss = self._trained_losses.get(module, own.loss)
+            normalizer = self._normalizers.get(module) if own.own_loss or own.own_evaluation else None
+            source = DeviceData(as_source(data, "test: data"), job.runtime, normalizer)
             with torch.no_grad(), job.runtime.autocast(), evaluating(own.loss):
-                return own.tested(module, source)
+                return own.tested(module if normalizer is None else module.get_submodule("module"), source)
 
     def tested(self, module: nn.Module, data: DeviceData) -> dict[str, Measured]:
         """Return what `evaluate` does, every value with an error and an interval where it can have one."""
@@ -292,6 +295,14 @@ class Trainer(TrainerProtocol):
         """The losses that were trained together, or fitted, with the modules that `module` has returned."""
         losses: WeakKeyDictionary[nn.Module, Any] = self._prepared.setdefault("losses", WeakKeyDictionary())
         return losses
+
+    @property
+    def _normalizers(self) -> WeakKeyDictionary[nn.Module, nn.Module]:
+        """The normalizers in front of modules that `module` has returned: a loss of its own sees what comes behind."""
+        normalizers: WeakKeyDictionary[nn.Module, nn.Module] = self._prepared.setdefault(
+            "normalizers", WeakKeyDictionary()
+        )
+        return normalizers
 
     # One configuration.
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tuneflow.errors import did_you_mean, listed
+from tuneflow.heuristics.by_part import ByPart
 from tuneflow.heuristics.normalizers import checked, described
 from tuneflow.heuristics.schemes import SCHEMES
 from tuneflow.signature import name_of
@@ -23,7 +24,8 @@ class Model:
             floating-point inputs and bytes, never for integer tokens, and not where the data or the module's first
             layers do it already; columns that the module looks at by value, as `x[:, 0].long()` does, are left alone.
             Other kinds are "whiten" (columns without correlation), "minmax" (0 to 1), "robust" (median and
-            interquartile range), a list of columns to standardize or of the keys of a dict, and any object with
+            interquartile range), a list of columns to standardize or of the keys of a dict, a dict with the kind of
+            each such part, as `{"numbers": "minmax"}` or `{0: "robust", (1, 2): "whiten"}`, and any object with
             `fit(inputs)` that returns an `nn.Module`: it gets the training rows, all of a tn.Data or at most 16,384
             of a Dataset. False leaves inputs alone. But for False, with MSE, L1, smooth L1 and Huber loss the module
             learns standardized targets too, where it ends in a linear map; losses, metrics and the trained model stay
@@ -34,7 +36,7 @@ class Model:
             standard deviation 1; on with every `init` but "default".
 
     The last two can be tuned in the space's section `init`, as `scheme` and `data_driven`; normalization in the section
-    `normalize`, as `kind`, by the arguments of a class with `fit`, or as a choice of kinds.
+    `normalize`, as `kind`, by the keys of such a dict, by the arguments of a class with `fit`, or as a choice of kinds.
 
     Raises:
         TypeError: `builder` is not callable, or is a module rather than something that makes one; or `normalize` is no
@@ -97,9 +99,13 @@ class Model:
             return checked(section)
         if section and isinstance(self.normalize, type | partial):
             return partial(self.normalize, **section)
+        if section and isinstance(self.normalize, ByPart) and "kind" not in section:
+            return checked(dict(self.normalize.kinds) | dict(section))
         for name in section.keys() - {"kind"}:
             raise TypeError(
-                f'space section "normalize": there is no "{name}".{did_you_mean(name, ("kind",))} It has kind.'
+                f'space section "normalize": there is no "{name}".{did_you_mean(name, ("kind",))} It has "kind", the'
+                " kind for all inputs; kinds by column or part, to be tuned by these names, are those of"
+                f' tn.Model(builder, normalize={{"{name}": ...}}).'
             )
         return checked(section.get("kind", self.normalize))
 

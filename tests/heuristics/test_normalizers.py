@@ -165,6 +165,23 @@ def test_parts_of_nested_inputs_are_standardized_by_key(container):
     torch.testing.assert_close(values[key].std(0, correction=0), torch.ones(5))
 
 
+def test_columns_have_kinds_of_their_own():
+    inputs = correlated()
+    values = fitted({0: "minmax", (1, 4): "whiten", 2: True, 3: False}, inputs)
+    torch.testing.assert_close(values[:, :1], fitted("minmax", inputs[:, :1]))
+    torch.testing.assert_close(values[:, [1, 4]], fitted("whiten", inputs[:, [1, 4]]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(values[:, 2:3], fitted([0], inputs[:, 2:3]))
+    assert torch.equal(values[:, 3], inputs[:, 3])
+
+
+def test_parts_have_kinds_of_their_own():
+    inputs = {"a": correlated(), "b": normal(400, 3), "c": normal(400, 2) + 9}
+    values = fitted({"a": "whiten", "b": "minmax", "c": False}, inputs)
+    assert torch.equal(values["a"], fitted("whiten", inputs["a"]))
+    assert torch.equal(values["b"], fitted("minmax", inputs["b"]))
+    assert values["c"] is inputs["c"]
+
+
 REFUSED = {
     "unknown word": ("whitten", normal(9, 2), ValueError, "got 'whitten'. Did you mean \"whiten\""),
     "number": (3, normal(9, 2), TypeError, "got 3"),
@@ -179,7 +196,9 @@ REFUSED = {
         "got a tensor of int64; normalize=True leaves those alone",
     ),
     "columns of tokens": ([0], torch.ones(9, 2, dtype=torch.int64), TypeError, "got a tensor of int64"),
-    "dict": ("minmax", {"numbers": normal(9, 2)}, TypeError, 'normalize=["numbers"], takes parts'),
+    "dict": ("minmax", {"numbers": normal(9, 2)}, TypeError, "normalize={'numbers': 'minmax'}"),
+    "word for a part": ({"numbers": "minmix"}, {"numbers": normal(9, 2)}, TypeError, "got 'minmix' for 'numbers'"),
+    "column twice": ({0: "minmax", (1, -2): "whiten"}, normal(9, 2), ValueError, "names column -2 twice"),
     "unknown part": (["number"], {"numbers": normal(9, 2)}, ValueError, 'Did you mean "numbers"'),
 }
 
@@ -229,6 +248,14 @@ def test_object_that_fails_or_returns_no_module_is_refused():
 
 
 def test_kinds_are_described_without_addresses():
-    kinds = [True, "whiten", (0, 2), Center(0.1), Center, functools.partial(Center, share=0.2)]
-    words = ["True", "'whiten'", "[0, 2]", "Center(share=0.1)", "Center", "Center(share=0.2)"]
+    kinds = [
+        True,
+        "whiten",
+        checked((0, 2)),
+        checked({"a": "robust"}),
+        Center(0.1),
+        Center,
+        functools.partial(Center, share=0.2),
+    ]
+    words = ["True", "'whiten'", "[0, 2]", "{'a': 'robust'}", "Center(share=0.1)", "Center", "Center(share=0.2)"]
     assert [described(kind) for kind in kinds] == words

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import tuneflow as tn
+from tuneflow.heuristics.by_part import PartNormalizer
 from tuneflow.heuristics.input_scaling import NormalizedModule
-from tuneflow.heuristics.normalizers import PartNormalizer
 from tuneflow.heuristics.whitening import Whitening
 
 generator = torch.Generator().manual_seed(0)
@@ -69,6 +69,8 @@ KINDS = {
     "robust": ("robust", net, (TRAIN, VALID)),
     "columns": ([0, 2], net, (TRAIN, VALID)),
     "parts": (["numbers"], Parts, (nested(TRAIN), nested(VALID))),
+    "kinds by column": ({0: "minmax", (1, 2): "whiten"}, net, (TRAIN, VALID)),
+    "kinds by part": ({"numbers": "whiten"}, Parts, (nested(TRAIN), nested(VALID))),
     "object": (Components(2), lambda: net(2), (TRAIN, VALID)),
     "class": (Components, lambda: net(2), (TRAIN, VALID)),
 }
@@ -180,6 +182,7 @@ def test_arguments_of_a_class_with_fit_are_tuned():
     [
         ({"kin": "whiten"}, 'Did you mean "kind"'),
         ({"kind": "whitten"}, 'Did you mean "whiten"'),
+        ({"numbers": "minmax"}, 'Model(builder, normalize={"numbers": ...})'),
         ("mean", "got 'mean'"),
     ],
 )
@@ -337,6 +340,34 @@ def test_parts_are_normalized_in_front_of_the_arguments_of_forward():
     assert isinstance(module.normalizer, PartNormalizer)
     inputs = nested(TRAIN).inputs
     assert torch.equal(module(**inputs), module(inputs))
+
+
+def test_kinds_by_part_are_tuned_in_the_section():
+    model = tn.Model(Parts, normalize={"numbers": True})
+    assert repr(model.normalization({"normalize": {"numbers": "robust"}})) == "{'numbers': 'robust'}"
+    ours = study(model, (nested(TRAIN), nested(VALID)), space={"normalize": {"numbers": tn.Choice([True, "whiten"])}})
+    ours.run(trials=1)
+    whitened = ours.best.config["normalize"]["numbers"] == "whiten"
+    assert isinstance(ours.best.model().normalizer.parts[0], Whitening) is whitened
+
+
+@pytest.mark.parametrize("kind", [True, "whiten", "minmax", "robust"])
+def test_columns_that_are_looked_at_are_left_alone_by_every_kind(kind):
+    class LooksUp(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.codes, self.net = nn.Embedding(3, 2), net(2 + len(TABLE[0]))
+
+        def forward(self, x):
+            return self.net(torch.cat([self.codes(x[:, 0].long()), x[:, 1:]], 1))
+
+    table = torch.cat([(torch.arange(len(TABLE)) % 3)[:, None].float(), TABLE], 1)
+    data = tn.Data(table, torch.arange(len(TABLE)) % 2)
+    ours = study(tn.Model(LooksUp, normalize=kind), (data, data))
+    ours.run(trials=1)
+    values = ours.best.model().normalizer(table)
+    assert torch.equal(values[:, 0], table[:, 0])
+    assert not torch.allclose(values[:, 1:], table[:, 1:])
 
 
 def test_part_that_is_looked_up_is_not_normalized():

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tuneflow.heuristics.by_part import ByPart, PartNormalizer
 from tuneflow.heuristics.input_scaling import Normalizer
-from tuneflow.heuristics.normalizers import PartNormalizer, described, fitter_of
+from tuneflow.heuristics.normalizers import described, fitter_of
 from tuneflow.heuristics.whitening import Whitening
 from tuneflow.model import tensors_of
 from tuneflow.nested import mapped
@@ -31,7 +32,7 @@ def facts_of(normalizer: nn.Module, kind: Any, rows: Any) -> Facts:
             other places than parameters and buffers.
     """
     if isinstance(normalizer, PartNormalizer):
-        return {"kind": "parts", "keys": normalizer.keys}
+        return {"kind": "parts", "keys": normalizer.keys, "parts": [facts_of(p, kind, rows) for p in normalizer.parts]}
     if type(normalizer) in (Normalizer, Whitening):
         return {"kind": type(normalizer).__name__.lower()}
     rows = mapped(Tensor.cpu, rows)
@@ -63,12 +64,14 @@ def rebuilt(facts: Facts, tensors: Mapping[str, Tensor], kind: Any, where: str) 
     if facts["kind"] == "whitening":
         return Whitening(tensors["mean"], tensors["matrix"])
     if facts["kind"] == "parts":
-        parts = [_part(tensors, f"parts.{index}.") for index in range(len(facts["keys"]))]
+        parts = [
+            rebuilt(part, _inside(tensors, f"parts.{index}."), kind, where) for index, part in enumerate(facts["parts"])
+        ]
         return PartNormalizer(dict(zip(facts["keys"], parts, strict=True)))
-    if isinstance(kind, bool | str | tuple):
+    if isinstance(kind, bool | str | ByPart):
         raise ValueError(
             f"{where}: the inputs are normalized by {facts['object']}, which only its class can make again; pass"
-            " tn.Model(builder, normalize=...) with it."
+            " tn.Model(builder, normalize=...) with it, or with the section normalize of the space, space=."
         )
     with seeded_globals(0, "normalizer"):
         module: nn.Module = fitter_of(kind).fit(_made_up(facts["inputs"])).eval().requires_grad_(False)
@@ -76,8 +79,8 @@ def rebuilt(facts: Facts, tensors: Mapping[str, Tensor], kind: Any, where: str) 
     return module
 
 
-def _part(tensors: Mapping[str, Tensor], start: str) -> Normalizer:
-    return Normalizer(tensors[f"{start}mean"], tensors[f"{start}std"])
+def _inside(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], where: str, name: str) -> None:

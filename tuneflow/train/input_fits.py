@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from tuneflow.data.data import Data
 from tuneflow.data.sources import Source
 from tuneflow.errors import ending_where
+from tuneflow.heuristics.by_part import ByPart, PartNormalizer, standardizing
 from tuneflow.heuristics.input_scaling import cast_only
 from tuneflow.heuristics.input_uses import InputUses, uses_of
-from tuneflow.heuristics.normalizers import KINDS, PartNormalizer, described, fit_kind
+from tuneflow.heuristics.normalizers import KINDS, described, fit_kind
 from tuneflow.heuristics.target_scaling import Scale, fit_both
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals, torch_stream
@@ -114,12 +115,14 @@ def choose_normalizer(kind: Any, module: nn.Module, fits: InputFits, runtime: Ru
         uses = _uses(module, standard)
         if uses.scales:
             return standard.cast
-        return _beside(uses, standard, fits, runtime) if uses.looks else standard.normalizer
+        return _beside(True, uses, standard, fits, runtime) if uses.looks else standard.normalizer
     normalizer = fits.of(kind, runtime)
     if isinstance(normalizer, PartNormalizer):
         _check_parts(kind, uses_of(module, standard.rows, normalizer.keys))
     elif normalizer is not None and isinstance(standard.rows, Tensor):
-        _check(kind, _uses(module, standard), standard.rows)
+        uses = _uses(module, standard)
+        _check(kind, uses, standard.rows)
+        return _beside(kind, uses, standard, fits, runtime) if uses.looks and kind in KINDS else normalizer
     return normalizer
 
 
@@ -127,14 +130,14 @@ def _uses(module: nn.Module, standard: StandardFit) -> InputUses:
     return uses_of(module, standard.rows if standard.cast is None else standard.cast(standard.rows))
 
 
-def _beside(uses: InputUses, standard: StandardFit, fits: InputFits, runtime: Runtime) -> nn.Module | None:
+def _beside(kind: Any, uses: InputUses, standard: StandardFit, fits: InputFits, runtime: Runtime) -> nn.Module | None:
     """Return the normalizer of the columns that are not looked at by value."""
     width = standard.rows.shape[-1]
     looked = uses.columns(width)
     others = tuple(column for column in range(width) if column not in looked)
     if not others or standard.rows.ndim not in (2, 3):
-        raise ValueError(_words(uses, True))
-    return fits.of(others, runtime)
+        raise ValueError(_words(uses, kind))
+    return fits.of(standardizing(others) if kind is True else ByPart(((others, kind),)), runtime)
 
 
 def _check(kind: Any, uses: InputUses, rows: Tensor) -> None:
@@ -145,8 +148,7 @@ def _check(kind: Any, uses: InputUses, rows: Tensor) -> None:
             " front of it; leave normalize out."
         )
     width = rows.shape[-1] if rows.ndim > 1 else 1
-    changed = {column % width for column in kind} if isinstance(kind, tuple) else set(range(width))
-    if (kind in KINDS or isinstance(kind, tuple)) and changed & set(uses.columns(width)):
+    if isinstance(kind, ByPart) and kind.columns(width) & set(uses.columns(width)):
         raise ValueError(_words(uses, kind))
 
 
@@ -180,7 +182,7 @@ def _try(normalizer: nn.Module | None, kind: Any, rows: Any) -> None:
 
 def _key(kind: Any) -> Hashable:
     """Return the key of a kind: objects by identity, classes and partials by their arguments."""
-    if isinstance(kind, str | tuple):
+    if isinstance(kind, str | ByPart):
         return kind
     if isinstance(kind, partial):
         return "partial", kind.func, repr(sorted(kind.keywords.items()))

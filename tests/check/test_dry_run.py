@@ -138,7 +138,8 @@ def test_few_rows_are_trained_and_evaluated_on_one_thread():
         check(net(forward), **settings, space=space, normalize=False)
         looked = [row for row in rows if row[0] or row[1] == 8]  # the others try evaluation in parts
         assert set(looked) == {(True, 32), (True, 2), (True, 17), (True, 8), (False, 8)}
-        assert len(looked) == 4 + 4 * 2 + 1 + 3  # four looks, four epochs of two batches, an evaluation and theirs
+        tried = 3 * ("metrics" in settings)  # rows that the metric is tried out on
+        assert len(looked) == 4 + 4 * 2 + 1 + 3 + tried  # four looks, four epochs of two batches, an evaluation, theirs
     assert threads == {1}
 
 
@@ -369,3 +370,19 @@ def test_study_is_refused_before_its_folder_is_made(tmp_path):
             folder=tmp_path / "study",
         )
     assert not (tmp_path / "study").exists()
+
+
+def recall(outputs, targets):
+    return float((outputs.argmax(1) == 1)[targets == 1].float().mean())
+
+
+@pytest.mark.parametrize("metric", [tn.metrics.auc, recall], ids=lambda metric: metric.__name__)
+def test_a_metric_that_validation_rows_leave_undefined_is_warned_of(metric):
+    labels = (CLASSES > 0).long()
+    images = IMAGES[labels == 0]
+    with pytest.warns(UserWarning, match=f'metric "score" is nan on the {len(images)} .* all are of class 0;'):
+        check(data=(IMAGES, labels), valid=(images, labels[labels == 0]), metrics={"score": metric})
+
+
+def test_no_metric_is_warned_of_that_is_defined_there():
+    check(data=(IMAGES, (CLASSES > 0).long()), metrics={"auc": tn.metrics.auc, "other": lambda o, t: float(len(t))})

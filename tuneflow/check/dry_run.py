@@ -25,6 +25,7 @@ from tuneflow.check.rows_setting import check_rows
 from tuneflow.check.samples import SampledPart, check_finite, few, parts_of
 from tuneflow.check.seeding import seeded_by_builder
 from tuneflow.check.step_counters import warn_of_counters
+from tuneflow.check.undefined_metrics import warn_of_undefined
 from tuneflow.data.data import Data
 from tuneflow.data.sources import Source
 from tuneflow.errors import did_you_mean, ending_where, listed, warn
@@ -131,6 +132,9 @@ def check_space(
                 warn_of_counters(_run(*_sized(trainer, Job(model, space.resolve(config), quiet), SMALL)))
         example = Job(model, space.resolve(next(iter(space.examples()))), quiet)
         check_fold_scores(folded, example, small(trainer, ROWS))
+        if folded.fold_rows is None:
+            with _eagerly():
+                warn_of_undefined(trainer, lambda: _run(small(trainer, ROWS), example))
         _warn_of_seeding(model, [Job(model, space.resolve(config), quiet) for config in space.examples()])
     return notes
 

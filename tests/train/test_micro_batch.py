@@ -27,8 +27,8 @@ def linear():
 
 def trainer(loss, targets, micro_batch=None, **settings):
     return tn.Trainer(
-        (X, targets), (X, targets), loss=loss, optimizer=torch.optim.SGD, epochs=1, batch_size=20,
-        micro_batch=micro_batch, **settings,
+        (X, targets), (X, targets), loss=loss, optimizer=torch.optim.SGD, epochs=1,
+        **{"batch_size": 20, "micro_batch": micro_batch} | settings,
     )  # fmt: skip
 
 
@@ -117,6 +117,19 @@ def test_a_loss_whose_parts_do_not_add_up_is_refused_before_training(name):
         trainer(*UNEQUAL[name], micro_batch=7).init(job())
     for size in (None, 20):
         trainer(*UNEQUAL[name], micro_batch=size).init(job())
+
+
+def hardest(outputs, targets):
+    return F.cross_entropy(outputs, targets, reduction="none").topk(min(40, len(targets))).values.mean()
+
+
+def test_a_loss_of_a_number_of_rows_is_compared_on_as_many_as_a_batch_has():
+    with pytest.raises(ValueError, match="micro_batch=7 needs a loss whose parts add up"):
+        trainer(hardest, Y, micro_batch=7, batch_size=50).init(job())
+    with pytest.raises(ValueError, match="micro_batch=7 needs a loss whose parts add up"):
+        study(hardest, Y, micro_batch=7, batch_size=50)
+    for loss, targets in ((focal, Y), (masked, Y), (lambda o, t: F.cross_entropy(o, t), Y)):
+        study(loss, targets, micro_batch=7, batch_size=50)
 
 
 def test_the_dry_run_refuses_it_too():

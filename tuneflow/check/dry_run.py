@@ -173,7 +173,7 @@ def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart], wa
         except NotFiniteLoss:  # as where all targets of these rows are left out
             note = _check_step(small(trainer, LARGE).configured(job.config), job, parts, ways)
         if configured.micro_batch is not None:
-            check_batch_parts(_run(small(trainer, COMPARED), job), parts)
+            check_batch_parts(_run(small(trainer, max(COMPARED, min(LARGE, configured.batch_size))), job), parts)
         for size in sorted({min(SMALL, configured.batch_size), min(LARGE, configured.batch_size)}):
             try:
                 check_training(*_sized(trainer, job, size), trainer.valid)

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tuneflow.data.data import Batch, Data
+from tuneflow.data.data import Batch, Data, sliced
 from tuneflow.errors import ending_where
-from tuneflow.heuristics.unchanged import unchanged
+from tuneflow.heuristics.unchanged import looked_at, unchanged
 from tuneflow.nested import leaves, mapped
 from tuneflow.train.gradients import backward, backward_in_parts
 from tuneflow.train.loss_divisor import kind_of
 from tuneflow.train.session import Session
 
 ROWS = 33  # of a batch that is compared, at most
+MANY = 1024  # of a batch whose outputs alone are compared, at most
 PART = 0.4  # of them in a part, at most: two parts, and a smaller one
 CLOSE, COARSE = 1e-4, 1e-2  # relative difference that rounding may make on the CPU, and on a device that rounds more
 ACROSS_ROWS = nn.modules.batchnorm._BatchNorm
@@ -63,6 +64,43 @@ def check_micro_batch(run: Session, ignored: Ignored = ()) -> None:
         except Exception as error:
             reason = f"the loss of {size} rows fails, with {type(error).__name__}: {error}"
             raise ending_where(error, ValueError(_refusal(micro, reason))) from None
+    _compare(run, whole, parts)
+    _check_outputs(run, micro)
+
+
+def _check_outputs(run: Session, micro: int) -> None:
+    """Raise as `check_micro_batch` does for a loss of outputs and targets, with as many rows as a batch has.
+
+    A loss of the 40 hardest rows, say, shows itself there only. The gradient is that of the outputs, which takes little
+    memory.
+    """
+    settings, rows = run.settings, min(run.settings.batch_size, len(run.train), MANY)
+    if settings.own_loss or kind_of(settings.loss) is not None or rows <= ROWS:
+        return
+    with run.job.at_work("micro-batch", 0), run.job.runtime.autocast(on=False):
+        batch = run.first_rows(rows)
+        with looked_at(run.whole):
+            chunks = [run.whole(inputs) for inputs, _ in sliced(batch, micro)]
+        if not all(isinstance(chunk, Tensor) and chunk.ndim for chunk in chunks) or sum(map(len, chunks)) != rows:
+            return
+        outputs = torch.cat(chunks).requires_grad_()
+        whole, parts = (_gradient_of(run, outputs, batch[1], size) for size in (rows, micro))
+    if whole is not None:
+        _compare(run, whole, parts)
+
+
+def _gradient_of(run: Session, outputs: Tensor, targets: Any, size: int) -> list[Tensor] | None:
+    """Return the gradient of the outputs, `size` rows at a time; None where the loss is not finite."""
+    settings, holder = run.settings, torch.optim.SGD([outputs], lr=0.0)
+    with unchanged(run.loss.module or nn.Identity()), _WithoutDraws():  # type: ignore[no-untyped-call]
+        batch = outputs, targets
+        value = backward_in_parts(settings.loss_of, nn.Identity(), batch, holder, settings.loss, size)
+    return [outputs.grad.clone()] if outputs.grad is not None and math.isfinite(value) else None
+
+
+def _compare(run: Session, whole: list[Tensor], parts: list[Tensor] | None) -> None:
+    """Raise ValueError unless the two gradients differ by rounding only; None is one that is not finite."""
+    micro = run.settings.micro_batch or 0
     off = math.inf if parts is None else _difference(whole, parts)
     if off > (CLOSE if run.job.runtime.device.type == "cpu" else COARSE):
         words = "is not finite" if parts is None else f"differs by {_percent(off)} from that of the whole batch"

@@ -64,6 +64,12 @@ def test_step_and_warmup_closed_forms():
     assert rates_of(tn.rates.Warmup(0.4, tn.rates.Cosine()), 10)[4:] == pytest.approx(cosine)
 
 
+@pytest.mark.parametrize("schedule", [tn.rates.Warmup, tn.rates.OneCycle])
+def test_a_number_of_epochs_is_no_share(schedule):
+    with pytest.raises(ValueError, match=r"is a share of the trial's steps and needs to be within \[0, 1\], got 10"):
+        schedule(10)
+
+
 def test_plateau_is_torchs_plateau():
     losses = [3.0, 2.0, 2.0, 2.1, 2.0, 1.9, 1.9, 1.9, 1.9, 1.9, 1.9]
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.5)

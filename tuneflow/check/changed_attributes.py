@@ -16,7 +16,8 @@ def changed_attributes(run: Session) -> str:
     with run.job.at_work("epoch", 1):
         run.train_epoch(1)
     after = _attributes(run)
-    return listed(name for name, value in after.items() if before.get(name, value) != value or name not in before)
+    names = [name for name, value in after.items() if before.get(name, value) != value or name not in before]
+    return listed(names) if names else ""
 
 
 def _attributes(run: Session) -> dict[str, Hashable]:

@@ -103,10 +103,16 @@ class Warmup(Schedule):
     Args:
         share: share of the trial's steps, from 0 to 1, that the rise takes.
         then: the schedule over the remaining steps; by default the configured rate.
+
+    Raises:
+        ValueError: share is not within [0, 1].
     """
 
     share: float = 0.05
     then: Schedule = field(default_factory=Fixed)
+
+    def __post_init__(self) -> None:
+        _check_share("rates.Warmup: share", self.share)
 
     def factor(self, step: int, steps: int) -> float:
         rising = round(self.share * steps)
@@ -124,6 +130,9 @@ class OneCycle(Schedule):
         start, final: the first and the last rate, as shares of the configured one.
         low, high: momentum (Adam's first beta) at the peak and at the ends; None leaves it as configured.
 
+    Raises:
+        ValueError: peak is not within [0, 1].
+
     Source: Smith, Topin, Super-convergence, 2018; torch's OneCycleLR with cosine annealing.
     """
 
@@ -132,6 +141,9 @@ class OneCycle(Schedule):
     final: float = 1e-4 / 25
     low: float | None = 0.85
     high: float | None = 0.95
+
+    def __post_init__(self) -> None:
+        _check_share("rates.OneCycle: peak", self.peak)
 
     def factor(self, step: int, steps: int) -> float:
         return self._between(step, steps, self.start, 1.0, self.final)
@@ -199,6 +211,11 @@ class Torch(Schedule):
 
     def attach(self, optimizer: Optimizer, settings: Groups, steps_per_epoch: int, epochs: int) -> "Live":
         return _Torch(self, optimizer, settings, epochs if self.unit == "epoch" else steps_per_epoch * epochs)
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is a share of the trial's steps and needs to be within [0, 1], got {value!r}.")
 
 
 class Live:

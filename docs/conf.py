@@ -32,6 +32,7 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 default_role = "literal"  # a single backtick in a docstring
+myst_heading_anchors = 2  # links may lead to the sections of a page
 
 # Links to other projects need the network; without it the build is the same but for them.
 intersphinx_mapping = {

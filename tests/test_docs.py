@@ -116,3 +116,15 @@ def test_links_of_a_page_have_words_and_lead_to_files(page):
     links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
     files = [(page.parent / link).resolve() for link in links]
     assert [file for file in files if file.parent != GENERATED and not file.exists()] == []
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_into_a_page_lead_to_headings(page):
+    links = re.findall(r"\]\(([^)#:\s]*)#([^)\s]+)\)", page.read_text())
+    assert [link for file, link in links if link not in anchors((page.parent / file) if file else page)] == []

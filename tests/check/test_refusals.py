@@ -27,6 +27,7 @@ from tests.helpers.dry_run_cases import (
     net,
 )
 from tests.helpers.global_generators import generators_untouched
+from tests.helpers.tables import Table
 
 # What is refused: (what is done, the exception, what its message says).
 
@@ -265,6 +266,18 @@ OTHERS = {
     "nan": (
         lambda: check(data=(changed([17, 20], NAN, IMAGES), CLASSES)),
         ["finite numbers, got NaN or inf in train inputs: 2 of 97 rows, the first is row 17", "data[mask]"],
+    ),
+    "nan in a column": (
+        lambda: check(ONE, (changed([3, 4], NAN, torch.ones(97, 3)[:, :1]), SHARE), loss=lone),
+        ["2 of 97 rows, the first is row 3, in column 0; fill"],
+    ),
+    "nan in a named column": (
+        lambda: check(ONE, tn.Data(Table(age=SHARE.flatten(), pay=changed(5, NAN, SHARE.flatten())), SHARE), loss=lone),
+        ['the first is row 5, in column "pay"; fill'],
+    ),
+    "code of what is missing": (
+        lambda: check(lambda: nn.Sequential(nn.Embedding(7, 10)), (changed(3, -1, CLASSES % 6), CLASSES)),
+        ["takes numbers from 0 to 6, got -1", "add 1, so that they count from 0, and num_embeddings=7 takes them"],
     ),
     "inf": (lambda: check(valid=(changed(5, -INF, IMAGES), CLASSES)), ["valid inputs: 1 of 97 rows", "row 5"]),
     "nan in targets": (lambda: check(ONE, (IMAGES, changed(5, NAN, SHARE)), loss=lone), ["train targets", "row 5"]),

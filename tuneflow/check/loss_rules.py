@@ -116,7 +116,7 @@ class LossRules(Rules):
             rows = len(weight)
             layer = watch.at[-1] if watch.at else "embedding"
             whose = f"{layer} has {rows} rows and takes numbers from 0 to {rows - 1}"
-            self._within(input, (0, rows - 1), whose, lambda _, high: f"; num_embeddings={high + 1} takes them")
+            self._within(input, (0, rows - 1), whose, _embedded)
 
     def _bytes(self, watch: Watch, function: Any, args: Any) -> None:
         for arg in args:
@@ -169,6 +169,12 @@ def _renumbered(low: int, high: int) -> str:
     if low < 0:
         return f"; number the classes from 0, or leave such rows out with ignore_index={low} in the loss"
     return "; targets - 1 numbers them from 0" if low > 0 else f"; the model needs {high + 1} outputs for them"
+
+
+def _embedded(low: int, high: int) -> str:
+    if low < 0:
+        return f"; add {-low}, so that they count from 0, and num_embeddings={high - low + 1} takes them"
+    return f"; num_embeddings={high + 1} takes them"
 
 
 def _reshaped(one: Tensor, other: Tensor) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 from tuneflow.data.data import Data
 from tuneflow.data.folds import Folds
 from tuneflow.data.sources import Source
+from tuneflow.errors import listed
 from tuneflow.nested import Path, paths
 from tuneflow.train.trainer import Trainer
 
@@ -25,6 +26,7 @@ class SampledPart:
         numbers: the row numbers of a sample; None for all rows.
         total: number of rows of the part.
         folds: those that the part is divided into; None without cross-validation.
+        columns: the names of the columns of inputs that were a DataFrame; else empty.
     """
 
     name: str
@@ -32,6 +34,7 @@ class SampledPart:
     numbers: list[int] | None
     total: int
     folds: Folds | None = None
+    columns: tuple[str, ...] = ()
 
     @property
     def trained(self) -> dict[int, str]:
@@ -65,7 +68,8 @@ def parts_of(trainer: Trainer) -> list[SampledPart]:
 def part_of(source: Source, name: str) -> SampledPart:
     """Return `source` as a SampledPart; of a Dataset, 64 evenly spaced rows."""
     if isinstance(source, Data):
-        return SampledPart(name, leaves_of((source.inputs, source.targets)), None, len(source))
+        leaves = leaves_of((source.inputs, source.targets))
+        return SampledPart(name, leaves, None, len(source), columns=source.columns)
     numbers = spread(len(source), SAMPLE)
     batch = next(source.rows(numbers).batches(len(numbers)))
     return SampledPart(name, leaves_of(batch), numbers, len(source))
@@ -89,9 +93,19 @@ def check_finite(part: SampledPart) -> None:
             wrong = torch.cat([~torch.isfinite(rows) for rows in torch.split(tensor, 4096)])
             if wrong.any():
                 raise ValueError(
-                    f"needs finite numbers, got NaN or inf in {part.describe(path, wrong)}; fill them in or drop the"
-                    " rows: data[mask]."
+                    f"the data need finite numbers, got NaN or inf in {part.describe(path, wrong)}"
+                    f"{_where(part, path, wrong)}; fill them in or drop the rows: data[mask]."
                 )
+
+
+def _where(part: SampledPart, path: str, wrong: Tensor) -> str:
+    """Return the columns of a matrix that are wrong in words: `, in column "age"`; empty for other shapes."""
+    if wrong.ndim != 2:
+        return ""
+    numbers = wrong.any(0).nonzero().flatten().tolist()
+    named = path == "inputs" and len(part.columns) == wrong.shape[1]
+    names = [f'"{part.columns[number]}"' if named else str(number) for number in numbers]
+    return f", in column{'s' if len(names) > 1 else ''} {listed(names)}"
 
 
 def leaves_of(batch: Any) -> dict[str, Tensor]:

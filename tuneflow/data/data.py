@@ -41,6 +41,7 @@ class Data:
 
     Attributes:
         target: the entry of `inputs` that holds the targets too; empty for none.
+        columns: the names of the columns of a DataFrame; empty for other inputs.
 
     Raises:
         ValueError: there are no rows, or inputs and targets differ in number.
@@ -67,6 +68,7 @@ class Data:
         self.target = ""
         if _are_names(targets, inputs):
             inputs, targets, self.target = _taken_out(inputs, targets)
+        self.columns = tuple(map(str, inputs.columns)) if is_table(inputs) else ()
         self.inputs = as_tensors(inputs, "inputs")
         self.targets = mapped(lambda t: t.long() if t.dtype in _INTEGERS else t, as_tensors(targets, "targets"))
         self._check_rows(inputs, targets)
@@ -90,14 +92,16 @@ class Data:
         return len(leaves(self.targets)[0])
 
     def __repr__(self) -> str:
-        return f"Data({_shape(self.inputs)} -> {_shape(self.targets)})"
+        named = bool(self.target)
+        inputs = {key: part for key, part in self.inputs.items() if key != self.target} if named else self.inputs
+        return f"Data({_shape(inputs)} -> {_shape(self.targets)})"
 
     def __getitem__(self, rows: Any) -> Data:
         """Return some rows as a Data: a slice, a sequence of row numbers, or a boolean mask."""
         check_no_number(rows)
         taken = itemgetter(rows if isinstance(rows, slice) else as_index(rows))
         part = Data(*mapped(taken, (self.inputs, self.targets)))
-        part.target = self.target
+        part.target, part.columns = self.target, self.columns
         return part
 
     def split(self, *shares: float, seed: int = 0) -> list[Data]:

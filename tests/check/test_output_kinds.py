@@ -195,6 +195,11 @@ def test_log_softmax_before_cross_entropy_is_called_needless():
         study(lambda: ended(nn.LogSoftmax(dim=1)), CE, Y)
 
 
+def test_a_loss_that_takes_targets_first_is_told_the_order():
+    with pytest.raises(ValueError, match=r"the loss fails .*; a loss is called as loss\(outputs, targets\)"):
+        study(ended, lambda targets, outputs: F.cross_entropy(outputs, targets), Y)
+
+
 def test_a_study_refuses_a_sigmoid_by_hand():
     with pytest.raises(ValueError, match="binary_cross_entropy_with_logits takes logits, but gets outputs that stay"):
         study(lambda: Net(lambda x: 1 / (1 + torch.exp(-x))), LOGITS, ONES)

@@ -25,7 +25,7 @@ def explain(module: nn.Module, watch: Watch, error: Exception) -> Exception:
         return watch.refusal
     if not watch.at:
         shape = f" on outputs of shape {tuple(watch.outputs.shape)}" if isinstance(watch.outputs, Tensor) else ""
-        return ValueError(f"the loss fails{shape}: {_in_words(error)}")
+        return ValueError(f"the loss fails{shape}: {_in_words(error)}{_swapped(error)}")
     layer = watch.at[-1]
     if message := _about_dtype(layer):
         return TypeError(message)
@@ -211,6 +211,12 @@ def by(shape: Shape) -> str:
 
 def _first(shape: Shape | None) -> Any:
     return shape[0] if shape else "a single number"
+
+
+def _swapped(error: Exception) -> str:
+    """Return a hint where class numbers came in the place of outputs."""
+    numbers = isinstance(error, NotImplementedError) and "not implemented for 'Long'" in str(error)
+    return "; a loss is called as loss(outputs, targets)" if numbers else ""
 
 
 def _in_words(error: Exception) -> str:

@@ -13,7 +13,8 @@ from tuneflow.train.joined_outputs import can_be_taken, outputs_taken
 from tuneflow.train.random_outputs import Comparison, compared, drawn_comparisons, is_random, repeated
 from tuneflow.train.running_measures import Chunk, Function
 
-FEW, MANY = 7, 4096  # rows that a function is tried out on
+FEW = 7  # rows that a function is tried out on
+MANY = (64, 4096)  # rows of the same with random outputs: a rounded share of them shows best in fewer, a number in more
 DRAWN = 2**23  # bytes of outputs to draw at once, which may mean fewer rows
 
 
@@ -55,11 +56,11 @@ class ComparedRows:
 
     def large_comparisons(self) -> Iterator[Comparison]:
         """Yield the same of many rows."""
-        few, count = self.few, min(MANY, self._most)
-        if not self._random:
-            yield from self._of_module([min(count, self._first.rows)])
-        elif count > few.rows > 1:
-            yield from drawn_comparisons(repeated(few, count))
+        for count in sorted({min(count, self._most) for count in MANY}):
+            if not self._random:
+                yield from self._of_module([min(count, self._first.rows)])
+            elif count > self.few.rows > 1:
+                yield from drawn_comparisons(repeated(self.few, count))
 
     @cached_property
     def _random(self) -> bool:

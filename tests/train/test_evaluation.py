@@ -408,6 +408,37 @@ def test_a_count_of_rows_that_few_rows_do_not_show_is_of_all_rows(function):
     assert (measured["loss"].value, measured["value"].value) == (wanted, wanted)
 
 
+def per_positive(outputs, targets):
+    losses = F.binary_cross_entropy_with_logits(outputs[:, 0], targets.float(), reduction="none")
+    return losses.sum() / (targets == 1).sum().clamp(min=1)
+
+
+def per_weight(outputs, targets):
+    numbers, weights = targets
+    return ((outputs[:, 0] - numbers).square() * weights).sum() / weights.sum().clamp(min=1e-9)
+
+
+def per_number(outputs, targets):
+    return (outputs[:, 0] - targets).square().nanmean()
+
+
+LATE = torch.arange(ROWS) >= 30  # rows that alone have a positive, another weight, a gap
+LATER = {
+    "a positive": (per_positive, (X, (LATE & (Y == 1)).long())),
+    "another weight": (per_weight, (X, (NUMBERS[:, 0], 1 - 0.9 * LATE))),
+    "a gap": (per_number, (X, torch.where(LATE & (Y == 1), torch.nan, NUMBERS[:, 0]))),
+}
+
+
+@pytest.mark.parametrize("kind", LATER)
+def test_what_comes_later_in_the_targets_counts_as_it_should(kind):
+    loss, data = LATER[kind]
+    net = Net()
+    with torch.no_grad():
+        whole = loss(net(X), data[1]).item()
+    assert math.isclose(evaluated(loss, data, net)["loss"].value, whole, rel_tol=1e-5)
+
+
 def clamping(outputs, targets):
     return (targets.clamp_(max=1) == outputs.argmax(1)).float()
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tuneflow.nested import mapped, parts_of, rows_taken
+from tuneflow.nested import leaves, mapped, parts_of, rows_taken
 from tuneflow.runtime.precision import LOWERED
 from tuneflow.seeds import torch_stream
 from tuneflow.train.joined_outputs import outputs_taken
@@ -31,6 +31,9 @@ def drawn_comparisons(chunk: Chunk) -> Iterator[Comparison]:
     for number, (draw, hole) in enumerate(zip(DRAWS, HOLES, strict=True)):
         yield compared(_drawn_chunk(there, draw, hole, torch_stream(0, "random outputs", number)))
     yield compared(_hit_chunk(there, torch_stream(0, "random outputs", len(DRAWS))))
+    for number, vary in enumerate(VARIED):
+        for draw in (_normal, _between_0_and_1):
+            yield compared(_varied_chunk(there, vary, draw, torch_stream(0, "random targets", number)))
 
 
 def repeated(chunk: Chunk, count: int) -> Chunk:
@@ -111,6 +114,32 @@ def _drawn_chunk(chunk: Chunk, draw: Draw, hole: int | None, generator: torch.Ge
 def _hit_chunk(chunk: Chunk, generator: torch.Generator) -> Chunk:
     drawn = _drawn_chunk(chunk, _normal, None, generator)
     return drawn._replace(outputs=mapped(lambda t: _hitting(t, drawn.targets, generator), drawn.outputs))
+
+
+def _varied_chunk(chunk: Chunk, vary: Draw, draw: Draw, generator: torch.Generator) -> Chunk:
+    """Return a chunk with random targets too: what these few rows have of a weight or a class is not all there is."""
+    outputs = next(iter(leaves(chunk.outputs)), torch.zeros(()))
+    classes = outputs.shape[1] if outputs.ndim > 1 and outputs.shape[1] > 1 else 2
+
+    def varied(targets: Tensor) -> Tensor:
+        if targets.ndim == 0 or targets.dtype.is_complex:
+            return targets
+        if not targets.is_floating_point():
+            return torch.randint(classes, targets.shape, generator=generator).to(targets.dtype)
+        return vary(tuple(targets.shape), generator).to(targets.dtype)
+
+    return _drawn_chunk(chunk._replace(targets=mapped(varied, chunk.targets)), draw, None, generator)
+
+
+def _zeros_and_ones(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randint(2, shape, generator=generator).float()
+
+
+def _with_gaps(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.where(torch.rand(shape, generator=generator) < 1 / 3, torch.nan, _between_0_and_1(shape, generator))
+
+
+VARIED: tuple[Draw, ...] = (_zeros_and_ones, _between_0_and_1, _with_gaps)
 
 
 def _to_cpu(tensor: Tensor) -> Tensor:

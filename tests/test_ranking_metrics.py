@@ -102,6 +102,12 @@ def test_bootstrap_has_the_error_of_many_samples_and_is_seeded(metric):
     assert shown.high - shown.low == pytest.approx(4 * measured.error, rel=0.2)
 
 
+def test_one_row_has_no_interval():
+    value = resampled(rmse, SCORES[:1], LABELS[:1], 1, Measured(0.3))
+    assert math.isnan(value.error)
+    assert math.isnan(estimate(value).low)
+
+
 def test_metric_that_is_not_defined_for_samples_has_no_interval():
     value = Measured(0.5)
     assert resampled(lambda o, t: math.nan, SCORES, LABELS, 60, value) == value

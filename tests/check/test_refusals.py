@@ -299,6 +299,10 @@ OTHERS = {
         lambda: check(lambda: nn.Sequential(nn.ReLU(inplace=True), linear()), normalize=False),
         ["inputs were changed in place", "x = x + 1"],
     ),
+    "in place in evaluation": (
+        lambda: check(net(lambda s, x: s.layer(x if s.training else x.mul_(1.5))), normalize=False),
+        ["inputs were changed in place", "x = x + 1"],
+    ),
     "loss of nothing": (
         lambda: check(loss=lambda o, t: functional.cross_entropy(o, t - t - 100)),
         ["the loss needs to be finite, got nan on", "before any step", "averages over no targets"],

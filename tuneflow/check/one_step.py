@@ -81,7 +81,8 @@ def check_step(
 
 def _check_evaluation(trainer: Trainer, module: nn.Module, batch: Batch) -> None:
     """Raise if the module gives the loss other outputs in evaluation mode than it takes, such as probabilities."""
-    few, outputs = next(sliced(batch, EVALUATED)), OutputRange()
+    few, outputs = mapped(torch.clone, next(sliced(batch, EVALUATED))), OutputRange()
+    before = mapped(torch.clone, leaves_of(few))
     watch = Watch(module, 0, OutputKinds(evaluation=True), outputs)
     with unchanged(module), evaluating(trainer.loss), torch.no_grad(), suppress(Exception):
         module.eval()
@@ -89,6 +90,7 @@ def _check_evaluation(trainer: Trainer, module: nn.Module, batch: Batch) -> None
             trainer.loss_of(module, few)
     if watch.refusal is not None:
         raise watch.refusal
+    _check_untouched(before, leaves_of(few))
     if outputs.bounded:
         with evaluating(trainer.loss):
             check_bounded(module, lambda: trainer.loss_of(module, few))

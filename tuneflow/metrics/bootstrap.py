@@ -19,8 +19,8 @@ ROWS = 2**25  # rows of all resamples together, beyond which fewer are drawn
 def resampled(metric: Callable[[Any, Any], Any], outputs: Any, targets: Any, rows: int, value: Measured) -> Measured:
     """Return a metric's value with the standard error and the 95 % percentile interval of a seeded bootstrap.
 
-    Rows are drawn with replacement. Without an interval it comes back as it is where the outputs are not tensors with
-    rows, or where the metric is not defined for half of the samples.
+    Rows are drawn with replacement. Without an interval it comes back as it is where there is one row, where the
+    outputs are not tensors with rows, or where the metric is not defined for half of the samples.
 
     Args:
         metric: of (outputs, targets), a single number.
@@ -31,6 +31,8 @@ def resampled(metric: Callable[[Any, Any], Any], outputs: Any, targets: Any, row
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 6 and 13.
     """
+    if rows < 2:
+        return value
     generator = torch_stream(0, "bootstrap")
     count = max(FEWEST, min(RESAMPLES, ROWS // rows))
     values = []

@@ -44,7 +44,7 @@ class Scores(Mapping[str, Estimate]):
         wide = max(map(len, self._estimates), default=0)
         rows = [f"{name:<{wide}}  {value}" for name, value in self._estimates.items()]
         examples = max((e.examples for e in self._estimates.values()), default=0)
-        return "\n".join([*rows, f"[95 % interval over {examples} examples]"] if examples else rows)
+        return "\n".join([*rows, f"[95 % interval over {plural(examples, 'example')}]"] if examples else rows)
 
 
 @dataclass(frozen=True)

@@ -157,8 +157,9 @@ def test_initializations_are_compared_with_and_without_the_pass(tmp_path):
 def test_a_study_that_was_stopped_and_killed_ends_with_the_same_digits(tmp_path):
     flags = ["--trials", "4", "--epochs", "3", "--rows", "256", "--folder", "kept"]
     text = run_example(EXAMPLES / "05_stop_and_resume.py", tmp_path, *flags)
-    assert re.search(r"^  Ctrl-C: the process ended with 130; \d+ epochs are kept; trial 1 PAUSED$", text, re.M)
-    assert re.search(r"^  SIGKILL: the process ended with -9; \d+ epochs are kept; trial 2 RUNNING$", text, re.M)
+    assert re.search(r"^  Ctrl-C: the process ended with 130; \d+ epochs are kept; trial \d PAUSED$", text, re.M)
+    left = r"(trial \d RUNNING|none unfinished)"  # a kill may come between two trials
+    assert re.search(rf"^  SIGKILL: the process ended with -9; \d+ epochs are kept; {left}$", text, re.M)
     rows = re.findall(r"^(\d) +[\d.]+ +(\S+) +(\S+) +yes$", text, re.M)
     assert [number for number, _, _ in rows] == list("0123")
     assert all(alone == resumed for _, alone, resumed in rows)

@@ -136,6 +136,18 @@ def test_fit_that_hides_numbers_from_the_file_is_not_saved(tmp_path):
         ours.best.save(tmp_path / "best.pt")
 
 
+def test_object_that_stores_its_fit_is_left_as_it_was(tmp_path):
+    class Storing(Components):
+        def fit(self, inputs):
+            self.rows_ = len(inputs)
+            return super().fit(inputs)
+
+    for trials in (1, 2):  # the second time as the script is run again
+        kind = Storing(2)
+        study(tn.Model(lambda: net(2), normalize=kind), folder=tmp_path / "kept").run(trials=trials)
+        assert vars(kind) == {"count": 2}
+
+
 def test_fit_that_fails_is_named_before_trial_0():
     class Failing:
         def fit(self, inputs):

@@ -1,5 +1,6 @@
 """Kinds of input normalization: standardized, whitened, to a range, robust, by column or part, or an object's own."""
 
+import copy
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -86,8 +87,8 @@ def fit_kind(kind: Any, inputs: TrainingInputs) -> nn.Module | None:
 
 
 def fitter_of(kind: Any) -> Any:
-    """Return the object that has `fit`: `kind`, or the instance of this class or partial."""
-    return kind() if inspect.isclass(kind) or isinstance(kind, partial) else kind
+    """Return the object that has `fit`: a copy of `kind`, which may store its fit, or an instance of the class."""
+    return kind() if inspect.isclass(kind) or isinstance(kind, partial) else copy.deepcopy(kind)
 
 
 # The kinds.

@@ -31,7 +31,7 @@ def drawn_comparisons(chunk: Chunk) -> Iterator[Comparison]:
     for number, (draw, hole) in enumerate(zip(DRAWS, HOLES, strict=True)):
         yield compared(_drawn_chunk(there, draw, hole, torch_stream(0, "random outputs", number)))
     yield compared(_hit_chunk(there, torch_stream(0, "random outputs", len(DRAWS))))
-    for number, vary in enumerate(VARIED):
+    for number, vary in enumerate(VARIED if _in_rows(there.targets, there.rows) else ()):
         for draw in (_normal, _between_0_and_1):
             yield compared(_varied_chunk(there, vary, draw, torch_stream(0, "random targets", number)))
 
@@ -114,6 +114,14 @@ def _drawn_chunk(chunk: Chunk, draw: Draw, hole: int | None, generator: torch.Ge
 def _hit_chunk(chunk: Chunk, generator: torch.Generator) -> Chunk:
     drawn = _drawn_chunk(chunk, _normal, None, generator)
     return drawn._replace(outputs=mapped(lambda t: _hitting(t, drawn.targets, generator), drawn.outputs))
+
+
+def _in_rows(targets: Any, rows: int) -> bool:
+    """True if targets are tensors with a row each, no lists of objects whose tensors belong together."""
+    if isinstance(targets, Tensor):
+        return targets.ndim > 0 and len(targets) == rows
+    parts = parts_of(targets)
+    return parts is not None and not isinstance(targets, list) and all(_in_rows(part, rows) for part in parts.values())
 
 
 def _varied_chunk(chunk: Chunk, vary: Draw, draw: Draw, generator: torch.Generator) -> Chunk:

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import tuneflow as tn
+from tests.helpers.projected_loss import Projected
 from tuneflow.execute.lanes import lane_stack, structure_group
 from tuneflow.execute.lanes.engine_cache import EngineTiming
 from tuneflow.execute.lanes.lane import Lane
@@ -47,17 +48,6 @@ class Mean(nn.Module):
         if self.training:
             self.mean.mul_(0.9).add_(0.1 * outputs.detach().mean(0))
         return F.cross_entropy(outputs - self.mean, targets)
-
-
-class Projected(nn.Module):
-    """A loss whose buffer stays as it was drawn."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("projection", torch.randn(3, 3))
-
-    def forward(self, outputs, targets):
-        return F.cross_entropy(outputs @ self.projection, targets)
 
 
 class Guided:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 import tuneflow as tn
+from tests.helpers.counting_runtime import Counting
 from tests.helpers.trainer_runs import facts, run, run_with_reason, through_file
 from tuneflow.data.data_view import DataView
 from tuneflow.data.folds import classes_of, folds_of
@@ -286,13 +287,6 @@ def test_nothing_is_fitted_to_the_validation_rows_of_a_fold(source):
 
 
 def test_the_rows_of_a_fold_are_prepared_once():
-    class Counting(tn.Runtime):
-        rows = 0
-
-        def place(self, thing):
-            self.rows += len(thing) if isinstance(thing, torch.Tensor) else 0
-            return super().place(thing)
-
     ours, runtime, placed = trainer(), Counting("cpu"), []
     for fold in (0, 0, 1, 1):
         ours.init(replace(job(fold=fold), runtime=runtime))

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import tuneflow as tn
+from tests.helpers.projected_loss import Projected
 from tests.helpers.trainer_runs import facts, flat, run, through_file
 from tuneflow.data.orders import Shuffled
 from tuneflow.train.loss_object import placed
@@ -133,17 +134,6 @@ class Counting(Centers):
     def forward(self, outputs, targets):
         self.steps += 1
         return super().forward(outputs, targets) * (1 + 0.1 * self.steps)
-
-
-class Projected(nn.Module):
-    """A loss that is drawn."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("projection", torch.randn(3, 3))
-
-    def forward(self, outputs, targets):
-        return F.cross_entropy(outputs @ self.projection, targets)
 
 
 LOSSES = {

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 import tuneflow as tn
+from tests.helpers.counting_runtime import Counting
 from tests.helpers.digits_training import TRAIN, VALID, job, linear, net, trainer
 from tests.helpers.trainer_runs import facts, flat, run
 from tuneflow.heuristics.input_scaling import NormalizedModule
@@ -180,13 +181,6 @@ def test_a_torch_dataset_gives_the_same_as_its_tensors():
 
 
 def test_all_configurations_share_what_was_prepared_once():
-    class Counting(tn.Runtime):
-        rows = 0
-
-        def place(self, thing):
-            self.rows += len(thing) if isinstance(thing, torch.Tensor) else 0
-            return super().place(thing)
-
     ours, runtime, placed = trainer(), Counting("cpu"), []
     for rate in (0.05, 0.1):
         ours.init(tn.types.Job(tn.Model(net), {"optimizer": {"lr": rate}}, runtime))

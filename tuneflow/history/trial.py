@@ -1,7 +1,7 @@
 """The facts of a study: Trial, Report and Slice, frozen and JSON-able."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuneflow.history.objective import Objective
@@ -48,6 +48,8 @@ class Trial:
         seconds: wall-clock time, summed over its epochs.
         reports: one for each epoch.
         parent: (trial, epoch) of the state that it went on from, for a fork.
+        repeats: number of the trial whose configuration it trains again on purpose, under a seed of its own.
+        until: the epoch to train it to, for a trial that `study.ask` returned under a scheduler.
     """
 
     number: int
@@ -61,6 +63,8 @@ class Trial:
     reports: Sequence[Report] = ()
     detail: str = ""
     parent: tuple[int, int] | None = None
+    repeats: int | None = None
+    until: int | None = None
 
     @property
     def ended(self) -> bool:
@@ -99,14 +103,13 @@ def with_reports(trial: Trial, reports: Iterable[Report], objective: Objective) 
     selected = objective.pick(reports)
     scores = (selected.metrics, selected.errors) if selected else ({}, {})
     epochs = reports[-1].epoch if reports else trial.parent[1] if trial.parent else 0
-    facts = (*scores, epochs, sum(report.seconds for report in reports), reports)
-    return Trial(trial.number, trial.config, trial.status, trial.reason, *facts, trial.detail, trial.parent)
+    seconds = sum(report.seconds for report in reports)
+    return replace(trial, metrics=scores[0], errors=scores[1], epochs=epochs, seconds=seconds, reports=reports)
 
 
 def with_status(trial: Trial, status: Status, reason: str = "", detail: str = "", seconds: float = 0.0) -> Trial:
     """Return `trial` with another status, `seconds` longer than the sum over its reports."""
-    facts = (trial.metrics, trial.errors, trial.epochs, trial.seconds + seconds, trial.reports)
-    return Trial(trial.number, trial.config, status, reason, *facts, detail, trial.parent)
+    return replace(trial, status=status, reason=reason, detail=detail, seconds=trial.seconds + seconds)
 
 
 def has_score(trial: Trial) -> bool:

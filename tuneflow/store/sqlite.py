@@ -14,14 +14,15 @@ from tuneflow.store.lazy_reports import LazyReports
 from tuneflow.store.owner import is_alive, leave, new_owner
 from tuneflow.store.sqlite_file import NETWORK, file_system, is_full, read_only_address, who_may_write
 
-VERSION = 2  # 1: before the package's rooms; no study was released with it
+VERSION = 3  # 2: without repeats and until; no study was released with either
 SCHEMA = """
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE queue (id INTEGER PRIMARY KEY, config TEXT NOT NULL, trial INTEGER);
 CREATE INDEX queued ON queue (trial);
 CREATE TABLE trial (number INTEGER PRIMARY KEY, owner TEXT, writer TEXT, tries INTEGER NOT NULL DEFAULT 0,
-                    changed INTEGER NOT NULL, status TEXT NOT NULL, config TEXT, parent TEXT, reason TEXT, detail TEXT,
-                    epochs INTEGER, seconds REAL, metrics TEXT, errors TEXT, reports TEXT);
+                    changed INTEGER NOT NULL, status TEXT NOT NULL, config TEXT, parent TEXT, repeats INTEGER,
+                    until INTEGER, reason TEXT, detail TEXT, epochs INTEGER, seconds REAL, metrics TEXT,
+                    errors TEXT, reports TEXT);
 CREATE INDEX changes ON trial (changed);
 CREATE INDEX orphans ON trial (number) WHERE owner IS NULL AND status = 'CLAIMED';
 CREATE TABLE report (trial INTEGER, epoch INTEGER, seconds REAL, metrics TEXT, errors TEXT,
@@ -149,7 +150,8 @@ class SqliteStore:
             return []
         first, self._version = self._version == -1, version
         rows = self._run(
-            "SELECT changed, number, config, status, reason, metrics, errors, epochs, seconds, reports, detail, parent"
+            "SELECT changed, number, config, status, reason, metrics, errors, epochs, seconds, reports, detail, parent,"
+            " repeats, until"
             " FROM trial WHERE changed > ? AND status != 'CLAIMED'"  # a number may be given back
             f" {'' if first else 'AND writer != ?'} ORDER BY changed, number",
             (self._seen,) if first else (self._seen, self._owner),
@@ -158,11 +160,11 @@ class SqliteStore:
         return [self._trial(*row[1:]) for row in rows]
 
     def _trial(self, number: int, config: str, status: Any, reason: str, *rest: Any) -> Trial:
-        metrics, errors, epochs, seconds, packed, detail, parent = rest
+        metrics, errors, epochs, seconds, packed, detail, parent, repeats, until = rest
         summary = (json.loads(metrics or "{}"), json.loads(errors or "{}"), epochs, seconds)
         reports = LazyReports(packed) if packed else self._reports(number)
         origin = tuple(json.loads(parent)) if parent else None
-        return Trial(number, json.loads(config), status, reason, *summary, reports, detail, origin)
+        return Trial(number, json.loads(config), status, reason, *summary, reports, detail, origin, repeats, until)
 
     def _reports(self, number: int) -> tuple[Report, ...]:
         rows = self._run("SELECT epoch, metrics, errors, seconds FROM report WHERE trial = ? ORDER BY epoch", (number,))
@@ -216,10 +218,11 @@ class SqliteStore:
         self._later(
             number,
             True,
-            f"UPDATE trial SET owner = ?, writer = ?, changed = {NEXT}, status = ?, config = ?, parent = ?, reason = ?,"
-            " detail = ?, epochs = ?, seconds = ?, metrics = ?, errors = ?, reports = ? WHERE number = ? AND owner = ?",
-            (owner, self._owner, trial.status, json.dumps(trial.config), parent, trial.reason, trial.detail,
-             trial.epochs, trial.seconds, metrics, errors, packed, number, self._owner),
+            f"UPDATE trial SET owner = ?, writer = ?, changed = {NEXT}, status = ?, config = ?, parent = ?,"
+            " repeats = ?, until = ?, reason = ?, detail = ?, epochs = ?, seconds = ?, metrics = ?, errors = ?, reports = ?"
+            " WHERE number = ? AND owner = ?",
+            (owner, self._owner, trial.status, json.dumps(trial.config), parent, trial.repeats, trial.until,
+             trial.reason, trial.detail, trial.epochs, trial.seconds, metrics, errors, packed, number, self._owner),
         )  # fmt: skip
 
     def report(self, number: int, report: Report) -> None:

@@ -19,7 +19,7 @@ from tuneflow.study.confirm import last_choice
 
 NEED_A_STUDY = ("run", "result", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler")
 # The facts of a trial that a line of JSON holds, beside its reports.
-EXPORTED = ("number", "status", "reason", "config", "metrics", "errors", "epochs", "seconds", "parent")
+EXPORTED = ("number", "status", "reason", "config", "metrics", "errors", "epochs", "seconds", "parent", "repeats")
 
 
 class Archive:

@@ -219,8 +219,8 @@ class SqliteStore:
             number,
             True,
             f"UPDATE trial SET owner = ?, writer = ?, changed = {NEXT}, status = ?, config = ?, parent = ?,"
-            " repeats = ?, until = ?, reason = ?, detail = ?, epochs = ?, seconds = ?, metrics = ?, errors = ?, reports = ?"
-            " WHERE number = ? AND owner = ?",
+            " repeats = ?, until = ?, reason = ?, detail = ?, epochs = ?, seconds = ?, metrics = ?, errors = ?,"
+            " reports = ? WHERE number = ? AND owner = ?",
             (owner, self._owner, trial.status, json.dumps(trial.config), parent, trial.repeats, trial.until,
              trial.reason, trial.detail, trial.epochs, trial.seconds, metrics, errors, packed, number, self._owner),
         )  # fmt: skip

@@ -73,6 +73,6 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
 
 
 def _facts(trial: Trial) -> list[Any]:
-    names = ("number", "config", "status", "reason", "detail", "epochs", "seconds", "parent")
+    names = ("number", "config", "status", "reason", "detail", "epochs", "seconds", "parent", "repeats", "until")
     found = [getattr(trial, name) for name in names]
     return [*found, dict(trial.metrics), dict(trial.errors), tuple(trial.reports)]

@@ -1,5 +1,6 @@
 """Searcher: the base class of every search strategy."""
 
+import logging
 import math
 from collections.abc import Callable
 from operator import is_
@@ -11,7 +12,8 @@ from tuneflow.history.history import History
 from tuneflow.space.search_space import Config, NotAllowed, SearchSpace
 
 T = TypeVar("T")
-ASKED = 1_000  # how often for a configuration that the space's where= allows
+log = logging.getLogger("tuneflow")
+ASKED = 100  # how often a searcher is asked for a configuration that the space's where= allows
 
 
 class Searcher:
@@ -90,19 +92,22 @@ class Latest(Generic[T]):
 
 
 def proposed(searcher: Searcher, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
-    """Return a searcher's suggestion, cast; retry with the same generator while `where=` excludes it.
+    """Return a searcher's suggestion, cast; ask again with the same generator while `where=` excludes it.
+
+    A searcher that has not met `where=` after so many tries is replaced by a draw from the space with that generator.
 
     Raises:
-        ValueError: the suggestion is not in the space, or a thousand were excluded.
+        ValueError: the suggestion is not in the space.
     """
-    attempt = 0
-    while True:
-        attempt += 1
+    for _ in range(ASKED):
         config = searcher.suggest(space, history, rng)
         if config is None:
             return None
         try:
             return space.cast(config)
+        except NotAllowed:
+            continue
         except ValueError as error:
-            if not isinstance(error, NotAllowed) or attempt == ASKED:
-                raise ValueError(f"{searcher!r} proposed for trial {history.number}: {error}") from None
+            raise ValueError(f"{searcher!r} proposed for trial {history.number}: {error}") from None
+    log.info("where= excluded %d proposals of %r for trial %d: drawn at random", ASKED, searcher, history.number)
+    return space.sample(rng)

@@ -32,7 +32,8 @@ def minimize(
     """Return the trial with the smallest value of `f`, which is called with the names of `space` as keyword arguments.
 
     Args:
-        f: returns a number; or a dict of numbers, of which `metric` counts.
+        f: returns a number; or a dict of numbers, of which `metric` counts. A pair (value, standard error) in place of
+            a number makes its noise known to the searcher.
         space: the search space; its names are f's arguments.
         trials: number of calls in all; with a folder, those of earlier runs included.
         metric: the name of the number to minimize, where `f` returns a dict.

@@ -14,7 +14,7 @@ from tuneflow.nested import copied
 from tuneflow.signature import name_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import Epochs, TrainerProtocol
-from tuneflow.train.reported_metrics import described, number_of, numbers_of
+from tuneflow.train.reported_metrics import ReportedMetrics, described, is_pair, number_of, numbers_of
 
 
 class Function(TrainerProtocol):
@@ -23,7 +23,8 @@ class Function(TrainerProtocol):
     The global generators of torch, NumPy and Python are seeded from the job before the call, and put back after it.
 
     Args:
-        f: returns a number, reported as "value", or a dict of numbers. NaN and infinity are passed on.
+        f: returns a number, reported as "value", or a dict of numbers; in place of a number also a pair (value,
+            standard error). NaN and infinity are passed on.
 
     Raises:
         TypeError: `f` cannot be called, or is a generator function.
@@ -61,12 +62,13 @@ class Function(TrainerProtocol):
 
         Raises:
             TypeError: it returned neither a number nor a dict of numbers.
+            ValueError: a standard error is negative or not finite.
         """
         if state.epoch < min(until, self.epochs):
             started = time.perf_counter()
             with job.at_work("epoch", 1):
-                metrics = self._metrics(self.f(**copied(job.config)))
-            yield TrainState(1, {}), Report(1, metrics, seconds=time.perf_counter() - started)
+                metrics, errors = self._reported(self.f(**copied(job.config)))
+            yield TrainState(1, {}), Report(1, metrics, errors, time.perf_counter() - started)
         return ""
 
     @override
@@ -76,13 +78,10 @@ class Function(TrainerProtocol):
             f"{name_of(self.f)} is a plain function, so there is no model; its best arguments are in `config`."
         )
 
-    def _metrics(self, result: Any) -> dict[str, float]:
-        if isinstance(result, Mapping):
-            return numbers_of(result, name_of(self.f))
-        number = number_of(result)
-        if number is None:
+    def _reported(self, result: Any) -> ReportedMetrics:
+        if not isinstance(result, Mapping) and not is_pair(result) and number_of(result) is None:
             raise TypeError(
                 f"{name_of(self.f)} returned {described(result)}; it needs to return a number,"
                 ' or a dict of numbers such as {"loss": 0.3}.'
             )
-        return {"value": number}
+        return numbers_of(result if isinstance(result, Mapping) else {"value": result}, name_of(self.f))

@@ -168,7 +168,7 @@ class Passes:
                 f"{where}: the runtime's precision is {run._job.runtime.precision}, and the loop never takes it up;"
                 " put forward pass and loss into `with run.autocast():`, or leave out precision."
             )
-        metrics = numbers_of(yielded, where)
+        metrics, errors = numbers_of(yielded, where)
         for name in sorted(self._last.keys() ^ metrics.keys()) if self._last else ():
             does = "stopped yielding" if name in self._last else "began to yield"
             raise TypeError(f'{where}: {does} "{name}"; every epoch yields the same names.')
@@ -176,7 +176,7 @@ class Passes:
             raise Diverged(epoch, 0, self._last.get("loss"))
         self._last = metrics
         run._reached = TrainState(epoch, {**run._named.values(), "metrics": dict(metrics)})
-        return run._reached, Report(epoch, metrics, seconds=time.perf_counter() - run._started)
+        return run._reached, Report(epoch, metrics, errors, time.perf_counter() - run._started)
 
     def _reason(self, returned: Any) -> str:
         run = self.run

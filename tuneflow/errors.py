@@ -14,7 +14,8 @@ Bad arguments raise ValueError or TypeError where they are given, before any tra
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
@@ -102,6 +103,33 @@ def ending_where(error: BaseException, raised: ExceptionT) -> ExceptionT:
     while traceback is not None and _package_of(traceback.tb_frame) in ("tuneflow", "torch"):
         traceback = traceback.tb_next
     return raised.with_traceback(traceback)
+
+
+@contextmanager
+def exceptions_only(what: str, kind: Callable[[str], Exception] = StudyError) -> Iterator[None]:
+    """A block of user code in which SystemExit, as argparse raises it, or the like becomes an error of `kind`.
+
+    So it ends what was tried, and not the program without a word. KeyboardInterrupt passes.
+
+    Args:
+        what: opens the message, such as `the searcher`.
+        kind: makes the error of its message.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise ending_where(error, kind(f"{what} raised {in_one_line(error)}")) from None
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return class and message of an exception: `SystemExit: 3`."""
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message cannot be shown)"
+    return f"{type(error).__name__}: {message}".removesuffix(": ")
 
 
 def _package_of(frame: FrameType) -> str:

@@ -28,7 +28,7 @@ from tuneflow.check.step_counters import warn_of_counters
 from tuneflow.check.undefined_metrics import warn_of_undefined
 from tuneflow.data.data import Data
 from tuneflow.data.sources import Source
-from tuneflow.errors import did_you_mean, ending_where, listed, warn
+from tuneflow.errors import did_you_mean, ending_where, exceptions_only, in_one_line, listed, warn
 from tuneflow.model import Model
 from tuneflow.optim.build import check_settings
 from tuneflow.runtime.runtime import Runtime
@@ -123,13 +123,15 @@ def check_space(
         folded, trainer = trainer, trainer.in_fold(0)
         for config in space.examples():
             ways = batchings(space, config, trainer, parts[0].trained)
+            job = Job(model, space.resolve(config), quiet)
             try:
-                notes[check_configuration(Job(model, space.resolve(config), quiet), trainer, parts, ways)] = None
+                with exceptions_only("training", ValueError):
+                    notes[check_configuration(job, trainer, parts, ways)] = None
             except (ValueError, TypeError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise ending_where(error, kind(f"configuration {rounded(config)}: {error}")) from None
             with _eagerly():
-                warn_of_counters(_run(*_sized(trainer, Job(model, space.resolve(config), quiet), SMALL)))
+                warn_of_counters(_run(*_sized(trainer, job, SMALL)))
         example = Job(model, space.resolve(next(iter(space.examples()))), quiet)
         check_fold_scores(folded, example, small(trainer, ROWS))
         if folded.fold_rows is None:
@@ -294,8 +296,10 @@ def _eagerly() -> AbstractContextManager[Any]:
 def _building() -> Iterator[None]:
     try:
         yield
-    except (Exception, SystemExit) as error:  # argparse in a builder exits
-        raise ending_where(error, ValueError(f"cannot be built: {type(error).__name__}: {error}")) from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # argparse in a builder exits
+        raise ending_where(error, ValueError(f"cannot be built: {in_one_line(error)}")) from None
 
 
 def _check_new(module: nn.Module, other: nn.Module) -> None:

@@ -3,7 +3,7 @@
 import time
 import traceback
 
-from tuneflow.errors import Diverged
+from tuneflow.errors import Diverged, in_one_line
 from tuneflow.execute.executor import Ended, Event, Reported
 from tuneflow.execute.guard import Guarded
 from tuneflow.history.trial import Slice
@@ -42,7 +42,9 @@ class InlineExecutor:
         try:
             with Guarded(), self._runtime.active():
                 state, report = next(epochs)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit too: it fails its trial, and not the program
             self._work = None
             return [ended(work.trial, error, time.perf_counter() - started)]
         events: list[Event] = [Reported(work.trial, report, state)]
@@ -59,7 +61,7 @@ class InlineExecutor:
         self._work = None
 
 
-def ended(trial: int, error: Exception, seconds: float) -> Ended:
+def ended(trial: int, error: BaseException, seconds: float) -> Ended:
     """Return the end of a slice that raised `error`; a StopIteration carries the trainer's own reason."""
     if isinstance(error, Diverged):
         reason = " ".join([str(error), *getattr(error, "__notes__", ())])  # in which replica and fold
@@ -71,14 +73,7 @@ def ended(trial: int, error: Exception, seconds: float) -> Ended:
             trial, "FAILED", "the trainer stopped before the end of its slice and gave no reason", seconds=seconds
         )
     detail = _encodable("".join(traceback.format_exception(error)))
-    return Ended(trial, "FAILED", _encodable(f"{type(error).__name__}: {_words(error)}"), detail, seconds)
-
-
-def _words(error: Exception) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return "(its message cannot be shown)"
+    return Ended(trial, "FAILED", _encodable(in_one_line(error)), detail, seconds)
 
 
 def _encodable(text: str) -> str:

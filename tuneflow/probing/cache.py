@@ -54,7 +54,9 @@ class Probes:
             with Guarded():
                 resolved = self.space.resolve(config)
                 return probe(self.model, self.trainer, self.runtime, config=resolved, seed=self.seed)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             return Probe.unmeasured(in_words(error), time.perf_counter() - started)
 
     def _line(self, config: Config, new: Probe) -> str:

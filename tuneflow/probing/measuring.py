@@ -252,7 +252,7 @@ class _Measuring:
         return racers.best * math.pow(racers.steps / self.steps, HORIZON)
 
 
-def in_words(error: Exception) -> str:
+def in_words(error: BaseException) -> str:
     """Return an exception in one line of at most some 200 characters."""
     line = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {line if len(line) <= LINE else line[:LINE] + '...'}".rstrip(": ")

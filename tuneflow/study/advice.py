@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from tuneflow.check.dry_run import small
+from tuneflow.errors import exceptions_only
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
@@ -59,7 +60,8 @@ def lanes_advice(trainer: Any, job: Job) -> str:
     from tuneflow.execute.lanes.benchmark import gain_of_lanes  # torch's tracing is slow to import
 
     try:
-        gain = gain_of_lanes(trainer.single, trainer.jobs(job)[0], LANES)
+        with exceptions_only("training"):
+            gain = gain_of_lanes(trainer.single, trainer.jobs(job)[0], LANES)
     except Exception:
         return ""  # the trials themselves show what is wrong
     return f"lanes: Runtime(lanes={LANES}) would train trials like this {gain:.1f}x faster" * (gain >= LANES_WORTH)
@@ -78,7 +80,8 @@ def alternatives(trainer: Trainer, job: Job) -> Iterator[Runtime]:
 def _has_images(trainer: Trainer, job: Job) -> bool:
     """True if the model has weights of four dimensions."""
     try:
-        return any(weight.ndim == 4 for weight in trainer.session(job).module.parameters())
+        with exceptions_only("the builder"):
+            return any(weight.ndim == 4 for weight in trainer.session(job).module.parameters())
     except Exception:  # the dry run or the first trial shows what fails here
         return False
 
@@ -86,8 +89,9 @@ def _has_images(trainer: Trainer, job: Job) -> bool:
 def _step(trainer: Trainer, job: Job) -> Step | None:
     """Return a function that takes steps of a session of its own, on one batch; None where there is none."""
     try:
-        run = trainer.session(job)
-        with job.at_work("advice", 0):
+        with exceptions_only("training"):
+            run = trainer.session(job)
+        with exceptions_only("training"), job.at_work("advice", 0):
             batch = next(iter(run.batches(1)))
     except Exception:  # as above
         return None
@@ -132,6 +136,7 @@ def measured_gains(steps: dict[Runtime, Step], deadline: float) -> tuple[dict[Ru
 
 def _took(step: Step) -> bool:
     try:
-        return step()
+        with exceptions_only("training"):
+            return step()
     except Exception:
         return False

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tuneflow.errors import StudyError, plural
+from tuneflow.errors import StudyError, exceptions_only, plural
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.execute.in_order import AnyOrder, FixedOrder
 from tuneflow.history.trial import CUT, Slice, Trial
@@ -118,9 +118,11 @@ class Driver:
         history.number = len(history)
         history.remaining = 0 if self._exhausted else limit - len(history) + history.claimed
         rng: Any = lazy_stream(self._history.seed, "schedule", len(history), history.ended)
-        decision = self.scheduler.next(self._space, history, rng)
+        with exceptions_only(repr(self.scheduler)):
+            decision = self.scheduler.next(self._space, history, rng)
+            wanted = self.scheduler.keep(history)
         self._check(decision)
-        self.ledger.want(self.scheduler.keep(history))
+        self.ledger.want(wanted)
         return decision
 
     def _check(self, decision: Decision) -> None:
@@ -170,7 +172,7 @@ class Driver:
         return None if config is None else self.ledger.start(Trial(number, config))
 
     def _proposed(self, number: int) -> Config | None:
-        with np.errstate(**USUAL):
+        with np.errstate(**USUAL), exceptions_only(repr(self.searcher)):
             config = proposed(self.searcher, self._space, self._history, stream(self._history.seed, "search", number))
         self.progress.show_once(self.searcher.notice)
         return config

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tuneflow.check.dry_run import StudyDryRun
-from tuneflow.errors import ending_where
+from tuneflow.errors import ending_where, exceptions_only, in_one_line
 from tuneflow.execute.guard import Guarded
 from tuneflow.history.objective import Objective
 from tuneflow.space.search_space import Config
@@ -30,7 +30,7 @@ class Preflight:
 
     def check(self) -> None:
         """Raise ValueError or TypeError where the space does not fit model and trainer, or does not train."""
-        with Guarded():
+        with Guarded(), exceptions_only("the dry run", ValueError):
             self.trainer.check(self.dry_run)
 
     def rehearse(self) -> None:
@@ -43,9 +43,11 @@ class Preflight:
             try:
                 with Guarded():
                     metrics = self.trainer.rehearse(self._job(config), self.dry_run)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
-                message = f"configuration {rounded(config)}: the loop fails: {type(error).__name__}: {error}"
+                message = f"configuration {rounded(config)}: the loop fails: {in_one_line(error)}"
                 raise ending_where(error, kind(message)) from None
             if metrics:
                 check_reported(self.objective, metrics)

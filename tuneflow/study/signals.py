@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a run: the first finishes the epoch and leaves, a second Ctrl-C leaves now."""
+"""Ctrl-C and SIGTERM during a run: the first finishes the epoch and leaves, a second one leaves now."""
 
 import signal
 import sys
@@ -8,7 +8,10 @@ from typing import Any, Self
 
 
 class Interrupts:
-    """Catches Ctrl-C and SIGTERM within the block, and raises them at its end; `wanted` is the signal's number.
+    """Catches Ctrl-C and SIGTERM within the block, and raises them at its end; `wanted` is the number of the last one.
+
+    The second signal raises KeyboardInterrupt at once, wherever the block is: in an epoch that hangs, or in waiting for
+    a worker that does. The block ends with KeyboardInterrupt after Ctrl-C, with SystemExit after SIGTERM.
 
     Signals are handled in the main thread only; elsewhere they are left as they are.
     """
@@ -23,17 +26,17 @@ class Interrupts:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if kind is None and self.wanted == signal.SIGINT:
             raise KeyboardInterrupt
-        if kind is None and self.wanted is not None:
-            raise SystemExit(128 + self.wanted)
+        if self.wanted == signal.SIGTERM and kind in (None, KeyboardInterrupt):
+            raise SystemExit(128 + self.wanted) from None
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.wanted is not None and number == signal.SIGINT:
+        before, self.wanted = self.wanted, number
+        if before is not None:
             raise KeyboardInterrupt
-        if self.wanted is None:
-            print("finishing the epoch; press Ctrl-C again to leave now", file=sys.stderr, flush=True)
-        self.wanted = number
+        again = "press Ctrl-C" if number == signal.SIGINT else "send SIGTERM"
+        print(f"finishing the epoch; {again} again to leave now", file=sys.stderr, flush=True)

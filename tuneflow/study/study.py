@@ -347,8 +347,9 @@ class Study:
     ) -> None:
         """Train until there are `trials` trials in all; call it again to go on.
 
-        The first Ctrl-C or SIGTERM finishes the epoch and leaves; a second Ctrl-C leaves now. Either way the study goes
-        on where it was when it is run again.
+        The first Ctrl-C or SIGTERM finishes the epoch and leaves; a second one leaves now, also where an epoch or a
+        worker hangs. Either way the study goes on where it was when it is run again. Whatever else the code of a trial
+        raises, SystemExit too, ends that trial as FAILED.
 
         Args:
             trials: the total number of trials, those of earlier runs included.

@@ -155,7 +155,7 @@ class Repetition:
         except StopIteration as stopped:
             self.done = True
             return stopped.value or "", 0.0
-        except Exception as error:
+        except BaseException as error:
             error.add_note(label)
             raise
         self.take(state, report)

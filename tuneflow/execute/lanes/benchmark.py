@@ -67,7 +67,9 @@ def measure(lanes: Sequence[Lane], slots: int, programs: ProgramCache, alone: fl
                 timings.append(EngineTiming(kind, slots, alone, taken, max(0.0, traced - taken)))
             except CannotFuse as error:
                 reasons.append(str(error))
-            except Exception as error:  # tracing may fail in any way; training alone always works
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # tracing may fail in any way; training alone always works
                 if is_out_of_memory(error):
                     raise
                 reasons.append(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")

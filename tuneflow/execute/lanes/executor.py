@@ -104,7 +104,9 @@ class LaneExecutor:
         try:
             with Guarded(), self._runtime.active():
                 lane = Lane(work, trainer, job, state)  # type: ignore[arg-type]
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             return None  # it is raised again where the slice is trained alone, and reported there
         if lane.over is not None:
             return None

@@ -172,7 +172,9 @@ class LaneStack:
                 continue
             try:
                 act(slot, lane)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 events.append(ended(lane.work.trial, error, lane.seconds))
                 self._leave(slot)
         return events

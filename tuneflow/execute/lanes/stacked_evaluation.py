@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from tuneflow.errors import exceptions_only
 from tuneflow.execute.lanes.batches import smoothing_of
 from tuneflow.execute.lanes.lane import Lane
 from tuneflow.metrics.classes import accuracy
@@ -31,7 +32,7 @@ class StackedEvaluation:
         self._runs = {
             slot: RunningEvaluation(lane.run.settings.measures, plan.reductions, total) for slot, lane in lanes.items()
         }
-        self._errors: dict[int, Exception] = {}
+        self._errors: dict[int, BaseException] = {}
 
     def add(self, outputs: Any, chunk: Chunk) -> None:
         """Take note of a chunk.
@@ -47,7 +48,9 @@ class StackedEvaluation:
             try:
                 own = pytree.tree_map(lambda stack, slot=slot: stack[slot], outputs)
                 run.add(chunk._replace(outputs=own), done=done)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self._errors[slot] = error
 
     def of(self, slot: int) -> dict[str, Measured]:
@@ -64,7 +67,7 @@ class StackedEvaluation:
         done = []
         repeated = chunk.targets.repeat(len(outputs), *[1] * (chunk.targets.ndim - 1))
         measures = next(iter(self._lanes.values())).run.settings.measures
-        with suppress(Exception):  # each lane raises it again by itself
+        with suppress(Exception), exceptions_only("a metric"):  # each lane raises it again by itself
             if self._adds_loss(outputs, repeated, chunk):
                 done.append("loss")
             for name, metric in measures.metrics.items():

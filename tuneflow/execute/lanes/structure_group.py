@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from tuneflow.errors import in_one_line
 from tuneflow.execute.executor import Event
 from tuneflow.execute.lanes.benchmark import is_out_of_memory, measure, time_alone
 from tuneflow.execute.lanes.engine_cache import ONE_BY_ONE, EngineCache, EngineTiming
@@ -73,7 +74,9 @@ class StructureGroup:
         stack = self._stacks.popleft()
         try:
             events = stack.advance()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self._fall_back(stack.lanes, error)
             return []
         if stack.lanes:
@@ -97,7 +100,9 @@ class StructureGroup:
                 else:
                     self._build(lanes, timing)
                 self._waiting = self._waiting[len(lanes) :]
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self._waiting = self._waiting[len(lanes) :]
                 self._fall_back(lanes, error)
         self._release_few()
@@ -178,9 +183,10 @@ class StructureGroup:
             self._spent += (self._step or 0.0) * lane.steps_left
             self._alone(lane)
 
-    def _fall_back(self, lanes: Sequence[Lane], error: Exception) -> None:
+    def _fall_back(self, lanes: Sequence[Lane], error: BaseException) -> None:
         """Restart lanes of a failed stack from their last reports, with the next slower engine."""
-        self._waiting += [lane.again() for lane in lanes]
+        for lane in lanes:
+            self._start_again(lane)
         timing = self._timing
         if is_out_of_memory(error) and self._chunk > 1 and len(lanes) > 1:
             self._chunk = _bucket(len(lanes)) // 2
@@ -188,13 +194,22 @@ class StructureGroup:
                 f"lanes: out of memory with {len(lanes)} trials together; going on with {self._chunk}"
             )
             return
-        reason = str(error) if isinstance(error, CannotFuse) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, CannotFuse) else in_one_line(error)
         self._engines.announce(ONE_BY_ONE + reason)
         if timing is not None and timing.kind == "stacked" and not is_out_of_memory(error):
             self._timing = replace(timing, kind="single", together=timing.alone * timing.slots, reason=reason)
         else:
             alone = (self._step or 0.0) if timing is None else timing.alone
             self._timing = EngineTiming("alone", self._chunk, alone, reason=reason)
+
+    def _start_again(self, lane: Lane) -> None:
+        """Have a lane wait with new objects; one that cannot be made again, as where memory is short, goes on alone."""
+        try:
+            self._waiting.append(lane.again())
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            self._alone(lane)
 
 
 def _bucket(count: int) -> int:

@@ -120,7 +120,9 @@ def loaded(body: bytes, buffers: Sequence[Any] = ()) -> Any:
     """Unpickle a value; raise Unreadable if that fails."""
     try:
         return pickle.loads(body, buffers=buffers)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # what it imports may exit
         raise Unreadable from error
 
 

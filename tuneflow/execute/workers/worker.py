@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from tuneflow.errors import in_one_line
 from tuneflow.execute.executor import Event
 from tuneflow.execute.in_process import in_process
 from tuneflow.execute.inline import InlineExecutor, ended
@@ -92,4 +93,4 @@ def _load(load: Callable[[], Any]) -> Any:
         return load()
     except Unreadable as error:
         cause = error.__cause__ or error
-        return LoadFailure(f"{type(cause).__name__}: {cause}", "".join(traceback.format_exception(cause)))
+        return LoadFailure(in_one_line(cause), "".join(traceback.format_exception(cause)))

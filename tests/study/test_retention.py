@@ -45,6 +45,13 @@ def test_with_several_objectives_the_front_is_kept_whatever_the_limit():
     assert ended(History(SPACE, several), 1, range(4)) == ([0, 1, 2, 3], [])
 
 
+@pytest.mark.parametrize("objective", [BEST, Objective((("loss", False), ("size", True)), at="last")])
+def test_all_are_kept_where_that_is_asked_for(objective):
+    assert ended(History(SPACE, objective), "all", [2, 0, 3, 1]) == ([0, 1, 2, 3], [])
+    with pytest.raises(ValueError, match=r'keep needs to be a whole number >= 1, got .*; .*or write "all"'):
+        tn.Folder(None, keep="every")
+
+
 def test_a_diverged_trial_is_dropped_and_the_kept_ones_stay():
     history = History(SPACE, BEST)
     diverged = with_status(trial(0, [0.5]), "DIVERGED")

@@ -244,3 +244,71 @@ def test_bad_settings_are_named(name):
     broken, kind, message = BAD[name]
     with pytest.raises(kind, match=message):
         broken()
+
+
+@pytest.mark.parametrize("epochs", [4, 8])
+def test_a_step_and_a_warm_up_in_epochs_do_not_depend_on_the_length(epochs):
+    step = rates_of(tn.rates.Step(at=(1, 3), by=0.1), 2, epochs=epochs)
+    assert step == pytest.approx([0.5] * 2 + [0.05] * 4 + [0.005] * (2 * epochs - 6))
+    warm = rates_of(tn.rates.Warmup(epochs=1.5, then=tn.rates.Step(at=(1,), by=0.1)), 2, epochs=epochs)
+    assert warm == pytest.approx([0.125, 0.25, 0.375, 0.5, 0.5] + [0.05] * (2 * epochs - 5))
+
+
+@pytest.mark.parametrize("at", [1.5, 0, -1, True, 2.0])
+def test_a_step_is_a_share_or_a_whole_number_of_epochs(at):
+    with pytest.raises(ValueError, match=rf"rates\.Step: at needs shares .* got {at}\."):
+        tn.rates.Step(at=(at,))
+    with pytest.raises(ValueError, match=r"rates\.Warmup: epochs needs to be a number >= 0, got -1"):
+        tn.rates.Warmup(epochs=-1)
+
+
+class Root(tn.rates.Schedule):
+    def factor(self, step, steps):
+        return (step + 1) ** -0.5
+
+
+class Half(tn.rates.Schedule):
+    def factor(self, step, steps):
+        return 1.0 if step < steps / 2 else 0.5
+
+
+class Closed(tn.rates.Schedule):
+    """Over ten epochs of 3 steps, whatever the trial's length."""
+
+    def factor(self, step, steps):
+        return max(0.0, 1 - step / 30)
+
+
+class Own(tn.rates.Schedule):
+    def attach(self, optimizer, settings, steps_per_epoch, epochs):
+        return tn.rates.Fixed().attach(optimizer, settings, steps_per_epoch, epochs)
+
+
+BOUND = {
+    "fixed": (tn.rates.Fixed(), ""),
+    "plateau": (tn.rates.Plateau(), ""),
+    "step in epochs": (tn.rates.Step(at=(5, 8)), ""),
+    "step in shares": (tn.rates.Step(), r"Step\(at=\(0\.5, 0\.75\), by=0\.1\) spans the full 10 epochs"),
+    "cosine": (tn.rates.Cosine(), r"Cosine\(final=0\.0\) spans the full 10 epochs"),
+    "one cycle": (tn.rates.OneCycle(), "OneCycle.* spans the full 10 epochs"),
+    "one cycle of momentum": (tn.rates.OneCycle(start=1.0, final=1.0), "OneCycle.* spans the full 10 epochs"),
+    "warm-up": (tn.rates.Warmup(), "Warmup.* spans the full 10 epochs"),
+    "no warm-up": (tn.rates.Warmup(0.0), ""),
+    "warm-up in epochs": (tn.rates.Warmup(epochs=2), ""),
+    "warm-up, then cosine": (tn.rates.Warmup(epochs=2, then=tn.rates.Cosine()), "Warmup.* spans"),
+    "user's": (Root(), ""),
+    "user's in shares": (Half(), "Half.* spans"),
+    "user's at 0": (Closed(), "Closed.* has come to a rate of 0"),
+    "user's with a state": (Own(), r"Own has no method finished\(\)"),
+    "torch": (tn.rates.Torch(partial(lr_scheduler.StepLR, step_size=1)), ""),
+    "torch with steps": (tn.rates.Torch(lambda o, steps: lr_scheduler.CosineAnnealingLR(o, steps)), "Torch.* spans"),
+}
+
+
+@pytest.mark.parametrize("name", BOUND)
+def test_a_schedule_says_why_a_trial_cannot_be_longer(name):
+    import re
+
+    schedule, reason = BOUND[name]
+    said = schedule.finished(3, 10, 20)
+    assert re.search(reason, said) if reason else said == ""

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from tuneflow.optim.build import Parameters, build_optimizer, optimizer_name, partial_of, unwrapped
 from tuneflow.optim.build import check_settings as check_inner
+from tuneflow.optim.build import spans_trial as inner_spans_trial
 from tuneflow.signature import name_of, parameters_of
 
 WINDOW = 9  # an exponential average begins with about the last ninth of the steps so far
@@ -86,6 +87,12 @@ class Averaged:
     def check_settings(self, settings: Mapping[str, Any], where: str) -> None:
         """Raise TypeError unless the settings of the optimizer's groups fit; see ForModule."""
         check_inner(self.optimizer, settings, where)
+
+    def spans_trial(self, settings: Mapping[str, Any]) -> str:
+        """Return the setting that depends on the full length of a trial; see `spans_trial` in build.py."""
+        start = settings.get("start", self.start)
+        own = f"optim.Averaged: start={start:g} is a share of the full length" if start else ""
+        return own or inner_spans_trial(self.optimizer)
 
     def _signature(self, own: list[Parameter]) -> Signature:
         """The optimizer's arguments, and the two of the average."""

@@ -72,6 +72,16 @@ def optimizer_name(make: Callable[..., Any]) -> str:
     return f"{name}({inside})" if inside else name
 
 
+def spans_trial(make: Callable[..., Any]) -> str:
+    """Return the setting of `make` by which its optimizers depend on the full length of a trial; empty without one.
+
+    A factory says so by a method `spans_trial(settings)`.
+    """
+    factory, settings = unwrapped(make)
+    method = getattr(factory, "spans_trial", None) if isinstance(factory, ForModule) else None
+    return "" if method is None else str(method(settings))
+
+
 def innermost(optimizer: Optimizer) -> Optimizer:
     """Return the optimizer whose steps are taken, where another one, as an average of weights, is around it."""
     inner = getattr(optimizer, "inner", None)

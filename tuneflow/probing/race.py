@@ -213,7 +213,7 @@ class _Track:
         session = self.trainer.session(self.job)
         session.begin()
         scale_rates(session, rate)
-        schedule = shortened(session.settings.schedule, session.steps * session.settings.epochs)
+        schedule = shortened(session.settings.schedule.in_steps(session.steps), session.steps * session.settings.epochs)
         moving = schedule.attach(session.optimizer, session.groups, self.steps, 1)
         judged: list[Tensor] = []
         with self.job.at_work("race", 0):

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tuneflow.errors import StoreError
 from tuneflow.store.checkpoints import States
@@ -12,6 +12,9 @@ from tuneflow.store.sqlite import Durable, SqliteStore
 from tuneflow.store.sqlite_file import who_may_write
 from tuneflow.store.store import Store
 from tuneflow.validate import check_seconds, check_whole
+
+Keep = int | Literal["all"]  # number of trials
+ALL = 'for 1, or write "all"'
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Folder:
 
     Args:
         path: the folder, made when it is not there; None keeps everything in memory.
-        keep: number of the best trials whose trained states are kept.
+        keep: number of the best trials whose trained states are kept; "all" for those of every trial with a score.
         checkpoint: seconds between writes of unfinished trials' states to the folder; what was trained since the last
             write is trained again, to the same digits, when the process dies.
         memory: bytes of trained states to hold in memory; beyond it they are in files of the folder, or of a temporary
@@ -36,7 +39,7 @@ class Folder:
     """
 
     path: str | os.PathLike[str] | None
-    keep: int = 1
+    keep: Keep = 1
     checkpoint: float = 10.0
     memory: int = 2**30
     durable: Durable = "end"
@@ -45,7 +48,7 @@ class Folder:
         if self.path is not None:
             path_of("Folder: path", self.path)
         plain = {
-            "keep": check_whole("Folder: keep", self.keep),
+            "keep": self.keep if self.keep == "all" else check_whole("Folder: keep", self.keep, otherwise=ALL),
             "checkpoint": check_seconds("Folder: checkpoint", self.checkpoint),
             "memory": check_whole("Folder: memory", self.memory),
         }

@@ -10,8 +10,16 @@ from tuneflow.errors import StoreError, StudyError
 from tuneflow.history.history import History
 from tuneflow.history.trial import Report, Status, Trial, with_reports, with_status
 from tuneflow.store.checkpoints import States
+from tuneflow.store.folder import Keep
 from tuneflow.store.store import Store
-from tuneflow.study.retention import Kept, admitted, backed_by_states, selected_epochs, wanted_epochs, would_be_kept
+from tuneflow.study.retention import (
+    Kept,
+    admitted,
+    backed_by_states,
+    selected_epochs,
+    wanted_epochs,
+    would_be_kept,
+)
 from tuneflow.train.job import TrainState
 
 log = logging.getLogger("tuneflow")
@@ -28,11 +36,11 @@ class Ledger:
         store: where trials and reports are kept.
         states: where training states are kept.
         history: the study's, brought up to date by this object only.
-        keep: number of the best trials whose states are kept; with several objectives the front is kept.
+        keep: number of the best trials whose states are kept, or "all"; with several objectives the front is kept.
         checkpoint: seconds between writes of live trials' states to the disk.
     """
 
-    def __init__(self, store: Store, states: States, history: History, keep: int, checkpoint: float) -> None:
+    def __init__(self, store: Store, states: States, history: History, keep: Keep, checkpoint: float) -> None:
         self.store, self.states, self.history = store, states, history
         self._keep, self._checkpoint = keep, checkpoint
         self._kept: Kept = []

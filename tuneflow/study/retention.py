@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Trial, with_reports
+from tuneflow.store.folder import Keep
 
 Kept = list[tuple[tuple[float, float], int]]  # (rank, number) of the ended trials whose states are kept, best first
 
@@ -41,31 +42,31 @@ def backed_by_states(trial: Trial, epochs: set[int], objective: Objective) -> Tr
     return with_reports(trial, (), objective)
 
 
-def would_be_kept(trial: Trial, history: History, kept: Kept, limit: int) -> bool:
+def would_be_kept(trial: Trial, history: History, kept: Kept, limit: Keep) -> bool:
     """True if the state of a trial that ends now is kept, as far as can be seen before it has ended.
 
     Args:
         trial: the trial.
         history: the study's.
         kept: the trials whose states are kept.
-        limit: number of trials to keep; with several objectives the front is kept.
+        limit: number of trials to keep, or "all"; with several objectives the front is kept, or all.
     """
-    if history.objective.several:
+    if history.objective.several and limit != "all":
         return True
     rank = history.rank(trial)
-    return math.isfinite(rank[1]) and (len(kept) < limit or (rank, trial.number) < kept[-1])
+    return math.isfinite(rank[1]) and (limit == "all" or len(kept) < limit or (rank, trial.number) < kept[-1])
 
 
-def admitted(trial: Trial, history: History, kept: Kept, limit: int) -> tuple[Kept, list[int]]:
+def admitted(trial: Trial, history: History, kept: Kept, limit: Keep) -> tuple[Kept, list[int]]:
     """Return the trials to keep once `trial` has ended, and the numbers of those whose states are dropped.
 
     Args:
         trial: the trial that ended, in the history already.
         history: the study's.
         kept: the trials whose states are kept so far.
-        limit: number of trials to keep; with several objectives the front is kept.
+        limit: number of trials to keep, or "all"; with several objectives the front is kept, or all.
     """
-    if history.objective.several:
+    if history.objective.several and limit != "all":
         front = {other.number for other in history.front}
         dropped = [number for number in {trial.number, *(number for _, number in kept)} if number not in front]
         return [((0.0, 0.0), number) for number in sorted(front)], dropped
@@ -74,4 +75,5 @@ def admitted(trial: Trial, history: History, kept: Kept, limit: int) -> tuple[Ke
         return kept, [trial.number]
     kept = list(kept)
     bisect.insort(kept, (rank, trial.number))
+    limit = len(kept) if limit == "all" else limit
     return kept[:limit], [number for _, number in kept[limit:]]

@@ -53,6 +53,10 @@ class Function(TrainerProtocol):
         return {"function": name_of(self.f), "epochs": self.epochs}
 
     @override
+    def finished(self, job: Job, state: TrainState, longer: int) -> str:
+        return f"{name_of(self.f)} is a plain function, which has no epochs"
+
+    @override
     def init(self, job: Job) -> TrainState:
         """Return the state before the call, which is empty."""
         return TrainState(0, {})

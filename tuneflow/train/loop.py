@@ -11,6 +11,7 @@ from torch import nn
 
 from tuneflow.errors import StudyError, plural
 from tuneflow.signature import name_of
+from tuneflow.train.full_length import ended_scheduler
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop_run import Built, LoopFunction, LoopRun, Passes
 from tuneflow.train.loop_state import LoopState
@@ -79,12 +80,15 @@ class Loop(TrainerProtocol):
             ) from None
         update_wrapper(self, function)  # type: ignore[arg-type]
         self.function, self.epochs, self.name = function, epochs, name_of(function)
+        self._original: Loop | None = None  # the decorated one, where this one has another length
 
     def __repr__(self) -> str:
         return f"loop {self.name}, {plural(self.epochs, 'epoch')}"
 
-    def __reduce__(self) -> str:
+    def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name, as functions are: the decorated name stands for the Loop."""
+        if self._original is not None:
+            return Loop.with_epochs, (self._original, self.epochs)
         place: str = getattr(self, "__qualname__", "<partial>")
         if "<" in place:
             raise pickle.PicklingError(
@@ -113,6 +117,16 @@ class Loop(TrainerProtocol):
                     return reached
                 yield reached
         return ""
+
+    def with_epochs(self, epochs: int) -> "Loop":
+        """Return this loop with another full length; `run.epochs(...)` then counts so far."""
+        loop = Loop(self.function, epochs)
+        loop._original = self._original or self
+        return loop
+
+    def finished(self, job: Job, state: TrainState, longer: int) -> str:  # noqa: ARG002
+        """Return the torch scheduler named in `run.epochs(...)` that has come to its end; nothing else is known."""
+        return ended_scheduler(state.values, state.epoch, self.epochs, longer)
 
     def module(self, job: Job, state: TrainState) -> nn.Module:
         """Return the first module that the function names in `run.epochs(...)`, in evaluation mode.

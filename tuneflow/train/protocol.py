@@ -1,8 +1,9 @@
 """The protocol that trainers keep: training in slices, and the questions that a study asks of a trainer."""
 
+import copy
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from torch import nn
 
@@ -88,6 +89,25 @@ class TrainerProtocol:
                 none are left to score.
         """
         return self.advance(job, state, until)
+
+    def with_epochs(self, epochs: int) -> Self:
+        """Return this trainer with another full length."""
+        trainer = copy.copy(self)
+        trainer.epochs = epochs
+        return trainer
+
+    def finished(self, job: Job, state: TrainState, longer: int) -> str:  # noqa: ARG002
+        """Return the reason why a trial cannot be trained on beyond the full length; an empty string where it can.
+
+        It can if its epochs so far were the same in a trial that is longer from the start.
+
+        Args:
+            job: what is trained.
+            state: the last state of the trial that is kept.
+            longer: the new full length.
+        """
+        kind = type(self).__name__
+        return f"{kind} has no method finished() to say that its training does not depend on the full length"
 
     def length(self, state: TrainState) -> int:
         """Return the number of epochs behind `state`, of a Repeated the rounded mean over folds and replicas."""

@@ -13,7 +13,10 @@ import torch
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from tuneflow.signature import parameters_of
+from tuneflow.errors import plural
+from tuneflow.signature import name_of, parameters_of
+from tuneflow.train.full_length import bound_to_length
+from tuneflow.validate import is_number, is_whole
 
 __all__ = ["Cosine", "Fixed", "OneCycle", "Plateau", "Schedule", "Step", "Torch", "Warmup"]
 
@@ -52,7 +55,27 @@ class Schedule:
             steps_per_epoch: optimizer steps of an epoch.
             epochs: the full length of the trial.
         """
-        return _Factor(self, optimizer, settings, steps_per_epoch * epochs)
+        return _Factor(self.in_steps(steps_per_epoch), optimizer, settings, steps_per_epoch * epochs)
+
+    def in_steps(self, steps_per_epoch: int) -> "Schedule":  # noqa: ARG002
+        """Return this schedule with its numbers of epochs as numbers of steps; by default it has none."""
+        return self
+
+    def finished(self, steps_per_epoch: int, epochs: int, longer: int) -> str:
+        """Return the reason why a trial cannot go on to a new length as if it always had it; empty where it can.
+
+        By default the factors are compared. A subclass with an `attach` of its own needs this method too, to have its
+        trials extended.
+
+        Args:
+            steps_per_epoch: optimizer steps of an epoch.
+            epochs: the full length that the trial was trained to.
+            longer: the new full length.
+        """
+        if type(self).attach is not Schedule.attach:
+            kind = type(self).__name__
+            return f"rates.{kind} has no method finished() to say that it does not depend on the full length"
+        return bound_to_length(self.in_steps(steps_per_epoch), repr(self), steps_per_epoch, epochs, longer)
 
 
 @dataclass(frozen=True)
@@ -66,18 +89,46 @@ class Fixed(Schedule):
 
 @dataclass(frozen=True)
 class Step(Schedule):
-    """Multiplies the learning rate by a factor at given shares of the trial.
+    """Multiplies the learning rate by a factor at given shares of the trial, or after given epochs.
 
     Args:
-        at: shares of the trial's steps, from 0 to 1, at each of which the rate changes.
+        at: shares of the trial's steps, floats from 0 to 1, at each of which the rate changes; or whole numbers of
+            epochs, as in `at=(30, 60)`, which do not depend on the trial's length.
         by: the factor, > 0.
+
+    Raises:
+        ValueError: one of `at` is neither a share nor a whole number >= 1.
     """
 
     at: tuple[float, ...] = (0.5, 0.75)
     by: float = 0.1
 
+    def __post_init__(self) -> None:
+        for at in self.at:
+            if not is_whole(at, 1) and not (isinstance(at, float) and 0 <= at <= 1):
+                raise ValueError(
+                    f"rates.Step: at needs shares of the trial's steps, floats within [0, 1], or whole numbers of"
+                    f" epochs >= 1, got {at!r}."
+                )
+
+    def in_steps(self, steps_per_epoch: int) -> Schedule:
+        return _StepInSteps(self.at, self.by, steps_per_epoch)
+
     def factor(self, step: int, steps: int) -> float:
-        return float(self.by ** sum(step >= share * steps for share in self.at))
+        return self.in_steps(1).factor(step, steps)
+
+
+@dataclass(frozen=True)
+class _StepInSteps(Schedule):
+    """A Step whose epochs have so many steps."""
+
+    at: tuple[float, ...]
+    by: float
+    steps_per_epoch: int
+
+    def factor(self, step: int, steps: int) -> float:
+        places = (at * (steps if isinstance(at, float) else self.steps_per_epoch) for at in self.at)
+        return float(self.by ** sum(step >= place for place in places))
 
 
 @dataclass(frozen=True)
@@ -103,19 +154,27 @@ class Warmup(Schedule):
     Args:
         share: share of the trial's steps, from 0 to 1, that the rise takes.
         then: the schedule over the remaining steps; by default the configured rate.
+        epochs: number of epochs that the rise takes, in place of a share.
 
     Raises:
-        ValueError: share is not within [0, 1].
+        ValueError: share is not within [0, 1], or epochs is negative.
     """
 
     share: float = 0.05
     then: Schedule = field(default_factory=Fixed)
+    epochs: float | None = None
 
     def __post_init__(self) -> None:
         _check_share("rates.Warmup: share", self.share)
+        if self.epochs is not None and not (is_number(self.epochs) and self.epochs >= 0):
+            raise ValueError(f"rates.Warmup: epochs needs to be a number >= 0, got {self.epochs!r}.")
+
+    def in_steps(self, steps_per_epoch: int) -> Schedule:
+        epochs = None if self.epochs is None else self.epochs * steps_per_epoch
+        return Warmup(self.share, self.then.in_steps(steps_per_epoch), epochs)
 
     def factor(self, step: int, steps: int) -> float:
-        rising = round(self.share * steps)
+        rising = round(self.share * steps if self.epochs is None else min(self.epochs, steps))
         if step < rising:
             return (step + 1) / (rising + 1) * self.then.factor(0, max(1, steps - rising))
         return self.then.factor(step - rising, max(1, steps - rising))
@@ -182,6 +241,10 @@ class Plateau(Schedule):
     def attach(self, optimizer: Optimizer, settings: Groups, steps_per_epoch: int, epochs: int) -> "Live":
         return _Plateau(self, optimizer, settings)
 
+    @override
+    def finished(self, steps_per_epoch: int, epochs: int, longer: int) -> str:
+        return ""
+
 
 @dataclass(frozen=True)
 class Torch(Schedule):
@@ -211,6 +274,16 @@ class Torch(Schedule):
 
     def attach(self, optimizer: Optimizer, settings: Groups, steps_per_epoch: int, epochs: int) -> "Live":
         return _Torch(self, optimizer, settings, epochs if self.unit == "epoch" else steps_per_epoch * epochs)
+
+    @override
+    def finished(self, steps_per_epoch: int, epochs: int, longer: int) -> str:
+        spans = f"rates.Torch({name_of(self.factory)}) spans the full {plural(epochs, 'epoch')}"
+        return spans if self.takes_steps else ""
+
+    @property
+    def takes_steps(self) -> bool:
+        """True if the factory gets the number of units in the full trial."""
+        return any(parameter.name == "steps" for parameter in parameters_of(self.factory) or [])
 
 
 def _check_share(name: str, value: float) -> None:
@@ -300,8 +373,7 @@ class _Torch(Live):
 
     def __init__(self, schedule: Torch, optimizer: Optimizer, settings: Groups, units: int) -> None:
         self._schedule, self._optimizer, self._settings = schedule, optimizer, settings
-        parameters = parameters_of(schedule.factory) or []
-        extra = {"steps": units} if any(p.name == "steps" for p in parameters) else {}
+        extra = {"steps": units} if schedule.takes_steps else {}
         self._scheduler = schedule.factory(optimizer, **extra)
         if not isinstance(self._scheduler, torch.optim.lr_scheduler.LRScheduler):
             kind = type(self._scheduler).__name__

@@ -74,6 +74,14 @@ class Repeated(TrainerProtocol):
     def alone(self) -> str:
         return self.single.alone()
 
+    def with_epochs(self, epochs: int) -> "Repeated":
+        return Repeated(self.trainer.with_epochs(epochs), self.replicas)
+
+    def finished(self, job: Job, state: TrainState, longer: int) -> str:
+        pairs = zip(self.jobs(job), repetitions_of(state), strict=True)
+        reasons = [self.single.finished(each, part.state, longer) for each, part in pairs if not part.done]
+        return next(filter(None, reasons), "")
+
     def init(self, job: Job) -> TrainState:
         """Return the states of all repetitions before their first epoch."""
         return joined(0, [Repetition(self.trainer.init(each)) for each in self.jobs(job)])

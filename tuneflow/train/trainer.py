@@ -20,12 +20,13 @@ from tuneflow.data.sources import Source, as_source
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.metrics.adapters import Metric
 from tuneflow.metrics.measured import Measured
-from tuneflow.optim.build import optimizer_name
+from tuneflow.optim.build import optimizer_name, spans_trial
 from tuneflow.signature import hinting_at, name_of
 from tuneflow.space.search_space import Config
 from tuneflow.train.description import description_of
 from tuneflow.train.evaluate import Evaluator
 from tuneflow.train.evaluation_plan import Measures, Plan
+from tuneflow.train.full_length import ended_scheduler
 from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loss_object import fit_to_targets, has_loss_of, instance_of, placed, takes_outputs
@@ -244,6 +245,20 @@ class Trainer(TrainerProtocol):
             run = self.configured(job.config).session(job)
             run.restore(state)
         return train_unscored(run, state.epoch + 1, until, curve)
+
+    def with_epochs(self, epochs: int) -> Self:
+        trainer = super().with_epochs(epochs)
+        trainer._prepared = self._prepared  # a cache, shared by all lengths
+        return trainer
+
+    def finished(self, job: Job, state: TrainState, longer: int) -> str:
+        own = self.configured(job.config)
+        steps = math.ceil((own.rows or own.training_rows) / own.batch_size)
+        return (
+            own.schedule.finished(steps, self.epochs, longer)
+            or spans_trial(own.optimizer)
+            or ended_scheduler(state.values.get("rate"), state.epoch, self.epochs, longer)
+        )
 
     def module(self, job: Job, state: TrainState) -> nn.Module:
         """Return the module of `state`, in evaluation mode: raw inputs, and outputs in the targets' units."""

@@ -243,7 +243,7 @@ def against(config, run):
     making, judging = (
         torch.optim.Adam(net.parameters(), betas=(0.5, 0.9), **config["optimizer"]) for net in (maker, judge)
     )
-    for _ in run.epochs(maker=maker, judge=judge, making=making, judging=judging):
+    for _ in run.epochs(maker=maker, judge=judge, making=making, judging=judging, result=maker):
         for _ in range(10):
             made = maker(torch.randn(64, 2))
             rows = real[torch.randint(256, (64,))]

@@ -139,7 +139,7 @@ def everything(config, run):
     start = torch.randn(3).sum() + random.random() + np.random.random() + run.epoch_seed  # noqa: NPY002
     named = {
         "module": module, "head": head, "optimizer": optimizer, "schedule": schedule, "average": average,
-        "scaler": scaler, "swa": swa, "best": best, "seen": seen, "weights": weights,
+        "scaler": scaler, "swa": swa, "best": best, "seen": seen, "weights": weights, "result": module,
     }  # fmt: skip
     for epoch in run.epochs(**named):
         order = torch.randperm(len(INPUTS), generator=run.generator("order"))
@@ -450,7 +450,7 @@ def test_a_fork_with_other_parameter_groups_is_refused_by_torch():
         run_with_reason(grouped, job({"groups": 2}), 2, state)
 
 
-def test_the_module_of_a_loop_is_the_first_that_is_named_restored_and_in_evaluation_mode():
+def test_the_module_of_a_loop_is_the_one_that_is_named_restored_and_in_evaluation_mode():
     state, _, _ = run_with_reason(adam_dropout, job(), 2)
     module = adam_dropout.module(job(), through_file(state))
     assert isinstance(module, nn.Sequential)

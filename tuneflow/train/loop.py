@@ -5,37 +5,43 @@ import pickle
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import update_wrapper
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from tuneflow.errors import StudyError, plural
+from tuneflow.metrics.measured import Measured
 from tuneflow.signature import name_of
 from tuneflow.train.full_length import ended_scheduler
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.loop_run import Built, LoopFunction, LoopRun, Passes
+from tuneflow.train.loop_passes import Passes
+from tuneflow.train.loop_run import Built, LoopFunction, LoopRun
+from tuneflow.train.loop_scores import TestFunction, scores_of
 from tuneflow.train.loop_state import LoopState
 from tuneflow.train.protocol import DryRun, Epochs, TrainerProtocol
 from tuneflow.validate import check_whole
 
 
-def loop(epochs: int) -> Callable[[LoopFunction], "Loop"]:
+def loop(epochs: int, test: TestFunction | None = None) -> Callable[[LoopFunction], "Loop"]:
     """Make a trainer of a generator function `(config, run)` that yields its metrics once per epoch.
 
     The function builds its objects, names in `run.epochs(...)` everything that changes from one epoch to the next, and
     ends each pass with a yield. So a trial can stop after any epoch and resume exactly, in another process too:
     everything is built again, and the named objects are restored before the first pass.
 
-    `config` is the configuration, a dict that the function may change. `run` is a `LoopRun`: device, epochs and
-    randomness. If the metric "loss" is not finite, the trial has diverged. `return "reason"` before a yield ends the
-    trial early, with the epochs that were yielded. Code after the yield is no part of an epoch, and code after the loop
-    never runs.
+    `config` is the configuration, a dict that the function may change. `run` is a `LoopRun`: device, epochs, batches
+    and randomness. If the metric "train_loss" is not finite, or "loss" where there is no "train_loss", the trial has
+    diverged. `return "reason"` before a yield ends the trial early, with the epochs that were yielded. Code after the
+    yield is no part of an epoch, and code after the loop never runs.
 
     Args:
         epochs: the full length of a trial.
+        test: for `study.test(data)`: a function of (model, data) that returns a dict of name to number, to a pair
+            (value, standard error), or to one number per example, a tensor of shape (n,). It runs without gradients.
 
     Raises:
-        TypeError: the decorated object is not a generator function of `(config, run)`.
+        TypeError: the decorated object is not a generator function of `(config, run)`, or test is no function of
+            (model, data).
         ValueError: epochs is not a whole number >= 1.
 
     Example:
@@ -56,9 +62,11 @@ def loop(epochs: int) -> Callable[[LoopFunction], "Loop"]:
     if callable(epochs):
         raise TypeError(f"loop needs the number of epochs: write @tn.loop(epochs=10) above {name_of(epochs)}.")
     epochs = check_whole("loop: epochs", epochs)
+    if test is not None:
+        _check_takes(test, "loop: test", "(model, data)")
 
     def decorate(function: LoopFunction) -> Loop:
-        return Loop(function, epochs)
+        return Loop(function, epochs, test)
 
     return decorate
 
@@ -66,20 +74,15 @@ def loop(epochs: int) -> Callable[[LoopFunction], "Loop"]:
 class Loop(TrainerProtocol):
     """The trainer that `loop` makes of a generator function. It holds nothing that changes."""
 
-    def __init__(self, function: LoopFunction, epochs: int) -> None:
+    def __init__(self, function: LoopFunction, epochs: int, test: TestFunction | None = None) -> None:
         if not inspect.isgeneratorfunction(function):
             raise TypeError(
                 f"loop needs a generator function, one that yields a dict of metrics per epoch, got {function!r}."
             )
-        try:
-            inspect.signature(function).bind(None, None)
-        except TypeError:
-            raise TypeError(
-                f"loop {name_of(function)} needs to be a function of (config, run),"
-                f" it takes {inspect.signature(function)}."
-            ) from None
+        _check_takes(function, f"loop {name_of(function)}", "(config, run)")
         update_wrapper(self, function)  # type: ignore[arg-type]
         self.function, self.epochs, self.name = function, epochs, name_of(function)
+        self._test = test
         self._original: Loop | None = None  # the decorated one, where this one has another length
 
     def __repr__(self) -> str:
@@ -120,7 +123,7 @@ class Loop(TrainerProtocol):
 
     def with_epochs(self, epochs: int) -> "Loop":
         """Return this loop with another full length; `run.epochs(...)` then counts so far."""
-        loop = Loop(self.function, epochs)
+        loop = Loop(self.function, epochs, self._test)
         loop._original = self._original or self
         return loop
 
@@ -129,7 +132,7 @@ class Loop(TrainerProtocol):
         return ended_scheduler(state.values, state.epoch, self.epochs, longer)
 
     def module(self, job: Job, state: TrainState) -> nn.Module:
-        """Return the first module that the function names in `run.epochs(...)`, in evaluation mode.
+        """Return the module that the function names as `result` in `run.epochs(...)`, or first, in evaluation mode.
 
         Raises:
             StudyError: it names no module.
@@ -138,6 +141,19 @@ class Loop(TrainerProtocol):
         if module is None:
             raise StudyError(f"loop {self.name} names no nn.Module in run.epochs(...), so it has no model to give.")
         return module.eval()
+
+    def test(self, job: Job, module: nn.Module, data: Any) -> dict[str, Measured]:
+        """Return the scores that the function given as `test=` finds for a trained module.
+
+        Raises:
+            StudyError: there is none.
+        """
+        if self._test is None:
+            raise StudyError(
+                f"loop {self.name} has no test: write @tn.loop(epochs={self.epochs}, test=function), a function of"
+                " (model, data) that returns its metrics, or use model() and your own."
+            )
+        return scores_of(self._test, job, module, data)
 
     def passes(self, job: Job, start: TrainState | None, only_build: bool = False) -> Passes:
         """Return the loop's generator at work on a job, from a state on."""
@@ -151,3 +167,15 @@ class Loop(TrainerProtocol):
             except Built as built:
                 return built.named
         raise ValueError(f"loop {self.name}: ended before its first pass; it needs `for epoch in run.epochs(...):`.")
+
+
+def _check_takes(function: Any, what: str, arguments: Literal["(config, run)", "(model, data)"]) -> None:
+    """Raise TypeError unless `function` can be called with two positional arguments."""
+    if not callable(function):
+        raise TypeError(f"{what} needs to be a function of {arguments}, got {function!r}.")
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        raise TypeError(
+            f"{what} needs to be a function of {arguments}, it takes {inspect.signature(function)}."
+        ) from None

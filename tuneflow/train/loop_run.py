@@ -1,21 +1,23 @@
-"""A training loop's generator at work: one pass is one epoch and ends with one yield."""
+"""The `run` of a training loop: the device, the epochs, the batches and the randomness of one job."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from types import GeneratorType
-from typing import Any, TypeVar, cast
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
+from torch.utils.data import DataLoader
 
-from tuneflow.errors import Diverged, listed
-from tuneflow.history.trial import Report
-from tuneflow.nested import copied
+from tuneflow.data.data import Batch
+from tuneflow.data.loaded import LoaderSource
+from tuneflow.data.sources import Source, as_source
+from tuneflow.errors import listed
 from tuneflow.seeds import digest, torch_stream
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop_state import LoopState
-from tuneflow.train.reported_metrics import described, numbers_of
+from tuneflow.train.preparation import DeviceData
+from tuneflow.validate import check_whole
 
 T = TypeVar("T")
 LoopFunction = Callable[[Any, Any], Iterator[Mapping[str, Any]]]  # (config, run), a generator function
@@ -36,6 +38,8 @@ class LoopRun:
         self._reached: TrainState | None = None  # the state at its yield
         self._started = 0.0
         self._seeded = ExitStack()
+        self._placed: dict[int, tuple[Any, DeviceData]] = {}  # data that batches were taken of, by their id
+        self.most: int | None = None  # batches that `batches` gives at most, where a check shortens the passes
         self.lowered = False  # autocast was asked for
 
     @property
@@ -50,6 +54,11 @@ class LoopRun:
         The global generators of Python, NumPy and torch are seeded already.
         """
         return digest(*self._job.key, "loop", self._epoch) & (2**32 - 1)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time since the pass under way began."""
+        return time.perf_counter() - self._started
 
     def generator(self, name: str, device: torch.device | str = "cpu") -> torch.Generator:
         """Return a new torch generator for this epoch; the same name gives the same draws each time."""
@@ -71,15 +80,45 @@ class LoopRun:
         self.lowered = True
         return self._job.runtime.autocast()
 
+    def batches(self, data: Any, batch_size: int, shuffle: bool = True) -> Iterator[Batch]:
+        """Return the batches of one pass over `data`, on the device: inputs and targets, the last batch shorter.
+
+        The order is that of a tn.Trainer: it depends on the trial's seed and on the epoch only, so a second pass over
+        the same data in the same epoch has it too. Before trial 0, a check of the loop may get the first few batches.
+
+        Args:
+            data: as a Trainer takes it: a tn.Data, a pair (inputs, targets), a map-style torch Dataset or a DataLoader
+                of one, of which the batch size and the order are not used, but a sampler that draws is.
+            batch_size: rows of a batch.
+            shuffle: False for the stored order, every row once, as for an evaluation.
+
+        Raises:
+            TypeError, ValueError: the data are none of these, or batch_size is not a whole number >= 1.
+        """
+        size, rows = check_whole("run.batches: batch_size", batch_size), self._on_device(data, shuffle)
+        order = self._job.order(self._epoch, rows.order) if shuffle else None
+        return islice(rows.batches(size, order), self.most)
+
+    def _on_device(self, data: Any, shuffle: bool) -> DeviceData:
+        """Return `data` for batches on the device; what cannot change unseen is placed once."""
+        _, placed = self._placed.get(id(data), (None, None))
+        if placed is None:
+            placed = DeviceData(_source_of(data, shuffle), self._job.runtime, None)
+            if isinstance(data, Source):
+                self._placed[id(data)] = data, placed
+        return placed
+
     def epochs(self, /, **state: Any) -> Iterator[int]:
         """Restore the named objects and yield the numbers of the epochs to train, counted from 1.
 
         Args:
             state: everything that changes from one epoch to the next: modules, optimizers, learning-rate schedulers and
                 other objects with `state_dict` and `load_state_dict`, tensors, and dicts and lists of plain values.
+                `result` names the module that is handed over, by `study.best.model()` for one; it may be one that has
+                another name too. Without it that is the first module named.
 
         Raises:
-            TypeError: a named object cannot be restored; the message gives the way out.
+            TypeError: a named object cannot be restored, or `result` is no module; the message gives the way out.
             ValueError: it is called a second time, or a pass ends without a yield.
         """
         if self._named is not None:
@@ -119,83 +158,11 @@ class LoopRun:
         self._seeded.enter_context(self._job.at_work(purpose, epoch))
 
 
-class Passes:
-    """A loop's generator, advanced epoch by epoch; the caller's global generators are put back in between.
-
-    Args:
-        function: the generator function of `(config, run)`.
-        run: a new one, for one job and the state to go on from.
-    """
-
-    def __init__(self, function: LoopFunction, run: LoopRun) -> None:
-        self.run, self._where = run, run._where
-        self.generator = cast("GeneratorType[Any, None, Any]", function(copied(run._job.config), run))
-        self._last: dict[str, float] = run._start.values["metrics"] if run._start is not None else {}
-
-    @property
-    def named(self) -> dict[str, Any]:
-        """Objects that the loop has named so far."""
-        return {} if self.run._named is None else self.run._named.things
-
-    def next(self) -> tuple[TrainState, Report] | str:
-        """Train one epoch; return the state and report after it, or the reason why the loop ended without one."""
-        run = self.run
-        run._seed("after" if run._epoch else "init", run._epoch)
-        try:
-            return self._reached(next(self.generator))
-        except StopIteration as end:
-            return self._reason(end.value)
-        finally:
-            run._seeded.close()
-
-    def close(self) -> None:
-        """Leave the loop where it stands; its `finally` blocks run."""
-        self.run._seed("after", self.run._epoch)
-        try:
-            self.generator.close()
-        finally:
-            self.run._seeded.close()
-
-    def _reached(self, yielded: Any) -> tuple[TrainState, Report]:
-        run, epoch = self.run, self.run._epoch
-        if run._named is None or epoch == 0:
-            raise ValueError(f"{self._where}: yields before the first pass of `for epoch in run.epochs(...):`.")
-        where = f"{self._where}, epoch {epoch}"
-        if run._reached is not None:
-            raise ValueError(f"{where}: yields a second time; one pass is one epoch and yields once, at its end.")
-        if run._job.runtime.precision != "fp32" and not run.lowered:
-            raise ValueError(
-                f"{where}: the runtime's precision is {run._job.runtime.precision}, and the loop never takes it up;"
-                " put forward pass and loss into `with run.autocast():`, or leave out precision."
-            )
-        metrics, errors = numbers_of(yielded, where)
-        for name in sorted(self._last.keys() ^ metrics.keys()) if self._last else ():
-            does = "stopped yielding" if name in self._last else "began to yield"
-            raise TypeError(f'{where}: {does} "{name}"; every epoch yields the same names.')
-        if not math.isfinite(metrics.get("train_loss", metrics.get("loss", 0.0))):
-            raise Diverged(epoch, 0, self._last.get("loss"))
-        self._last = metrics
-        run._reached = TrainState(epoch, {**run._named.values(), "metrics": dict(metrics)})
-        return run._reached, Report(epoch, metrics, errors, time.perf_counter() - run._started)
-
-    def _reason(self, returned: Any) -> str:
-        run = self.run
-        if returned is not None and not isinstance(returned, str):
-            raise TypeError(f"{self._where}: returned {described(returned)}; return a string that says why it ends.")
-        if run._named is None:
-            raise ValueError(f"{self._where}: never calls run.epochs(...); it needs `for epoch in run.epochs(...):`.")
-        if not returned:
-            raise ValueError(
-                f"{self._where}: ended in epoch {run._epoch} of {run._until} without a reason;"
-                ' return a string that says why, such as return "no better for 5 epochs".'
-            )
-        if run._reached is not None:
-            raise ValueError(
-                f"{self._where}: returned {returned!r} after the yield of epoch {run._epoch}, where a trial that is"
-                " paused there would go on; return before the yield, or at the start of the next pass by what"
-                " run.epochs(...) names."
-            )
-        return returned
+def _source_of(data: Any, shuffle: bool) -> Source:
+    """Return a source of batches; to be shuffled, it may have a sampler that draws."""
+    if shuffle and isinstance(data, LoaderSource):
+        return data
+    return LoaderSource(data) if shuffle and isinstance(data, DataLoader) else as_source(data, "run.batches: data")
 
 
 class Built(BaseException):

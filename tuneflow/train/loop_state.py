@@ -30,15 +30,19 @@ class LoopState:
 
     Args:
         where: opens the messages, such as `loop train_mine`.
-        things: the objects by name.
+        things: the objects by name; one that has several names is held once. "result" is the module to hand over.
+
+    Attributes:
+        things: the objects by name, each once.
 
     Raises:
-        TypeError: an object cannot be saved and restored; the message names it and gives the way out.
+        TypeError: an object cannot be saved and restored, or the result is no module; the message names it and gives
+            the way out.
     """
 
     def __init__(self, where: str, things: Mapping[str, Any]) -> None:
-        self.things, self._where = dict(things), where
-        for name, thing in things.items():
+        self.things, self._where, self._result = _each_once(things), where, _result_of(where, things)
+        for name, thing in self.things.items():
             if not restorable(thing):
                 raise TypeError(f"{where}: run.epochs({name}=...) cannot restore {_refusal(name, thing)}")
             if isinstance(thing, nn.Module) and (lazy := lazy_tensors(thing)):
@@ -46,12 +50,22 @@ class LoopState:
                     f'{where}: run.epochs({name}=...) cannot restore "{lazy[0]}", a lazy tensor without a shape; run a'
                     " batch through the module before, and make the optimizer after that."
                 )
-        self._initial = {name: _numbers_of(thing) for name, thing in things.items()}
+        self._initial = {name: _numbers_of(thing) for name, thing in self.things.items()}
 
     @property
     def module(self) -> nn.Module | None:
-        """The first module among them."""
+        """The module to hand over: the result, or else the first module among them."""
+        if self._result is not None:
+            return self._result
         return next((thing for thing in self.things.values() if isinstance(thing, nn.Module)), None)
+
+    @property
+    def undecided(self) -> list[str]:
+        """Names of the modules of which any may be the one to hand over; empty where that is clear."""
+        modules = {name: thing for name, thing in self.things.items() if isinstance(thing, nn.Module)}
+        inner = {part for module in modules.values() for part in module.modules() if part is not module}
+        whole = [name for name, module in modules.items() if module not in inner and tensors_of(module)]
+        return whole if self._result is None and len(whole) > 1 else []
 
     def values(self) -> dict[str, Any]:
         """Return the state: nested dicts and lists of new tensors and plain values."""
@@ -109,6 +123,24 @@ class LoopState:
 
     def _refuse(self, path: str, saved: str, live: str) -> NoReturn:
         raise ValueError(f'{self._where}: "{path}" is {saved} in the state and {live} in what the loop made.')
+
+
+def _each_once(things: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the named objects without those that have another name already; "result" is the last to be looked at."""
+    names, held = sorted(things, key="result".__eq__), dict[int, str]()
+    for name in names:
+        held.setdefault(id(things[name]), name)
+    return {name: thing for name, thing in things.items() if held[id(thing)] == name}
+
+
+def _result_of(where: str, things: Mapping[str, Any]) -> nn.Module | None:
+    result = things.get("result")
+    if "result" in things and not isinstance(result, nn.Module):
+        raise TypeError(
+            f"{where}: run.epochs(result=...) names the module that is handed over, got a {type(result).__name__};"
+            " pass an nn.Module, and name other state by another word."
+        )
+    return result
 
 
 def restorable(thing: Any) -> bool:

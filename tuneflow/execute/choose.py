@@ -5,8 +5,10 @@ from typing import Any
 from tuneflow.errors import listed
 from tuneflow.execute.executor import Executor
 from tuneflow.execute.in_process import in_process
+from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.execute.processes.worker_process import leave_if_imported
+from tuneflow.execute.retrying import RetryingExecutor
 from tuneflow.runtime.ray_runtime import RayRuntime
 from tuneflow.runtime.runtime import Runtime
 
@@ -21,6 +23,14 @@ def executor_for(runtime: Runtime) -> Executor:
 
         return RayExecutor(runtime)
     return ProcessExecutor(runtime) if runtime.workers != 1 else in_process(runtime)
+
+
+def study_executor(runtime: Runtime, engines: EngineCache) -> Executor:
+    """Return a new executor for a study, with its cache of engines, and with the retries that the runtime allows."""
+    executor = executor_for(runtime)
+    if isinstance(executor, EngineCache.Holder):
+        executor.engines = engines
+    return RetryingExecutor(executor, runtime.retries) if runtime.retries else executor
 
 
 def _checked(executor: Any, runtime: Runtime) -> Executor:

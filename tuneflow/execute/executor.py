@@ -33,6 +33,8 @@ class Ended:
         reason: in one line; empty for DONE.
         detail: the traceback of a failure.
         seconds: wall-clock time since its last report.
+        kinds: names of the class of the exception that it failed with, and of those that derives from; see
+            `tuneflow.runtime.retries`.
     """
 
     trial: int
@@ -40,6 +42,7 @@ class Ended:
     reason: str = ""
     detail: str = ""
     seconds: float = 0.0
+    kinds: tuple[str, ...] = ()
 
 
 Event = Reported | Ended

@@ -1,12 +1,14 @@
 """The inline executor: one slice at a time, in the calling process."""
 
+import gc
 import time
 import traceback
 
 from tuneflow.errors import Diverged, in_one_line
 from tuneflow.execute.executor import Ended, Event, Reported
 from tuneflow.execute.guard import Guarded
-from tuneflow.history.trial import Slice
+from tuneflow.history.trial import Report, Slice
+from tuneflow.runtime.retries import OUT_OF_MEMORY, names_of
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import Epochs, TrainerProtocol
@@ -45,8 +47,14 @@ class InlineExecutor:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit too: it fails its trial, and not the program
-            self._work = None
-            return [ended(work.trial, error, time.perf_counter() - started)]
+            self._work, end = None, ended(work.trial, error, time.perf_counter() - started)
+        else:
+            return self._reported(work, state, report)
+        if OUT_OF_MEMORY in end.kinds:
+            gc.collect()  # what cycles through the traceback still hold
+        return [end]
+
+    def _reported(self, work: Slice, state: TrainState, report: Report) -> list[Event]:
         events: list[Event] = [Reported(work.trial, report, state)]
         if report.epoch >= work.until:
             self._work = None
@@ -73,7 +81,7 @@ def ended(trial: int, error: BaseException, seconds: float) -> Ended:
             trial, "FAILED", "the trainer stopped before the end of its slice and gave no reason", seconds=seconds
         )
     detail = _encodable("".join(traceback.format_exception(error)))
-    return Ended(trial, "FAILED", _encodable(in_one_line(error)), detail, seconds)
+    return Ended(trial, "FAILED", _encodable(in_one_line(error)), detail, seconds, names_of(error))
 
 
 def _encodable(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from tuneflow.runtime.retries import Retries
 from tuneflow.runtime.runtime import Runtime, check_timeout, lanes_of
 from tuneflow.validate import check_positive, check_whole
 
@@ -29,7 +30,7 @@ class RayRuntime(Runtime):
         threads: CPU threads of each worker, None for one for each of its whole cpus, at least 1.
         timeout: as Runtime's.
         lanes: up to so many trials at once in each worker, as Runtime's.
-        precision, channels_last: as Runtime's.
+        precision, channels_last, retries: as Runtime's.
 
     Raises:
         ImportError: Ray is not installed.
@@ -48,6 +49,7 @@ class RayRuntime(Runtime):
         lanes: int | Literal["auto"] = 1,
         precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32",
         channels_last: bool | Literal["auto"] = False,
+        retries: Retries = None,
     ) -> None:
         if find_spec("ray") is None:
             raise ImportError("RayRuntime needs Ray, which is not installed; python -m pip install ray")
@@ -65,7 +67,7 @@ class RayRuntime(Runtime):
         lanes = lanes_of("RayRuntime: lanes", lanes)
         # Measurements in this process are on the workers' device where it exists here, else on the CPU.
         here = self.there if torch.cuda.is_available() else "cpu"
-        super().__init__(here, threads, lanes=lanes, precision=precision, channels_last=channels_last)
+        super().__init__(here, threads, lanes=lanes, precision=precision, channels_last=channels_last, retries=retries)
         self.address, self.cpus, self.gpus = address, cpus, gpus
         self.workers, self.timeout = workers, timeout
 

@@ -14,6 +14,7 @@ from tuneflow.errors import did_you_mean, listed
 from tuneflow.nested import mapped
 from tuneflow.runtime.environment import Environment
 from tuneflow.runtime.precision import autocast, check_layout, check_precision, in_channels_last, label
+from tuneflow.runtime.retries import Retries, retries_of
 from tuneflow.runtime.threads import share
 from tuneflow.signature import name_of
 from tuneflow.validate import check_positive, check_whole
@@ -51,16 +52,22 @@ class Runtime:
         executor: your own way to train slices: a function, or class, that is called with the study's runtime at the
             start of each run and returns an object with the six verbs of `tuneflow.execute.executor.Executor`. None for
             the one that the arguments above ask for.
+        retries: exceptions after which a trial goes on from its last epoch instead of failing: a class, several
+            classes (once each), or a dict of class to the number of retries for each trial in a run, such as
+            `{torch.OutOfMemoryError: 2, ConnectionError: 3}`. Classes derived from them count too. After one for want
+            of memory, a tn.Trainer takes micro-batches of half the size.
 
     Attributes:
         precision, channels_last: the values used in training; never "auto".
+        retries: number of retries by name of class.
         advises: the names of those that were passed as "auto".
         dtype: torch's default dtype in training; None for the caller's. A study's is that of the time it was made.
 
     Raises:
         ValueError: the device is not there (those that are, are listed), or does not compute in this precision; or
             threads, workers, timeout or lanes is too small.
-        TypeError: precision or channels_last is of another kind, or executor cannot be called.
+        TypeError: precision or channels_last is of another kind, executor cannot be called, or retries names what is no
+            class of exceptions.
 
     Example:
         >>> Runtime("cpu").place(torch.ones(2)).device
@@ -77,6 +84,7 @@ class Runtime:
         precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32",
         channels_last: bool | Literal["auto"] = False,
         executor: Callable[[Runtime], Any] | None = None,
+        retries: Retries = None,
     ) -> None:
         if threads is not None:
             threads = check_whole("Runtime: threads", threads, otherwise="for torch's own")
@@ -97,6 +105,7 @@ class Runtime:
                 " class, or lambda runtime: executor."
             )
         self.executor = executor
+        self.retries = retries_of(retries)
         check_precision(precision, self.device)
         check_layout(channels_last)
         given = {"precision": precision, "channels_last": channels_last}
@@ -122,6 +131,8 @@ class Runtime:
             words.append(f"lanes={self.lanes!r}")
         if self.executor is not None:
             words.append(f"executor={name_of(self.executor)}")
+        if self.retries:
+            words.append(f"retries={self.retries}")
         for name, default in (("precision", "fp32"), ("channels_last", False)):
             value = "auto" if name in self.advises else getattr(self, name)
             if value != default:

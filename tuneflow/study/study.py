@@ -13,7 +13,7 @@ import numpy as np
 
 from tuneflow.check.dry_run import StudyDryRun
 from tuneflow.errors import StudyError
-from tuneflow.execute.choose import executor_for
+from tuneflow.execute.choose import study_executor
 from tuneflow.execute.executor import Executor
 from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.history.history import History, Trials
@@ -383,17 +383,14 @@ class Study:
 
     def _executor(self, left: Callable[[], float] = lambda: 0) -> Executor:
         """Return a new executor of the runtime; `left` returns the number of trials to come."""
-        executor = executor_for(self.runtime)
-        if isinstance(executor, EngineCache.Holder):
-            executor.engines = EngineCache(self._ledger.store, left, self._progress.show)
-        return executor
+        return study_executor(self.runtime, EngineCache(self._ledger.store, left, self._progress.show))
 
     def _final_models(self) -> FinalModels:
         """Return the models that are trained on all rows, one by one."""
         states = States(None if self.folder is None else self.folder / "final")
         alone = copy.copy(self.runtime)
         alone.lanes = 1
-        executor, log = partial(executor_for, alone), self._progress.log
+        executor, log = partial(study_executor, alone, EngineCache()), self._progress.log
         return FinalModels(states, self.trainer.single, self.history, self._job, executor, log)
 
     def _job(self, trial: Trial) -> Job:

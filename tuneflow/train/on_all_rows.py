@@ -23,6 +23,9 @@ class OnAllRows(TrainerProtocol):
     def init(self, job: Job) -> TrainState:
         return self.trainer.init(job)
 
+    def smaller(self, job: Job) -> Job | None:
+        return self.trainer.smaller(job)
+
     def advance(self, job: Job, state: TrainState, until: int) -> Epochs:
         return self.trainer.retrain(job, state, until, self.curve)
 

@@ -144,6 +144,13 @@ class TrainerProtocol:
         Called once for each branch of the space.
         """
 
+    def smaller(self, job: Job) -> Job | None:  # noqa: ARG002
+        """Return the job in less memory, with the same scores but for rounding; None, the default, for no such job.
+
+        Called after a trial ran out of memory, for a retry of it; see `Runtime(retries=...)`.
+        """
+        return None
+
     def alone(self) -> str:
         """Return the reason why its trials cannot share their steps in lanes; an empty string where they can."""
         return f"{type(self).__name__} trains by itself"

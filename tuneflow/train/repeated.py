@@ -71,6 +71,9 @@ class Repeated(TrainerProtocol):
         replicas = range(job.replica, job.replica + self.replicas)
         return [replace(job, replica=replica, fold=fold) for replica in replicas for fold in folds]
 
+    def smaller(self, job: Job) -> Job | None:
+        return self.single.smaller(job)
+
     def alone(self) -> str:
         return self.single.alone()
 

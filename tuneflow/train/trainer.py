@@ -27,6 +27,7 @@ from tuneflow.train.description import description_of
 from tuneflow.train.evaluate import Evaluator
 from tuneflow.train.evaluation_plan import Measures, Plan
 from tuneflow.train.full_length import ended_scheduler
+from tuneflow.train.halved_batch import halved
 from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loss_object import fit_to_targets, has_loss_of, instance_of, placed, takes_outputs
@@ -228,6 +229,8 @@ class Trainer(TrainerProtocol):
         with job.runtime.active():
             run = self.configured(job.config).session(job)
             run.restore(state)
+            if state.epoch:  # else `init` has
+                check_unknown_loss(run)
         for epoch in range(state.epoch + 1, until + 1):
             started = time.perf_counter()
             if run.waiting.over:
@@ -274,6 +277,14 @@ class Trainer(TrainerProtocol):
     def check(self, dry_run: DryRun) -> None:
         """Raise unless every branch of the space fits this trainer; in a new study each is trained for a few steps."""
         dry_run.check_space(self)
+
+    def smaller(self, job: Job) -> Job | None:
+        """Return the job with micro-batches of half as many rows.
+
+        None where those are of one row, where a layer computes across rows, as BatchNorm does, and where a subclass
+        trains by itself.
+        """
+        return halved(self.configured(job.config), job)
 
     def alone(self) -> str:
         for name in ("init", "advance"):

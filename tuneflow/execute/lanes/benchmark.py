@@ -16,6 +16,7 @@ from tuneflow.execute.lanes.structure import unfit_lane
 from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.fused.refusal import CannotFuse
 from tuneflow.history.trial import Slice
+from tuneflow.runtime.retries import is_out_of_memory
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 
@@ -98,16 +99,6 @@ def gain_of_lanes(trainer: Trainer, job: Job, count: int) -> float:
             return 1.0
         lanes = [lane, *(lane.again() for _ in range(count - 1))]
         return measure(lanes, count, ProgramCache(), alone).gain
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True if the error means that memory ran out, on the device or on the host."""
-    words = str(error)
-    return (
-        isinstance(error, torch.OutOfMemoryError | MemoryError)
-        or "can't allocate memory" in words
-        or "not enough memory" in words
-    )
 
 
 def _kinds(timings: Sequence[EngineTiming]) -> Iterator[Literal["stacked", "single"]]:

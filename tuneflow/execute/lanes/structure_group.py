@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from tuneflow.errors import in_one_line
 from tuneflow.execute.executor import Event
-from tuneflow.execute.lanes.benchmark import is_out_of_memory, measure, time_alone
+from tuneflow.execute.lanes.benchmark import measure, time_alone
 from tuneflow.execute.lanes.engine_cache import ONE_BY_ONE, EngineCache, EngineTiming
 from tuneflow.execute.lanes.lane import Lane
 from tuneflow.execute.lanes.lane_stack import LaneStack
 from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.fused.refusal import CannotFuse
+from tuneflow.runtime.retries import is_out_of_memory
 
 CHUNK = 16  # lanes of a stack at most: more no longer fit into the caches
 TRACING = 0.7  # seconds that a program takes to trace, until one was measured

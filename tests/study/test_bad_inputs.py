@@ -192,7 +192,7 @@ OUTCOMES = {
     "returns -inf": (lambda x: -INF, "DIVERGED", ["value is -inf at epoch 1"]),
     "returns NaN for the objective": (lambda x: {"value": NAN, "b": 1}, "DIVERGED", ["value is nan at epoch 1"]),
     "returns NaN for another metric": (lambda x: {"value": 1.0, "b": NAN}, "DONE", []),
-    "returns tuple": (lambda x: (1.0, 2.0), "FAILED", ["returned (1.0, 2.0)", *NUMBER]),
+    "returns tuple": (lambda x: (1.0, 2.0, 3.0), "FAILED", ["returned (1.0, 2.0, 3.0)", *NUMBER]),
     "returns string": (lambda x: "0.3", "FAILED", ["returned '0.3'", *NUMBER]),
     "returns two elements": (lambda x: torch.ones(2), "FAILED", ["a Tensor of shape (2,)", *NUMBER]),
     "returns a dict of a list": (lambda x: {"value": [1.0]}, "FAILED", ['"value"', "one number", "[1.0]", "reduce it"]),

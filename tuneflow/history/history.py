@@ -13,6 +13,8 @@ from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Trial, has_score
 from tuneflow.space.search_space import Config, SearchSpace
 
+OPEN_END = 10**9  # the full length of trials that have none: farther than any is trained
+
 
 class History(Columns):
     """All trials of a study; searchers and schedulers read it and never change it.
@@ -24,17 +26,18 @@ class History(Columns):
         space: the study's search space.
         objective: the metrics to tune for.
         seed: the study's seed, for sequences that belong to the whole study.
-        epochs: the full length of a trial.
+        epochs: the full length of a trial; None for an open end, by which `epochs` is OPEN_END.
 
     Attributes:
+        epochs: the full length of a trial.
         number: the number of the trial that is being proposed.
         remaining: number of trials that the run may still start; `inf` without a limit.
         prober: the function behind `probe`; None where there is no model to measure.
     """
 
-    def __init__(self, space: SearchSpace, objective: Objective, seed: int = 0, epochs: int = 1) -> None:
+    def __init__(self, space: SearchSpace, objective: Objective, seed: int = 0, epochs: int | None = 1) -> None:
         super().__init__(space, objective)
-        self.seed, self.epochs = seed, epochs
+        self.seed, self.epochs = seed, OPEN_END if epochs is None else epochs
         self.number = 0
         self.remaining = math.inf
         self.prober: Callable[[Config], Any] | None = None
@@ -101,6 +104,11 @@ class History(Columns):
         if self.prober is None:
             raise StudyError("there is nothing to probe: the study has no tn.Model and tn.Trainer.")
         return self.prober(config)
+
+    @property
+    def open_end(self) -> bool:
+        """True where trials have no full length: they are asked for, and end when they are told to."""
+        return self.epochs >= OPEN_END
 
     @property
     def trials(self) -> "Trials":

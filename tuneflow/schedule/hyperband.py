@@ -3,6 +3,7 @@
 import math
 from functools import lru_cache
 
+from tuneflow.history.history import History
 from tuneflow.schedule.halving import Halving
 
 
@@ -35,6 +36,14 @@ class Hyperband(Halving):
     Source: Li et al., Hyperband, JMLR 18, 2018; asynchronous as in Li et al., A System for Massively Parallel
     Hyperparameter Tuning, MLSys 2020.
     """
+
+    def check(self, history: History) -> None:
+        if history.open_end:
+            raise ValueError(
+                "Hyperband: its brackets are shares of the full length, and trials of ask have an open end here; give"
+                " tn.Study(epochs=...), or use tn.Halving()."
+            )
+        super().check(history)
 
     def brackets(self, epochs: int) -> list[list[int]]:
         """The rungs of each bracket, the shortest first: `[[1, 3, 9], [3, 9], [9]]` for 9 epochs."""

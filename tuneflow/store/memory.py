@@ -50,6 +50,10 @@ class MemoryStore(Store):
     def take(self, number: int) -> bool:
         return True
 
+    @override
+    def seize(self, number: int) -> bool:
+        return True
+
     def put(self, trial: Trial) -> None:
         pass
 

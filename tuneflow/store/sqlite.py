@@ -201,6 +201,17 @@ class SqliteStore:
         self._reported.add(number)
         return bool(rows)
 
+    def seize(self, number: int) -> bool:
+        with self._transaction():
+            rows = self._run(
+                f"UPDATE trial SET owner = ?, changed = {NEXT} WHERE number = ? AND status = 'RUNNING'"
+                " AND owner != ? RETURNING number",
+                (self._owner, number, self._owner),
+            )
+        self._reported.add(number)
+        self._version = -2  # a connection's own commits do not alter its data_version
+        return bool(rows)
+
     def put(self, trial: Trial) -> None:
         number = trial.number
         packed = metrics = errors = None

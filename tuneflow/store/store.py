@@ -54,6 +54,13 @@ class Store(Protocol):
         """Take a paused trial; False when another owner was faster. Committed."""
         ...
 
+    def seize(self, number: int) -> bool:
+        """Take a running trial from another owner, to end it; False where it does not run any more. Committed.
+
+        Its latest reports are among the next `changes`.
+        """
+        ...
+
     def put(self, trial: Trial) -> None:
         """Write a trial of this owner; paused or ended, it belongs to none afterwards."""
         ...

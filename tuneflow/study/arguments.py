@@ -24,7 +24,7 @@ MORE = {"accuracy", "acc", "auc", "f1", "r2", "precision", "recall"}
 Callback = Callable[[Any, Trial], None]  # (study, trial)
 ELSEWHERE = {  # arguments that a Study does not take, and what does
     **{name: f"folder=tn.Folder(path, {name}=...)" for name in ("keep", "checkpoint", "memory", "durable")},
-    **{name: f"trainer=tn.Trainer(..., {name}=...)" for name in ("epochs", "batch_size", "loss", "metrics", "folds")},
+    **{name: f"trainer=tn.Trainer(..., {name}=...)" for name in ("batch_size", "loss", "metrics", "folds")},
     **{name: f"runtime=tn.Runtime({name}=...)" for name in ("device", "workers", "lanes", "threads", "precision")},
     **{name: f"study.run({name}=...)" for name in ("trials", "seconds", "target", "plateau")},
     "n_trials": "study.run(trials=...)",
@@ -101,6 +101,23 @@ def lag_of(lag: Any, runtime: Runtime, trainer: Any) -> int | None:
     return number
 
 
+def full_length(epochs: Any, trainer: TrainerProtocol | None) -> int | None:
+    """Return the full length of trials; None for the open end of trials that are asked for.
+
+    Raises:
+        TypeError: it is given, and there is a trainer, which has its own.
+        ValueError: it is not a whole number >= 1.
+    """
+    if trainer is None:
+        return None if epochs is None else check_whole("Study: epochs", epochs, otherwise="for an open end")
+    if epochs is not None:
+        raise TypeError(
+            "Study: epochs is for trials that ask gives, and a trainer has its own. Write trainer=tn.Trainer(...,"
+            " epochs=...)."
+        )
+    return trainer.epochs
+
+
 def callbacks_of(callbacks: Any) -> list[Callback]:
     """Return the callbacks as a list.
 
@@ -158,19 +175,6 @@ def check_reported(objective: Objective, metrics: Sequence[str]) -> None:
         if name not in metrics:
             near = did_you_mean(name, metrics)
             raise ValueError(f"Study: {use} not reported.{near} The trainer reports {listed(metrics)}.")
-
-
-def numbers_of(metrics: Mapping[str, float] | float, objective: Objective) -> dict[str, float]:
-    """Return metrics that `tell` got, or its single number, as plain floats by name."""
-    if not isinstance(metrics, Mapping):
-        if objective.several:
-            names = listed(metric for metric, _ in objective.goals)
-            raise TypeError(f"tell: several objectives need a dict of {names}, got {metrics!r}.")
-        metrics = {objective.metric: metrics}
-    try:
-        return {name: float(value) for name, value in metrics.items()}
-    except (TypeError, ValueError):
-        raise TypeError(f"tell: metrics need to be numbers, got {dict(metrics)!r}.") from None
 
 
 def _names(argument: str, value: Any) -> list[str]:

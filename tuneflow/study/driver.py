@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,6 +26,13 @@ from tuneflow.train.job import Job, TrainState
 
 FAILURES = 5  # failed trials in a row that end a run
 LANES = 16  # trials of each structure, where there are several, for which the gain of lanes is measured
+
+
+class SliceStarter(Protocol):
+    """Start and continue the slices that were decided on: in an executor, or for whoever asks for trials."""
+
+    def start(self, trial: Trial, until: int) -> None: ...
+    def proceed(self, number: int, until: int) -> None: ...
 
 
 @dataclass
@@ -58,7 +65,7 @@ class Driver:
         parts = (self.ledger, self._submit, self.end)
         self._order = AnyOrder(*parts) if self.lag is None else FixedOrder(self.lag, *parts)
         self._failures = 0  # in a row
-        self._exhausted = False  # there was no new trial to be had
+        self.exhausted = False  # there was no new trial to be had
 
     def run(self, executor: Executor, budget: Budget) -> str:
         """Train until the budget is spent, nothing is left to do, or the run is interrupted; return the reason.
@@ -66,7 +73,7 @@ class Driver:
         Raises:
             StudyError: five trials in a row failed.
         """
-        self._failures, self._exhausted = 0, False
+        self._failures, self.exhausted = 0, False
         trained = sum(trial.epochs for trial in self._history.trials)
         with Interrupts() as interrupts, self._order.exclusive(), np.errstate(**USUAL):
             why, reason = "", ""
@@ -96,7 +103,7 @@ class Driver:
         left = limit - len(self._history)
         if not math.isfinite(left) or left <= 0 or self._history.running:
             return ""
-        if self._exhausted:
+        if self.exhausted:
             return f"search space exhausted after {plural(len(self._history), 'trial')}"
         return f"{self.scheduler!r} starts no more trials after {len(self._history)} and has none to continue"
 
@@ -104,19 +111,25 @@ class Driver:
         """Take decisions until there is nothing to do before the next event."""
         while self._order.settled:
             self.ledger.sync()
-            decision = self._decision(limit)
+            decision = self.decide(limit)
             if isinstance(decision, Stop):
-                self._stop(decision, executor)
+                executor.stop(decision.trial)
+                self.stop(decision)
                 continue
-            if not executor.free or not self._submit_for(decision, limit):
+            if not executor.free or not self.carry_out(decision, limit, self._order):
                 return
             if not executor.free and not self._order.decides_when_full:
                 return
 
-    def _decision(self, limit: float) -> Decision:
+    def decide(self, limit: float) -> Decision:
+        """Return the scheduler's next decision, with `limit` trials in all.
+
+        Raises:
+            StudyError: it is no decision, or trains no further than the state that it starts from.
+        """
         history = self._history
         history.number = len(history)
-        history.remaining = 0 if self._exhausted else limit - len(history) + history.claimed
+        history.remaining = 0 if self.exhausted else limit - len(history) + history.claimed
         rng: Any = lazy_stream(self._history.seed, "schedule", len(history), history.ended)
         with exceptions_only(repr(self.scheduler)):
             decision = self.scheduler.next(self._space, history, rng)
@@ -139,22 +152,22 @@ class Driver:
         if isinstance(decision.until, bool) or not isinstance(decision.until, int | np.integer) or decision.until <= at:
             raise StudyError(f"{self.scheduler!r} decided {decision}: until needs to be a whole number above {at}.")
 
-    def _submit_for(self, decision: Decision, limit: float) -> bool:
-        """Submit the slice that was decided on; False when there is none."""
+    def carry_out(self, decision: Decision, limit: float, order: SliceStarter) -> bool:
+        """Start or continue the slice that was decided on; False when there is none."""
         if isinstance(decision, Continue):
-            self._order.proceed(decision.trial, decision.until)
+            order.proceed(decision.trial, decision.until)
             return True
         if not isinstance(decision, Start | Fork):
             return False
         new = self._fork(decision, limit) if isinstance(decision, Fork) else self.new(limit)
         if new is None:
-            again, self._exhausted = not self._exhausted, True
+            again, self.exhausted = not self.exhausted, True
             return again
         reason = self.probes.screened(new.config) if self.probes else ""
         if reason:
             self.end(new.number, "SCREENED", reason)
         else:
-            self._order.start(new, decision.until)
+            order.start(new, decision.until)
         return True
 
     def new(self, limit: float) -> Trial | None:
@@ -189,10 +202,11 @@ class Driver:
         work = Slice(trial.number, trial.epochs, min(until, self._history.epochs))
         executor.submit(work, self.trainer, self.job(trial), state)
 
-    def _stop(self, decision: Stop, executor: Executor) -> None:
-        trial = self._history.trials[decision.trial]
-        executor.stop(trial.number)
-        if trial.status == "RUNNING" or self.ledger.take(trial.number) is not None:
+    def stop(self, decision: Stop) -> None:
+        """End the trial that the scheduler stops, unless another process was faster."""
+        trial, ledger = self._history.trials[decision.trial], self.ledger
+        running = trial.status == "RUNNING" and (ledger.owns(trial.number) or ledger.seize(trial.number))
+        if running or (trial.status == "PAUSED" and ledger.take(trial.number, backed=self.trainer is not None)):
             self.end(trial.number, "STOPPED", decision.reason, CUT)
 
     # Events.

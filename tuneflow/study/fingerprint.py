@@ -29,7 +29,7 @@ def facts_of(study: Any) -> dict[str, Any]:
         },
         "seed": study.seed,
         "paired": study.paired,
-        "epochs": 1 if study.trainer is None else study.trainer.epochs,
+        "epochs": None if study.history.open_end else study.history.epochs,
         "model": repr(study.model),
         "weights that the builder brings": _weights(study),
         "trainer": None if study.trainer is None else study.trainer.describe(),

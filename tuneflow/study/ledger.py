@@ -38,13 +38,17 @@ class Ledger:
         history: the study's, brought up to date by this object only.
         keep: number of the best trials whose states are kept, or "all"; with several objectives the front is kept.
         checkpoint: seconds between writes of live trials' states to the disk.
+        elsewhere: True where trials are trained elsewhere, and their states kept there: so no death costs an epoch.
     """
 
-    def __init__(self, store: Store, states: States, history: History, keep: Keep, checkpoint: float) -> None:
-        self.store, self.states, self.history = store, states, history
+    def __init__(
+        self, store: Store, states: States, history: History, keep: Keep, checkpoint: float, elsewhere: bool = False
+    ) -> None:
+        self.store, self.states, self.history, self._elsewhere = store, states, history, elsewhere
         self._keep, self._checkpoint = keep, checkpoint
         self._kept: Kept = []
         self._mine: set[int] = set()  # trials that this process owns
+        self._lost: list[int] = []  # trials of this process that another one has ended
         self._dropped: set[int] = set()  # trials whose states go after the next commit
         self._flushed = time.monotonic()
         self._wanted: set[tuple[int, int]] | None = None  # states that the scheduler may need; None before it was asked
@@ -57,7 +61,10 @@ class Ledger:
         """Read what other processes wrote."""
         for trial in self.store.changes():
             if trial.number in self._mine:
-                continue
+                if not trial.ended:
+                    continue
+                self._mine.discard(trial.number)
+                self._lost.append(trial.number)
             if trial.config:
                 trial = replace(trial, config=self.history.space.cast(trial.config, where=False))
             if not trial.ended:
@@ -78,7 +85,7 @@ class Ledger:
         for number, tries in freed:
             if turns and number != turns[0][0]:
                 continue  # it was trained, if at all, ahead of its turn
-            if tries >= TRIES and self._known(number) and self.store.take(number):
+            if tries >= TRIES and not self._elsewhere and self._known(number) and self.store.take(number):
                 self._own(number)
                 self.end(number, "FAILED", f"its process died {tries} times without finishing an epoch")
         for _, number in self._kept:
@@ -157,13 +164,35 @@ class Ledger:
             self._flush(trial.parent[0])
         return self._put(trial)
 
-    def take(self, number: int) -> Trial | None:
-        """Take a paused trial, as of its last usable state; None when another process was faster."""
+    def owns(self, number: int) -> bool:
+        """True for a trial that belongs to this process, and has not ended."""
+        return number in self._mine
+
+    def assign(self, number: int, until: int | None) -> Trial:
+        """Record the epoch to which a trial of this process is to be trained elsewhere, None for an open end."""
+        return self._put(replace(self.history.trials[number], until=until))
+
+    def seize(self, number: int) -> bool:
+        """Take a running trial from another process, to end it; False where it does not run any more."""
+        seized = self.store.seize(number)
+        self.sync()
+        if seized:
+            self._own(number)
+        return seized
+
+    def take(self, number: int, backed: bool = True) -> Trial | None:
+        """Take a paused trial; None when another process was faster.
+
+        Args:
+            number: the trial's.
+            backed: as of its last usable state, with the later reports dropped; False keeps them all, where its states
+                are elsewhere.
+        """
         if not self.store.take(number):
             return None
         self._own(number)
         trial = self.history.trials[number]
-        cut = self._backed(trial)
+        cut = self._backed(trial) if backed else trial
         if len(cut.reports) < len(trial.reports):
             self.store.forget(number, after=cut.epochs)
         return self._put(with_status(cut, "RUNNING"))
@@ -209,7 +238,8 @@ class Ledger:
 
         Every `checkpoint` seconds the states of this process's live trials are written, too.
         """
-        lost = self.store.commit()
+        ended, self._lost = self._lost, []
+        lost = [*self.store.commit(), *ended]
         for number in lost:
             log.warning("trial %d was taken over by another process; its epochs trained here are dropped", number)
             self._mine.discard(number)

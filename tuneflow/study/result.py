@@ -53,7 +53,7 @@ class Provenance:
 
     Attributes:
         job: the trial's job.
-        trainer: the study's trainer.
+        trainer: the study's trainer; None where trials are trained elsewhere.
         states: the study's training states.
         metrics: names of the objectives, and of metrics with limits.
         epoch: the epoch that counts for the trial.
@@ -63,7 +63,7 @@ class Provenance:
     """
 
     job: Job
-    trainer: TrainerProtocol
+    trainer: TrainerProtocol | None
     states: States
     metrics: tuple[str, ...]
     epoch: int
@@ -93,6 +93,16 @@ class Result(Trial):
                 f"trial {self.number} comes without its study; take it from study.best or study.result(number)."
             )
         return self.origin
+
+    @property
+    def _trainer(self) -> TrainerProtocol:
+        trainer = self._from.trainer
+        if trainer is None:
+            raise StudyError(
+                f"trial {self.number} was trained outside of the study, by ask and tell, and so is its model; load the"
+                " one that your own loop saved."
+            )
+        return trainer
 
     @property
     def optimism(self) -> float:
@@ -144,10 +154,10 @@ class Result(Trial):
             StudyError: the trial diverged or failed, or does so on all rows.
             CheckpointError: the state is not kept (see `keep` of tn.Folder), or is damaged.
         """
-        origin, state = self._from, self._state
+        origin, trainer, state = self._from, self._trainer, self._state
         if origin.final is None:
-            return origin.trainer.module(origin.job, state)
-        return origin.trainer.single.module(origin.job, origin.final(origin.trainer.length(state)))
+            return trainer.module(origin.job, state)
+        return trainer.single.module(origin.job, origin.final(trainer.length(state)))
 
     def models(self) -> list[nn.Module]:
         """Return the trained module of every fold and replica, as `model` gives one: an ensemble.
@@ -157,7 +167,7 @@ class Result(Trial):
         Raises:
             StudyError, CheckpointError: as `model`.
         """
-        return self._from.trainer.modules(self._from.job, self._state)
+        return self._trainer.modules(self._from.job, self._state)
 
     @property
     def _state(self) -> TrainState:
@@ -165,7 +175,7 @@ class Result(Trial):
         origin = self._from
         if self.status in WORTHLESS:
             raise StudyError(f"trial {self.number} has no model: it is {self.status} ({self.reason}).")
-        if not origin.trainer.has_model:
+        if not self._trainer.has_model:
             return TrainState(1, {})
         try:
             return origin.states.get(self.number, origin.epoch)
@@ -186,9 +196,8 @@ class Result(Trial):
             StudyError: the trainer has no metrics, or the trial no model.
             CheckpointError: as `model`.
         """
-        origin = self._from
-        trainer = origin.trainer.single
-        measured = trainer.test(origin.job, self.model(), data)
+        trainer = self._trainer.single
+        measured = trainer.test(self._from.job, self.model(), data)
         if measured is None:
             raise StudyError(f"{type(trainer).__name__} has no metrics to test with; use model() and your own.")
         return Scores({name: estimate(value) for name, value in measured.items()})
@@ -225,8 +234,8 @@ class Result(Trial):
         Raises:
             StoreError: the file cannot be written; what was there before stays.
         """
-        origin, model = self._from, self.model()
-        if origin.trainer.single.save(model, Path(path)):
+        origin, trainer, model = self._from, self._trainer.single, self.model()
+        if trainer.save(model, Path(path)):
             return
         runtime = origin.job.runtime
         facts = {
@@ -237,6 +246,6 @@ class Result(Trial):
             "metrics": dict(self.metrics),
             "labels": labels_of("model", self.config.get("model", {}), origin.job.config.get("model", {})),
         }
-        single: Any = origin.trainer.single
+        single: Any = trainer
         rows = next(iter(single.train.batches(2)))[0] if single.inspectable else None
         save_model(Path(path), model, facts, origin.job, rows)

@@ -17,7 +17,7 @@ from tuneflow.execute.choose import study_executor
 from tuneflow.execute.executor import Executor
 from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.history.history import History, Trials
-from tuneflow.history.trial import Report, Trial
+from tuneflow.history.trial import Trial
 from tuneflow.model import Model
 from tuneflow.probing.cache import Probes
 from tuneflow.runtime.runtime import Runtime
@@ -30,6 +30,7 @@ from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.checkpoints import States
 from tuneflow.store.folder import Folder
 from tuneflow.study import arguments
+from tuneflow.study.ask_and_tell import AskAndTell, Told, told
 from tuneflow.study.budget import Budget
 from tuneflow.study.confirm import Confirmed, Looks, choose, last_choice, store_choice, trained
 from tuneflow.study.driver import Driver
@@ -43,7 +44,7 @@ from tuneflow.study.result import Provenance, Result, Scores
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.train.repeated import repeated
-from tuneflow.validate import check_whole
+from tuneflow.validate import check_whole, is_whole
 
 
 class Study:
@@ -69,6 +70,8 @@ class Study:
         seed: any int; the only source of randomness.
         paired: trials share initialization seeds and data order, so that they differ by their configuration
             only; False adds the trial's number to the seed.
+        epochs: the full length of trials that `ask` gives, by which schedulers divide it; None for an open end. A
+            trainer has its own.
         lag: keep `lag` trials under way, and decide as if each of their epochs took equally long. Then the same trials
             come for any number of workers up to `lag`, however fast, and after any kill, also where searcher or
             scheduler look at scores; determinism.md in the docs gives the price. None decides on everything known.
@@ -104,6 +107,7 @@ class Study:
         folder: str | Path | Folder | None = None,
         seed: int = 0,
         paired: bool = True,
+        epochs: int | None = None,
         lag: int | None = None,
         replicas: int = 1,
         callbacks: Iterable[arguments.Callback] = (),
@@ -129,7 +133,7 @@ class Study:
             dry_run = StudyDryRun(space, model, self.runtime, new, self._progress.log)
             self._preflight = Preflight(trainer, dry_run, self.objective, seed)
             self._preflight.check()
-        self.history = History(space, self.objective, seed, 1 if trainer is None else trainer.epochs)
+        self.history = History(space, self.objective, seed, arguments.full_length(epochs, trainer))
         scheduler.check(self.history)
         store, states = folder.open()
         probes = None
@@ -137,11 +141,12 @@ class Study:
             inspected: Any = trainer
             probes = Probes(store, space, model, inspected, self.runtime, seed, self._progress.log)
             self.history.prober = probes
-        self._ledger = Ledger(store, states, self.history, folder.keep, folder.checkpoint)
+        self._ledger = Ledger(store, states, self.history, folder.keep, folder.checkpoint, elsewhere=trainer is None)
         self._driver = Driver(
             trainer=self.trainer, job=self._job, searcher=searcher, scheduler=scheduler, ledger=self._ledger,
             probes=probes, progress=self._progress, lag=lag, call=self._call,
         )  # fmt: skip
+        self._asked = AskAndTell(self._driver, scheduled=trainer is None)
         facts = facts_of(self)
         compare(store.describe(facts), facts, str(self.folder))
         self._ledger.sync()
@@ -288,51 +293,88 @@ class Study:
         """
         self._ledger.store.enqueue(self.space.cast(config))
 
-    def ask(self) -> Trial | None:
-        """Return a new trial to be trained elsewhere; None when the search space is exhausted.
+    def ask(self, trials: int | None = None) -> Trial | None:
+        """Return the next trial to be trained elsewhere: a new one, or one that the scheduler lets go on.
+
+        Train it from epoch `trial.epochs`, 0 for a new one, to epoch `trial.until`, and report every epoch to `tell`;
+        without a full length `until` may be None. A trial with a `parent` starts from the state that the other trial
+        had after that epoch. In a study with a trainer, which trains what the scheduler decides on, it is always a new
+        trial.
+
+        Args:
+            trials: the total number of trials, as of `run`; None for no limit.
+
+        Returns:
+            The trial; None when the search space is exhausted, when there are `trials` trials and none goes on, or
+            while a running one has to report first.
 
         Raises:
             StudyError: the study has `lag=`, and trains its trials itself.
         """
         if self.lag is not None:
             raise StudyError("ask: with lag= the study trains its trials itself; call run(), or leave out lag=.")
-        self._ledger.sync()
-        trial = self._driver.new(math.inf)
-        self._ledger.commit()
-        return trial
+        return self._asked.ask(math.inf if trials is None else check_whole("ask: trials", trials))
 
     def tell(
-        self, trial: Trial | int, metrics: Mapping[str, float] | float | None, *, done: bool = True, reason: str = ""
+        self,
+        trial: Trial | int,
+        metrics: Mapping[str, Any] | float | tuple[float, float] | Told | None = Told.NOTHING,
+        *,
+        errors: Mapping[str, float] | float | None = None,
+        done: bool = True,
+        reason: str = "",
     ) -> Trial:
-        """Report the metrics of a trial that `ask` returned.
+        """Report the metrics of a trial that `ask` returned, and return it as it stands.
+
+        With `done=False` it has trained one epoch more, and the scheduler is asked: the trial comes back as STOPPED,
+        with the reason; as PAUSED at its `until`; as DONE at its full length; else as RUNNING. A trial that the
+        scheduler has stopped meanwhile comes back as it is, and what was told of it is dropped. Without metrics a trial
+        ends as DONE with what it reported before. Seconds count from `ask`, or the call before.
 
         Args:
             trial: the trial, or its number.
-            metrics: metrics by name, or one number for a single objective; None for a trial that failed.
-            done: False reports one more epoch and leaves the trial running.
+            metrics: metrics by name, or one number for a single objective, and a pair (value, standard error) in place
+                of any number; None for a trial that failed.
+            errors: standard errors by name, or one number for a single objective.
+            done: False reports one more epoch.
             reason: why the trial failed.
 
-        Returns:
-            The trial as it stands.
-
         Raises:
-            StudyError: there is no such trial, or it has ended.
+            StudyError: there is no such trial here, it has ended or waits for the scheduler, the process that asked
+                for it still runs, or the metric of an objective is missing.
             TypeError: a metric is not a number.
+            ValueError: an error is negative or not finite, or arguments contradict each other.
         """
-        number = trial if isinstance(trial, int) else trial.number
-        exists = 0 <= number < len(self.history)
-        if not exists or self.history.trials[number].status != "RUNNING":
-            state = f"is {self.history.trials[number].status}" if exists else "does not exist"
-            raise StudyError(f"tell: trial {number} {state}; tell() needs a running trial.")
-        if metrics is None:
-            self._driver.end(number, "FAILED", reason or "reported as failed")
-        else:
-            epoch = self.history.trials[number].epochs + 1
-            report = Report(epoch, arguments.numbers_of(metrics, self.objective))
-            self._ledger.report(number, report, None)
-            self._driver.end(number, "DONE") if done else self._call(self.history.trials[number])
-        self._ledger.commit()
-        return self.history.trials[number]
+        number = self._number_of(trial)
+        if metrics is None or metrics is Told.NOTHING:
+            if errors is not None or not done:
+                raise ValueError(f"tell: trial {number}: errors= and done=False need metrics.")
+            if metrics is None:
+                return self._asked.fail(number, reason or "reported as failed")
+        if reason:
+            raise ValueError(
+                f"tell: trial {number}: reason= is for a trial that failed: tell(trial, None, reason=...)."
+            )
+        what = f"tell, trial {number}"
+        reported = None if metrics is Told.NOTHING else told(metrics, errors, self.objective, what)
+        return self._asked.tell(number, reported, done)
+
+    def _number_of(self, trial: Trial | int) -> int:
+        """Return the number of a trial that `tell` was called with."""
+        number = trial.number if isinstance(trial, Trial) else trial
+        if not is_whole(number, 0):
+            raise TypeError(f"tell: needs a trial that ask() returned, or its number, got {trial!r}.")
+        if number >= len(self.history):
+            self._ledger.sync()
+        if number >= len(self.history):
+            raise StudyError(f"tell: trial {number} does not exist; tell() needs a running trial.")
+        here = self.history.trials[int(number)]
+        if isinstance(trial, Trial) and here.status != "CLAIMED" and repr(trial.config) != repr(here.config):
+            raise StudyError(
+                f"tell: trial {number} has {trial.config}, and the one of this study {here.config}; tell the study that"
+                " was asked for it."
+            )
+        return int(number)
 
     # The loop.
 

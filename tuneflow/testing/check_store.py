@@ -68,6 +68,10 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
     other.let_go()
     taken = [other.take(2), one.take(2)]
     require(taken == [True, False], "store", f"a paused trial was taken by {taken}, not by the first alone")
+    seized = [one.seize(2), one.seize(2)]
+    require(seized == [True, False], "store", f"another owner's running trial was taken by {seized}, not once")
+    other.put(Trial(2, {"x": 0.3}, "DONE"))
+    require(other.commit() == [2], "store", "a trial that was taken from its owner was written by it")
     one.close()
     other.close()
 

@@ -39,6 +39,7 @@ LATE = {
     ("tuneflow.__main__", "tuneflow.demo"),
     ("tuneflow.__main__", "tuneflow.study.archive"),
     ("tuneflow.execute.choose", "tuneflow.execute.ray.executor"),  # Ray
+    ("tuneflow.execute.workers.sendable", "cloudpickle"),  # optional
     ("tuneflow.execute.in_process", "tuneflow.execute.lanes.executor"),  # tracing
     ("tuneflow.study.advice", "tuneflow.execute.lanes.benchmark"),  # tracing
     *(("tuneflow.search.gp.gp", f"tuneflow.search.gp.{name}") for name in GP_FILES),  # scipy.linalg, scipy.optimize

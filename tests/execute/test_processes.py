@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import tuneflow as tn
 from tests.helpers.global_generators import generators_untouched
@@ -378,39 +377,9 @@ def test_workers_that_all_die_at_their_start_end_the_run(tmp_path, at_start, sai
     assert re.search(said, ran.stderr)
 
 
-@pytest.mark.parametrize(
-    ("command", "text", "said"),
-    [
-        (["-c", SCRIPT], None, "Loop.function holds fit, which is defined at a prompt, in a notebook"),
-        (["-"], SCRIPT, "'<stdin>' is no file; write it into one"),
-    ],
-)
-def test_what_is_defined_where_no_worker_finds_it_is_refused(command, text, said):
-    ran = run_script(*command, input=text)
-    assert ran.returncode == 1
-    assert said in ran.stderr
-
-
-def local():
-    class Inner(nn.Linear):
-        pass
-
-    @tn.loop(epochs=1)
-    def inside(config, run):
-        yield {}
-
-    return Inner, inside
-
-
 CANNOT = {
-    r"Trainer\.loss holds a lambda, which cannot .*; define it with def at the top": lambda: trainer(
-        loss=lambda o, t: o
-    ),
-    r"Trainer\.metrics\['a'\] holds a lambda": lambda: trainer(metrics={"a": lambda o, t: 0.0}),
     r"Locked\.source\['cache'\]\[0\] holds a _thread.lock, .* leave it out in __getstate__": Locked,
-    r"Model\.builder\.func holds Inner, which is defined inside local": lambda: tn.Model(partial(local()[0], 2, 2)),
-    r"Loop\.function holds inside, which is defined inside local": lambda: local()[1],
-    r"Function\.f holds a lambda": lambda: Function(lambda x: x),
+    r"Function\.f\.keywords\['y'\] holds a _thread.lock": lambda: Function(partial(bowl, y=threading.Lock())),
 }
 
 
@@ -426,8 +395,8 @@ def test_what_cannot_be_sent_is_refused_by_name_before_any_process_is_started(sa
 
 
 def test_a_configuration_that_cannot_be_sent_is_refused_by_name():
-    with pytest.raises(TypeError, match=r"configuration\['model'\]\['act'\] holds a lambda"):
-        sendable.SPAWN.pickled_job(tn.types.Job(None, {"model": {"act": lambda x: x}}, ONE))
+    with pytest.raises(TypeError, match=r"configuration\['model'\]\['act'\] holds a _thread.lock"):
+        sendable.SPAWN.pickled_job(tn.types.Job(None, {"model": {"act": threading.Lock()}}, ONE))
 
 
 # What is sent.

@@ -35,8 +35,8 @@ class Runtime:
             other work runs on the same cores: there more than one made training up to 100 times slower.
         workers: number of worker processes, each with one trial at a time, or as many as `lanes`; 1 trains in this
             process. Scores are the same. Processes are started by a run and ended with it. Each imports the script, so
-            the script needs an `if __name__ == "__main__":`; functions and classes are found by name, so they need to
-            be defined at the top of a module.
+            the script needs an `if __name__ == "__main__":`. Functions and classes are found by name at the top of a
+            module; others, those of a notebook too, travel by value where cloudpickle is installed.
         timeout: seconds that an epoch may take in a worker process, which is killed when it reports none for longer;
             None for no limit. With lanes it covers an epoch of all of them: so many times that of one trial, and
             seconds more for the first, in which engines are traced.

@@ -12,6 +12,7 @@ from typing_extensions import override
 from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.processes.worker_process import HALT, NAME, serve
 from tuneflow.execute.workers.assignment import SharedObjects
+from tuneflow.execute.workers.main_module import hidden_unless_imported
 from tuneflow.execute.workers.messages import ProcessSettings
 from tuneflow.execute.workers.pickling import SharedObject, send
 from tuneflow.execute.workers.worker_proxy import WorkerProxy
@@ -39,7 +40,7 @@ class ProcessProxy(WorkerProxy):
         self.pipe, theirs = SPAWN.Pipe()
         arguments = (theirs, runtime.of_a_worker(), ProcessSettings.current(runtime.dtype))
         self.process = SPAWN.Process(target=serve, args=arguments, name=f"{NAME} {number}")
-        with theirs, _signals_held():
+        with theirs, _signals_held(), hidden_unless_imported():
             self.process.start()
 
     def begin(self, shared: SharedObjects[SharedObject], engines: EngineCache, workers: int) -> None:

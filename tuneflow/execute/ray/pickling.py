@@ -1,7 +1,7 @@
 """Pickling for Ray: functions and classes by value, large tensors as arrays beside the pickle."""
 
-import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,11 @@ import torch
 from ray import cloudpickle
 
 from tuneflow.execute.workers import pickling
+from tuneflow.execute.workers.by_value import pickler_by_value
+from tuneflow.execute.workers.main_module import is_found_by_name
 from tuneflow.execute.workers.sendable import Transport
-from tuneflow.train.loop import Loop
+
+CloudPickler = pickler_by_value(cloudpickle, partial(is_found_by_name, with_main=False))
 
 
 @dataclass(frozen=True)
@@ -41,22 +44,6 @@ def _own(raw: Any) -> Any:
     return own
 
 
-class CloudPickler(pickling.TensorPickler, cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles tensors as TensorPickler does, and functions and classes by value unless an import finds them."""
-
-    def reducer_override(self, thing: Any) -> Any:
-        if isinstance(thing, Loop) and not _is_found_by_name(thing):
-            return Loop, (thing.function, thing.epochs)
-        reduced = super().reducer_override(thing)
-        return cloudpickle.Pickler.reducer_override(self, thing) if reduced is NotImplemented else reduced
-
-
-def _is_found_by_name(loop: Loop) -> bool:
-    """True if a worker that imports its module finds it there."""
-    module = getattr(loop, "__module__", "__main__")
-    return module != "__main__" and getattr(sys.modules.get(module), loop.name, None) is loop
-
-
 def pack(value: Any, keep_device: bool = False) -> CloudPickled:
     """Pickle `value`.
 
@@ -74,7 +61,7 @@ def share(trainer: Any, model: Any) -> CloudPickled:
     Raises:
         TypeError: something in them cannot be sent; the message names the attribute.
     """
-    CLOUD.check_shared(trainer, model)
+    CLOUD.way_of_shared(trainer, model)
     return pack((trainer, model), keep_device=True)
 
 

@@ -131,10 +131,14 @@ class SharedObject:
 
     The file has no name, so nothing is left of it when the processes are gone, however they ended. A process
     that writes into its tensors changes its own copy only.
+
+    Args:
+        value: anything.
+        pickler: the class that pickles; its arguments are those of TensorPickler.
     """
 
-    def __init__(self, value: Any) -> None:
-        self.body, large = pack(value, keep_device=True, small=SMALL if SHARES else math.inf)
+    def __init__(self, value: Any, pickler: Callable[..., Any] = TensorPickler) -> None:
+        self.body, large = pack(value, keep_device=True, small=SMALL if SHARES else math.inf, pickler=pickler)
         self.spans = _spans(large)
         self._file = _nameless() if large else None
         if self._file is not None:

@@ -3,16 +3,14 @@
 import inspect
 import io
 import math
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing.process import ORIGINAL_DIR  # type: ignore[attr-defined]
-from types import FunctionType, MethodType
+from functools import cache, partial
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-from tuneflow.errors import StudyError
+from tuneflow.execute.workers import main_module
+from tuneflow.execute.workers.by_value import pickler_by_value
 from tuneflow.execute.workers.pickling import SharedObject, TensorPickler, pack
 from tuneflow.train.job import Job
 
@@ -22,11 +20,8 @@ def share(trainer: Any, model: Any) -> SharedObject:
 
     Raises:
         TypeError: something in them cannot be sent; the message names the attribute.
-        StudyError: the script that runs is no file that a worker could import.
     """
-    _check_main()
-    SPAWN.check_shared(trainer, model)
-    return SharedObject((trainer, model))
+    return SharedObject((trainer, model), SPAWN.way_of_shared(trainer, model).pickler)
 
 
 @dataclass(frozen=True)
@@ -37,11 +32,13 @@ class Transport:
         pickler: the class that pickles; its arguments are those of TensorPickler.
         dry: the class that pickles to nowhere, and raises for an object that a worker could not load.
         by_value: functions and classes travel with what they use, else they are found by their names.
+        otherwise: returns the way for what this one cannot send; None for no such way.
     """
 
     pickler: Callable[..., Any]
     dry: Callable[..., Any]
     by_value: bool
+    otherwise: Callable[[], "Transport | None"] = lambda: None
 
     def obstacle(self, value: Any) -> Exception | None:
         """The error that prevents an object from being sent; None if it can be."""
@@ -51,22 +48,29 @@ class Transport:
             return error
         return None
 
-    def check(self, value: Any, what: str) -> None:
-        """Raise TypeError if `value` cannot be sent; the message names the innermost part that cannot.
+    def way_of(self, value: Any, what: str) -> "Transport":
+        """Return the way to send `value`: this one, or the other.
 
         Args:
             value: the object.
             what: its name, which opens the message.
+
+        Raises:
+            TypeError: it cannot be sent; the message names the innermost part that cannot.
         """
         error = self.obstacle(value)
-        if error is not None:
-            path, culprit, error = _culprit(value, what, error, set(), self) or (what, value, error)
-            raise TypeError(f"{path} {_words(culprit, error, path == what, self)}") from None
+        if error is None:
+            return self
+        other = self.otherwise()
+        if other is not None:
+            return other.way_of(value, what)
+        path, culprit, error = _culprit(value, what, error, set(), self) or (what, value, error)
+        raise TypeError(f"{path} {_words(culprit, error, path == what, self)}") from None
 
-    def check_shared(self, trainer: Any, model: Any) -> None:
-        """Raise TypeError if trainer or model cannot be sent; the message names the attribute."""
-        for value in (trainer, model):
-            self.check(value, type(value).__name__)
+    def way_of_shared(self, trainer: Any, model: Any) -> "Transport":
+        """Return the way to send both; raise TypeError if one cannot be sent, with the name of the attribute."""
+        ways = [self.way_of(value, type(value).__name__) for value in (trainer, model)]
+        return next((way for way in ways if way.by_value), self)
 
     def pickled_job(self, job: Job) -> bytes:
         """Pickle config, seed, replica, trial and fold of a job: all that a worker needs beside trainer and model.
@@ -74,18 +78,9 @@ class Transport:
         Raises:
             TypeError: the configuration holds something that cannot be sent; the message names it.
         """
-        self.check(job.config, "configuration")
+        way = self.way_of(job.config, "configuration")
         values = (job.config, job.seed, job.replica, job.trial, job.fold)
-        return pack(values, keep_device=True, small=math.inf, pickler=self.pickler).body
-
-
-def _check_main() -> None:
-    path = getattr(sys.modules["__main__"], "__file__", None)
-    if _main_is_imported() and path is not None and not os.path.exists(os.path.join(ORIGINAL_DIR, path)):
-        raise StudyError(
-            f"Runtime: workers import the script that runs, and {path!r} is no file; write it into one, or leave out"
-            " workers."
-        )
+        return pack(values, keep_device=True, small=math.inf, pickler=way.pickler).body
 
 
 class _DryPickler(TensorPickler):
@@ -93,26 +88,31 @@ class _DryPickler(TensorPickler):
 
     def reducer_override(self, thing: Any) -> Any:
         of_main = getattr(thing, "__module__", "") == "__main__" and hasattr(thing, "__qualname__")
-        if of_main and not _main_is_imported():
+        if of_main and not main_module.has(thing):
             raise _NotImportable
         return super().reducer_override(thing)
 
 
 class _NotImportable(Exception):
-    """The value is defined in a `__main__` that workers do not import."""
+    """The value is defined in a `__main__` that workers do not import, or where they do not see it."""
 
 
-SPAWN = Transport(TensorPickler, _DryPickler, by_value=False)
+def _by_value() -> Transport | None:
+    """The way of what cannot be found by its name; None where cloudpickle is not installed."""
+    try:
+        import cloudpickle
+    except ImportError:
+        return None
+    return _value_transport(cloudpickle)
 
 
-def _main_is_imported() -> bool:
-    """True if a new process imports this one's `__main__`, by multiprocessing's rule."""
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        return not (spec.name == "__main__" or spec.name.endswith(".__main__"))
-    path = getattr(main, "__file__", None)
-    return path is not None and os.path.splitext(os.path.basename(path))[0] != "ipython"
+@cache
+def _value_transport(cloudpickle: ModuleType) -> Transport:
+    pickler = pickler_by_value(cloudpickle, main_module.is_found_by_name)
+    return Transport(pickler, pickler, by_value=True)
+
+
+SPAWN = Transport(TensorPickler, _DryPickler, by_value=False, otherwise=_by_value)
 
 
 def _culprit(
@@ -121,7 +121,7 @@ def _culprit(
     """Return path, value and error of the innermost part that cannot be sent; None if the parts form a cycle."""
     seen.add(id(value))
     circle = False
-    for step, inner in _uses(value) if way.by_value and isinstance(value, FunctionType) else _parts(value):
+    for step, inner in _uses(value) if way.by_value and isinstance(value, FunctionType | type) else _parts(value):
         if id(inner) in seen:
             circle = True
         elif (inside := way.obstacle(inner)) is not None:
@@ -146,8 +146,11 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f".{name}", inner) for name, inner in _state_of(value).items() if name[:2] != "__")
 
 
-def _uses(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """Yield the globals, closure and defaults of a function, with their names in a path."""
+def _uses(function: FunctionType | type) -> Iterator[tuple[str, Any]]:
+    """Yield the globals, closure and defaults of a function, or a class's attributes, with their names in a path."""
+    if isinstance(function, type):
+        yield from ((f".{name}", inner) for name, inner in vars(function).items() if name[:2] != "__")
+        return
     found = inspect.getclosurevars(function)
     yield from ((f": {name}", inner) for name, inner in {**found.globals, **found.nonlocals}.items())
     yield from ((".__defaults__", inner) for inner in (function.__defaults__, function.__kwdefaults__) if inner)
@@ -165,21 +168,29 @@ def _state_of(value: Any) -> dict[str, Any]:
 
 
 def _words(culprit: Any, error: Exception, is_whole: bool, way: Transport) -> str:
-    qualname = str(getattr(culprit, "__qualname__", type(culprit).__qualname__))
-    outer, name = qualname.split(".<locals>")[0], qualname.split(".")[-1]
-    named = "is" if is_whole else f"holds {name}, which is"
-    lost = "where a worker process cannot find it"
-    if name == "<lambda>" and not way.by_value:
-        verb = "is" if is_whole else "holds"
-        return f"{verb} a lambda, which cannot be sent to a worker process; define it with def at the top of a module."
-    if isinstance(error, _NotImportable):
-        place = "at a prompt, in a notebook or in a __main__.py"
-        return f"{named} defined {place}, {lost}; write it into a module and import it from there."
-    if outer != qualname and not way.by_value:
-        return f"{named} defined inside {outer}, {lost}; define it at the top of a module."
+    lost = None if way.by_value else _lost(culprit, error, is_whole)
+    if lost is not None:
+        return f"{lost}, or install cloudpickle: python -m pip install cloudpickle"
     what = "" if is_whole else f"holds {_described(culprit)}, which "
     way_out = "make it where it is first used, and leave it out in __getstate__"
     return f"{what}cannot be sent to a worker process ({type(error).__name__}: {error}); {way_out}."
+
+
+def _lost(culprit: Any, error: Exception, is_whole: bool) -> str | None:
+    """Describe a function or a class that no worker finds by its name; None for anything else."""
+    qualname = str(getattr(culprit, "__qualname__", type(culprit).__qualname__))
+    outer, name = qualname.split(".<locals>")[0], qualname.split(".")[-1]
+    named = "is" if is_whole else f"holds {name}, which is"
+    hidden = "where a worker process cannot find it"
+    if name == "<lambda>":
+        verb = "is" if is_whole else "holds"
+        return f"{verb} a lambda, which cannot be sent to a worker process; define it with def at the top of a module"
+    if isinstance(error, _NotImportable):
+        place = "at a prompt, in a notebook, in a __main__.py or under the main guard"
+        return f"{named} defined {place}, {hidden}; write it into a module and import it from there"
+    if outer != qualname:
+        return f"{named} defined inside {outer}, {hidden}; define it at the top of a module"
+    return None
 
 
 def _described(culprit: Any) -> str:

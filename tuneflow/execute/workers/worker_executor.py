@@ -52,8 +52,7 @@ class WorkerExecutor(Generic[W]):
 
         Raises:
             TypeError: trainer, model or configuration cannot be sent to another process; the message names the part.
-            StudyError: the script that runs cannot be imported by another process, there is no cluster, or no node of
-                it has what a worker needs.
+            StudyError: there is no cluster, or no node of it has what a worker needs.
         """
         if not self.free:
             each = f"{self._runtime.slots} slices" if self._runtime.slots > 1 else "a slice"

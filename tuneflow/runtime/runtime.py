@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Self, TypeVar
 
 import torch
 from torch import nn
 
-from tuneflow.errors import did_you_mean, listed
 from tuneflow.nested import mapped
+from tuneflow.runtime.devices import find_devices
 from tuneflow.runtime.environment import Environment
 from tuneflow.runtime.precision import autocast, check_layout, check_precision, in_channels_last, label
 from tuneflow.runtime.retries import Retries, retries_of
@@ -29,7 +29,7 @@ class Runtime:
 
     Args:
         device: "auto" (a CUDA device if there is one, else Apple's, else the CPU), or a torch device
-            such as "cuda:1".
+            such as "cuda:1". With several workers "auto" and "cuda" take all GPUs that are visible, in turn.
         threads: CPU threads while training; None for torch's current number, or each worker's share of the cores
             if that is less. Scores repeat exactly for the same number only. 1 is best for small modules, and wherever
             other work runs on the same cores: there more than one made training up to 100 times slower.
@@ -56,16 +56,20 @@ class Runtime:
             classes (once each), or a dict of class to the number of retries for each trial in a run, such as
             `{torch.OutOfMemoryError: 2, ConnectionError: 3}`. Classes derived from them count too. After one for want
             of memory, a tn.Trainer takes micro-batches of half the size.
+        devices: the GPUs that worker processes are spread over in turn, such as ["cuda:0", "cuda:2"] or [0, 2]; at most
+            as many as there are workers. A worker sees its own only, as "cuda:0". None for what `device` asks for.
 
     Attributes:
+        device: what this process trains and measures on; of several devices the first.
+        devices: those that the workers train on.
         precision, channels_last: the values used in training; never "auto".
         retries: number of retries by name of class.
         advises: the names of those that were passed as "auto".
         dtype: torch's default dtype in training; None for the caller's. A study's is that of the time it was made.
 
     Raises:
-        ValueError: the device is not there (those that are, are listed), or does not compute in this precision; or
-            threads, workers, timeout or lanes is too small.
+        ValueError: a device is not there (those that are, are listed), or does not compute in this precision; devices
+            are more than workers; or threads, workers, timeout or lanes is too small.
         TypeError: precision or channels_last is of another kind, executor cannot be called, or retries names what is no
             class of exceptions.
 
@@ -85,6 +89,7 @@ class Runtime:
         channels_last: bool | Literal["auto"] = False,
         executor: Callable[[Runtime], Any] | None = None,
         retries: Retries = None,
+        devices: Sequence[str | torch.device | int] | None = None,
     ) -> None:
         if threads is not None:
             threads = check_whole("Runtime: threads", threads, otherwise="for torch's own")
@@ -94,7 +99,8 @@ class Runtime:
             raise ValueError(
                 "Runtime: timeout needs worker processes, of which one that hangs can be killed: workers=2."
             )
-        self.device = _find_device(device)
+        self.devices = find_devices(device, devices, workers)
+        self.device = self.devices[0]
         self.lanes = lanes_of("Runtime: lanes", lanes)
         self.workers: int | None = workers  # None: as many as there is room for
         self.timeout = timeout
@@ -115,11 +121,14 @@ class Runtime:
         self.channels_last: bool = channels_last is True
 
     def __repr__(self) -> str:
-        words = [f'"{self.device}"']
+        several = len(self.devices) > 1
+        words = [f'"{self.device.type if several else self.device}"']
         if self.device.type == "cpu":
             words.append(f"threads={self.threads or torch.get_num_threads()}")
         if self.workers != 1:
             words.append(f"workers={self.workers}")
+        if several:
+            words.append(f"devices={[each.index for each in self.devices]}")
         return f"Runtime({', '.join([*words, *self._options()])})"
 
     def _options(self) -> list[str]:
@@ -203,9 +212,9 @@ class Runtime:
         }
 
     def of_a_worker(self) -> dict[str, Any]:
-        """The arguments of the runtime that each of its workers makes for itself."""
+        """The arguments of the runtime that each of its workers makes for itself; of several GPUs it sees one."""
         return {
-            "device": str(self.device),
+            "device": str(self.device) if len(self.devices) == 1 else f"{self.device.type}:0",
             "threads": self.threads or 1,
             "lanes": self.lanes,
             "precision": self.precision,
@@ -233,28 +242,3 @@ def check_timeout(what: str, value: Any) -> None:
     """Raise ValueError unless `value` is None or a number of seconds > 0."""
     if value is not None:
         check_positive(what, value, "for none", "a number of seconds")
-
-
-def _find_device(device: str | torch.device) -> torch.device:
-    there = _devices()
-    if device == "auto":
-        return torch.device(there[-1])
-    try:
-        wanted = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ValueError(
-            f"Runtime: there is no device {device!r}.{did_you_mean(str(device), there)} Here: {listed(there)}."
-        ) from None
-    name = str(wanted)
-    if name not in there and f"{name}:0" not in there:
-        raise ValueError(f'Runtime: device "{name}" is not there. Here: {listed(there)}.')
-    return wanted
-
-
-def _devices() -> list[str]:
-    """The devices of this machine, the one that "auto" takes last."""
-    found = ["cpu"]
-    if torch.backends.mps.is_available():
-        found.append("mps")
-    found += [f"cuda:{i}" for i in reversed(range(torch.cuda.device_count()))]
-    return found

@@ -7,8 +7,9 @@ from typing import Any
 
 from typing_extensions import override
 
-from tuneflow.errors import StudyError
+from tuneflow.errors import StudyError, listed, warn
 from tuneflow.execute.executor import Event
+from tuneflow.execute.processes.placement import Placement
 from tuneflow.execute.processes.proxy import ProcessProxy, end_all, reap
 from tuneflow.execute.processes.worker_process import UNGUARDED
 from tuneflow.execute.workers import sendable
@@ -17,6 +18,7 @@ from tuneflow.execute.workers.messages import LoadFailure, Reply
 from tuneflow.execute.workers.pickling import SharedObject, receive
 from tuneflow.execute.workers.worker_executor import WorkerExecutor
 from tuneflow.execute.workers.worker_proxy import spread
+from tuneflow.runtime.devices import DeviceLost, models_of
 from tuneflow.runtime.runtime import Runtime
 
 
@@ -27,6 +29,9 @@ class ProcessExecutor(WorkerExecutor[ProcessProxy]):
     threads, or in lanes. Trainer and model are sent to a process once, their data in memory that
     all of them share; the state after each epoch comes back with its report. A process goes on to the next epoch at
     once, unless it has room for another slice: what it trained beyond a stop is dropped.
+
+    Where the runtime has several devices, the processes are spread over them in turn, and each sees its own alone. One
+    whose device fails ends, and so do, after the third in a row, all on that device: the run goes on without it.
 
     A process that dies loses its current epochs and nothing else: its slices go on from their last states reported,
     each in a process of its own where there were several. A trial that loses two processes in the same epoch has
@@ -40,7 +45,8 @@ class ProcessExecutor(WorkerExecutor[ProcessProxy]):
 
     def __init__(self, runtime: Runtime, workers: int | None = None, timeout: float | None = None) -> None:
         super().__init__(runtime, SharedObjects(sendable.share), sendable.SPAWN)
-        self._limit = (runtime.workers or 1) if workers is None else workers
+        self._placement = Placement(runtime.devices, (runtime.workers or 1) if workers is None else workers)
+        self._check_models()
         self.timeout = runtime.timeout if timeout is None else timeout
         # When nobody holds this any more, and at exit before multiprocessing waits for its children.
         util.Finalize(self, _close, (self._workers, self._sent), exitpriority=10)
@@ -49,7 +55,8 @@ class ProcessExecutor(WorkerExecutor[ProcessProxy]):
         """Wait for the events of one process.
 
         Raises:
-            StudyError: no process can be started, or it cannot load what it was sent; the message has the reason.
+            StudyError: no process can be started, no device is left, or a process cannot load what it was sent; the
+                message has the reason.
         """
         while self.busy:
             self._dispatch()
@@ -68,7 +75,7 @@ class ProcessExecutor(WorkerExecutor[ProcessProxy]):
 
     @override
     def _room(self) -> int:
-        return self._limit
+        return self._placement.room
 
     @override
     def _assign(self) -> None:
@@ -76,19 +83,26 @@ class ProcessExecutor(WorkerExecutor[ProcessProxy]):
 
         New processes are started before one that is at work gets more, or one that still drops a slice.
         """
-        able = sum(child.idle and not child.work for child in self._workers)
-        for _ in range(min(len(self._waiting) - able, self._limit - len(self._workers))):
-            self._workers.append(ProcessProxy(self._runtime, len(self._workers)))
+        for work in self._waiting:
+            work.avoids = work.avoids if self._placement.has_other(work.avoids) else None
+        able = sum(child.idle and not child.work and any(map(child.takes, self._waiting)) for child in self._workers)
+        for _ in range(min(len(self._waiting) - able, self._room() - len(self._workers))):
+            self._start()
         spread(self._waiting, self._workers, self._runtime.slots)
         for child in self._workers:
             if child.idle and child.full:
-                child.begin(self._sent, self.engines, self._limit)
+                child.begin(self._sent, self.engines, self._room())
+
+    def _start(self) -> None:
+        device = self._placement.next(child.device for child in self._workers)
+        alone = self._placement.alone(device)
+        self._workers.append(ProcessProxy(self._runtime, len(self._workers), device, alone))
 
     def _dispatch(self) -> None:
         """Start idle processes that have work, and halt those that are to get more; all decisions have been made."""
         for child in self._workers:
             if child.idle and (child.work or child.stops):
-                child.begin(self._sent, self.engines, self._limit)
+                child.begin(self._sent, self.engines, self._room())
             elif child.ready and child.unsent:
                 child.halt()
 
@@ -106,7 +120,12 @@ class ProcessExecutor(WorkerExecutor[ProcessProxy]):
         message = _message(child)
         if message is None:
             return self._drop_lost(child)
+        if isinstance(message, DeviceLost):
+            child.lost_device = message
+            return self._drop_lost(child)
         events = self._accept(child, message) if isinstance(message, Reply) else []
+        if isinstance(message, Reply) and message.events:
+            self._placement.works(child.device)
         if not isinstance(message, Reply) or message.waits:
             self._lost = 0
             child.mark_idle()
@@ -119,14 +138,24 @@ class ProcessExecutor(WorkerExecutor[ProcessProxy]):
         """Remove a process that is gone; its slices go on elsewhere, or have failed."""
         reap(child)
         self._workers.remove(child)
-        if not child.ready:
-            self._check_start(child)
-        ended = self._fail_over(child, child.exit_reason())
+        self._check_end(child)
+        for work in child.work.values():
+            work.avoids = child.device if child.lost_device is not None else None
+        detail = child.lost_device.detail if child.lost_device is not None else ""
+        ended = self._fail_over(child, child.exit_reason(), detail)
         self._assign()
         return ended
 
+    def _check_end(self, child: ProcessProxy) -> None:
+        """Leave out a device where processes die in a row; raise StudyError if starting another cannot help."""
+        killed_at_start = not child.ready and (child.process.exitcode or 0) < 0
+        several = self._placement.alone(child.device) is not None
+        if child.lost_device is not None or (killed_at_start and several):
+            self._placement.lost(child.device, child.started, child.exit_reason())
+        elif not child.ready:
+            self._check_start(child)
+
     def _check_start(self, child: ProcessProxy) -> None:
-        """Raise StudyError if starting another process cannot help."""
         code = child.process.exitcode or 0
         script = getattr(sys.modules["__main__"], "__file__", "the script")
         if code == UNGUARDED:
@@ -143,6 +172,14 @@ class ProcessExecutor(WorkerExecutor[ProcessProxy]):
         if self._lost >= STARTS:
             raise StudyError(
                 f"Runtime: {STARTS} worker processes in a row ended at their start; the last {child.exit_reason()}."
+            )
+
+    def _check_models(self) -> None:
+        models = models_of(self._runtime.devices)
+        if len(models) > 1:
+            warn(
+                f"Runtime: the devices are of different models, {listed(models)}: the last digits of a score depend on"
+                " which one trained the trial; devices= chooses among them."
             )
 
 

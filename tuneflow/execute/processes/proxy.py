@@ -7,15 +7,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 
+import torch
 from typing_extensions import override
 
 from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.processes.worker_process import HALT, NAME, serve
-from tuneflow.execute.workers.assignment import SharedObjects
+from tuneflow.execute.workers.assignment import Assignment, SharedObjects
 from tuneflow.execute.workers.main_module import hidden_unless_imported
 from tuneflow.execute.workers.messages import ProcessSettings
 from tuneflow.execute.workers.pickling import SharedObject, send
 from tuneflow.execute.workers.worker_proxy import WorkerProxy
+from tuneflow.runtime.devices import DeviceLost, shown_alone
 from tuneflow.runtime.runtime import Runtime
 
 GRACE = 5.0  # seconds in which a process can leave by itself
@@ -29,19 +31,29 @@ class ProcessProxy(WorkerProxy):
     Args:
         runtime: the study's; the process makes its own by `runtime.of_a_worker()`.
         number: ends the name of the process.
+        device: the one that it trains on.
+        alone: the device that it is to see alone; None for all.
 
     Attributes:
+        started: when it was started, by time.monotonic.
+        lost_device: how it lost its device; None if it did not.
         idle: it waits for a command. Only then is anything large sent: two that both send would wait for each other.
     """
 
-    def __init__(self, runtime: Runtime, number: int) -> None:
+    def __init__(self, runtime: Runtime, number: int, device: torch.device, alone: torch.device | None = None) -> None:
         super().__init__(runtime.slots)
         self.idle = self._halted = False
+        self.device, self.started = device, time.monotonic()
+        self.lost_device: DeviceLost | None = None
         self.pipe, theirs = SPAWN.Pipe()
-        arguments = (theirs, runtime.of_a_worker(), ProcessSettings.current(runtime.dtype))
-        self.process = SPAWN.Process(target=serve, args=arguments, name=f"{NAME} {number}")
-        with theirs, _signals_held(), hidden_unless_imported():
+        with theirs, _signals_held(), hidden_unless_imported(), shown_alone(alone):
+            arguments = (theirs, runtime.of_a_worker(), ProcessSettings.current(runtime.dtype))
+            self.process = SPAWN.Process(target=serve, args=arguments, name=f"{NAME} {number}")
             self.process.start()
+
+    @override
+    def takes(self, work: Assignment) -> bool:
+        return super().takes(work) and work.avoids != self.device
 
     def begin(self, shared: SharedObjects[SharedObject], engines: EngineCache, workers: int) -> None:
         """Send it all its work, with trainers and models that it does not have yet."""
@@ -84,6 +96,8 @@ class ProcessProxy(WorkerProxy):
         code = self.process.exitcode or 0
         if self.overdue:
             return self.overdue
+        if self.lost_device is not None:
+            return f"lost {self.device} ({self.lost_device.reason})"
         if code >= 0:
             return f"exited with status {code}"
         memory = "; is there enough memory?" if -code == signal.SIGKILL else ""

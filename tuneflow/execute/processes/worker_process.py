@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
-from tuneflow.execute.workers.messages import Command, ProcessSettings
+from tuneflow.errors import in_one_line
+from tuneflow.execute.workers.messages import LOST, Command, ProcessSettings
 from tuneflow.execute.workers.pickling import Pipe, pack, receive, receive_shared, send
 from tuneflow.execute.workers.worker import Worker
+from tuneflow.runtime.devices import DeviceLost, check_responds
 from tuneflow.runtime.runtime import Runtime
 
 NAME = "tuneflow worker"  # what the names of worker processes begin with
@@ -47,9 +49,22 @@ def serve(pipe: Pipe, arguments: dict[str, Any], settings: ProcessSettings) -> N
     torch.set_num_threads(arguments["threads"])
     settings.apply()
     try:
-        _WorkerLoop(pipe, Runtime(**arguments)).run()
+        _WorkerLoop(pipe, _runtime(arguments)).run()
+    except DeviceLost as lost:
+        send(pipe, lost)
+        os._exit(LOST)  # an orderly end may need the device
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has no more work, or is gone
+
+
+def _runtime(arguments: dict[str, Any]) -> Runtime:
+    """Return the runtime of this process; raise DeviceLost if its device cannot be used."""
+    try:
+        runtime = Runtime(**arguments)
+    except Exception as error:
+        raise DeviceLost(in_one_line(error)) from error
+    check_responds(runtime.device)
+    return runtime
 
 
 def _leave_signals_to_the_parent() -> None:

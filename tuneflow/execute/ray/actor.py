@@ -1,5 +1,6 @@
 """RayActor: the class that Ray instantiates as a worker; it trains an epoch at each call."""
 
+import os
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ import ray
 import torch
 
 from tuneflow.execute.ray.pickling import CloudPickled, pack
-from tuneflow.execute.workers.messages import LoadFailure, ProcessSettings
+from tuneflow.execute.workers.messages import LOST, LoadFailure, ProcessSettings
 from tuneflow.execute.workers.worker import Worker
+from tuneflow.runtime.devices import DeviceLost
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.version import __version__
 
@@ -51,6 +53,12 @@ class RayActor:
             command: a packed Command to carry out before; None for none.
             shared: references to the packed trainers and models that are attached to its tasks.
         """
+        try:
+            return self._train(command, shared)
+        except DeviceLost:
+            os._exit(LOST)  # the study starts another actor for its slices
+
+    def _train(self, command: CloudPickled | None, shared: Sequence[Any]) -> CloudPickled | LoadFailure:
         if command is not None:
             references = iter(shared)
             failure = self._worker.take(command.value(), lambda: ray.get(next(references)).value())

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import torch
+
 from tuneflow.history.trial import Slice
 from tuneflow.model import Model
 from tuneflow.train.job import TrainState
@@ -26,6 +28,7 @@ class Assignment:
         state: the last that was reported; None for a new trial.
         deaths: workers lost to it since that report.
         alone: keep its worker to itself until the next report, since it may have caused a death.
+        avoids: the device that it lost a worker with since that report; None for none.
     """
 
     shared: int
@@ -34,6 +37,7 @@ class Assignment:
     state: TrainState | None
     deaths: int = 0
     alone: bool = False
+    avoids: torch.device | None = None
 
     @property
     def trial(self) -> int:
@@ -51,7 +55,7 @@ class Assignment:
     def advance(self, state: TrainState) -> None:
         """Go on from a newly reported state."""
         self.work, self.state = Slice(self.trial, state.epoch, self.work.until), state
-        self.deaths, self.alone = 0, False
+        self.deaths, self.alone, self.avoids = 0, False, None
 
 
 class SharedObjects(Generic[P]):

@@ -12,6 +12,8 @@ from tuneflow.history.trial import Slice
 from tuneflow.runtime.threads import flushes
 from tuneflow.train.job import TrainState
 
+LOST = 98  # exit status of a worker that can no longer use its device
+
 
 @dataclass(frozen=True)
 class EngineUpdate:

@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from tuneflow.errors import in_one_line
-from tuneflow.execute.executor import Event
+from tuneflow.execute.executor import Ended, Event
 from tuneflow.execute.in_process import in_process
 from tuneflow.execute.inline import InlineExecutor, ended
 from tuneflow.execute.lanes.engine_cache import EngineCache, WorkerEngineCache
 from tuneflow.execute.workers.messages import Command, EngineReport, LoadFailure, Reply, Task
 from tuneflow.execute.workers.pickling import Unreadable, loaded
 from tuneflow.model import Model
+from tuneflow.runtime.devices import DeviceLost, check_responds
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job
 from tuneflow.train.protocol import TrainerProtocol
@@ -37,25 +38,46 @@ class Worker:
         Args:
             command: what to drop and to take.
             fetch: returns trainer and model of the next task to which they are attached.
+
+        Raises:
+            DeviceLost: the device of this process failed when something was loaded on it.
         """
         self._engines.apply(command.engines)
         for trial in command.stops:
             self._stop(trial)
         failures = [self._begin(task, fetch) for task in command.tasks]
-        return next((failure for failure in failures if failure is not None), None)
+        for failure in failures:
+            if failure is not None:
+                self._check_device(failure.reason, failure.detail)
+                return failure
+        return None
 
     def train(self, pack: Callable[[Reply], P]) -> tuple[Reply, P]:
         """Train until there are events, an epoch of a slice at least; return the reply and its packed form.
 
         A state or a report that cannot be packed fails its trial.
+
+        Raises:
+            DeviceLost: the device of this process failed under them; nothing more can be trained here.
         """
         events = (self._alone if self._alone.busy else self._together).wait()
+        for event in events:
+            if isinstance(event, Ended) and event.status == "FAILED":
+                self._check_device(event.reason, event.detail)
         reply = Reply(events, self._engines.report())
         try:
             return reply, pack(reply)
-        except Exception:
+        except Exception as error:
+            self._check_device(in_one_line(error))
             reply = replace(reply, events=self._packable(events, pack))
             return reply, pack(reply)
+
+    def _check_device(self, reason: str, detail: str = "") -> None:
+        """Raise DeviceLost for this reason if the device no longer responds after it."""
+        try:
+            check_responds(self._runtime.device)
+        except DeviceLost:
+            raise DeviceLost(reason.split("\n")[0], detail) from None
 
     def _begin(self, task: Task, fetch: Callable[[], Any]) -> LoadFailure | None:
         if task.attached:

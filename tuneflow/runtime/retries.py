@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tuneflow.errors import Diverged
+from tuneflow.errors import Diverged, in_one_line
 from tuneflow.validate import check_whole
 
 ONCE = 1
@@ -80,7 +80,7 @@ def names_of(error: BaseException) -> tuple[str, ...]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """True if the error means that memory ran out, on the device or on the host."""
-    words = str(error)
+    words = in_one_line(error)
     return (
         isinstance(error, torch.OutOfMemoryError | MemoryError)
         or "can't allocate memory" in words

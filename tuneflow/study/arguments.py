@@ -1,14 +1,13 @@
-"""Arguments of a Study, checked, and brought into the library's own terms: kinds, objective, limits, lag, callbacks."""
+"""Arguments of a Study, checked, and brought into the library's own terms: kinds, objective, limits, lag."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from tuneflow.errors import did_you_mean, listed, warn
 from tuneflow.history.objective import Limit, Objective
-from tuneflow.history.trial import Trial
 from tuneflow.model import Model
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Scheduler
@@ -21,7 +20,6 @@ from tuneflow.validate import check_whole, is_number, is_whole
 
 LESS = {"loss", "error", "mae", "mse", "rmse", "nll", "perplexity"}  # words of metrics of which less is better
 MORE = {"accuracy", "acc", "auc", "f1", "r2", "precision", "recall"}
-Callback = Callable[[Any, Trial], None]  # (study, trial)
 ELSEWHERE = {  # arguments that a Study does not take, and what does
     **{name: f"folder=tn.Folder(path, {name}=...)" for name in ("keep", "checkpoint", "memory", "durable")},
     **{name: f"trainer=tn.Trainer(..., {name}=...)" for name in ("batch_size", "loss", "metrics", "folds")},
@@ -116,21 +114,6 @@ def full_length(epochs: Any, trainer: TrainerProtocol | None) -> int | None:
             " epochs=...)."
         )
     return trainer.epochs
-
-
-def callbacks_of(callbacks: Any) -> list[Callback]:
-    """Return the callbacks as a list.
-
-    Raises:
-        TypeError: one of them is not callable, or it is no list.
-    """
-    if not isinstance(callbacks, Iterable):
-        raise TypeError(f"Study: callbacks needs to be a list of functions (study, trial), got {callbacks!r}.")
-    functions = list(callbacks)
-    for function in functions:
-        if not callable(function):
-            raise TypeError(f"Study: callbacks need to be callable, as callback(study, trial), got {function!r}.")
-    return functions
 
 
 def objective_of(maximize: Any, minimize: Any, at: Any, limits: Any, trainer: TrainerProtocol | None) -> Objective:

@@ -47,7 +47,8 @@ class Driver:
         probes: the study's probes; None without a model to measure.
         progress: shows what happens.
         lag: number of slices under way in a fixed order of reports; None for reports as they come.
-        call: called with every trial that reported or ended.
+        call: called with every trial that reported.
+        ended: called with every trial that ended.
     """
 
     trainer: Any
@@ -59,6 +60,7 @@ class Driver:
     progress: Progress
     lag: int | None
     call: Callable[[Trial], None]
+    ended: Callable[[Trial], None]
 
     def __post_init__(self) -> None:
         self._history, self._space = self.ledger.history, self.ledger.history.space
@@ -241,7 +243,7 @@ class Driver:
             status, reason = "DIVERGED", bad
         trial = self.ledger.end(number, status, reason, detail, seconds)
         self.progress.ended(trial)
-        self.call(trial)
+        self.ended(trial)
         if status == "DONE":
             left = self.progress.total - self._history.ended
             if math.isfinite(left) and self._structures() <= max(1.0, left / LANES):

@@ -32,6 +32,7 @@ from tuneflow.store.folder import Folder
 from tuneflow.study import arguments
 from tuneflow.study.ask_and_tell import AskAndTell, Told, told
 from tuneflow.study.budget import Budget
+from tuneflow.study.callbacks import Callback, Listeners, callbacks_of
 from tuneflow.study.confirm import Confirmed, Looks, choose, last_choice, store_choice, trained
 from tuneflow.study.driver import Driver
 from tuneflow.study.final_model import FinalModels
@@ -77,7 +78,9 @@ class Study:
             scheduler look at scores; determinism.md in the docs gives the price. None decides on everything known.
         replicas: number of seeds to train each configuration under, on each fold where the trainer has folds; its score
             is their mean.
-        callbacks: each called as `callback(study, trial)` after every report and at every trial's end.
+        callbacks: functions, called as `callback(study, trial)` after every report and at every trial's end; or objects
+            with any of `on_study_start(study)`, `on_report(study, trial)`, `on_trial_end(study, trial)` and
+            `on_study_end(study)`. A study starts and ends with each run, or with the first `ask` and with `close`.
         progress: print a line for each finished trial.
 
     Attributes:
@@ -110,7 +113,7 @@ class Study:
         epochs: int | None = None,
         lag: int | None = None,
         replicas: int = 1,
-        callbacks: Iterable[arguments.Callback] = (),
+        callbacks: Iterable[Callback] = (),
         progress: bool = True,
     ) -> None:
         searcher, scheduler = searcher or Random(), scheduler or Full()
@@ -118,7 +121,8 @@ class Study:
         arguments.check_kinds(space, searcher, scheduler, runtime, model, trainer, seed)
         self.model, self.space, self.runtime = model, space, runtime.of_a_study()
         self.seed, self.paired, self.progress = (seed := int(seed)), paired, progress
-        self.callbacks = arguments.callbacks_of(callbacks)
+        self.callbacks = callbacks_of(callbacks)
+        self._listeners = Listeners(self)
         arguments.check_precision_used(trainer, self.runtime)
         self.replicas = replicas = check_whole("Study: replicas", replicas)
         self.lag = lag = arguments.lag_of(lag, self.runtime, trainer)
@@ -144,7 +148,8 @@ class Study:
         self._ledger = Ledger(store, states, self.history, folder.keep, folder.checkpoint, elsewhere=trainer is None)
         self._driver = Driver(
             trainer=self.trainer, job=self._job, searcher=searcher, scheduler=scheduler, ledger=self._ledger,
-            probes=probes, progress=self._progress, lag=lag, call=self._call,
+            probes=probes, progress=self._progress, lag=lag,
+            call=self._listeners.report, ended=self._listeners.trial_end,
         )  # fmt: skip
         self._asked = AskAndTell(self._driver, scheduled=trainer is None)
         facts = facts_of(self)
@@ -271,7 +276,10 @@ class Study:
 
     def close(self) -> None:
         """Close the folder; also done at the end of a `with` block."""
-        self._ledger.store.close()
+        try:
+            self._listeners.end()
+        finally:
+            self._ledger.store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -313,6 +321,7 @@ class Study:
         """
         if self.lag is not None:
             raise StudyError("ask: with lag= the study trains its trials itself; call run(), or leave out lag=.")
+        self._listeners.begin()
         return self._asked.ask(math.inf if trials is None else check_whole("ask: trials", trials))
 
     def tell(
@@ -421,7 +430,8 @@ class Study:
         self._ledger.recover()
         if self.folder is not None and len(self.history) and len(self.history) < budget.trials:
             self._progress.resumed(self.folder, self.history)
-        self._progress.over(self._driver.run(executor, budget))
+        with self._listeners.running():
+            self._progress.over(self._driver.run(executor, budget))
 
     def _executor(self, left: Callable[[], float] = lambda: 0) -> Executor:
         """Return a new executor of the runtime; `left` returns the number of trials to come."""
@@ -443,10 +453,6 @@ class Study:
     def _fresh_job(self, number: int, seed: int) -> Job:
         """Return a trial's job under a seed that no trial was trained under."""
         return replace(self._job(self.history.trials[number]), replica=self.replicas + seed)
-
-    def _call(self, trial: Trial) -> None:
-        for callback in self.callbacks:
-            callback(self, trial)
 
     def _result(self, trial: Trial, confirmed: Confirmed | None = None, rivals: Any = None) -> Result:
         selected = self.objective.pick(trial.reports)

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 PAGES: dict[str, tuple[str, list[str]]] = {
-    "spaces": ("Spaces", ["SearchSpace", "Float", "Int", "Choice", "Constant", "Normal", "call"]),
+    "spaces": ("Spaces", ["SearchSpace", "Float", "Int", "Choice", "Permutation", "Constant", "Normal", "call"]),
     "searchers": (
         "Searchers",
         ["Searcher", "Auto", "Grid", "Random", "Sobol", "LeCun", "GP", "TPE", "CMAES", "Evolution", "NSGA2", "Warm"],

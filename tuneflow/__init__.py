@@ -29,6 +29,7 @@ from tuneflow.search.sobol import Sobol
 from tuneflow.search.tpe import TPE
 from tuneflow.search.warm import Warm
 from tuneflow.space.parameters import Choice, Constant, Float, Int
+from tuneflow.space.permutation import Permutation
 from tuneflow.space.priors import Normal
 from tuneflow.space.search_space import SearchSpace, call
 from tuneflow.store.folder import Folder
@@ -66,6 +67,7 @@ __all__ = [
     "NSGA2",
     "Normal",
     "Patience",
+    "Permutation",
     "Population",
     "Probe",
     "Random",

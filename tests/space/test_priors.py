@@ -183,9 +183,8 @@ def test_what_cannot_be_allowed_is_said():
         next(space.examples())
     with pytest.raises(ValueError, match=r"excludes \{'x': 0.5\}"):
         space.cast({"x": 0.5})
-    study = tn.Study(space=space, minimize="value", searcher=tn.Sobol(), progress=False)
-    with pytest.raises(ValueError, match=r"Sobol: where= allowed 0 of 10,000 points"):
-        study.ask()
+    with pytest.raises(ValueError, match=r"where=.*<lambda> allowed none of 10,000 random configurations; relax"):
+        tn.Study(space=space, minimize="value", searcher=tn.Sobol(), progress=False)
 
 
 def test_a_constraint_that_fails_says_with_what():

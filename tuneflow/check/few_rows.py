@@ -13,7 +13,6 @@ from torch import nn
 from tuneflow.check.layer_watch import Watch
 from tuneflow.data.data import Batch, sliced
 from tuneflow.errors import listed
-from tuneflow.space.parameters import Choice
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
@@ -75,7 +74,7 @@ def _values(space: SearchSpace, config: Config, name: str, fixed: Any) -> list[A
         if axis.path == ("trainer", name):
             parameter = axis.parameter
             values = parameter.grid(int(parameter.levels))[:MOST]
-            return [parameter.object(value) for value in values] if isinstance(parameter, Choice) else values
+            return [parameter.object(value) for value in values]
     return [config.get("trainer", {}).get(name, fixed)]
 
 

@@ -12,6 +12,7 @@ from tuneflow.history.pareto import ranking
 from tuneflow.seeds import digest
 from tuneflow.space.coordinates import Array, Coordinates
 from tuneflow.space.parameters import Float, Int, Parameter, Value
+from tuneflow.space.permutation import Permutation
 from tuneflow.space.search_space import Config, SearchSpace
 
 MOST = 500  # trials that are kept, spread evenly over the ranks
@@ -48,7 +49,7 @@ class EarlierStudy:
             raise ValueError(f"Warm: no trial of {source!r} has a score to learn from; leave it out.")
         order = numbers[ranking(history.costs[numbers])]
         kept = np.unique(np.linspace(0, len(order) - 1, min(len(order), MOST)).astype(int))
-        rows = (_values(history.space, history.units[number]) for number in order[kept])
+        rows = (history.space.values_at(history.units[number]) for number in order[kept])
         return cls(tuple(rows), kept / len(order))
 
     def __repr__(self) -> str:
@@ -105,32 +106,29 @@ class MappedStudy:
         return bool((apart >= np.where(self._axes.labels, 1e-9, APART)).any())
 
 
-def _values(space: SearchSpace, unit: Array) -> dict[str, Value]:
-    places = zip(space.coordinates, unit.tolist(), strict=True)
-    return {axis.name: axis.parameter.from_unit(place) for axis, place in places if place == place}
-
-
 def _placed(row: Mapping[str, Value], space: SearchSpace) -> tuple[Array, Config] | None:
     """Return a trial's point and configuration in `space`; None where it has a label that the space lacks."""
     unit = space.quantile(np.full(len(space), 0.5))
-    known = np.array([axis.name in row for axis in space.coordinates], dtype=bool)
-    for place in np.flatnonzero(known):
-        axis = space.coordinates[place]
-        found = _place(axis.parameter, row[axis.name])
-        if found is None:
-            return None
-        unit[place] = found
+    known = np.array([".".join(axis.path) in row for axis in space.coordinates], dtype=bool)
+    for name, place in space.parameters.items():
+        if known[place]:
+            whole = space.coordinates[place].whole
+            found = _units(whole, row[name])
+            if found is None:
+                return None
+            unit[place : place + whole.width] = found
     config = space.from_unit(unit)
     return np.where(known, space.to_unit(config), np.nan), config
 
 
-def _place(parameter: Parameter, value: Any) -> float | None:
+def _units(parameter: Parameter, value: Any) -> list[float] | None:
     if isinstance(parameter, Float | Int):
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         value = min(max(value, parameter.low), parameter.high)
-        return parameter.to_unit(round(value) if isinstance(parameter, Int) else value)
+        return parameter.to_units(round(value) if isinstance(parameter, Int) else value)
     try:
-        return parameter.to_unit(parameter.cast(value))
+        value = parameter.nearest(value) if isinstance(parameter, Permutation) else parameter.cast(value)
+        return parameter.to_units(value)
     except ValueError:
         return None

@@ -35,4 +35,4 @@ def _shuffled(space: SearchSpace, seed: int) -> tuple[list[Config], list[bytes],
 
 def everything(space: SearchSpace) -> GridPoints:
     """Return every configuration of a finite space that its `where=` allows."""
-    return space.grid({axis.name: int(axis.parameter.levels) for axis in space.coordinates})
+    return space.grid({name: int(space.coordinates[at].whole.levels) for name, at in space.parameters.items()})

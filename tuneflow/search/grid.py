@@ -18,8 +18,8 @@ class Grid(Searcher):
     """Every combination of evenly spread values, each once; then the study ends.
 
     Args:
-        points: number of values of each Float and Int (a Choice has all of its options), or a dict from
-            names to a number or a list of values; a name that is left out has 5.
+        points: number of values of each Float, Int and Permutation (a Choice has all of its options), or a dict
+            from names to a number or a list of values; a name that is left out has 5.
         shuffle: visit the points in a random order, fixed by the study's seed, so that a study which
             ends early has not seen one corner only.
 
@@ -52,8 +52,10 @@ class Grid(Searcher):
 
     def check(self, space: SearchSpace) -> None:
         points = space.grid(self.points)
+        if not points.total:
+            raise ValueError("Grid: where= allows none of this grid's points; pass more or other points=.")
         if points.total > MOST:
-            sides = ", ".join(f"{axis.name} {len(v)}" for axis, v in zip(space.coordinates, points.values, strict=True))
+            sides = ", ".join(f"{name} {len(points.values[at])}" for name, at in space.parameters.items())
             raise ValueError(
                 f"Grid: this grid has {points.total:,} points ({sides}), more than a million would ever be"
                 f" trained; pass fewer points=, or use tn.Sobol() or tn.Random()."

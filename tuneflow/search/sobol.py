@@ -7,15 +7,17 @@ from typing_extensions import override
 from tuneflow.history.history import History
 from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.seeds import digest
-from tuneflow.space.search_space import TRIES, Config, SearchSpace
+from tuneflow.space.search_space import Config, SearchSpace
 
 MOST = torch.quasirandom.SobolEngine.MAXDIM  # parameters
+LOOKED = 2_000  # points for each trial that are checked against where=, after which it is drawn at random
 
 
 class Sobol(Searcher):
     """The points of a scrambled Sobol sequence: random search without its gaps and clumps.
 
     The first 2^k points fill the unit cube evenly in every coordinate. The scrambling is fixed by the study's seed.
+    Points that `where=` excludes are left out; where it allows fewer than one in 2,000, trials are random draws.
 
     Raises:
         ValueError: when the study is made: the space has more than 21,201 parameters.
@@ -35,7 +37,8 @@ class Sobol(Searcher):
 
     @override
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
-        return self._sequence(space, history.seed)[history.number]
+        config = self._sequence(space, history.seed)[history.number]
+        return space.sample(rng) if config is None else config
 
     def check(self, space: SearchSpace) -> None:
         if len(space) > MOST:
@@ -51,12 +54,13 @@ class _Sequence:
         self._allowed: list[Config] = []
         self._looked = 0  # number of points checked against where=
 
-    def __getitem__(self, number: int) -> Config:
+    def __getitem__(self, number: int) -> Config | None:
+        """Return the configuration of a trial; None where `where=` allows too few points to reach it."""
         if not self.space.where:
             return self._config(number)
         while len(self._allowed) <= number:
-            if self._looked >= TRIES * (len(self._allowed) + 1):
-                raise ValueError(f"Sobol: where= allowed {len(self._allowed)} of {self._looked:,} points; relax it.")
+            if self._looked >= LOOKED * (len(self._allowed) + 1):
+                return None
             config = self._config(self._looked)
             self._looked += 1
             if self.space.allows(config):

@@ -8,6 +8,7 @@ from tuneflow.history.history import History
 from tuneflow.history.pareto import ranking
 from tuneflow.search.observations import Observations
 from tuneflow.search.parzen import Parzen
+from tuneflow.search.repair import allowed, repaired
 from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.space.coordinates import Array, Coordinates
@@ -16,6 +17,8 @@ from tuneflow.validate import check_whole
 
 GOOD, MOST = 0.1, 25  # the share of trials that are good, and how many they are at most
 KERNELS = 500  # of the other trials so many are looked at, spread evenly over the ranks
+ROUNDS = 10  # of draws, where the space's where= excludes some,
+REPAIRED = 4  # and so many candidates are made of those that it excludes, where it leaves fewer
 NARROWEST = 0.03  # standard deviation of a kernel; a whole cell where that is more
 
 
@@ -68,6 +71,8 @@ class TPE(Searcher):
         better = Parzen(axes, good, ranks / ranks.mean(), widths(axes, good), informed=True)
         worse = Parzen(axes, rest, np.ones(len(rest)), widths(axes, rest), informed=False)
         points = better.draw(self.candidates, rng)
+        if space.where:
+            points = self._allowed(points, better, axes, rng)
         finite = math.isfinite(space.size)
         for place in np.argsort(worse.log_density(points) - better.log_density(points), kind="stable"):
             if finite and axes.among(history.units, points[place]):
@@ -76,6 +81,16 @@ class TPE(Searcher):
             if space.allows(config):
                 return config
         return space.sample(rng)
+
+    def _allowed(self, points: Array, better: Parzen, axes: Coordinates, rng: np.random.Generator) -> Array:
+        """Return as many candidates that `where=` allows, from further draws, or repaired where these have too few."""
+        found = list(allowed(axes, points))
+        for _ in range(ROUNDS):
+            if len(found) >= self.candidates:
+                break
+            found += allowed(axes, better.draw(self.candidates, rng))
+        short = max(0, REPAIRED - len(found))
+        return np.array([*found[: self.candidates], *(repaired(axes, point, rng) for point in points[:short])])
 
 
 def widths(axes: Coordinates, points: Array) -> Array:

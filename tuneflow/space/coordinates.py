@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneflow.space.parameters import Choice, Float, Int
+from tuneflow.space.permutation import Permutation
 from tuneflow.space.priors import Curve
 from tuneflow.space.search_space import SearchSpace
 
@@ -20,6 +21,8 @@ class Coordinates:
         labels: shape (d,), True for a Choice without an order.
         numbers: shape (d,), True for a number, or an ordered Choice, with more than one value.
         levels: shape (d,), number of values; `inf` where continuous.
+        heads: shape (d,), True for the first coordinate of a parameter; only a Permutation has more.
+        orders: the coordinates of each Permutation, by the first of them.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -27,6 +30,9 @@ class Coordinates:
         parameters = [axis.parameter for axis in space.coordinates]
         self.labels = np.array([isinstance(p, Choice) and not p.ordered for p in parameters], dtype=bool)
         self.levels = np.array([_levels(p) for p in parameters])
+        self.heads = np.array([not axis.digit for axis in space.coordinates], dtype=bool)
+        wholes = ((at, space.coordinates[at].whole) for at in space.parameters.values())
+        self.orders = {at: slice(at, at + whole.width) for at, whole in wholes if isinstance(whole, Permutation)}
         self.numbers = ~self.labels & (self.levels > 1)
         self._even = np.isfinite(self.levels)
         self._logs: list[tuple[int, Int]] = []
@@ -45,6 +51,17 @@ class Coordinates:
         parameter, count = self.space.coordinates[place].parameter, int(self.levels[place])
         curve = parameter.curve or Curve()
         return np.array([curve.density((option + 0.5) / count) / count for option in range(count)])
+
+    def able(self, unit: Array) -> Places:
+        """Return the first coordinates of the parameters that are active at a point and have more than one value."""
+        return np.flatnonzero(self.heads & ~np.isnan(unit) & (self.levels > 1))
+
+    def values(self, place: int) -> Array:
+        """Return the middles of all cells of a coordinate with a finite number of values, rising."""
+        for log, p in self._logs:
+            if log == place:
+                return np.array([p.to_unit(value) for value in range(p.low, p.high + 1)])
+        return np.asarray((np.arange(self.levels[place]) + 0.5) / self.levels[place])
 
     def cells(self, units: Array) -> tuple[Array, Array]:
         """Return the ends of the intervals that stand for the same value as `units`, shape (n, d); NaN stays.

@@ -60,17 +60,17 @@ def grid_values(axis: Coordinate, wanted: Any) -> list[Any]:
     Raises:
         TypeError, ValueError: `wanted` is neither, or a value is not the parameter's.
     """
-    what = f'grid of "{axis.name}"'
+    what = f'grid of "{".".join(axis.path)}"'
     if isinstance(wanted, bool | str) or not isinstance(wanted, int | Sequence):
         raise TypeError(f"{what}: needs a number of points or a list of values, got {wanted!r}.")
     if isinstance(wanted, int):
         if wanted < 1:
             raise ValueError(f"{what}: needs at least 1 point, got {wanted}.")
-        return axis.parameter.grid(wanted)
+        return axis.whole.grid(wanted)
     if not wanted:
         raise ValueError(f"{what}: needs at least one value, got {wanted!r}; leave the name out for 5 points.")
     try:
-        values = [axis.parameter.cast(value) for value in wanted]
+        values = [axis.whole.cast(value) for value in wanted]
     except ValueError as error:
         raise ValueError(f"{what}: {error}.") from None
     for place, value in enumerate(values):

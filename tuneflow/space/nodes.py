@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.space.parameters import Choice, Constant, Parameter
+from tuneflow.space.permutation import Permutation
 from tuneflow.space.values import check_name, object_repr
 from tuneflow.validate import is_number, is_whole
 
@@ -33,15 +34,25 @@ class Call:
 
 @dataclass(frozen=True)
 class Coordinate:
-    """One axis of the unit cube: the path of its parameter, and the choices that make it active."""
+    """One axis of the unit cube: the path of its parameter, and the choices that make it active.
+
+    An axis of a Permutation has one digit of its code as its parameter.
+
+    Attributes:
+        whole: the parameter as the space has it.
+        digit: number of the axis among those of its parameter, from 0.
+    """
 
     path: tuple[str, ...]
     parameter: Parameter
     needs: Needs
+    whole: Parameter
+    digit: int = 0
 
     @property
     def name(self) -> str:
-        return ".".join(self.path)
+        """The dotted path, with the number of the digit for an axis of a Permutation: `augment.order[0]`."""
+        return ".".join(self.path) + (f"[{self.digit}]" if isinstance(self.whole, Permutation) else "")
 
 
 class Section:
@@ -96,7 +107,7 @@ class Leaf(Node):
             raise ValueError(f'"{name}" {error}.') from None
 
     def resolve(self, part: Any) -> Any:
-        return self.parameter.object(part) if isinstance(self.parameter, Choice) else part
+        return self.parameter.object(part)
 
     def size(self) -> float:
         return self.parameter.levels
@@ -132,6 +143,30 @@ class ConstantNode(Leaf):
     @override
     def nth(self, place: int, values: list[list[Any]]) -> Any:
         return self.value
+
+
+class OrderNode(Leaf):
+    """A Permutation: a parameter with a coordinate for each digit of its code."""
+
+    def __init__(self, permutation: Permutation, place: int) -> None:
+        super().__init__(permutation, place)
+        self.permutation = permutation
+        self._own = slice(place, place + permutation.width)
+
+    @override
+    def read(self, unit: Sequence[float]) -> Any:
+        return self.permutation.from_units(unit[self._own])
+
+    def write(self, part: Any, unit: Unit) -> None:
+        unit[self._own] = self.permutation.to_units(part)
+
+    @override
+    def count(self, values: list[list[Any]]) -> int:
+        return len(values[self.place]) if self.permutation.width else 1
+
+    @override
+    def nth(self, place: int, values: list[list[Any]]) -> Any:
+        return list(values[self.place][place] if self.permutation.width else self.permutation.values)
 
 
 class Branch(Node):
@@ -265,7 +300,11 @@ class TreeBuilder:
                 way = f"tn.{'Int' if all(is_whole(end, -math.inf) for end in entry) else 'Float'}{entry!r}, or {way}"
             raise TypeError(f'"{name}" needs a parameter, a dict of them or a plain value, got {entry!r}; try {way}.')
         place, parameter = len(self.axes), entry.named(name)
-        self.axes.append(Coordinate(path, parameter, needs))
+        if isinstance(parameter, Permutation):
+            _check_items(name, parameter)
+            self.axes += [Coordinate(path, axis, needs, parameter, i) for i, axis in enumerate(parameter.digits)]
+            return OrderNode(parameter, place)
+        self.axes.append(Coordinate(path, parameter, needs, parameter))
         leaf = Leaf(parameter, place)
         if not isinstance(parameter, Choice) or not isinstance(parameter.options, Mapping):
             return leaf
@@ -275,6 +314,15 @@ class TreeBuilder:
             if isinstance(option, Call | Section)
         }
         return Branch(leaf, branches) if branches else leaf
+
+
+def _check_items(name: str, permutation: Permutation) -> None:
+    for label, item in permutation.items.items() if isinstance(permutation.items, Mapping) else ():
+        if isinstance(item, Call | Section):
+            raise TypeError(
+                f'Permutation "{name}": item {label!r} is {item!r}; an item has no settings of its own: use'
+                " functools.partial for fixed ones, and tune others under a name beside the permutation."
+            )
 
 
 def _nested(node: Node, name: str, value: Any) -> str:

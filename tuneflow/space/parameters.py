@@ -35,7 +35,14 @@ Value = Any  # a JSON value: None, bool, int, float, str, or lists and dicts of 
 
 
 class Parameter:
-    """The interface of Float, Int, Choice and Constant. `levels` is the number of values."""
+    """The interface of Float, Int, Choice, Constant and Permutation.
+
+    Attributes:
+        width: number of coordinates of the unit cube.
+        levels: number of different values; infinite for a continuous range.
+    """
+
+    width: int = 1
 
     @property
     def levels(self) -> float:
@@ -59,6 +66,14 @@ class Parameter:
         """Return the value at `unit` in [0, 1]; equal lengths are equally likely."""
         raise NotImplementedError
 
+    def from_units(self, units: Sequence[float]) -> Value:
+        """Return the value at as many coordinates as the parameter has."""
+        return self.from_unit(units[0])
+
+    def to_units(self, value: Any) -> list[float]:
+        """Return the coordinates of `value`, as many as the parameter has."""
+        return [self.to_unit(value)]
+
     def cast(self, value: Value) -> Value:
         """Return `value` as this parameter's plain Python type; ValueError when it is not one of its values."""
         raise NotImplementedError
@@ -66,6 +81,10 @@ class Parameter:
     def grid(self, points: int) -> list[Value]:
         """Return at most `points` values, evenly spread; every value of a Choice."""
         raise NotImplementedError
+
+    def object(self, value: Value) -> Any:
+        """Return the object that is passed on for the stored `value`, by default the value itself."""
+        return value
 
     def to_json(self) -> dict[str, Any]:
         """Return what a store keeps of the parameter; objects by name."""
@@ -397,8 +416,8 @@ class Choice(Parameter):
     def _places(self) -> dict[str, int]:
         return {key_of(value): place for place, value in enumerate(self.values)}
 
+    @override
     def object(self, value: Value) -> Any:
-        """Return the object that is passed on for the stored `value`."""
         return self.options[value] if isinstance(self.options, Mapping) else value
 
     def to_unit(self, value: Any) -> float:

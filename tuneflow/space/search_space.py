@@ -5,13 +5,15 @@ A configuration is nested plain data, shaped like the space:
     {"model": {"width": 16}, "optimizer": {"sgd": {"lr": 0.1, "momentum": 0.9}}}
 
 A Choice between things with settings of their own is stored as `{label: settings}`, any other value as itself. Every
-parameter but a Constant has one coordinate of the unit cube, conditional ones too; those of a branch that was not
-chosen are not active, and their coordinates are NaN.
+parameter but a Constant has one coordinate of the unit cube (a Permutation of n items n - 1), conditional ones too;
+those of a branch that was not chosen are not active, and their coordinates are NaN.
 """
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,15 +23,19 @@ from tuneflow.seeds import stream
 from tuneflow.signature import check_keywords
 from tuneflow.space.grid_points import GridPoints, grid_values
 from tuneflow.space.nodes import Call, Coordinate, Needs, Record, Section, TreeBuilder, Unit
-from tuneflow.space.parameters import Choice, Float, Parameter
+from tuneflow.space.parameters import Choice, Float, Parameter, Value
 from tuneflow.space.priors import Curve
+from tuneflow.space.rare import along_lines, copied, one_of
 from tuneflow.space.stored_space import entries_from_json
 from tuneflow.space.values import object_repr, rounded
 
 Config = dict[str, Any]
 Where = Callable[[Config], bool]
 CurveAt = Callable[[Sequence[float]], Curve]
-TRIES = 10_000  # draws before where= is taken to allow nothing
+TRIES = 10_000  # draws before where= is taken to allow almost nothing,
+FEW = 200  # and so many where all configurations can be listed,
+COUNTABLE = 200_000  # which are so many at most
+CHECKED = 30  # random configurations on which where= is evaluated before trial 0
 Points = int | Mapping[str, "int | Sequence[Any]"]
 
 
@@ -67,7 +73,7 @@ class SearchSpace(Section):
     Args:
         where: a constraint: a function that returns True for the configurations that are allowed, or a list of such
             functions. It gets plain values and labels, in the nested shape of a configuration.
-        entries: each a Float, Int, Choice or Constant; a dict or SearchSpace of them; a `tn.call`; or a
+        entries: each a Float, Int, Choice, Permutation or Constant; a dict or SearchSpace of them; a `tn.call`; or a
             plain value, which is a Constant.
 
     Raises:
@@ -100,14 +106,19 @@ class SearchSpace(Section):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        wide = max((len(c.name) for c in self.coordinates), default=0)
-        rows = (f"  {c.name:<{wide}}  {_short(c.parameter)}" for c in self.coordinates)
+        wide = max((len(name) for name in self.parameters), default=0)
+        rows = (f"  {name:<{wide}}  {_short(self.coordinates[at].whole)}" for name, at in self.parameters.items())
         return "\n".join(["SearchSpace(", *rows, ")"])
 
     @property
     def names(self) -> list[str]:
-        """Dotted names of the coordinates, such as `optimizer.lr`."""
+        """Names of the coordinates, such as `optimizer.lr`, or `augment.order[0]` of a Permutation."""
         return [c.name for c in self.coordinates]
+
+    @cached_property
+    def parameters(self) -> dict[str, int]:
+        """Dotted names of the parameters, such as `optimizer.lr`, and the index of each one's first coordinate."""
+        return {".".join(axis.path): place for place, axis in enumerate(self.coordinates) if not axis.digit}
 
     @property
     def size(self) -> float:
@@ -120,31 +131,64 @@ class SearchSpace(Section):
         return bool(self._curves)
 
     def find(self, name: str) -> int:
-        """Return the index of the coordinate `name`: its dotted name, or the end of it where only one ends so.
+        """Return the index of a parameter's coordinate, the first of a Permutation.
+
+        Args:
+            name: its dotted name, or the end of it where only one ends so; or the coordinate's own name.
 
         Raises:
-            ValueError: no coordinate has the name, or more than one.
+            ValueError: nothing has the name, or more than one.
         """
-        exact = [i for i, c in enumerate(self.coordinates) if c.name == name]
-        ends = exact or [i for i, c in enumerate(self.coordinates) if c.name.endswith("." + name)]
+        names, known = self.names, self.parameters
+        if name in known or name in names:
+            return known[name] if name in known else names.index(name)
+        ends = [whole for whole in known if whole.endswith("." + name)]
         if len(ends) == 1:
-            return ends[0]
+            return known[ends[0]]
         if ends:
-            raise ValueError(f'"{name}" could be {listed(self.coordinates[i].name for i in ends)}; use the whole name.')
-        known = self.names + [c.path[-1] for c in self.coordinates]
-        raise ValueError(f'the space has no "{name}".{did_you_mean(name, known)} It has {listed(self.names)}.')
+            raise ValueError(f'"{name}" could be {listed(ends)}; use the whole name.')
+        words = [*known, *(self.coordinates[place].path[-1] for place in known.values())]
+        raise ValueError(f'the space has no "{name}".{did_you_mean(name, words)} It has {listed(known)}.')
 
     def sample(self, rng: np.random.Generator) -> Config:
         """Draw a configuration from the priors, uniformly in the unit cube where there are none.
 
+        Where `where=` excludes all of many draws, it is drawn from the allowed configurations of the space, if these
+        can be listed; or else one parameter takes all of its values in turn.
+
         Raises:
-            ValueError: `where=` allowed none of 10,000 draws.
+            ValueError: `where=` allows nothing, or nothing that was found.
         """
-        for _ in range(TRIES):
-            config = self._root.read(self._placed(rng.random(len(self)).tolist()))
-            if self.allows(config):
-                return config
-        raise ValueError(f"SearchSpace: {self._constraints} allowed none of {TRIES:,} random configurations; relax it.")
+        draws = (self._drawn(rng) for _ in range(FEW if self._countable else TRIES))
+        config = self._first_allowed(draws)
+        if config is None and not self._countable:
+            config = self._first_allowed(along_lines(self.coordinates, partial(self._drawn, rng), rng))
+        if config is not None:
+            return config
+        if self._countable and len(self._all_allowed):
+            drawn: Config = one_of(self._all_allowed, self._density if self.informed else None, rng)
+            return drawn
+        what = f"the {self.size:,.0f} configurations" if self._countable else f"{TRIES:,} random configurations"
+        raise ValueError(f"SearchSpace: {self._constraints} allowed none of {what}; relax it.")
+
+    @cached_property
+    def _countable(self) -> bool:
+        """True if all configurations can be listed, to see which of them `where=` allows."""
+        return self.size <= COUNTABLE
+
+    @cached_property
+    def _all_allowed(self) -> GridPoints:
+        return self.grid({name: int(self.coordinates[at].whole.levels) for name, at in self.parameters.items()})
+
+    def _drawn(self, rng: np.random.Generator) -> list[float]:
+        return self._placed(rng.random(len(self)).tolist())
+
+    def _first_allowed(self, points: Iterable[list[float]]) -> Config | None:
+        configs: Iterator[Config] = (self._root.read(point) for point in points)
+        return next((config for config in configs if self.allows(config)), None)
+
+    def _density(self, config: Config) -> float:
+        return math.exp(self.log_prior(self.to_unit(config)))
 
     def quantile(self, shares: Sequence[float] | Unit) -> Unit:
         """Return the point of the unit cube below which these shares of the priors lie, coordinate by coordinate.
@@ -163,14 +207,14 @@ class SearchSpace(Section):
         return sum(math.log(density) if density > 0 else -math.inf for density in densities)
 
     def allows(self, config: Config) -> bool:
-        """True if `config` satisfies `where=`.
+        """True if `config` satisfies `where=`, each function of which gets a copy.
 
         Raises:
             ValueError: a constraint raised on it.
         """
         for constraint in self.where:
             try:
-                if not constraint(config):
+                if not constraint(copied(config)):
                     return False
             except Exception as error:
                 message = (
@@ -244,11 +288,17 @@ class SearchSpace(Section):
             raise NotAllowed(f"{self._constraints} excludes {rounded(checked)}; choose another configuration.")
         return checked
 
+    def values_at(self, unit: Sequence[float] | Unit) -> dict[str, Value]:
+        """Return the values of the active parameters at a point of the unit cube, by dotted name."""
+        point = np.asarray(unit, dtype=np.float64).tolist()
+        active = {name: place for name, place in self.parameters.items() if point[place] == point[place]}
+        wholes = {name: self.coordinates[place].whole for name, place in active.items()}
+        return {name: wholes[name].from_units(point[at : at + wholes[name].width]) for name, at in active.items()}
+
     def structure(self, config: Config) -> dict[str, Any]:
         """Return the active parameters of `config` by name, without the Floats: those that decide shapes and kinds."""
-        unit = self.to_unit(config).tolist()
-        active = ((c, u) for c, u in zip(self.coordinates, unit, strict=True) if u == u)
-        return {c.name: c.parameter.from_unit(u) for c, u in active if not isinstance(c.parameter, Float)}
+        values, known = self.values_at(self.to_unit(config)), self.parameters
+        return {k: v for k, v in values.items() if not isinstance(self.coordinates[known[k]].parameter, Float)}
 
     def resolve(self, config: Config) -> dict[str, Any]:
         """Return `config` with every label replaced by its object and every `tn.call` by a partial."""
@@ -259,7 +309,7 @@ class SearchSpace(Section):
         """Return every combination of evenly spread values, as a lazy sequence; the last name varies fastest.
 
         Args:
-            points: number of values of each Float and Int (all of a Choice), or a dict from names to a
+            points: number of values of each Float, Int and Permutation (all of a Choice), or a dict from names to a
                 number or a list of values; a name that is left out has 5.
 
         Raises:
@@ -268,11 +318,15 @@ class SearchSpace(Section):
         wanted: dict[int, Any] = {}
         for name, values in points.items() if isinstance(points, Mapping) else ():
             place = self.find(name)
+            place -= self.coordinates[place].digit
             if place in wanted:
-                raise ValueError(f'grid of "{self.names[place]}": is given twice, as {name!r} too; remove one.')
+                whole = ".".join(self.coordinates[place].path)
+                raise ValueError(f'grid of "{whole}": is given twice, as {name!r} too; remove one.')
             wanted[place] = values
         rest = 5 if isinstance(points, Mapping) else points
-        values = [grid_values(axis, wanted.get(i, rest)) for i, axis in enumerate(self.coordinates)]
+        values = [
+            [] if axis.digit else grid_values(axis, wanted.get(i, rest)) for i, axis in enumerate(self.coordinates)
+        ]
         return GridPoints(self._root, values, self.allows if self.where else None)
 
     def examples(self, most: int = 32) -> Iterator[Config]:
@@ -293,18 +347,39 @@ class SearchSpace(Section):
 
     def _near(self, point: Unit, chosen: Needs) -> Iterator[Config]:
         """Yield the configuration at `point`, or where that is excluded one with the `chosen` labels; or none."""
-        rng = stream("examples")
-        for _ in range(TRIES if self.where else 1):
-            config = self.from_unit(point)
-            if self.allows(config):
-                yield config
-                return
-            fixed = {place: point[place] for place, _ in chosen}
+        rng, config = stream("examples"), self.from_unit(point)
+        if self.allows(config):
+            yield config
+        elif not chosen:
+            yield self.sample(rng)
+        else:
+            yield from islice(self._with_labels({place: point[place] for place, _ in chosen}, rng), 1)
+
+    def _with_labels(self, chosen: Mapping[int, float], rng: np.random.Generator) -> Iterator[Config]:
+        """Yield allowed configurations with these values at some coordinates, first random ones, then all of a few."""
+        for _ in range(FEW if self._countable else TRIES):
             point = rng.random(len(self))
-            for place, value in fixed.items():
+            for place, value in chosen.items():
                 point[place] = value
-        if not chosen:
-            raise ValueError(f"SearchSpace: {self._constraints} allowed none of {TRIES:,} configurations; relax it.")
+            if self.allows(config := self.from_unit(point)):
+                yield config
+        for config in self._all_allowed if self._countable else ():
+            unit = self.to_unit(config)
+            if all(unit[place] == value for place, value in chosen.items()):
+                yield config
+
+    def check_where(self) -> None:
+        """Evaluate `where=` on an example of each branch and on random configurations, before any of them is trained.
+
+        Raises:
+            ValueError: it raises on one of them, or allows nothing.
+        """
+        if self.where:
+            rng = stream("where")
+            for _ in range(CHECKED):
+                self.allows(self._root.read(self._drawn(rng)))
+            for _ in self.examples():
+                pass
 
     def to_json(self) -> dict[str, Any]:
         """Return the space as JSON; objects and callables by their names."""

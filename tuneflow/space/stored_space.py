@@ -7,6 +7,7 @@ from typing import Any
 from tuneflow.errors import StudyError
 from tuneflow.space.nodes import Call, Section
 from tuneflow.space.parameters import Choice, Constant, Float, Int
+from tuneflow.space.permutation import Permutation
 from tuneflow.space.priors import Normal
 
 
@@ -29,6 +30,8 @@ def _entry_from_json(data: Any) -> Any:
         labels = data.get("labels")
         options = data["values"] if labels is None else entries_from_json(labels)
         return Choice(options, data["ordered"], data.get("prior"))
+    if kind == "permutation":
+        return Permutation(data["values"] if "values" in data else entries_from_json(data["labels"]))
     if kind == "call":
         return Call(_NameOnly(data["name"]), entries_from_json(data["arguments"]))
     if kind == "space":

@@ -103,7 +103,7 @@ class Archive:
         objective = self.history.objective
         scored = [t for t in self.history.finished if t.metrics and t.status not in WORTHLESS]
         ranked = sorted(scored, key=lambda t: (objective.breach(t.metrics), objective.costs(t.metrics), t.number))
-        head = ["trial", "status", *objective.metrics, "epochs", "seconds", *self.space.names]
+        head = ["trial", "status", *objective.metrics, "epochs", "seconds", *self.space.parameters]
         rows = [head, *(self._row(trial) for trial in ranked[:most])]
         wide = [max(len(row[i]) for row in rows) for i in range(len(head))]
         text = ["  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True)).rstrip() for row in rows]
@@ -117,7 +117,8 @@ class Archive:
 
     def _row(self, trial: Trial) -> list[str]:
         scores = [f"{trial.metrics[metric]:.4f}" for metric in self.history.objective.metrics]
-        settings = [_setting(trial.config, axis.path) for axis in self.space.coordinates]
+        axes = (self.space.coordinates[place] for place in self.space.parameters.values())
+        settings = [_setting(trial.config, axis.path) for axis in axes]
         return [str(trial.number), trial.status, *scores, str(trial.epochs), f"{trial.seconds:.1f}", *settings]
 
 

@@ -129,6 +129,7 @@ class Study:
         self.trainer: Any = None if trainer is None else repeated(trainer, replicas)
         self.objective = arguments.objective_of(maximize, minimize, at, limits, self.trainer)
         self._progress = Progress(progress, self.objective, self.runtime)
+        space.check_where()
         searcher.check(space)
         folder = Folder.of(folder)
         self.folder = None if folder.path is None else Path(folder.path)

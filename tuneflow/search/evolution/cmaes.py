@@ -9,6 +9,7 @@ from tuneflow.history.history import History
 from tuneflow.history.pareto import breaches, ranking
 from tuneflow.search.evolution.cma_distribution import CMADistribution
 from tuneflow.search.normal import ndtr, ndtri
+from tuneflow.search.repair import allowed, repaired
 from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Array, Coordinates
@@ -65,7 +66,7 @@ class CMAES(Searcher):
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
         distribution = self._distribution(space, history, self.sigma)
         distribution.catch_up(history)
-        return space.from_unit(distribution.draw(rng))
+        return space.from_unit(distribution.allowed(rng, history.units) if space.where else distribution.draw(rng))
 
 
 class EvolvedDistribution:
@@ -116,11 +117,30 @@ class EvolvedDistribution:
         self._keep_margin()
 
     def draw(self, rng: np.random.Generator) -> Array:
-        unit = np.full(len(self.axes.levels), 0.5)
+        """Return a draw, shape (d,)."""
         mean, points = self.state.mean, self.state.draw(rng, DRAWS)
         points = mean + (points - mean) * self.stretch
         inside = ((points >= 0) & (points <= 1) | self._whole).all(1)
-        unit[self._numbers] = points[int(inside.argmax())].clip(0.0, 1.0)
+        return self._with_labels(points[int(inside.argmax())], rng)
+
+    def allowed(self, rng: np.random.Generator, units: Array) -> Array:
+        """Return a draw that `where=` allows, shape (d,): the first of a hundred, or one repaired toward a trial.
+
+        Args:
+            rng: the trial's.
+            units: shape (n, d), the configurations of all trials.
+        """
+        draws = np.array([self.draw(rng) for _ in range(DRAWS)])
+        found = next(allowed(self.axes, draws), None)
+        return self._repaired(draws[0], rng, units) if found is None else found
+
+    def _repaired(self, draw: Array, rng: np.random.Generator, units: Array) -> Array:
+        steps = np.where(np.isnan(units), 0.0, np.square(units - draw)).sum(1)
+        return repaired(self.axes, draw, rng, toward=units[steps.argmin()] if len(units) else None)
+
+    def _with_labels(self, numbers: Array, rng: np.random.Generator) -> Array:
+        unit = np.full(len(self.axes.levels), 0.5)
+        unit[self._numbers] = numbers.clip(0.0, 1.0)
         for place, chances in zip(self._labels, self.chances, strict=True):
             unit[place] = (rng.choice(len(chances), p=chances) + 0.5) / len(chances)
         return unit

@@ -5,6 +5,7 @@ import numpy as np
 from tuneflow.history.history import History
 from tuneflow.history.pareto import breaches, ranking
 from tuneflow.search.evolution.mutation import changed, crossed, unseen
+from tuneflow.search.repair import repaired
 from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.space.coordinates import Array, Coordinates, Places
@@ -81,6 +82,9 @@ class _Parents:
         units = self._history.units
         one, other = (units[self.numbers[rng.integers(0, len(self.numbers), 2).min()]] for _ in range(2))
         child = crossed(self.axes, one, other, rng)
-        able = np.flatnonzero(~np.isnan(child) & (self.axes.levels > 1))
+        able = self.axes.able(child)
         places = able[rng.random(len(able)) < 1 / max(len(able), 1)]
-        return unseen(self.axes, changed(self.axes, child, places, rng), units, rng)
+        child = changed(self.axes, child, places, rng)
+        if self.axes.space.where:
+            child = repaired(self.axes, child, rng, toward=one)
+        return unseen(self.axes, child, units, rng)

@@ -224,8 +224,8 @@ class _SpaceModel:
         if (whole := self._all()) is not None:
             keys = self.layout.keys(self.layout.settled(whole))
             new = [row for row, key in zip(whole, keys, strict=True) if key not in known]
-            if new:
-                return self.space.from_unit(new[rng.integers(len(new))])
+            rows = new or list(whole)
+            return self.space.from_unit(rows[rng.integers(len(rows))])
         for _ in range(100):
             config = self.space.sample(rng)
             if self.layout.keys(self.space.to_unit(config)[None])[0] not in known:

@@ -14,6 +14,7 @@ from tuneflow.history.trial import CUT, Report, Status, Trial
 from tuneflow.schedule.scheduler import Stop
 from tuneflow.study.driver import Driver
 from tuneflow.train.reported_metrics import ReportedMetrics, error_of, numbers_of
+from tuneflow.validate import is_whole
 
 
 class Told(Enum):
@@ -80,6 +81,28 @@ class AskAndTell:
                     self._commit()
             return self._history.trials[number]
 
+    def number_of(self, trial: Any) -> int:
+        """Return the number of a trial, which is one of this study.
+
+        Raises:
+            TypeError: it is neither a trial nor a number.
+            StudyError: it is none of this study.
+        """
+        number = trial.number if isinstance(trial, Trial) else trial
+        if not is_whole(number, 0):
+            raise TypeError(f"tell: needs a trial that ask() returned, or its number, got {trial!r}.")
+        with self._lock:
+            self._ledger.sync()
+            if number >= len(self._history):
+                raise StudyError(f"tell: trial {number} does not exist; tell() needs a running trial.")
+            here = self._history.trials[int(number)]
+        if isinstance(trial, Trial) and here.status != "CLAIMED" and repr(trial.config) != repr(here.config):
+            raise StudyError(
+                f"tell: trial {number} has {trial.config}, and the one of this study {here.config}; tell the study that"
+                " was asked for it."
+            )
+        return int(number)
+
     # Asking.
 
     def _sync(self) -> None:
@@ -125,7 +148,8 @@ class AskAndTell:
         Raises:
             StudyError: it is neither.
         """
-        self._sync()
+        if not self._ledger.owns(number):
+            self._sync()
         trial = self._history.trials[number]
         stopped = trial.status == "STOPPED" and trial.detail == CUT
         if stopped or (trial.status == "RUNNING" and self._ledger.owns(number)):

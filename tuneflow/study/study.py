@@ -45,7 +45,7 @@ from tuneflow.study.result import Provenance, Result, Scores
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.train.repeated import repeated
-from tuneflow.validate import check_whole, is_whole
+from tuneflow.validate import check_whole
 
 
 class Study:
@@ -119,6 +119,7 @@ class Study:
         searcher, scheduler = searcher or Random(), scheduler or Full()
         runtime = Runtime() if runtime is None else runtime
         arguments.check_kinds(space, searcher, scheduler, runtime, model, trainer, seed)
+        length = arguments.full_length(epochs, trainer)
         self.model, self.space, self.runtime = model, space, runtime.of_a_study()
         self.seed, self.paired, self.progress = (seed := int(seed)), paired, progress
         self.callbacks = callbacks_of(callbacks)
@@ -138,7 +139,7 @@ class Study:
             dry_run = StudyDryRun(space, model, self.runtime, new, self._progress.log)
             self._preflight = Preflight(trainer, dry_run, self.objective, seed)
             self._preflight.check()
-        self.history = History(space, self.objective, seed, arguments.full_length(epochs, trainer))
+        self.history = History(space, self.objective, seed, length)
         scheduler.check(self.history)
         store, states = folder.open()
         probes = None
@@ -355,7 +356,7 @@ class Study:
             TypeError: a metric is not a number.
             ValueError: an error is negative or not finite, or arguments contradict each other.
         """
-        number = self._number_of(trial)
+        number = self._asked.number_of(trial)
         if metrics is None or metrics is Told.NOTHING:
             if errors is not None or not done:
                 raise ValueError(f"tell: trial {number}: errors= and done=False need metrics.")
@@ -368,23 +369,6 @@ class Study:
         what = f"tell, trial {number}"
         reported = None if metrics is Told.NOTHING else told(metrics, errors, self.objective, what)
         return self._asked.tell(number, reported, done)
-
-    def _number_of(self, trial: Trial | int) -> int:
-        """Return the number of a trial that `tell` was called with."""
-        number = trial.number if isinstance(trial, Trial) else trial
-        if not is_whole(number, 0):
-            raise TypeError(f"tell: needs a trial that ask() returned, or its number, got {trial!r}.")
-        if number >= len(self.history):
-            self._ledger.sync()
-        if number >= len(self.history):
-            raise StudyError(f"tell: trial {number} does not exist; tell() needs a running trial.")
-        here = self.history.trials[int(number)]
-        if isinstance(trial, Trial) and here.status != "CLAIMED" and repr(trial.config) != repr(here.config):
-            raise StudyError(
-                f"tell: trial {number} has {trial.config}, and the one of this study {here.config}; tell the study that"
-                " was asked for it."
-            )
-        return int(number)
 
     # The loop.
 

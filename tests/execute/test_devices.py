@@ -7,8 +7,11 @@ import pytest
 import torch
 
 import tuneflow as tn
-from tests.helpers.worker_training import ONE, finish, fit, of_trial
+from tests.helpers.worker_training import ONE, finish, fit, of_trial, train
 from tuneflow.errors import StudyError
+from tuneflow.execute import inline
+from tuneflow.execute.in_process import in_process
+from tuneflow.execute.lanes import executor as lanes_executor
 from tuneflow.execute.processes import placement
 from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.execute.processes.placement import Placement
@@ -212,3 +215,13 @@ def test_a_device_without_use_is_left_out_and_the_last_one_ends_the_run(executor
     assert executor.free == 1
     with pytest.raises(StudyError, match=r"no device is left of cuda:1, cuda:2: .* device-side assert triggered"):
         trained(executor, {"bad": "1"})
+
+
+@pytest.mark.parametrize(("lanes", "module"), [(1, inline), (4, lanes_executor)])
+def test_without_workers_a_lost_device_fails_its_trial_and_then_ends_the_run(lanes, module, monkeypatch):
+    monkeypatch.setattr(module, "check_responds", lost)
+    executor = in_process(tn.Runtime("cpu", threads=1, lanes=lanes))
+    train(executor, 0, kind="error", epoch=1)
+    assert [event.status for event in finish(executor)] == ["FAILED"]
+    with pytest.raises(StudyError, match=r"can no longer use its device \(it does not respond\); a new process may"):
+        train(executor, 1)

@@ -8,6 +8,7 @@ from tuneflow.errors import Diverged, in_one_line
 from tuneflow.execute.executor import Ended, Event, Reported
 from tuneflow.execute.guard import Guarded
 from tuneflow.history.trial import Report, Slice
+from tuneflow.runtime.devices import check_responds
 from tuneflow.runtime.retries import OUT_OF_MEMORY, names_of
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
@@ -20,6 +21,7 @@ class InlineExecutor:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._work: tuple[Slice, Epochs] | None = None
+        self._failed = False  # the last slice did
 
     @property
     def free(self) -> int:
@@ -34,6 +36,9 @@ class InlineExecutor:
             raise RuntimeError(
                 f"trial {self._work[0].trial} is under way; the inline executor takes one slice at a time"
             )
+        if self._failed:
+            check_responds(self._runtime.device)
+        self._failed = False
         self._work = (work, _epochs(trainer, job, state, work.until))
 
     def wait(self) -> list[Event]:
@@ -47,7 +52,8 @@ class InlineExecutor:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit too: it fails its trial, and not the program
-            self._work, end = None, ended(work.trial, error, time.perf_counter() - started)
+            self._work, self._failed = None, True
+            end = ended(work.trial, error, time.perf_counter() - started)
         else:
             return self._reported(work, state, report)
         if OUT_OF_MEMORY in end.kinds:

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from tuneflow.errors import did_you_mean, in_one_line, listed, plural
+from tuneflow.errors import StudyError, did_you_mean, in_one_line, listed, plural
 
 
-class DeviceLost(Exception):
+class DeviceLost(StudyError):
     """This process can no longer use its device: the device is gone, or an error on it ended its use here.
 
     Args:
@@ -19,8 +19,12 @@ class DeviceLost(Exception):
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)
+        way_out = "a new process may: run the script again, and a study with a folder goes on"
+        super().__init__(f"this process can no longer use its device ({reason}); {way_out}.")
         self.reason, self.detail = reason, detail
+
+    def __reduce__(self) -> tuple[type["DeviceLost"], tuple[str, str]]:
+        return DeviceLost, (self.reason, self.detail)
 
 
 def find_devices(device: str | torch.device, devices: Any, workers: int) -> tuple[torch.device, ...]:

@@ -12,6 +12,7 @@ from tuneflow.execute.lanes.rounds import RepeatedSlices
 from tuneflow.execute.lanes.structure import programs_of, structure_of, unfit_lane
 from tuneflow.execute.lanes.structure_group import StructureGroup
 from tuneflow.history.trial import Slice
+from tuneflow.runtime.devices import check_responds
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
@@ -38,6 +39,7 @@ class LaneExecutor:
         self._alone: dict[int, InlineExecutor] = {}
         self._repeated = RepeatedSlices()
         self._trials: set[int] = set()  # under way
+        self._failed = False  # a slice did since the last one was submitted
 
     @property
     def free(self) -> int:
@@ -50,6 +52,9 @@ class LaneExecutor:
     def submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
         if self.free < 1:
             raise RuntimeError(f"all {self._runtime.slots} lanes have a slice each; wait for one to end")
+        if self._failed:
+            check_responds(self._runtime.device)
+        self._failed = False
         self._trials.add(work.trial)
         for part in self._repeated.split(work, trainer, job, state):
             self._submit(*part)
@@ -72,6 +77,7 @@ class LaneExecutor:
                 events = self._repeated.gather(events, self._stop)
                 self._trials -= {event.trial for event in events if isinstance(event, Ended)}
                 if events:
+                    self._failed |= any(isinstance(event, Ended) and event.status == "FAILED" for event in events)
                     return events
         return []
 

@@ -63,6 +63,8 @@ def _runtime(arguments: dict[str, Any]) -> Runtime:
         runtime = Runtime(**arguments)
     except Exception as error:
         raise DeviceLost(in_one_line(error)) from error
+    if runtime.device.type == "cuda":
+        torch.cuda.set_device(runtime.device)  # what says "cuda" means this one
     check_responds(runtime.device)
     return runtime
 

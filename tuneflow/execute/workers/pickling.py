@@ -31,7 +31,7 @@ class TensorPickler(pickle.Pickler):
     Args:
         file: where the pickle is written.
         apart: called with each buffer; one for which it returns something false is left out of the pickle.
-        keep_device: tensors come out on the device they are on, else on the CPU.
+        keep_device: tensors come out on the kind of device they are on, the one that is current there, else on the CPU.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class TensorPickler(pickle.Pickler):
             return NotImplemented
         dense = (thing if thing.is_contiguous() else thing.clone()).cpu()
         raw = dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy()
-        device = str(thing.device) if self._keep_device and thing.device.type != "cpu" else ""
+        device = thing.device.type if self._keep_device and thing.device.type != "cpu" else ""
         return _tensor, (pickle.PickleBuffer(raw.data), thing.dtype, tuple(dense.shape), dense.stride(), device)
 
 

@@ -264,13 +264,16 @@ def test_other_unknown_attributes_are_unknown_as_usual(kept):
     refused(AttributeError, lambda: tn.open(kept).best.scroe, "'Trial' object has no attribute 'scroe'")
 
 
-def wider(low=1e-3, **more):
+def rates(low=1e-3, **more):
     return {"optimizer": {"lr": tn.Float(low, 1e-1, log=True)}, **more}
 
 
 OTHERS = {
-    "a wider range": (wider(1e-4), ["optimizer.lr: low was 0.001, now 0.0001."]),
-    "a section more": (wider(model={"width": tn.Int(2, 9)}), ["model is new, a section of width."]),
+    "a narrower range": (rates(1e-2), ["optimizer.lr: low was 0.001, now 0.01."]),
+    "a section more": (
+        rates(model={"width": tn.Int(2, 6)}),
+        ["model is new, a section of width, and the default 8 of build is not in it."],
+    ),
     "another kind": ({"optimizer": {"lr": 0.1}}, ["optimizer.lr was Float(0.001, 0.1, log=True), now Constant(0.1)."]),
     "another name": (
         {"optimizer": {"momentum": tn.Float(0, 1)}},

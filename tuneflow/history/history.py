@@ -32,6 +32,7 @@ class History(Columns):
         epochs: the full length of a trial.
         number: the number of the trial that is being proposed.
         remaining: number of trials that the run may still start; `inf` without a limit.
+        grown: number of trials that there were when the study's space grew last; 0 where it never did.
         prober: the function behind `probe`; None where there is no model to measure.
     """
 
@@ -40,6 +41,7 @@ class History(Columns):
         self.seed, self.epochs = seed, OPEN_END if epochs is None else epochs
         self.number = 0
         self.remaining = math.inf
+        self.grown = 0
         self.prober: Callable[[Config], Any] | None = None
         self._view = Trials(self._trials, None)
         self._live: dict[str, dict[int, None]] = {"RUNNING": {}, "PAUSED": {}, "CLAIMED": {}}  # numbers by status

@@ -17,6 +17,8 @@ MOST = 1_000_000
 class Grid(Searcher):
     """Every combination of evenly spread values, each once; then the study ends.
 
+    A study whose space grew goes on with the points of the new grid that were not tried before.
+
     Args:
         points: number of values of each Float, Int and Permutation (a Choice has all of its options), or a dict
             from names to a number or a list of values; a name that is left out has 5.
@@ -43,12 +45,18 @@ class Grid(Searcher):
 
     @override
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
-        points, order = self._ordered(space, history.seed)
-        return points[int(order[history.number])] if history.number < points.total else None
+        points, order = self._ordered(space, history.seed, history)
+        place = history.number - history.grown
+        return points[int(order[place])] if -len(order) <= place < len(order) else None
 
-    def _order(self, space: SearchSpace, seed: int) -> tuple[GridPoints, Sequence[int] | np.ndarray]:
+    def _order(self, space: SearchSpace, seed: int, history: History) -> tuple[GridPoints, Sequence[int] | np.ndarray]:
+        """Return the points and their order; after the space grew, without those that were tried before."""
         points = space.grid(self.points)
-        return points, stream(seed, "grid").permutation(points.total) if self.shuffle else range(points.total)
+        order = stream(seed, "grid").permutation(points.total) if self.shuffle else range(points.total)
+        if not history.grown:
+            return points, order
+        tried = {unit.tobytes() for unit in history.units[: history.grown]}
+        return points, [place for place in order if space.to_unit(points[int(place)]).tobytes() not in tried]
 
     def check(self, space: SearchSpace) -> None:
         points = space.grid(self.points)

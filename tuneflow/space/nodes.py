@@ -180,13 +180,13 @@ class Branch(Node):
         return {label: self.branches[label].read(unit)} if label in self.branches else label
 
     def write(self, part: Any, unit: Unit) -> None:
-        label, settings = _split(part)
+        label, settings = label_and_settings(part)
         self.leaf.write(label, unit)
         if label in self.branches:
             self.branches[label].write(settings, unit)
 
     def cast(self, part: Any, name: str) -> Any:
-        label, settings = _split(part)
+        label, settings = label_and_settings(part)
         label = self.leaf.cast(label, name)
         if label in self.branches:
             return {label: self.branches[label].cast(settings, f"{name}.{label}")}
@@ -195,7 +195,7 @@ class Branch(Node):
         return label
 
     def resolve(self, part: Any) -> Any:
-        label, settings = _split(part)
+        label, settings = label_and_settings(part)
         return self.branches[label].resolve(settings) if label in self.branches else self.leaf.resolve(label)
 
     def size(self) -> float:
@@ -345,8 +345,8 @@ def _paths(node: Node, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
         yield path
 
 
-def _split(part: Any) -> tuple[Any, Any]:
-    """The label and the settings of what a Choice chose."""
+def label_and_settings(part: Any) -> tuple[Any, Any]:
+    """Return the label and the settings of what a Choice chose."""
     if isinstance(part, Mapping) and len(part) == 1:
         label, settings = next(iter(part.items()))
         return label, settings

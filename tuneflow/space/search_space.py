@@ -21,6 +21,7 @@ import numpy as np
 from tuneflow.errors import did_you_mean, ending_where, listed
 from tuneflow.seeds import stream
 from tuneflow.signature import check_keywords
+from tuneflow.space.filled import filled
 from tuneflow.space.grid_points import GridPoints, grid_values
 from tuneflow.space.nodes import Call, Coordinate, Needs, Record, Section, TreeBuilder, Unit
 from tuneflow.space.parameters import Choice, Float, Parameter, Value
@@ -109,6 +110,11 @@ class SearchSpace(Section):
         wide = max((len(name) for name in self.parameters), default=0)
         rows = (f"  {name:<{wide}}  {_short(self.coordinates[at].whole)}" for name, at in self.parameters.items())
         return "\n".join(["SearchSpace(", *rows, ")"])
+
+    @property
+    def root(self) -> Record:
+        """The tree of its parts."""
+        return self._root
 
     @property
     def names(self) -> list[str]:
@@ -294,6 +300,16 @@ class SearchSpace(Section):
         active = {name: place for name, place in self.parameters.items() if point[place] == point[place]}
         wholes = {name: self.coordinates[place].whole for name, place in active.items()}
         return {name: wholes[name].from_units(point[at : at + wholes[name].width]) for name, at in active.items()}
+
+    def filled(self, config: Config, values: Mapping[str, Any]) -> Config:
+        """Return a configuration of an earlier, smaller space with `values` for the names that it lacks, unchecked.
+
+        Args:
+            config: as the earlier space had it; not changed.
+            values: dotted name to value.
+        """
+        completed: Config = filled(self._root, config, "", values)
+        return completed
 
     def structure(self, config: Config) -> dict[str, Any]:
         """Return the active parameters of `config` by name, without the Floats: those that decide shapes and kinds."""

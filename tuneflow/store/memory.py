@@ -28,6 +28,12 @@ class MemoryStore(Store):
     def note(self, key: str, value: dict[str, Any]) -> None:
         self._kept[key] = value
 
+    def exchange(self, key: str, before: dict[str, Any], value: dict[str, Any]) -> bool:
+        same = self._kept.get(key) == before
+        if same:
+            self._kept[key] = value
+        return same
+
     def hold(self) -> bool:
         return True
 

@@ -133,6 +133,12 @@ class SqliteStore:
         self._pending = [write for write in self._pending if write[:2] != (NOTE, False) or write.row[0] != key]
         self._later(NOTE, False, "INSERT OR REPLACE INTO study VALUES (?, ?)", row)
 
+    def exchange(self, key: str, before: dict[str, Any], value: dict[str, Any]) -> bool:
+        with self._transaction():
+            if same := self.recall(key) == before:
+                self._run("UPDATE study SET value = ? WHERE key = ?", (json.dumps(value), key))
+        return same
+
     def hold(self) -> bool:
         with self._transaction():
             holder = (self.recall(HOLDER) or {}).get("owner", self._owner)

@@ -30,6 +30,10 @@ class Store(Protocol):
         """Replace what is kept under `key` by `value`."""
         ...
 
+    def exchange(self, key: str, before: dict[str, Any], value: dict[str, Any]) -> bool:
+        """Replace what is kept under `key` by `value`; False where that is not `before` any more. Committed."""
+        ...
+
     def hold(self) -> bool:
         """Lock the study for this owner until `let_go`; False while another owner that is alive has it. Committed."""
         ...

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.folder import path_of
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.study.confirm import last_choice
+from tuneflow.study.growth import Growth
 
 NEED_A_STUDY = ("run", "result", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler")
 # The facts of a trial that a line of JSON holds, beside its reports.
@@ -55,7 +57,10 @@ class Archive:
             limits = tuple(Limit(metric, *ends) for metric, ends in facts["objective"].get("limits", {}).items())
             objective = Objective(goals, facts["objective"]["at"], limits)
             self.history = History(self.space, objective, facts["seed"], facts["epochs"])
+            growth = Growth.of(facts)
+            self.history.grown = growth.trials
             for trial in store.changes():
+                trial = replace(trial, config=growth.completed(self.space, trial.config))
                 self.history.record(trial if trial.ended else with_reports(trial, trial.reports, objective))
             self.confirmed = last_choice(store, self.history)
 

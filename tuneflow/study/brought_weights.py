@@ -1,7 +1,7 @@
 """Brought weights: those that a model's builder does not draw, such as pretrained ones, as a digest."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -15,18 +15,19 @@ from tuneflow.space.search_space import Config, SearchSpace
 MOST = 8  # sections `model` that are built
 
 
-def weights_digest(model: Model, space: SearchSpace) -> str | None:
+def weights_digest(model: Model, space: SearchSpace, configs: Iterable[Config] | None = None) -> str | None:
     """Return a short hash of the parameters that a builder brings along; None where it draws them all.
 
     Those are the parameters that two builds under other seeds have in common, apart from constant ones, such as biases
     of 0. Each is hashed once. A builder that seeds torch's generator by itself brings all of them along.
 
     Args:
-        model: is built twice for each of the first eight different sections `model` in the space's examples.
+        model: is built twice for each of the first eight different sections `model` in `configs`.
         space: the study's.
+        configs: configurations of it; by default its examples.
     """
     sha, brought = hashlib.sha256(), False
-    for config in _different(space):
+    for config in _different(space, space.examples() if configs is None else configs):
         for name, tensor in _in_common(model, config):
             brought = True
             sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -34,10 +35,10 @@ def weights_digest(model: Model, space: SearchSpace) -> str | None:
     return sha.hexdigest()[:16] if brought else None
 
 
-def _different(space: SearchSpace) -> list[Config]:
-    """Return one resolved configuration for each section `model` among the examples, as far as it shapes weights."""
-    configs = {repr(config.get("model")): space.resolve(config) for config in space.examples()}
-    return list(configs.values())[:MOST]
+def _different(space: SearchSpace, configs: Iterable[Config]) -> list[Config]:
+    """Return one resolved configuration for each section `model` among them, as far as it shapes weights."""
+    resolved = {repr(config.get("model")): space.resolve(config) for config in configs}
+    return list(resolved.values())[:MOST]
 
 
 def _in_common(model: Model, config: Config) -> Iterator[tuple[str, Tensor]]:

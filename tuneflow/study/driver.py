@@ -180,7 +180,7 @@ class Driver:
         self._history.number = number
         queued, config = self.ledger.store.next_queued(number), None
         try:
-            config = self._proposed(number) if queued is None else self._space.cast(queued)
+            config = self._proposed(number) if queued is None else self.ledger.checked(queued)
         finally:
             if config is None:
                 self.ledger.release(number)

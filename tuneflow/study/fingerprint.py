@@ -1,18 +1,19 @@
 """The fingerprint of a study: the settings it was made with, and the consequence of changing one."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from tuneflow.errors import FingerprintError, warn
 from tuneflow.study.brought_weights import weights_digest
-from tuneflow.study.space_changes import list_change, space_changes
+from tuneflow.study.space_changes import list_change
 from tuneflow.version import __version__
 
 # Facts of which a change is only warned about; a change of any other is refused.
 SOFT = ("tuneflow", "torch", "runtime", "searcher", "scheduler")
+WEIGHTS = "weights that the builder brings"
 METRIC = re.compile(r"trainer\.metrics\.\S+ was (None, now .*|.*, now None)$")  # so of one more or less
 
 
@@ -31,7 +32,7 @@ def facts_of(study: Any) -> dict[str, Any]:
         "paired": study.paired,
         "epochs": None if study.history.open_end else study.history.epochs,
         "model": repr(study.model),
-        "weights that the builder brings": _weights(study),
+        WEIGHTS: _weights(study),
         "trainer": None if study.trainer is None else study.trainer.describe(),
         "searcher": repr(study.searcher),
         "grid": repr(study.searcher) if study.searcher.ends else None,
@@ -46,34 +47,35 @@ def _weights(study: Any) -> str | None:
     return None if study.model is None or study.folder is None else weights_digest(study.model, study.space)
 
 
-def compare(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
+def compare(
+    before: Mapping[str, Any], now: Mapping[str, Any], where: str, space: Sequence[str] = (), outside: str = ""
+) -> None:
     """Raise or warn where a study's settings differ from those it was made with.
 
     Args:
         before: the settings that it was made with.
         now: its settings now.
         where: the study's folder, for messages.
+        space: the changes of its space, if these are more than growth.
+        outside: a sentence on the trials that the space no longer has.
 
     Raises:
         FingerprintError: a setting differs that scores depend on; every difference is named.
     """
-    changes = {key: list(_changes(key, before.get(key), value)) for key, value in now.items()}
+    changes = {key: list(_differences(key, before.get(key), value)) for key, value in now.items()}
+    changes["space"] = list(space)
     if any(text.startswith("trainer.epochs ") for text in changes["trainer"]):
         del changes["epochs"]  # the same number
     hard = [text for key, texts in changes.items() if key not in SOFT for text in texts if not METRIC.match(text)]
     if hard:
         way = f'; there searcher=tn.Warm(tn.open("{where}")) starts from the results of this one'
         raise FingerprintError(
-            f"{where} holds a study made with other settings: {'; '.join(hard)}."
-            f" Use the same settings, or another folder{way if changes['space'] else ''}."
+            f"{where} holds a study made with other settings: {'; '.join(hard)}.{outside}"
+            f" Use the same settings, or another folder{way if space else ''}."
         )
     soft = [text for texts in changes.values() for text in texts]
     if soft:
         warn(f"{where}: this study was made with other settings: {'; '.join(soft)}.")
-
-
-def _changes(name: str, before: Any, now: Any) -> Iterator[str]:
-    return space_changes("", before, now) if name == "space" and before else _differences(name, before, now)
 
 
 def _differences(name: str, before: Any, now: Any) -> Iterator[str]:

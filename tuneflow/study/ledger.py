@@ -9,9 +9,11 @@ from dataclasses import replace
 from tuneflow.errors import StoreError, StudyError
 from tuneflow.history.history import History
 from tuneflow.history.trial import Report, Status, Trial, with_reports, with_status
+from tuneflow.space.search_space import Config
 from tuneflow.store.checkpoints import States
 from tuneflow.store.folder import Keep
 from tuneflow.store.store import Store
+from tuneflow.study.growth import FACTS, Growth
 from tuneflow.study.retention import (
     Kept,
     admitted,
@@ -53,12 +55,20 @@ class Ledger:
         self._flushed = time.monotonic()
         self._wanted: set[tuple[int, int]] | None = None  # states that the scheduler may need; None before it was asked
         self._chosen = (store.recall(CHOICE) or {}).get("number")  # the trial that was confirmed
+        self.growth = Growth()  # of the space, in which earlier trials are read
+        self._outgrown = ""  # why this study cannot go on: a trial of a larger space, which another process has
         self._parents: dict[int, tuple[int, int]] = {}  # of forks that have not ended, the state they start from
 
     # Other processes.
 
     def sync(self) -> None:
-        """Read what other processes wrote."""
+        """Read what other processes wrote.
+
+        Raises:
+            StudyError: the study's space is larger by now, and a trial lies outside of this one.
+        """
+        if self._outgrown:
+            raise StudyError(self._outgrown)
         for trial in self.store.changes():
             if trial.number in self._mine:
                 if not trial.ended:
@@ -66,7 +76,7 @@ class Ledger:
                 self._mine.discard(trial.number)
                 self._lost.append(trial.number)
             if trial.config:
-                trial = replace(trial, config=self.history.space.cast(trial.config, where=False))
+                trial = replace(trial, config=self._read(trial))
             if not trial.ended:
                 trial = with_reports(trial, trial.reports, self.history.objective)
             self.history.record(trial)
@@ -144,6 +154,15 @@ class Ledger:
         self._keep_state(with_reports(trial, upto, self.history.objective), state)
 
     # A trial's life.
+
+    def checked(self, queued: Config) -> Config:
+        """Return a configuration from the queue, which may be older than the space.
+
+        Raises:
+            ValueError: it is not in the space, or excluded.
+        """
+        space = self.history.space
+        return space.cast(self.growth.completed(space, queued))
 
     def claim(self, limit: float) -> int | None:
         """Take the next free number below `limit`; None where there is none."""
@@ -278,6 +297,20 @@ class Ledger:
             self._forget({before})
 
     # Inside.
+
+    def _read(self, trial: Trial) -> Config:
+        """Return the configuration of a stored trial in the space of this study."""
+        try:
+            return self.growth.read(self.history.space, trial.config)
+        except ValueError as error:
+            later = Growth.of(self.store.recall(FACTS) or {}).changes[len(self.growth.changes) :]
+            if not later:
+                raise
+            self._outgrown = (
+                f"trial {trial.number} is of a larger space, which another process gave this study:"
+                f" {'; '.join(later)}. Make the study again with that space; here {error}"
+            )
+            raise StudyError(self._outgrown) from None
 
     def _keep_state(self, trial: Trial, state: TrainState) -> None:
         """Hold the state after a trial's last epoch."""

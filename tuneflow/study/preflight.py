@@ -1,6 +1,6 @@
 """Preflight: what is checked and tried before trial 0, so that a mistake costs seconds and not a run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tuneflow.check.dry_run import StudyDryRun
 from tuneflow.errors import ending_where, exceptions_only, in_one_line
@@ -32,6 +32,10 @@ class Preflight:
         """Raise ValueError or TypeError where the space does not fit model and trainer, or does not train."""
         with Guarded(), exceptions_only("the dry run", ValueError):
             self.trainer.check(self.dry_run)
+
+    def check_again(self) -> None:
+        """Check a study that has trials like a new one, as after its space grew."""
+        replace(self, dry_run=replace(self.dry_run, new=True)).check()
 
     def rehearse(self) -> None:
         """Have the trainer try one configuration of every branch of the space.

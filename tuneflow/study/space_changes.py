@@ -21,7 +21,7 @@ def space_changes(name: str, before: Any, now: Any) -> Iterator[str]:
     """
     kinds = {part["kind"] for part in (before, now)}
     if len(kinds) > 1:
-        yield f"{name} was {_in_words(before)}, now {_in_words(now)}"
+        yield f"{name} was {in_words(before)}, now {in_words(now)}"
         return
     inner = PARTS.get(kinds.pop(), "")
     for key in {**before, **now}:
@@ -30,6 +30,13 @@ def space_changes(name: str, before: Any, now: Any) -> Iterator[str]:
             yield from _inner_changes(name, old, new)
         elif old != new:
             yield f"{f'{name}: ' if name else ''}{key} {_change(old, new)}"
+
+
+def in_words(part: Mapping[str, Any]) -> str:
+    """Return a part of a space as it is written: `Float(0.0, 1.0)`; a section by the names in it."""
+    if part["kind"] == "space":
+        return f"a section of {listed(part['entries'])}"
+    return repr(entries_from_json({"part": part})["part"])
 
 
 def list_change(before: list[Any], now: list[Any]) -> str:
@@ -43,9 +50,9 @@ def _inner_changes(name: str, before: Mapping[str, Any], now: Mapping[str, Any])
     for key in {**before, **now}:
         dotted = f"{name}.{key}" if name else key
         if key not in now:
-            yield f"{dotted} is gone, was {_in_words(before[key])}"
+            yield f"{dotted} is gone, was {in_words(before[key])}"
         elif key not in before:
-            yield f"{dotted} is new, {_in_words(now[key])}"
+            yield f"{dotted} is new, {in_words(now[key])}"
         elif before[key] != now[key]:
             yield from space_changes(dotted, before[key], now[key])
 
@@ -54,10 +61,3 @@ def _change(before: Any, now: Any) -> str:
     if isinstance(before, list) and isinstance(now, list) and len(repr((before, now))) > LONG:
         return f"is another list: {list_change(before, now)}"
     return f"was {before!r}, now {now!r}"
-
-
-def _in_words(part: Mapping[str, Any]) -> str:
-    """Return a part of a space as it is written: `Float(0.0, 1.0)`; a section by the names in it."""
-    if part["kind"] == "space":
-        return f"a section of {listed(part['entries'])}"
-    return repr(entries_from_json({"part": part})["part"])

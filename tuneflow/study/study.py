@@ -36,7 +36,7 @@ from tuneflow.study.callbacks import Callback, Listeners, callbacks_of
 from tuneflow.study.confirm import Confirmed, Looks, choose, last_choice, store_choice, trained
 from tuneflow.study.driver import Driver
 from tuneflow.study.final_model import FinalModels
-from tuneflow.study.fingerprint import compare, facts_of
+from tuneflow.study.growth import Growing
 from tuneflow.study.learning_curve import LearningCurve, curve_of
 from tuneflow.study.ledger import Ledger
 from tuneflow.study.preflight import Preflight
@@ -154,9 +154,12 @@ class Study:
             call=self._listeners.report, ended=self._listeners.trial_end,
         )  # fmt: skip
         self._asked = AskAndTell(self._driver, scheduled=trainer is None)
-        facts = facts_of(self)
-        compare(store.describe(facts), facts, str(self.folder))
+        growing = Growing(self, store)
+        self._ledger.growth = growing.growth
         self._ledger.sync()
+        if growing.changes and trainer is not None:
+            self._preflight.check_again()
+        growing.record(self.history, self._progress.log)
         self._ledger.want(scheduler.keep(self.history))
         self._ledger.recover()
         self._confirmed = last_choice(store, self.history)

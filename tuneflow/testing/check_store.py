@@ -61,6 +61,8 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
     one.put(Trial(2, {"x": 0.3}, "PAUSED", reports=seen[:2]))
     one.commit()
     require(other.recall("c") == {"d": 2}, "store", f"what was noted last has to count, got {other.recall('c')}")
+    exchanged = [other.exchange("c", {"d": 2}, {"d": 3}), one.exchange("c", {"d": 2}, {"d": 4}), one.recall("c")]
+    require(exchanged == [True, False, {"d": 3}], "store", f"the first exchange has to count alone, got {exchanged}")
     held = [one.hold(), other.hold(), one.hold()]
     one.let_go()
     held.append(other.hold())

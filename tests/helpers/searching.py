@@ -21,10 +21,12 @@ def history_of(space, seed=0, goals=("loss",)):
 
 
 def searched(searcher, space, cost, trials, seed=0, goals=("loss",), fresh=None):
-    """The history after `trials` trials, one at a time; of a new searcher for each, where `fresh` makes it."""
+    """The history after `trials` trials at most, one at a time; of a new searcher for each, where `fresh` makes it."""
     history = history_of(space, seed, goals)
     for number in range(trials):
         config = proposed(fresh() if fresh else searcher, space, history, stream(seed, "search", number))
+        if config is None:
+            break
         costs = cost(config)
         metrics = dict(zip(goals, costs if isinstance(costs, tuple) else (costs,), strict=True))
         history.record(tn.Trial(number, config, "DONE", metrics=metrics))

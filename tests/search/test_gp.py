@@ -212,18 +212,19 @@ def noisy_history(error, trials=14):
     return history
 
 
-def repeats(error):
+def repeats(error, searcher):
     history = noisy_history(error)
     for number in range(len(history), len(history) + 10):
-        config = suggested(history)
+        config = suggested(history, searcher=searcher)
         tell(history, number, config, ((config["n"] - 10) / 20) ** 2, error)
     seen = configs(history)
     return sum(seen[number] in seen[:number] for number in range(14, 24))
 
 
-def test_configurations_are_repeated_only_where_noise_dominates():
-    assert repeats(1e-6) == 0
-    assert repeats(0.3) > 0
+def test_configurations_are_repeated_only_on_purpose_and_where_noise_dominates():
+    assert repeats(0.3, tn.GP()) == 0
+    assert repeats(1e-6, tn.GP(repeats=True)) == 0
+    assert repeats(0.3, tn.GP(repeats=True)) > 0
 
 
 def test_known_error_widens_what_is_expected():

@@ -244,7 +244,7 @@ def test_traceback_of_an_exception_is_stored(tmp_path):
 
 
 def far():
-    return trained(space={"optimizer": {"lr": 1e38}})
+    return trained(space={"optimizer": {"lr": tn.Float(1e38, 2e38)}})
 
 
 @pytest.mark.parametrize("way", [lambda: make(lambda x: NAN), far], ids=["a NaN told", "a NaN found"])
@@ -465,6 +465,7 @@ def test_sql_in_names_values_and_reasons_is_only_text(tmp_path):
     evil = """x"]'); DROP TABLE trial; --"""
     space = tn.SearchSpace(**{evil: tn.Choice([evil])})
     with make(space=space, trainer=None, minimize=evil, folder=tmp_path) as study:
+        study.enqueue({evil: evil})
         study.enqueue({evil: evil})
         study.tell(study.ask(), {evil: 1.0})
         study.tell(study.ask(), None, reason=evil)

@@ -7,7 +7,7 @@ import numpy as np
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import WORTHLESS, Trial, has_score
 from tuneflow.space.coordinates import Array
-from tuneflow.space.search_space import SearchSpace
+from tuneflow.space.search_space import Config, SearchSpace
 
 
 class Columns:
@@ -29,6 +29,9 @@ class Columns:
         self._ranks: dict[int, Array] = {}  # epoch to breach and costs, for the epochs that were asked for
         self._costed = self._mapped = 0  # how far the columns are filled
         self._unmapped: list[int] = []  # claimed trials, whose configuration is not known yet
+        self._firsts: dict[bytes, int] = {}  # configuration to the first trial of it; see `first`
+        self._unkeyed: list[int] = []  # claimed trials that are not among these yet
+        self._keyed = 0
 
     @property
     def costs(self) -> Array:
@@ -94,6 +97,18 @@ class Columns:
                 self._units[number] = self.space.to_unit(self._trials[number].config)
         self._unmapped = [n for n in self._unmapped if self._trials[n].status == "CLAIMED"]
         return _read_only(self._units[:count])
+
+    def first(self, config: Config) -> int | None:
+        """Return the number of the first trial with this configuration, forks apart; None where it was not tried."""
+        units = self.units
+        new, self._keyed = [*self._unkeyed, *range(self._keyed, len(units))], len(units)
+        self._unkeyed = [number for number in new if self._trials[number].status == "CLAIMED"]
+        for number in new:
+            trial = self._trials[number]
+            if trial.status != "CLAIMED" and trial.parent is None:
+                key = units[number].tobytes()
+                self._firsts[key] = min(number, self._firsts.get(key, number))
+        return self._firsts.get(self.space.to_unit(config).tobytes())
 
     def _update(self, trial: Trial) -> None:
         """Bring the columns up to date that hold live trials too."""

@@ -143,6 +143,12 @@ class History(Columns):
         return len(self._live["CLAIMED"])
 
     @property
+    def unknown(self) -> list[int]:
+        """Numbers below `number` whose configurations are not known yet, as other processes have claimed them."""
+        claimed = sorted(number for number in self._live["CLAIMED"] if number < self.number)
+        return [*claimed, *range(len(self), self.number)]
+
+    @property
     def leader(self) -> Trial | None:
         """The same as `best`; None where that would raise."""
         return self._best

@@ -4,7 +4,6 @@ import numpy as np
 from typing_extensions import override
 
 from tuneflow.history.history import History
-from tuneflow.search.gp.features import FeatureMap
 from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.seeds import stream
 from tuneflow.space.grid_points import GridPoints
@@ -21,16 +20,12 @@ class Exhaustive(Searcher):
 
     @override
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
-        configs, keys, layout = self._shuffled(space, history.seed)
-        tried = set(layout.keys(np.asarray(history.units)))
-        return next((config for config, key in zip(configs, keys, strict=True) if key not in tried), None)
+        return next((config for config in self._shuffled(space, history.seed) if history.first(config) is None), None)
 
 
-def _shuffled(space: SearchSpace, seed: int) -> tuple[list[Config], list[bytes], FeatureMap]:
-    points, layout = everything(space), FeatureMap(space)
-    configs = [points[int(place)] for place in stream(seed, "whole").permutation(points.total)]
-    units = np.array([space.to_unit(config) for config in configs]).reshape(len(configs), len(space))
-    return configs, layout.keys(units), layout
+def _shuffled(space: SearchSpace, seed: int) -> list[Config]:
+    points = everything(space)
+    return [points[int(place)] for place in stream(seed, "whole").permutation(points.total)]
 
 
 def everything(space: SearchSpace) -> GridPoints:

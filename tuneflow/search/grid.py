@@ -1,6 +1,7 @@
 """Grid search."""
 
 from collections.abc import Sequence
+from itertools import chain, islice
 
 import numpy as np
 from typing_extensions import override
@@ -17,7 +18,7 @@ MOST = 1_000_000
 class Grid(Searcher):
     """Every combination of evenly spread values, each once; then the study ends.
 
-    A study whose space grew goes on with the points of the new grid that were not tried before.
+    A point that was tried already is left out: one from the queue, or of the study before its space grew.
 
     Args:
         points: number of values of each Float, Int and Permutation (a Choice has all of its options), or a dict
@@ -41,22 +42,16 @@ class Grid(Searcher):
 
     def __init__(self, points: Points = 5, shuffle: bool = False) -> None:
         self.points, self.shuffle = points, shuffle
-        self._ordered = Latest(self._order)
+        self._walk = Latest(self._start)
 
     @override
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
-        points, order = self._ordered(space, history.seed, history)
-        place = history.number - history.grown
-        return points[int(order[place])] if -len(order) <= place < len(order) else None
+        return self._walk(space, history, history.seed).next(min(len(history.unknown), history.number))
 
-    def _order(self, space: SearchSpace, seed: int, history: History) -> tuple[GridPoints, Sequence[int] | np.ndarray]:
-        """Return the points and their order; after the space grew, without those that were tried before."""
+    def _start(self, space: SearchSpace, history: History, seed: int) -> "_Walk":
         points = space.grid(self.points)
         order = stream(seed, "grid").permutation(points.total) if self.shuffle else range(points.total)
-        if not history.grown:
-            return points, order
-        tried = {unit.tobytes() for unit in history.units[: history.grown]}
-        return points, [place for place in order if space.to_unit(points[int(place)]).tobytes() not in tried]
+        return _Walk(points, order, history)
 
     def check(self, space: SearchSpace) -> None:
         points = space.grid(self.points)
@@ -68,3 +63,24 @@ class Grid(Searcher):
                 f"Grid: this grid has {points.total:,} points ({sides}), more than a million would ever be"
                 f" trained; pass fewer points=, or use tn.Sobol() or tn.Random()."
             )
+
+
+class _Walk:
+    """The points of a grid in their order, without those that were tried, whoever proposed them."""
+
+    def __init__(self, points: GridPoints, order: Sequence[int] | np.ndarray, history: History) -> None:
+        self._points, self._order, self._history = points, order, history
+        self._place = 0  # all points before it were tried
+
+    def next(self, ahead: int) -> Config | None:
+        """Return the next untried point after `ahead` others, which other processes will take; None beyond the end."""
+        untried = (place for place in range(self._place, self._points.total) if not self._tried(place))
+        self._place = next(untried, self._points.total)
+        place = next(islice(chain([self._place], untried), ahead, None), self._points.total)
+        return self._at(place) if place < self._points.total else None
+
+    def _tried(self, place: int) -> bool:
+        return bool(len(self._history.trials)) and self._history.first(self._at(place)) is not None
+
+    def _at(self, place: int) -> Config:
+        return self._points[int(self._order[place])]

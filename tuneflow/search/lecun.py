@@ -14,7 +14,8 @@ from tuneflow.history.history import History
 from tuneflow.search.random import Random
 from tuneflow.search.roles import ROLES, USUAL, is_group_rate, role_of, scaled
 from tuneflow.search.searcher import Latest, Searcher
-from tuneflow.search.wrapper import Wrapper, shifted
+from tuneflow.search.shifted_history import shifted
+from tuneflow.search.wrapper import Wrapper
 from tuneflow.space.nodes import Coordinate, Unit
 from tuneflow.space.parameters import Choice, Float, Int, Parameter
 from tuneflow.space.priors import Curve, Steps
@@ -89,6 +90,10 @@ class LeCun(Wrapper):
         roles = f", roles={self.roles!r}" if self.roles else ""
         return f"LeCun(then={self.then!r}{roles})"
 
+    @property
+    def by_number(self) -> bool:  # type: ignore[override]
+        return self.then.by_number
+
     def check(self, space: SearchSpace) -> None:
         for name in self.roles:
             space.find(name)
@@ -99,9 +104,16 @@ class LeCun(Wrapper):
             log.info("LeCun: there is no model to measure; %r searches alone", self.then)
             return self.then.suggest(space, history, rng)
         measured = self._measured(space, history, self.roles)
-        if history.number < len(measured.starts):
-            return measured.starts[history.number]
-        return self.then.suggest(measured.space, shifted(history, len(measured.starts)), rng)
+        number, count = history.number, len(measured.starts)
+        if number < count and not _tried(space, history, measured.starts[number]):
+            return measured.starts[number]
+        return self.then.suggest(measured.space, shifted(history, min(number, count)), rng)
+
+
+def _tried(space: SearchSpace, history: History, config: Config) -> bool:
+    """True for a configuration that can be counted and was tried, as one may be that was put in the queue."""
+    first = history.first(config) if space.discrete(config) else None
+    return first is not None and first < history.number
 
 
 class MeasuredSpace:

@@ -22,6 +22,8 @@ class Random(Searcher):
     Source: Bergstra, Bengio, Random Search for Hyper-Parameter Optimization, JMLR 13, 2012.
     """
 
+    by_number = True
+
     @override
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
         return space.sample(rng)

@@ -2,18 +2,23 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from operator import is_
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from tuneflow.history.history import History
+from tuneflow.search.shifted_history import shifted
+from tuneflow.search.untried import untried
+from tuneflow.seeds import stream
 from tuneflow.space.search_space import Config, NotAllowed, SearchSpace
 
 T = TypeVar("T")
 log = logging.getLogger("tuneflow")
 ASKED = 100  # how often a searcher is asked for a configuration that the space's where= allows
+REPEATED = 30  # and how often for one that was not tried
 
 
 class Searcher:
@@ -23,8 +28,14 @@ class Searcher:
     the same history proposes the same. Therefore a study can be killed and resumed, and continues as if it had not
     been.
 
+    In a paired study a configuration without a continuous parameter is trained once. A searcher that proposes one again
+    is asked again, and after that an untried one takes its place, so `suggest` need not see to it.
+
     Attributes:
         ends: True if `suggest` returns None eventually, as a grid does; then a study needs no other limit.
+        repeats: True if it proposes configurations again on purpose; each of these trainings has a seed of its own.
+        by_number: True if suggestions follow from `history.number` and the seed, and not from other trials. Then
+            several processes agree on what replaces a repetition.
 
     Example:
         >>> class Climb(Searcher):
@@ -41,6 +52,8 @@ class Searcher:
     """
 
     ends: bool = False
+    repeats: bool = False
+    by_number: bool = False
 
     @property
     def notice(self) -> str:
@@ -91,23 +104,87 @@ class Latest(Generic[T]):
         return self._kept[1]
 
 
-def proposed(searcher: Searcher, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
-    """Return a searcher's suggestion, cast; ask again with the same generator while `where=` excludes it.
+def proposed(
+    searcher: Searcher,
+    space: SearchSpace,
+    history: History,
+    rng: np.random.Generator,
+    once: bool = True,
+    refused: Collection[Config] = (),
+) -> Config | None:
+    """Return the configuration of trial `history.number`: the searcher's suggestion, cast; None when nothing is left.
 
-    A searcher that has not met `where=` after so many tries is replaced by a draw from the space with that generator.
+    It is asked again with the same generator while `where=` excludes its suggestion or it was tried before; then an
+    untried configuration takes its place. Configurations with a continuous parameter count as untried, and so do forks.
+
+    Args:
+        searcher: makes the suggestion.
+        space: the space to propose from.
+        history: all trials so far.
+        rng: the trial's generator.
+        once: False allows configurations that were tried, as a searcher with `repeats` does.
+        refused: configurations that the study would not take.
 
     Raises:
         ValueError: the suggestion is not in the space.
     """
-    for _ in range(ASKED):
+    if not once or searcher.repeats or space.continuous:
+        return _asked(searcher, space, history, rng, lambda _: False)
+    before = history.number if searcher.by_number else math.inf
+    others = [*_foreseen(searcher, space, history), *refused] if searcher.by_number else refused
+    return _asked(searcher, space, history, rng, _Tried(space, history, before, others))
+
+
+def _foreseen(searcher: Searcher, space: SearchSpace, history: History) -> list[Config]:
+    """Return the configurations that other processes will have for the lower numbers that they have claimed."""
+    configs: list[Config] = []
+    for number in history.unknown:
+        rng, then = stream(history.seed, "search", number), shifted(history, history.number - number)
+        config = _asked(searcher, space, then, rng, _Tried(space, history, number, configs))
+        configs += [] if config is None else [config]
+    return configs
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """True for a configuration that may not be proposed, as it can be counted and was tried before.
+
+    Attributes:
+        before: number below which trials count.
+        others: configurations that count as well.
+    """
+
+    space: SearchSpace
+    history: History
+    before: float
+    others: Collection[Config]
+
+    def __call__(self, config: Config) -> bool:
+        if not self.space.discrete(config):
+            return False
+        first = self.history.first(config)
+        return (first is not None and first < self.before) or config in self.others
+
+
+def _asked(
+    searcher: Searcher, space: SearchSpace, history: History, rng: np.random.Generator, tried: Callable[[Config], bool]
+) -> Config | None:
+    excluded = repeated = 0
+    while excluded < ASKED and repeated < REPEATED:
+        before = rng.bit_generator.state
         config = searcher.suggest(space, history, rng)
         if config is None:
             return None
         try:
-            return space.cast(config)
+            config = space.cast(config)
         except NotAllowed:
+            excluded += 1
             continue
         except ValueError as error:
             raise ValueError(f"{searcher!r} proposed for trial {history.number}: {error}") from None
-    log.info("where= excluded %d proposals of %r for trial %d: drawn at random", ASKED, searcher, history.number)
-    return space.sample(rng)
+        if not tried(config):
+            return config
+        repeated = repeated + 1 if rng.bit_generator.state != before else REPEATED
+    if not repeated:
+        log.info("where= excluded %d proposals of %r for trial %d: drawn at random", ASKED, searcher, history.number)
+    return untried(space, tried, rng)

@@ -73,12 +73,9 @@ class TPE(Searcher):
         points = better.draw(self.candidates, rng)
         if space.where:
             points = self._allowed(points, better, axes, rng)
-        finite = math.isfinite(space.size)
         for place in np.argsort(worse.log_density(points) - better.log_density(points), kind="stable"):
-            if finite and axes.among(history.units, points[place]):
-                continue
             config = space.from_unit(points[place])
-            if space.allows(config):
+            if history.first(config) is None and space.allows(config):
                 return config
         return space.sample(rng)
 

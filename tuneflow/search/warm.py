@@ -11,7 +11,8 @@ from tuneflow.search.earlier_study import EarlierStudy, MappedStudy
 from tuneflow.search.gp.gp import GP
 from tuneflow.search.mixture import Mixture
 from tuneflow.search.searcher import Latest, Searcher
-from tuneflow.search.wrapper import Wrapper, shifted
+from tuneflow.search.shifted_history import shifted
+from tuneflow.search.wrapper import Wrapper
 from tuneflow.space.coordinates import Array, Coordinates
 from tuneflow.space.search_space import Config, SearchSpace
 

@@ -1,23 +1,10 @@
-"""Wrapper: a searcher in front of another, and a history whose numbers start later for the other."""
+"""Wrapper: a searcher in front of another."""
 
-from typing import Any, cast
+from typing import Any
 
 from tuneflow.history.history import History
 from tuneflow.search.searcher import Searcher
 from tuneflow.space.search_space import SearchSpace
-
-
-class _ShiftedHistory:
-    def __init__(self, history: History, first: int) -> None:
-        self._history, self.number = history, history.number - first
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._history, name)
-
-
-def shifted(history: History, first: int) -> History:
-    """Return `history` with trial numbers counted from `first` on, for searchers that count, as a grid does."""
-    return cast(History, _ShiftedHistory(history, first))
 
 
 class Wrapper(Searcher):
@@ -39,6 +26,10 @@ class Wrapper(Searcher):
     @property
     def ends(self) -> bool:  # type: ignore[override]
         return self.then.ends
+
+    @property
+    def repeats(self) -> bool:  # type: ignore[override]
+        return self.then.repeats
 
     @property
     def notice(self) -> str:

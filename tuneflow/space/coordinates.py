@@ -90,8 +90,12 @@ class Coordinates:
 
     def among(self, units: Array, unit: Array) -> bool:
         """True if a point, shape (d,), has the values of one of `units`, shape (n, d)."""
+        return bool(len(self.same(units, unit)))
+
+    def same(self, units: Array, unit: Array) -> Places:
+        """Return the indices of those `units`, shape (n, d), that have the values of a point, shape (d,)."""
         same = (np.abs(units - unit) < 1e-9) | (np.isnan(units) & np.isnan(unit))
-        return bool(same.all(1).any())
+        return np.flatnonzero(same.all(1))
 
 
 def _levels(parameter: object) -> float:

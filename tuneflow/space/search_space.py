@@ -131,6 +131,31 @@ class SearchSpace(Section):
         """Number of configurations; `inf` with a continuous parameter."""
         return self._root.size()
 
+    def discrete(self, config: Config) -> bool:
+        """True if no continuous parameter is active in `config`, so that it may come a second time."""
+        return not self.continuous and bool(np.isnan(self.to_unit(config)[self._continua]).all())
+
+    @cached_property
+    def continuous(self) -> bool:
+        """True if a continuous parameter is active in every configuration."""
+        return any(not self.coordinates[place].needs for place in self._continua)
+
+    @cached_property
+    def _continua(self) -> list[int]:
+        return [place for place, axis in enumerate(self.coordinates) if math.isinf(axis.parameter.levels)]
+
+    @cached_property
+    def finite_part(self) -> GridPoints:
+        """Every configuration without an active parameter of more than 200,000 values, as a lazy sequence.
+
+        Of a space with at most 200,000 configurations, those that `where=` excludes are left out.
+        """
+        if self._countable:
+            return self._all_allowed
+        wholes = [None if axis.digit else axis.whole for axis in self.coordinates]
+        values = [w.grid(int(w.levels)) if w is not None and w.levels <= COUNTABLE else [] for w in wholes]
+        return GridPoints(self._root, values)
+
     @property
     def informed(self) -> bool:
         """True if any coordinate has a prior."""

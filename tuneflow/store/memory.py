@@ -9,7 +9,7 @@ from tuneflow.store.store import Store
 
 
 class MemoryStore(Store):
-    """A store that counts numbers and holds the queue; the study's history keeps the trials."""
+    """A store that counts numbers and holds the queue; the study's history keeps the trials, and there is no other."""
 
     def __init__(self) -> None:
         self._next = 0
@@ -51,6 +51,10 @@ class MemoryStore(Store):
 
     def release(self, number: int) -> None:
         self._next = number
+
+    @override
+    def enter(self, trial: Trial, once: bool) -> bool:
+        return True
 
     @override
     def take(self, number: int) -> bool:

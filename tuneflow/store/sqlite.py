@@ -24,6 +24,7 @@ CREATE TABLE trial (number INTEGER PRIMARY KEY, owner TEXT, writer TEXT, tries I
                     until INTEGER, reason TEXT, detail TEXT, epochs INTEGER, seconds REAL, metrics TEXT,
                     errors TEXT, reports TEXT);
 CREATE INDEX changes ON trial (changed);
+CREATE INDEX configs ON trial (config) WHERE parent IS NULL;
 CREATE INDEX orphans ON trial (number) WHERE owner IS NULL AND status = 'CLAIMED';
 CREATE TABLE report (trial INTEGER, epoch INTEGER, seconds REAL, metrics TEXT, errors TEXT,
                      PRIMARY KEY (trial, epoch)) WITHOUT ROWID
@@ -197,6 +198,17 @@ class SqliteStore:
             self._run(last, (number, self._owner))
             self._run(f"UPDATE trial SET owner = NULL WHERE {mine}", (number, self._owner))
 
+    def enter(self, trial: Trial, once: bool) -> bool:
+        if not once:
+            self.put(trial)
+            return True
+        with self._transaction():
+            same = "SELECT 1 FROM trial WHERE config = ? AND parent IS NULL AND number != ? LIMIT 1"
+            taken = bool(self._run(same, (json.dumps(trial.config), trial.number)))
+            if not taken:
+                self._write(*self._row(trial, None, None, None))
+        return not taken
+
     def take(self, number: int) -> bool:
         with self._transaction():
             rows = self._run(
@@ -230,16 +242,21 @@ class SqliteStore:
                 self._reported.discard(number)
             self._ends = True
             self._urgent = self._urgent or trial.seconds > SHORT
+        self._later(*self._row(trial, packed, metrics, errors))
+
+    def _row(self, trial: Trial, packed: str | None, metrics: str | None, errors: str | None) -> Write:
+        """Return the write of a trial's row; its reports, metrics and errors are there once it has ended."""
         owner = self._owner if trial.status == "RUNNING" else None
         parent = json.dumps(trial.parent) if trial.parent else None
-        self._later(
-            number,
+        return Write(
+            trial.number,
             True,
             f"UPDATE trial SET owner = ?, writer = ?, changed = {NEXT}, status = ?, config = ?, parent = ?,"
             " repeats = ?, until = ?, reason = ?, detail = ?, epochs = ?, seconds = ?, metrics = ?, errors = ?,"
             " reports = ? WHERE number = ? AND owner = ?",
             (owner, self._owner, trial.status, json.dumps(trial.config), parent, trial.repeats, trial.until,
-             trial.reason, trial.detail, trial.epochs, trial.seconds, metrics, errors, packed, number, self._owner),
+             trial.reason, trial.detail, trial.epochs, trial.seconds, metrics, errors, packed, trial.number,
+             self._owner),
         )  # fmt: skip
 
     def report(self, number: int, report: Report) -> None:

@@ -54,6 +54,14 @@ class Store(Protocol):
         """Give back a claimed number for which there is no trial. Committed."""
         ...
 
+    def enter(self, trial: Trial, once: bool) -> bool:
+        """Write the new trial of a number that this owner has claimed.
+
+        With `once` it is committed, and not written where another trial without a parent has its configuration, whoever
+        owns that one; then False.
+        """
+        ...
+
     def take(self, number: int) -> bool:
         """Take a paused trial; False when another owner was faster. Committed."""
         ...

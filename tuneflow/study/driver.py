@@ -14,12 +14,13 @@ from tuneflow.history.trial import CUT, Slice, Trial
 from tuneflow.probing.cache import Probes
 from tuneflow.runtime.environment import USUAL
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
-from tuneflow.search.searcher import Searcher, proposed
-from tuneflow.seeds import lazy_stream, stream
+from tuneflow.search.searcher import Searcher
+from tuneflow.seeds import lazy_stream
 from tuneflow.space.parameters import Float
 from tuneflow.space.search_space import Config
 from tuneflow.study.budget import Budget
 from tuneflow.study.ledger import Ledger
+from tuneflow.study.new_trials import new_trial
 from tuneflow.study.progress import Progress
 from tuneflow.study.signals import Interrupts
 from tuneflow.train.job import Job, TrainState
@@ -46,6 +47,7 @@ class Driver:
         ledger: records what happens.
         probes: the study's probes; None without a model to measure.
         progress: shows what happens.
+        paired: True if trials share their seeds, so that a configuration is trained once.
         lag: number of slices under way in a fixed order of reports; None for reports as they come.
         call: called with every trial that reported.
         ended: called with every trial that ended.
@@ -58,6 +60,7 @@ class Driver:
     ledger: Ledger
     probes: Probes | None
     progress: Progress
+    paired: bool
     lag: int | None
     call: Callable[[Trial], None]
     ended: Callable[[Trial], None]
@@ -106,7 +109,7 @@ class Driver:
         if not math.isfinite(left) or left <= 0 or self._history.running:
             return ""
         if self.exhausted:
-            return f"search space exhausted after {plural(len(self._history), 'trial')}"
+            return f"search space exhausted after {plural(len(self._history) - self._history.claimed, 'trial')}"
         return f"{self.scheduler!r} starts no more trials after {len(self._history)} and has none to continue"
 
     def _decide_all(self, executor: Executor, limit: float) -> None:
@@ -178,19 +181,21 @@ class Driver:
         if number is None:
             return None
         self._history.number = number
-        queued, config = self.ledger.store.next_queued(number), None
+        queued, trial = self.ledger.store.next_queued(number), None
         try:
-            config = self._proposed(number) if queued is None else self.ledger.checked(queued)
+            trial = self._proposed(number) if queued is None else self._queued(number, queued)
         finally:
-            if config is None:
+            if trial is None:
                 self.ledger.release(number)
-        return None if config is None else self.ledger.start(Trial(number, config))
+        return trial
 
-    def _proposed(self, number: int) -> Config | None:
-        with np.errstate(**USUAL), exceptions_only(repr(self.searcher)):
-            config = proposed(self.searcher, self._space, self._history, stream(self._history.seed, "search", number))
+    def _queued(self, number: int, config: Config) -> Trial:
+        return self.ledger.start(Trial(number, self.ledger.checked(config)))
+
+    def _proposed(self, number: int) -> Trial | None:
+        trial = new_trial(self.searcher, self.ledger, number, self.paired)
         self.progress.show_once(self.searcher.notice)
-        return config
+        return trial
 
     def _fork(self, decision: Fork, limit: float) -> Trial | None:
         config = self._space.cast(decision.config)

@@ -183,6 +183,17 @@ class Ledger:
             self._flush(trial.parent[0])
         return self._put(trial)
 
+    def enter(self, trial: Trial, once: bool) -> bool:
+        """Record the trial of a claimed number; False where `once` and another process has its configuration.
+
+        Then the history has the other one.
+        """
+        if not self.store.enter(trial, once):
+            self.sync()
+            return False
+        self.history.record(trial)
+        return True
+
     def owns(self, number: int) -> bool:
         """True for a trial that belongs to this process, and has not ended."""
         return number in self._mine

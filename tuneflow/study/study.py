@@ -150,7 +150,7 @@ class Study:
         self._ledger = Ledger(store, states, self.history, folder.keep, folder.checkpoint, elsewhere=trainer is None)
         self._driver = Driver(
             trainer=self.trainer, job=self._job, searcher=searcher, scheduler=scheduler, ledger=self._ledger,
-            probes=probes, progress=self._progress, lag=lag,
+            probes=probes, progress=self._progress, paired=paired, lag=lag,
             call=self._listeners.report, ended=self._listeners.trial_end,
         )  # fmt: skip
         self._asked = AskAndTell(self._driver, scheduled=trainer is None)
@@ -436,7 +436,8 @@ class Study:
     def _job(self, trial: Trial) -> Job:
         """Return the trial's job: its model, configuration, runtime and seed."""
         config = self.space.resolve(trial.config)
-        return Job(self.model, config, self.runtime, self.seed, trial=None if self.paired else trial.number)
+        own = not self.paired or trial.repeats is not None
+        return Job(self.model, config, self.runtime, self.seed, trial=trial.number if own else None)
 
     def _fresh_job(self, number: int, seed: int) -> Job:
         """Return a trial's job under a seed that no trial was trained under."""

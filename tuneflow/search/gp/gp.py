@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from tuneflow.search.gp.targets import Targets, bound_target, breach_targets, fr
 from tuneflow.search.observations import Observations
 from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.search.sobol import Sobol, sobol_points
+from tuneflow.search.untried import untried
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Array
 from tuneflow.space.search_space import Config, SearchSpace
@@ -45,8 +47,12 @@ class GP(Searcher):
     of the space count less the more trials there are.
 
     With several objectives each has a process, and the acquisition is the expected hypervolume improvement. Limits have
-    a process for each bound: the improvement is weighted by the probability of keeping to them. Where scores are exact,
-    no configuration is tried twice before all have been.
+    a process for each bound: the improvement is weighted by the probability of keeping to them. No configuration is
+    proposed twice while another is left, however noisy the scores.
+
+    Args:
+        repeats: True proposes a configuration again where its score has an error and another training of it promises
+            more than a new one. Each has a seed of its own, and the mean of a configuration's trainings is its score.
 
     Raises:
         ValueError: when the study is made: the space has more than 21,201 parameters.
@@ -61,14 +67,18 @@ class GP(Searcher):
     Source: Snoek, Larochelle, Adams, Practical Bayesian optimization, NIPS 2012; and those of docs/howto/searchers.md.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, repeats: bool = False) -> None:
+        self.repeats = repeats
         self._model = Latest(_SpaceModel)
+
+    def __repr__(self) -> str:
+        return "GP(repeats=True)" if self.repeats else "GP()"
 
     def check(self, space: SearchSpace) -> None:
         Sobol().check(space)
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
-        return self._model(space, history.seed).suggest(history, rng)
+        return self._model(space, history.seed, self.repeats).suggest(history, rng)
 
     def ranked(self, space: SearchSpace, history: History) -> list[int]:
         """Numbers of the ended trials with a score, the one with the best predicted mean first.
@@ -81,18 +91,17 @@ class GP(Searcher):
         if history.objective.several:
             raise ValueError("ranked needs a study with one objective; history.front has the best of several.")
         scores = Observations.of(history)
-        ranked = [] if scores is None else _SpaceModel(space, history.seed).ranked(scores)
+        ranked = [] if scores is None else _SpaceModel(space, history.seed, self.repeats).ranked(scores)
         return [number for number in ranked if history.trials[number].ended]
 
 
 class _SpaceModel:
     """The layout and cached fits of one space and seed; the cache never changes a suggestion."""
 
-    def __init__(self, space: SearchSpace, seed: int, warp: Warp = targets) -> None:
+    def __init__(self, space: SearchSpace, seed: int, repeats: bool, warp: Warp = targets) -> None:
         self.space, self.seed, self.layout, self.sobol = space, seed, FeatureMap(space), Sobol()
-        self._warp = warp
+        self._repeats, self._warp = repeats, warp
         self._spread: Array | None = None
-        self._whole: Array | None = None
         self._fits: dict[bytes, Array] = {}
         self._columns: dict[tuple[str, int], _SpaceModel] = {}
 
@@ -103,8 +112,17 @@ class _SpaceModel:
             return self._first(history, rng)
         unit = self._found(scores, rng)
         if unit is None:
-            return self._untried(set(self.layout.keys(np.asarray(history.units))), rng)
-        return self.space.from_unit(unit)
+            return self._untried(history, rng)
+        return self._again(unit, history) if self._repeats else self.space.from_unit(unit)
+
+    def _again(self, unit: Array, history: History) -> Config:
+        """Return the configuration at a point: to the last digit that of the trial there, where there is one."""
+        same = self.layout.same(np.asarray(history.units), unit)
+        return history.trials[int(same[0])].config if len(same) else self.space.from_unit(unit)
+
+    def _untried(self, history: History, rng: np.random.Generator) -> Config:
+        new = untried(self.space, lambda config: history.first(config) is not None, rng)
+        return self.space.sample(rng) if new is None else new
 
     def _first(self, history: History, rng: np.random.Generator) -> Config:
         if not len(history.trials):
@@ -112,9 +130,7 @@ class _SpaceModel:
             if self.space.allows(middle):
                 return middle
         config = self.sobol.suggest(self.space, history, rng)
-        known = set(self.layout.keys(np.asarray(history.units)))
-        new = self.layout.keys(self.space.to_unit(config)[None])[0] not in known
-        return config if new else self._untried(known, rng)
+        return config if history.first(config) is None else self._untried(history, rng)
 
     def ranked(self, scores: Observations) -> list[int]:
         rng = stream(self.seed, "ranked")
@@ -137,9 +153,10 @@ class _SpaceModel:
             gain, clean = self._several(scores, rng)
         weight = min(1.0, TRUST / len(scores.costs)) ** 2 if self.space.informed else 0.0
         promise = WeightedAcquisition(layout, gain, self.space, weight)
-        tried = set(layout.keys(scores.pending)) | (set(layout.keys(scores.units)) if clean else set())
+        again = self._repeats and not clean
+        tried = set(layout.keys(scores.pending if again else np.concatenate([scores.pending, scores.units])))
         leaders = scores.units[np.argsort(scores.merits, kind="stable")[:LEADERS]]
-        return Maximizer(promise, tried, rng).found(self._candidates(rng, leaders, clean), leaders)
+        return Maximizer(promise, tried, rng).found(self._candidates(rng, leaders), leaders)
 
     def _several(self, scores: Observations, rng: np.random.Generator) -> tuple["Acquisition", bool]:
         """Return the acquisition for several objectives or limits, and whether the scores are clean."""
@@ -149,7 +166,7 @@ class _SpaceModel:
         def column(
             kind: str, place: int, warp: Warp, costs: Array, errors: Array
         ) -> tuple[list["GaussianProcess"], bool]:
-            known = self._columns.setdefault((kind, place), _SpaceModel(self.space, self.seed, warp))
+            known = self._columns.setdefault((kind, place), _SpaceModel(self.space, self.seed, self._repeats, warp))
             processes, error = known._processes(scores, costs, errors, rng)
             return self._fantasized(processes, scores, rng), not error
 
@@ -182,21 +199,21 @@ class _SpaceModel:
         facts = self.layout.owner, features, posterior.values, posterior.variances
         return [GaussianProcess(point, *facts) for point in points], error
 
-    def _candidates(self, rng: np.random.Generator, leaders: Array, clean: bool) -> Array:
+    def _candidates(self, rng: np.random.Generator, leaders: Array) -> Array:
         """Return points all over the cube: a Sobol set, shifted anew for each trial, or all points of a small space."""
-        points = self._all()
-        if points is None:
-            if self._spread is None:
-                self._spread = sobol_points(SPREAD, len(self.space), self.seed)
-            points = self._spread + rng.random(len(self.space))
-            points -= np.floor(points)
-        return points if clean else np.concatenate([points, leaders])
+        if self.space.size <= WHOLE:
+            return self._whole
+        if self._spread is None:
+            self._spread = sobol_points(SPREAD, len(self.space), self.seed)
+        points = self._spread + rng.random(len(self.space))
+        points -= np.floor(points)
+        return np.concatenate([points, leaders]) if self._repeats else points
 
-    def _all(self) -> Array | None:
-        """Every configuration of a small space; None where there are too many."""
-        if self._whole is None and self.space.size <= WHOLE:
-            self._whole = np.array([self.space.to_unit(config) for config in everything(self.space)])
-        return self._whole
+    @cached_property
+    def _whole(self) -> Array:
+        """Every configuration of a small space."""
+        units = [self.space.to_unit(config) for config in everything(self.space)]
+        return np.array(units).reshape(-1, len(self.space))
 
     def _start(self, units: Array, costs: Array, errors: Array) -> Array:
         """Return starting hyper-parameters: those of the first trials, refitted only now and then."""
@@ -218,19 +235,6 @@ class _SpaceModel:
         features, warped = self.layout.features(units[chosen]), self._warp(costs, errors)
         squared = apart(features, self.layout.owner, len(self.space))
         return Posterior(squared, warped.values[chosen], warped.variances[chosen]), features, warped.error
-
-    def _untried(self, known: set[bytes], rng: np.random.Generator) -> Config:
-        """Draw a random configuration that was not tried, where there is one."""
-        if (whole := self._all()) is not None:
-            keys = self.layout.keys(self.layout.settled(whole))
-            new = [row for row, key in zip(whole, keys, strict=True) if key not in known]
-            rows = new or list(whole)
-            return self.space.from_unit(rows[rng.integers(len(rows))])
-        for _ in range(100):
-            config = self.space.sample(rng)
-            if self.layout.keys(self.space.to_unit(config)[None])[0] not in known:
-                break
-        return config
 
 
 def _active(layout: FeatureMap, units: Array, costs: Array) -> NDArray[np.int64]:

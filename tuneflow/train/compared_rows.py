@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from tuneflow.train.running_measures import Chunk, Function
 
 FEW = 7  # rows that a function is tried out on
 MANY = (64, 4096)  # rows of the same with random outputs: a rounded share of them shows best in fewer, a number in more
+MOST_OF_MANY = 3  # draws of the most rows, where a function written as a loop over rows takes long
 DRAWN = 2**23  # bytes of outputs to draw at once, which may mean fewer rows
 
 
@@ -60,7 +62,9 @@ class ComparedRows:
             if not self._random:
                 yield from self._of_module([min(count, self._first.rows)])
             elif count > self.few.rows > 1:
-                yield from drawn_comparisons(repeated(self.few, count))
+                yield from islice(
+                    drawn_comparisons(repeated(self.few, count)), MOST_OF_MANY if count > MANY[0] else None
+                )
 
     @cached_property
     def _random(self) -> bool:

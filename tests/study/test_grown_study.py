@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import tuneflow as tn
-from tests.helpers.small_studies import VALID, linear, make
+from tests.helpers.small_studies import SPACE, VALID, Scripted, linear, make, trainer
 from tuneflow.errors import FingerprintError, StudyError
 from tuneflow.study.ledger import Ledger
 from tuneflow.train.function_trainer import Function
@@ -41,7 +41,10 @@ def test_trials_stay_as_they_are_and_are_read_in_the_new_space(tmp_path):
     assert [trial.config for trial in kept.trials[:4]] == [config | {"y": 3} for config in before]
     assert kept.history.units[:4, 0].tolist() == [(config["x"] + 1) / 2 for config in before]
     assert kept.space.names == list(best.config) == ["x", "y"]
-    assert kept.table().count("\n") == 9
+    assert kept.table().splitlines()[10:] == [
+        "grown: x was Float(0.0, 1.0), now Float(-1.0, 1.0)",
+        "grown: y is new, Int(1, 5): 3 in the trials before",
+    ]
 
 
 def test_growth_is_shown_once(tmp_path, capsys):
@@ -108,6 +111,38 @@ def test_grid_goes_on_with_the_points_that_were_not_tried(shuffle, tmp_path):
     assert len(tried) == len(tn.open(tmp_path).trials) == 8
 
 
+def test_grid_may_have_other_points_when_the_space_grows(tmp_path):
+    minimized({"y": tn.Int(1, 9), "x": 0.5}, 9, tmp_path, searcher=tn.Grid({"y": [1, 9]}))
+    grid = tn.Grid({"y": [1, 4, 9], "x": [0.5]})
+    with pytest.warns(UserWarning, match='searcher was "Grid'):
+        minimized({"y": tn.Int(1, 9), "x": UNIT}, 9, tmp_path, searcher=grid)
+    assert [trial.config["y"] for trial in tn.open(tmp_path).trials] == [1, 9, 4]
+
+
+def test_space_that_was_finite_may_grow_to_an_infinite_one(tmp_path):
+    minimized({"y": tn.Int(1, 3), "x": 0.5}, 9, tmp_path, searcher=tn.Auto())
+    assert len(tn.open(tmp_path).trials) == 3
+    minimized({"y": tn.Int(1, 3), "x": UNIT}, 5, tmp_path, searcher=tn.Auto())
+    assert len(tn.open(tmp_path).trials) == 5
+
+
+SCHEDULERS = [tn.Halving(2), tn.Hyperband(2), tn.Median(1), tn.Population(4)]
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=lambda scheduler: type(scheduler).__name__)
+def test_schedulers_go_on_in_the_new_space(scheduler, tmp_path):
+    def study(space):
+        settings = {"searcher": tn.Random(), "scheduler": scheduler, "folder": tmp_path}
+        return make(space, trainer=Scripted(), minimize="loss", maximize=None, **settings)
+
+    with study({"model": {"width": tn.Int(0, 1)}}) as small:
+        small.run(trials=6, epochs=7)
+    with study({"model": {"width": tn.Int(0, 2)}, "optimizer": {"momentum": tn.Float(0.0, 0.5)}}) as large:
+        large.run(trials=12)
+        assert all(trial.ended for trial in large.trials)
+        assert {trial.config["optimizer"]["momentum"] for trial in large.trials[:3]} == {0.0}
+
+
 def test_queue_is_read_in_the_new_space(tmp_path):
     def study(**space):
         space = tn.SearchSpace(**space)
@@ -133,6 +168,19 @@ LARGE = {
     "optimizer": {"lr": tn.Float(0.01, 0.5, log=True), "momentum": tn.Float(0.0, 0.9)},
     "trainer": {"batch_size": tn.Choice([16, 32])},
 }
+
+
+@pytest.mark.parametrize("earlier", [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1)], ids=["", "0.1"])
+def test_loss_may_become_a_class_to_be_tuned(earlier, tmp_path):
+    with make(folder=tmp_path, trainer=trainer(loss=earlier)) as study:
+        study.run(trials=1)
+    space = SPACE | {"loss": {"label_smoothing": tn.Float(0.0, 0.2)}}
+    if earlier.label_smoothing:
+        with pytest.raises(FingerprintError, match=r"trainer.loss was .*label_smoothing=0\.1.*, now .*=0\.0"):
+            make(space, folder=tmp_path, trainer=trainer(loss=nn.CrossEntropyLoss))
+    else:
+        make(space, folder=tmp_path, trainer=trainer(loss=nn.CrossEntropyLoss)).close()
+        make(space, folder=tmp_path, trainer=trainer(loss=nn.CrossEntropyLoss)).close()
 
 
 def trained(space, folder=None, **settings):

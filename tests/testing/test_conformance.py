@@ -390,6 +390,11 @@ class KeepsTheFirstNote(SqliteStore):
         self.remember(key, value)
 
 
+class ExchangesAnything(SqliteStore):
+    def exchange(self, key, before, value):
+        return super().exchange(key, self.recall(key), value)
+
+
 class LetsEverybodyHold(SqliteStore):
     def hold(self):
         return True
@@ -401,6 +406,7 @@ BROKEN_STORES = {
     TakesAnything: "another owner's trial was taken",
     RoundsFloats: "came back",
     KeepsTheFirstNote: "noted last has to count",
+    ExchangesAnything: "first exchange",
     LetsEverybodyHold: "one may hold",
 }
 

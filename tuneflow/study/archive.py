@@ -36,6 +36,7 @@ class Archive:
         facts: the settings that the study was made with, as JSON.
         space: its search space, with names for objects.
         history: its trials.
+        growth: how its space grew since it was made.
         confirmed: the trial that `study.confirm` chose last; None without, or where trials have ended since.
 
     Raises:
@@ -57,10 +58,10 @@ class Archive:
             limits = tuple(Limit(metric, *ends) for metric, ends in facts["objective"].get("limits", {}).items())
             objective = Objective(goals, facts["objective"]["at"], limits)
             self.history = History(self.space, objective, facts["seed"], facts["epochs"])
-            growth = Growth.of(facts)
-            self.history.grown = growth.trials
+            self.growth = Growth.of(facts)
+            self.history.grown = self.growth.trials
             for trial in store.changes():
-                trial = replace(trial, config=growth.completed(self.space, trial.config))
+                trial = replace(trial, config=self.growth.completed(self.space, trial.config))
                 self.history.record(trial if trial.ended else with_reports(trial, trial.reports, objective))
             self.confirmed = last_choice(store, self.history)
 
@@ -118,7 +119,8 @@ class Archive:
         runtime = self.facts["runtime"]
         arithmetic = label(runtime.get("precision", "fp32"), runtime.get("channels_last", False))
         confirmed = [] if self.confirmed is None else [f"confirmed: {self.confirmed.words(objective.metrics)}"]
-        return "\n".join([f"{self.folder}: {tally}{more}{arithmetic and f', {arithmetic}'}", *text, *confirmed])
+        grown = [f"grown: {change}" for change in self.growth.changes]
+        return "\n".join([f"{self.folder}: {tally}{more}{arithmetic and f', {arithmetic}'}", *text, *confirmed, *grown])
 
     def _row(self, trial: Trial) -> list[str]:
         scores = [f"{trial.metrics[metric]:.4f}" for metric in self.history.objective.metrics]

@@ -6,13 +6,17 @@ from typing import Any
 
 from tuneflow.errors import StudyError, listed, plural
 from tuneflow.history.history import History
+from tuneflow.seeds import seeded_globals
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.store import Store
 from tuneflow.study.brought_weights import weights_digest
 from tuneflow.study.earlier_values import earlier_values
 from tuneflow.study.fingerprint import WEIGHTS, compare, facts_of
 from tuneflow.study.space_growth import Change, space_growth
+from tuneflow.train.description import description_of
+from tuneflow.train.loss_object import instance_of
 
+OF_A_SPACE = ("space", "searcher", "grid", "trainer", WEIGHTS)  # the settings that may follow a space which grows
 FACTS = "facts"  # the key of a study's settings
 GROWTH = "growth"  # and in these, of what its space has gained
 
@@ -78,10 +82,8 @@ class Growing:
         grew = all(change.grew for change in changes)
         self.changes = changes if grew else []
         self.growth = Growth.of(before).by(self.changes)
-        if self.changes and facts[WEIGHTS] is not None:
-            facts = facts | {WEIGHTS: self._brought()}
         if grew:
-            compare(before, facts, self._where)
+            compare(before, self._as_before(study) if changes else facts, self._where)
         else:
             compare(before, facts, self._where, [change.text for change in changes], self._outside(changes))
 
@@ -99,12 +101,22 @@ class Growing:
         if not self.changes:
             return
         history.grown = len(history)
-        growth = {**asdict(self.growth), "trials": history.grown}
-        facts = self._before | {"space": self._facts["space"], WEIGHTS: self._facts[WEIGHTS], GROWTH: growth}
+        facts = self._before | {name: self._facts[name] for name in OF_A_SPACE}
+        facts[GROWTH] = {**asdict(self.growth), "trials": history.grown}
         if not self._store.exchange(FACTS, self._before, facts):
             raise StudyError(f"{self._where}: another process changed the space of this study; make it again.")
         carried = plural(history.grown, "trial")
         log(f"{self._where}: {'; '.join(map(str, self.changes))}; {carried} carried over")
+
+    def _as_before(self, study: Any) -> dict[str, Any]:
+        """Return the settings now as they are in the earlier space."""
+        trainer, before = self._facts["trainer"], self._before["trainer"]
+        for name in {change.name for change in self.changes} & {"loss", "augment"}:
+            if trainer.get(name) != before.get(name):  # a class with settings to tune may have been an object
+                with seeded_globals(0, "description"):
+                    trainer = trainer | {name: description_of(instance_of(getattr(study.trainer.single, name)))}
+        weights = None if self._facts[WEIGHTS] is None else self._brought()
+        return self._facts | {"trainer": trainer, "grid": self._before["grid"], WEIGHTS: weights}
 
     def _brought(self) -> str | None:
         """Return the digest of the weights that the builder brings, in configurations of the earlier space."""

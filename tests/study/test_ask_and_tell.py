@@ -138,6 +138,7 @@ def test_several_objectives_are_checked_in_every_report():
 
 def test_full_length_is_the_trainers_where_there_is_one():
     refused(TypeError, lambda: make(epochs=3), "Write trainer=tn.Trainer(..., epochs=...)")
+    refused(ValueError, lambda: asked(replicas=3), "without a trainer nothing is trained here", "errors=")
     refused(ValueError, lambda: asked(epochs=0), "Study: epochs needs to be a whole number >= 1", "for an open end")
 
 
@@ -168,6 +169,7 @@ def test_a_paused_trial_waits_for_the_scheduler_or_is_ended():
     first, second = study.ask(), study.ask()
     for trial in (first, second):
         study.tell(trial, 1.0, done=False)
+    refused(StudyError, lambda: study.best, "(0 of 2 ended, 2 paused)")
     refused(StudyError, lambda: study.tell(first, 0.5), "trial 0 is PAUSED at epoch 1", "ask() gives it back")
     assert study.tell(first).status == "DONE"
     assert study.tell(second, None, reason="enough").status == "FAILED"
@@ -208,6 +210,29 @@ def test_a_callback_that_fails_costs_no_trial():
         with pytest.raises(OSError, match="no plot"):
             study.tell(trial, metrics)
         assert study.trials[trial.number].status == status
+
+
+def test_a_callback_hears_of_the_study_of_reports_and_of_ends():
+    class Noted:
+        def __init__(self):
+            self.events = []
+
+        def on_study_start(self, study):
+            self.events.append("start")
+
+        def on_report(self, study, trial):
+            self.events.append((trial.epochs, trial.status))
+
+        def on_trial_end(self, study, trial):
+            self.events.append(trial.status)
+
+    noted = Noted()
+    study = asked(callbacks=[noted])
+    trial = study.ask()
+    study.tell(trial, 2.0, done=False)
+    study.tell(trial, 1.0)
+    study.tell(study.ask(), None)
+    assert noted.events == ["start", (1, "RUNNING"), (2, "RUNNING"), "DONE", "FAILED"]
 
 
 def test_threads_may_ask_and_tell(tmp_path):

@@ -184,7 +184,8 @@ class History(Columns):
             return "no trial has a score yet, as none was started; call run(trials=...), or ask and tell."
         last = self._trials[self._finished[-1]] if self._finished else None
         reason = "" if last is None else f"; trial {last.number} {last.status}: {last.reason}"
-        return f"no finished trial has a score yet ({self.ended} of {len(self)} ended{reason})."
+        paused = f", {len(self.paused)} paused" if len(self.paused) else ""
+        return f"no finished trial has a score yet ({self.ended} of {len(self)} ended{paused}{reason})."
 
     @property
     def front(self) -> list[Trial]:

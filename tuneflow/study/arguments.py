@@ -99,6 +99,21 @@ def lag_of(lag: Any, runtime: Runtime, trainer: Any) -> int | None:
     return number
 
 
+def replicas_of(replicas: Any, trainer: TrainerProtocol | None) -> int:
+    """Return `replicas` if it is a whole number >= 1, and there is a trainer for more than one.
+
+    Raises:
+        ValueError: it is not.
+    """
+    number = check_whole("Study: replicas", replicas)
+    if number > 1 and trainer is None:
+        raise ValueError(
+            f"Study: replicas={number} trains under as many seeds, and without a trainer nothing is trained here; tell"
+            " the mean of yours, with its standard error as errors=."
+        )
+    return number
+
+
 def full_length(epochs: Any, trainer: TrainerProtocol | None) -> int | None:
     """Return the full length of trials; None for the open end of trials that are asked for.
 

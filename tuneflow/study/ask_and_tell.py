@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -33,13 +33,14 @@ class AskAndTell:
 
     Args:
         driver: the study's.
+        begin: called before every trial.
         scheduled: True where the scheduler decides what `ask` gives; False where its decisions are about what the
             study itself trains, and `ask` gives new trials only.
     """
 
-    def __init__(self, driver: Driver, scheduled: bool) -> None:
+    def __init__(self, driver: Driver, begin: Callable[[], None], scheduled: bool) -> None:
         self._driver, self._ledger, self._history = driver, driver.ledger, driver.ledger.history
-        self._scheduled = scheduled
+        self._begin, self._scheduled = begin, scheduled
         self._limit = math.inf
         self._given: list[Trial] = []  # what the scheduler's decision gave out
         self._since: dict[int, float] = {}  # when a trial was given out, or told of last
@@ -48,6 +49,7 @@ class AskAndTell:
     def ask(self, limit: float) -> Trial | None:
         """Return the next trial to be trained, with at most `limit` trials in all; None where there is none now."""
         with self._lock:
+            self._begin()
             self._limit, self._driver.exhausted = limit, False
             self._sync()
             trial = self._next() if self._scheduled else self._driver.new(limit)

@@ -125,7 +125,7 @@ class Study:
         self.callbacks = callbacks_of(callbacks)
         self._listeners = Listeners(self)
         arguments.check_precision_used(trainer, self.runtime)
-        self.replicas = replicas = check_whole("Study: replicas", replicas)
+        self.replicas = replicas = arguments.replicas_of(replicas, trainer)
         self.lag = lag = arguments.lag_of(lag, self.runtime, trainer)
         self.trainer: Any = None if trainer is None else repeated(trainer, replicas)
         self.objective = arguments.objective_of(maximize, minimize, at, limits, self.trainer)
@@ -153,7 +153,7 @@ class Study:
             probes=probes, progress=self._progress, paired=paired, lag=lag,
             call=self._listeners.report, ended=self._listeners.trial_end,
         )  # fmt: skip
-        self._asked = AskAndTell(self._driver, scheduled=trainer is None)
+        self._asked = AskAndTell(self._driver, self._listeners.begin, scheduled=trainer is None)
         growing = Growing(self, store)
         self._ledger.growth = growing.growth
         self._ledger.sync()
@@ -326,7 +326,6 @@ class Study:
         """
         if self.lag is not None:
             raise StudyError("ask: with lag= the study trains its trials itself; call run(), or leave out lag=.")
-        self._listeners.begin()
         return self._asked.ask(math.inf if trials is None else check_whole("ask: trials", trials))
 
     def tell(

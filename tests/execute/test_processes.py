@@ -1,5 +1,6 @@
 """Worker processes train the trials that inline trains, whoever is killed; what cannot be sent is said before."""
 
+import itertools
 import logging
 import multiprocessing
 import os
@@ -28,6 +29,7 @@ from tests.helpers.worker_training import (
     Locked,
     Unloadable,
     bowl,
+    checked,
     finish,
     fit,
     inline_metrics,
@@ -40,6 +42,8 @@ from tests.helpers.worker_training import (
 )
 from tuneflow.errors import StudyError
 from tuneflow.execute.choose import executor_for
+from tuneflow.execute.executor import Reported
+from tuneflow.execute.head_start import Begun, HeadStart, trains_alike
 from tuneflow.execute.inline import InlineExecutor
 from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.execute.workers import sendable
@@ -83,6 +87,20 @@ def test_workers_train_the_trials_that_inline_trains_to_the_last_bit(shared, nam
     assert table(ours) == table(theirs)
     one, other = (made.best.model().state_dict() for made in (ours, theirs))
     assert all(torch.equal(one[key], other[key]) for key in other)
+
+
+def test_a_worker_trains_on_after_the_epochs_that_a_check_has_trained(pool):
+    config = {"lr": 0.1}
+    job = tn.types.Job(None, config, ONE)
+    begun = Begun(config, list(itertools.islice(checked.advance(job, checked.init(job), 3), 2)))
+    assert trains_alike(tn.Runtime("cpu", workers=2))
+    executor = HeadStart(pool, begun, lambda number: config)
+    executor.submit(Slice(0, 0, 3), checked, job, None)
+    assert (executor.free, executor.busy) == (1, 1)
+    reports = [event.report for event in finish(executor) if isinstance(event, Reported)]
+    assert [report.metrics["in a worker"] for report in reports] == [0, 0, 1]
+    whole = [report.metrics["loss"] for _, report in checked.advance(job, checked.init(job), 3)]
+    assert [report.metrics["loss"] for report in reports] == whole
 
 
 @pytest.mark.parametrize("searcher", [tn.Grid(3), tn.Sobol(), tn.Random()], ids=repr)

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,19 @@ def fit(config, run):
         if epoch == config.get("epoch"):
             misfortune(**config)
         yield {"loss": loss}
+
+
+@tn.loop(epochs=3)
+def checked(config, run):
+    """Draws, keeps momentum, and reports whether a worker has trained it."""
+    weight = torch.randn(3).requires_grad_()
+    optimizer = torch.optim.SGD([weight], lr=config["lr"], momentum=0.9)
+    for _ in run.epochs(weight=weight, optimizer=optimizer):
+        optimizer.zero_grad()
+        loss = (weight - torch.randn(3)).square().sum()
+        loss.backward()
+        optimizer.step()
+        yield {"loss": loss, "in a worker": parent_process() is not None}
 
 
 def misfortune(kind, marker=None, processes=None, **_):

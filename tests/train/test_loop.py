@@ -490,16 +490,20 @@ def test_a_loop_finds_the_device_and_the_epochs_counted_from_one():
 
 
 def test_seconds_are_those_of_the_epoch(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr("tuneflow.train.loop_run.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    clock = np.zeros(1)
+
+    def pass_time(seconds):
+        clock[0] += seconds
+
+    monkeypatch.setattr("tuneflow.train.loop_run.time", SimpleNamespace(perf_counter=lambda: float(clock[0])))
 
     @loop(epochs=2)
     def takes(config, run):
-        clock[0] += 100.0
+        pass_time(100.0)
         for epoch in run.epochs():
-            clock[0] += epoch
+            pass_time(epoch)
             yield {"loss": 1.0}
-            clock[0] += 10.0
+            pass_time(10.0)
 
     assert [report.seconds for report in run_with_reason(takes, job(), 2)[1]] == [1.0, 2.0]
 
@@ -530,7 +534,7 @@ def test_a_loop_that_no_other_process_could_find_says_so_when_pickled():
 @pytest.mark.parametrize("name", RIGHT)
 def test_the_dry_run_accepts_loops_that_name_their_state_and_returns_their_metrics(name):
     _, reports, _ = run_with_reason(RIGHT[name], job(), 1)
-    assert check_loop(RIGHT[name], job()) == list(reports[0].metrics)
+    assert check_loop(RIGHT[name], job()).metrics == list(reports[0].metrics)
 
 
 def test_the_dry_run_accepts_a_loop_of_one_epoch_and_one_that_ends_at_once():
@@ -545,8 +549,8 @@ def test_the_dry_run_accepts_a_loop_of_one_epoch_and_one_that_ends_at_once():
             return "nothing to do"
             yield
 
-    assert check_loop(short, job()) == ["loss"]
-    assert check_loop(ending, job()) == []
+    assert check_loop(short, job()).metrics == ["loss"]
+    assert check_loop(ending, job()).metrics == []
 
 
 @pytest.mark.parametrize("first", [1, 2])
@@ -556,7 +560,7 @@ def test_the_dry_run_does_not_mind_a_configuration_that_diverges(first):
         for epoch in run.epochs():
             yield {"loss": math.nan if epoch >= first else 1.0}
 
-    assert check_loop(bursting, job()) == ["loss"][: first - 1]
+    assert check_loop(bursting, job()).metrics == ["loss"][: first - 1]
 
 
 def refusal(loop, config=None):
@@ -577,8 +581,8 @@ def test_a_counter_outside_of_the_loop_is_refused():
 
     message = refusal(counts)
     assert "loop counts hides state: 2 epochs at once and 1 + 1" in message
-    assert "differ in epoch 1, in metric.loss" in message
-    assert "live inside the function" in message
+    assert "differ in epoch 2, in metric.loss" in message
+    assert "counter outlives a trial, and has to live inside the function" in message
 
 
 def test_a_refusal_is_not_hidden_by_a_loop_that_fails_when_it_is_looked_at_again():
@@ -644,7 +648,7 @@ def test_an_optimizer_without_memory_may_stay_unnamed():
         for _ in run.epochs(module=module):
             yield {"loss": train(module, optimizer)}
 
-    assert check_loop(plain, job()) == ["loss"]
+    assert check_loop(plain, job()).metrics == ["loss"]
 
 
 @pytest.mark.parametrize("forgotten", ["module", "schedule", "average"])

@@ -143,6 +143,12 @@ def test_test_is_a_function_of_model_and_data(function):
         loop(epochs=1, test=function)
 
 
+@pytest.mark.parametrize("check", [None, 1, "last"])
+def test_check_is_one_of_three(check):
+    with pytest.raises(ValueError, match='loop: check needs to be True, "first" or False, got'):
+        loop(epochs=1, check=check)
+
+
 # run.batches
 
 
@@ -239,7 +245,8 @@ def test_a_change_of_a_pair_between_two_epochs_is_seen():
             inputs.add_(1.0)
             yield {"loss": 1.0}
 
-    run_with_reason(fit, job(), 2)
+    with pytest.warns(UserWarning, match="inputs changes from one epoch to the next"):
+        run_with_reason(fit, job(), 2)
     assert seen == [9.0, 10.0]
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 import tuneflow as tn
 from tuneflow.errors import FingerprintError, StudyError
-from tuneflow.train.protocol import TrainerProtocol
+from tuneflow.train.protocol import Rehearsal, TrainerProtocol
 
 
 class Descent(TrainerProtocol):
@@ -34,7 +34,7 @@ class Native(Descent):
 
     def rehearse(self, job, dry_run):
         self.rehearsed = job.config
-        return ["loss"]
+        return Rehearsal(["loss"])
 
     def module(self, job, state):
         module = nn.Linear(1, 1, bias=False)

@@ -42,7 +42,7 @@ from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import Loop
 from tuneflow.train.loss_object import has_loss_of, is_class
 from tuneflow.train.micro_batch import ROWS as COMPARED
-from tuneflow.train.protocol import DryRun
+from tuneflow.train.protocol import DryRun, Rehearsal
 from tuneflow.train.session import Session
 from tuneflow.train.settings import with_section
 from tuneflow.train.spread import connect
@@ -63,6 +63,7 @@ class StudyDryRun(DryRun):
         runtime: the study's runtime.
         new: False if the study has trials already: then only names and signatures are checked.
         log: called with each line that is worth showing.
+        brief: let a loop's `run.batches` give a few batches only.
     """
 
     space: SearchSpace
@@ -70,6 +71,7 @@ class StudyDryRun(DryRun):
     runtime: Runtime
     new: bool
     log: Callable[[str], object] = str  # which shows nothing
+    brief: bool = False
 
     def check_space(self, trainer: Trainer) -> None:
         if self.model is None:
@@ -77,8 +79,8 @@ class StudyDryRun(DryRun):
         for line in check_space(self.space, self.model, trainer, self.runtime, self.new):
             self.log(line)
 
-    def check_loop(self, loop: Loop, job: Job) -> list[str]:
-        return check_loop(loop, job)
+    def check_loop(self, loop: Loop, job: Job) -> Rehearsal:
+        return check_loop(loop, job, self.brief)
 
 
 def check_space(

@@ -1,76 +1,127 @@
 """The dry run of a training loop: state that is not named in `run.epochs(...)` is found and named."""
 
-import traceback
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from tuneflow.check.round_trip import saved_and_loaded
+from tuneflow.check.seeding import seeded_by_loop
 from tuneflow.errors import Diverged, ending_where, listed
+from tuneflow.history.trial import Report
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import Loop
-from tuneflow.train.loop_run import Built
-from tuneflow.train.loop_state import PLAIN, contents_of, differences, restorable
+from tuneflow.train.loop_passes import Passes
+from tuneflow.train.loop_state import differences
+from tuneflow.train.loop_warnings import warn_once
+from tuneflow.train.loop_watch import LoopWatch
+from tuneflow.train.protocol import Rehearsal
 
 CLOSE = 1e-3  # how far apart two runs on an accelerator may be, as a share of a tensor's largest value
+BRIEF = 4  # batches of `run.batches` in each pass of a check that is shortened
 
 
-def check_loop(loop: Loop, job: Job) -> list[str]:
-    """Raise unless 2 epochs of `loop` in one run equal 1 + 1 through a saved state.
+def check_loop(loop: Loop, job: Job, brief: bool = False) -> Rehearsal:
+    """Raise unless the second of 2 epochs of `loop` in one run equals that of a run that goes on from a saved state.
 
     On the CPU the two have to be equal to the last bit. On other devices, where the order of additions varies,
-    floating-point values may differ by a thousandth of a tensor's largest value. Hidden state that has an effect only
-    after the second epoch is not found. Four epochs are trained (two if the loop has one), under the job's randomness.
+    floating-point values may differ by a thousandth of a tensor's largest value. Three epochs are trained (one twice if
+    the loop has one), under the job's randomness. State that has an effect only later is not found by that; so
+    variables that the function carries from one pass to the next, and does not name, are warned of in any case.
 
-    Returns:
-        The names of the metrics that the loop reports; empty if it diverges or ends before its first report.
+    Args:
+        loop: the loop.
+        job: a configuration to train.
+        brief: let `run.batches` give a few batches only; if that fails, the passes are trained whole.
 
     Raises:
         ValueError: they differ, or the state cannot be read back; the message names the state and how to declare it.
         TypeError, ValueError: the loop breaks another of its rules.
     """
-    until = min(2, loop.epochs)
-    start = loop.init(job)
-    whole, pieces = _Trained(start), _Trained(start)
-    whole.on(loop, job, until)
-    for epoch in range(1, until + 1):
-        pieces.state = _read_back(loop, pieces.state)
-        pieces.on(loop, job, epoch)
-    close = 0.0 if job.runtime.device.type == "cpu" else CLOSE
-    for epoch, (one, other) in enumerate(zip(whole.epochs, pieces.epochs, strict=False), 1):
-        different = differences(one, other, close)
-        if different:
-            raise ValueError(_hidden(loop, job, epoch, different))
-    if len(whole.epochs) != len(pieces.epochs) or whole.end != pieces.end:
-        raise ValueError(_hidden(loop, job, min(len(whole.epochs), len(pieces.epochs)) + 1, ["how it ends"]))
-    return list(whole.epochs[0]["metric"]) if whole.epochs else []
+    if brief:
+        try:
+            checked = _checked(loop, job, BRIEF)
+        except Exception:  # a loop may need its passes whole, as one that compares outputs with all targets
+            checked = _checked(loop, job, None)
+    else:
+        checked = _checked(loop, job, None)
+        _warn_of_seeding(loop, job)
+    for text in checked.told:
+        warn_once(loop.function, f"loop {loop.name}: {text}")
+    metrics = list(checked.epochs[0][1].metrics) if checked.epochs else []
+    return Rehearsal(metrics, () if brief or checked.told else checked.epochs)
 
 
 @dataclass
 class _Trained:
-    """The result of training: metrics and state after each epoch, and the reason of an early end."""
+    """A loop at work, and the result: state and report after each epoch, and the reason of an early end.
 
-    state: TrainState
-    epochs: list[dict[str, Any]] = field(default_factory=list)
+    Attributes:
+        passes: the loop's generator.
+        epochs: state and report after each epoch.
+        told: sentences about variables that are not part of the state.
+        end: why it ended early.
+    """
+
+    passes: Passes
+    told: list[str]
+    epochs: list[tuple[TrainState, Report]] = field(default_factory=list)
     end: str = ""
 
-    def on(self, loop: Loop, job: Job, until: int) -> None:
-        if self.end:
-            return
-        training = loop.advance(job, self.state, until)
+    @property
+    def watch(self) -> LoopWatch | None:
+        """The watch over the variables of the run; None in a loop of one epoch."""
+        return self.passes.run.watch
+
+    def train(self, epochs: int) -> None:
+        """Train so many epochs, or until it ends."""
         try:
-            while True:
-                self.state, report = next(training)
-                self.epochs.append({"metric": dict(report.metrics), **self.state.values["state"]})
-        except StopIteration as stopped:
-            self.end = stopped.value
+            for _ in range(epochs):
+                reached = self.passes.next()
+                if isinstance(reached, str):
+                    self.end = reached
+                    return
+                self.epochs.append(reached)
         except Diverged as error:
             self.end = str(error)
+
+    def outcome(self, epoch: int) -> Mapping[str, Any]:
+        """Return metrics and state after an epoch, or how it ended."""
+        for state, report in self.epochs:
+            if report.epoch == epoch:
+                return {"metric": dict(report.metrics), **state.values["state"]}
+        return {"how it ends": self.end}
+
+
+def _begun(loop: Loop, job: Job, state: TrainState, most: int | None) -> _Trained:
+    told: list[str] = []
+    return _Trained(loop.passes(job, state, tell=told.append, most=most), told)
+
+
+def _checked(loop: Loop, job: Job, most: int | None) -> _Trained:
+    """Return two epochs in one run, after the comparison with a run that goes on from a saved state."""
+    start, until = loop.init(job), min(2, loop.epochs)
+    whole = _begun(loop, job, start, most)
+    whole.train(until)
+    whole.passes.close()
+    before = [start, *(state for state, _ in whole.epochs)][: until + 1]
+    resumed = _begun(loop, job, _read_back(loop, before[min(until - 1, len(before) - 1)]), most)
+    resumed.train(1)
+    resumed.passes.close()
+    epoch = min(until, len(whole.epochs) + 1)
+    close = 0.0 if job.runtime.device.type == "cpu" else CLOSE
+    different = differences(whole.outcome(epoch), resumed.outcome(epoch), close)
+    if different:
+        different = ["how it ends"] if "how it ends" in different else different
+        raise ValueError(_hidden(loop, whole, resumed, epoch, different))
+    if whole.watch is not None:
+        whole.watch.report(_suspects(whole, resumed))
+    return whole
+
+
+def _suspects(whole: _Trained, resumed: _Trained) -> dict[str, Any]:
+    """Return the variables by name that were reported, and those in which the two runs differ."""
+    one, other = whole.watch, resumed.watch
+    return {} if one is None or other is None else {**one.reported, **one.differing(other)}
 
 
 def _read_back(loop: Loop, state: TrainState) -> TrainState:
@@ -82,24 +133,23 @@ def _read_back(loop: Loop, state: TrainState) -> TrainState:
         raise ending_where(error, failure) from None
 
 
-def _hidden(loop: Loop, job: Job, epoch: int, different: list[str]) -> str:
-    named, changed = _variables(loop, job)
-    objects = [name for name, value in changed.items() if restorable(value)]
-    generators = [name for name, value in changed.items() if isinstance(value, torch.Generator | np.random.Generator)]
-    numbers = [name for name in changed if name not in objects + generators]
+def _warn_of_seeding(loop: Loop, job: Job) -> None:
+    """Warn once of a loop that seeds the global generators before it makes what it names."""
+    if generators := seeded_by_loop(loop, job):
+        warn_once(
+            loop.function,
+            f"loop {loop.name}: seeds the generator of {generators} by itself, so all replicas and seeds of a study"
+            " begin with the same weights, and study.confirm() has no fresh ones; leave that out: a study seeds the"
+            " generators before it calls the loop, and at the start of each pass.",
+        )
+
+
+def _hidden(loop: Loop, whole: _Trained, resumed: _Trained, epoch: int, different: list[str]) -> str:
+    named, changed = list(whole.passes.named), _suspects(whole, resumed)
     words = [
         f"loop {loop.name} hides state: 2 epochs at once and 1 + 1 through a saved state differ in epoch {epoch},"
-        f" in {listed(different)}."
-    ]
-    if objects:
-        call = ", ".join(f"{name}={name}" for name in (*named, *objects))
-        words.append(f"Not named is {listed(objects)}: write run.epochs({call}).")
-    words += [
-        f'Not named is {name}: keep it in a dict, numbers = {{"{name}": ...}}, and name that.' for name in numbers
-    ]
-    words += [
-        f'{name} draws on from epoch to epoch: make it in each pass, {name} = run.generator("{name}").'
-        for name in generators
+        f" in {listed(different)}.",
+        *([] if whole.watch is None else whole.watch.ways_out(changed)),
     ]
     if not changed:
         words.append(
@@ -107,53 +157,3 @@ def _hidden(loop: Loop, job: Job, epoch: int, different: list[str]) -> str:
             " inside the function; random numbers come from the global generators or run.generator(name)."
         )
     return " ".join(words)
-
-
-def _variables(loop: Loop, job: Job) -> tuple[list[str], dict[str, Any]]:
-    """Return the names in `run.epochs(...)`, and the other variables of the function that an epoch changes.
-
-    The variables are read from the function's frame, once before its first pass and once at its first yield.
-    """
-    passes = loop.passes(job, None)
-    before, after = {}, {}
-    with suppress(Exception):  # a hint for a message; a failure here has been reported already
-        before = _before(loop, job)
-        passes.next()
-        after = dict(getattr(passes.generator.gi_frame, "f_locals", {}))
-        passes.close()
-    named = passes.named
-    changed = {
-        name: value
-        for name, value in after.items()
-        if name in before
-        and not any(value is thing for thing in named.values())
-        and differences(_comparable(before[name]), _comparable(value))
-    }
-    return list(named), changed
-
-
-def _before(loop: Loop, job: Job) -> dict[str, Any]:
-    passes = loop.passes(job, None, only_build=True)
-    try:
-        passes.next()
-    except Built as built:
-        frames = (frame for frame, _ in traceback.walk_tb(built.__traceback__))
-        return next(dict(frame.f_locals) for frame in frames if frame.f_code is passes.generator.gi_code)
-    return {}
-
-
-def _comparable(value: Any) -> Any:
-    """Return the state of a variable, by which its values in two runs of the function can be compared."""
-    if isinstance(value, torch.Generator):
-        return value.get_state()
-    if isinstance(value, np.random.Generator):
-        return repr(value.bit_generator.state)
-    return _plain(contents_of(value) if restorable(value) else value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value if isinstance(value, (Tensor, *PLAIN)) else None

@@ -14,6 +14,7 @@ class MemoryStore(Store):
     def __init__(self) -> None:
         self._next = 0
         self._queue: list[dict[str, Any]] = []
+        self._queued: dict[int, dict[str, Any]] = {}  # what trials were given, by their numbers
         self._kept: dict[str, dict[str, Any]] = {}
 
     def describe(self, facts: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +85,9 @@ class MemoryStore(Store):
 
     @override
     def next_queued(self, number: int) -> dict[str, Any] | None:
-        return self._queue.pop(0) if self._queue else None
+        if number not in self._queued and self._queue:
+            self._queued[number] = self._queue.pop(0)
+        return self._queued.get(number)
 
     def close(self) -> None:
         pass

@@ -15,6 +15,7 @@ from tuneflow.check.dry_run import StudyDryRun
 from tuneflow.errors import StudyError
 from tuneflow.execute.choose import study_executor
 from tuneflow.execute.executor import Executor
+from tuneflow.execute.head_start import HeadStart, trains_alike
 from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.history.history import History, Trials
 from tuneflow.history.trial import Trial
@@ -39,6 +40,7 @@ from tuneflow.study.final_model import FinalModels
 from tuneflow.study.growth import Growing
 from tuneflow.study.learning_curve import LearningCurve, curve_of
 from tuneflow.study.ledger import Ledger
+from tuneflow.study.new_trials import first_config
 from tuneflow.study.preflight import Preflight
 from tuneflow.study.progress import Progress
 from tuneflow.study.result import Provenance, Result, Scores
@@ -411,7 +413,10 @@ class Study:
         executor = self._executor(lambda: budget.trials - len(self.history))
         self._progress.begin(budget.trials, self.progress)
         if not len(self.history):
-            self._preflight.rehearse()
+            first = partial(first_config, self.searcher, self._ledger, self.paired, budget.trials)
+            begun = self._preflight.rehearse(first, self._job)
+            if begun is not None and self.trainer is self.trainer.single and trains_alike(self.runtime):
+                executor = HeadStart(executor, begun, lambda number: self.history.trials[number].config)
             if self.trainer.single.inspectable and self.runtime.advises:
                 self._progress.suggest_precision(self.trainer.single, self._preflight.example())
         self._ledger.recover()

@@ -2,7 +2,7 @@
 
 import inspect
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from functools import update_wrapper
 from typing import Any, Literal
@@ -18,11 +18,13 @@ from tuneflow.train.loop_passes import Passes
 from tuneflow.train.loop_run import Built, LoopFunction, LoopRun
 from tuneflow.train.loop_scores import TestFunction, scores_of
 from tuneflow.train.loop_state import LoopState
-from tuneflow.train.protocol import DryRun, Epochs, TrainerProtocol
+from tuneflow.train.protocol import DryRun, Epochs, Rehearsal, TrainerProtocol
 from tuneflow.validate import check_whole
 
+Check = Literal[True, False, "first"]
 
-def loop(epochs: int, test: TestFunction | None = None) -> Callable[[LoopFunction], "Loop"]:
+
+def loop(epochs: int, check: Check = True, test: TestFunction | None = None) -> Callable[[LoopFunction], "Loop"]:
     """Make a trainer of a generator function `(config, run)` that yields its metrics once per epoch.
 
     The function builds its objects, names in `run.epochs(...)` everything that changes from one epoch to the next, and
@@ -36,13 +38,17 @@ def loop(epochs: int, test: TestFunction | None = None) -> Callable[[LoopFunctio
 
     Args:
         epochs: the full length of a trial.
+        check: before the first trial of a study, two epochs in one run are compared with the second of them in a run
+            that goes on from a saved state: True in each branch of the space, "first" in that of trial 0 only, False in
+            none. The epochs of trial 0's own configuration count for trial 0. A warning of variables that a loop
+            carries over and does not name is issued in any case.
         test: for `study.test(data)`: a function of (model, data) that returns a dict of name to number, to a pair
             (value, standard error), or to one number per example, a tensor of shape (n,). It runs without gradients.
 
     Raises:
         TypeError: the decorated object is not a generator function of `(config, run)`, or test is no function of
             (model, data).
-        ValueError: epochs is not a whole number >= 1.
+        ValueError: epochs is not a whole number >= 1, or check is none of the three.
 
     Example:
         >>> import torch
@@ -62,11 +68,13 @@ def loop(epochs: int, test: TestFunction | None = None) -> Callable[[LoopFunctio
     if callable(epochs):
         raise TypeError(f"loop needs the number of epochs: write @tn.loop(epochs=10) above {name_of(epochs)}.")
     epochs = check_whole("loop: epochs", epochs)
+    if check is not True and check is not False and check != "first":
+        raise ValueError(f'loop: check needs to be True, "first" or False, got {check!r}.')
     if test is not None:
         _check_takes(test, "loop: test", "(model, data)")
 
     def decorate(function: LoopFunction) -> Loop:
-        return Loop(function, epochs, test)
+        return Loop(function, epochs, check, test)
 
     return decorate
 
@@ -74,7 +82,9 @@ def loop(epochs: int, test: TestFunction | None = None) -> Callable[[LoopFunctio
 class Loop(TrainerProtocol):
     """The trainer that `loop` makes of a generator function. It holds nothing that changes."""
 
-    def __init__(self, function: LoopFunction, epochs: int, test: TestFunction | None = None) -> None:
+    def __init__(
+        self, function: LoopFunction, epochs: int, check: Check = True, test: TestFunction | None = None
+    ) -> None:
         if not inspect.isgeneratorfunction(function):
             raise TypeError(
                 f"loop needs a generator function, one that yields a dict of metrics per epoch, got {function!r}."
@@ -82,7 +92,7 @@ class Loop(TrainerProtocol):
         _check_takes(function, f"loop {name_of(function)}", "(config, run)")
         update_wrapper(self, function)  # type: ignore[arg-type]
         self.function, self.epochs, self.name = function, epochs, name_of(function)
-        self._test = test
+        self.checks, self._test = check, test
         self._original: Loop | None = None  # the decorated one, where this one has another length
 
     def __repr__(self) -> str:
@@ -104,8 +114,12 @@ class Loop(TrainerProtocol):
         """Return the loop's name and epochs; its code is not compared."""
         return {"loop": self.name, "epochs": self.epochs}
 
-    def rehearse(self, job: Job, dry_run: DryRun) -> Sequence[str]:
-        """Train two epochs in one run and in two, which have to be equal."""
+    def rehearsal(self, branches: int) -> str:
+        where = f" in each of {branches} branches" if branches > 1 else ""
+        return f"checking that {self.name} resumes exactly: {1 + min(2, self.epochs)} epochs{where}"
+
+    def rehearse(self, job: Job, dry_run: DryRun) -> Rehearsal:
+        """Train two epochs in one run, and the second once more from a saved state; they have to be equal."""
         return dry_run.check_loop(self, job)
 
     def init(self, job: Job) -> TrainState:
@@ -123,7 +137,7 @@ class Loop(TrainerProtocol):
 
     def with_epochs(self, epochs: int) -> "Loop":
         """Return this loop with another full length; `run.epochs(...)` then counts so far."""
-        loop = Loop(self.function, epochs, self._test)
+        loop = Loop(self.function, epochs, self.checks, self._test)
         loop._original = self._original or self
         return loop
 
@@ -155,9 +169,26 @@ class Loop(TrainerProtocol):
             )
         return scores_of(self._test, job, module, data)
 
-    def passes(self, job: Job, start: TrainState | None, only_build: bool = False) -> Passes:
-        """Return the loop's generator at work on a job, from a state on."""
-        return Passes(self.function, LoopRun(f"loop {self.name}", self.epochs, job, start, only_build))
+    def passes(
+        self,
+        job: Job,
+        start: TrainState | None,
+        only_build: bool = False,
+        tell: Callable[[str], None] | None = None,
+        most: int | None = None,
+    ) -> Passes:
+        """Return the loop's generator at work on a job, from a state on.
+
+        Args:
+            job: what is trained.
+            start: where to start; None for a new trial.
+            only_build: leave the function by Built before its first pass.
+            tell: called with sentences about variables that are not part of the state, in the place of warnings.
+            most: batches that `run.batches` gives at most.
+        """
+        run = LoopRun(f"loop {self.name}", self.epochs, job, start, only_build)
+        run.most = most
+        return Passes(self.function, run, tell)
 
     def _built(self, job: Job, state: TrainState | None) -> LoopState:
         """Run the function up to its first pass and return the objects that it named, restored."""

@@ -1,6 +1,7 @@
 """A training loop's generator at work: one pass is one epoch and ends with one yield."""
 
 import math
+from collections.abc import Callable
 from types import GeneratorType
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from tuneflow.train.job import TrainState
 from tuneflow.train.loop_run import LoopFunction, LoopRun
 from tuneflow.train.loop_state import LoopState
 from tuneflow.train.loop_warnings import warn_once
+from tuneflow.train.loop_watch import LoopWatch
 from tuneflow.train.reported_metrics import described, numbers_of
 
 
@@ -20,11 +22,15 @@ class Passes:
     Args:
         function: the generator function of `(config, run)`.
         run: a new one, for one job and the state to go on from.
+        tell: called with sentences about variables that are not part of the state; by default they are warnings, each
+            issued once.
     """
 
-    def __init__(self, function: LoopFunction, run: LoopRun) -> None:
+    def __init__(self, function: LoopFunction, run: LoopRun, tell: Callable[[str], None] | None = None) -> None:
         self.run, self._where, self._function = run, run._where, function
         self.generator = cast("GeneratorType[Any, None, Any]", function(copied(run._job.config), run))
+        if run._until > 1:  # else there is no pass to go on with
+            run.watch = LoopWatch(self.generator.gi_code, tell or self._warn)
         self._last: dict[str, float] = run._start.values["metrics"] if run._start is not None else {}
 
     @property
@@ -35,7 +41,7 @@ class Passes:
     def next(self) -> tuple[TrainState, Report] | str:
         """Train one epoch; return the state and report after it, or the reason why the loop ended without one."""
         run = self.run
-        run._seed("after" if run._epoch else "init", run._epoch)
+        run.seed("after" if run._epoch else "init", run._epoch)
         try:
             return self._reached(next(self.generator))
         except StopIteration as end:
@@ -45,7 +51,7 @@ class Passes:
 
     def close(self) -> None:
         """Leave the loop where it stands; its `finally` blocks run."""
-        self.run._seed("after", self.run._epoch)
+        self.run.seed("after", self.run._epoch)
         try:
             self.generator.close()
         finally:
@@ -72,6 +78,9 @@ class Passes:
             raise Diverged(epoch, 0, self._last.get(trained))
         self._last = metrics
         self._warn_of_choice(run._named)
+        self._warn_of_seeds()
+        if run.watch is not None:
+            run.watch.after_pass(self.generator.gi_frame)
         run._reached = TrainState(epoch, {**run._named.values(), "metrics": dict(metrics)})
         return run._reached, Report(epoch, metrics, errors, run.seconds)
 
@@ -79,12 +88,23 @@ class Passes:
         """Warn once of a loop that names several modules and not which of them is handed over."""
         if names := named.undecided:
             call = ", ".join(f"{name}={name}" for name in named.things)
-            warn_once(
-                self._function,
-                f"{self._where}: names {len(names)} modules in run.epochs(...), {listed(names)}, and not which of them"
-                f" is the result; study.best.model() gives {names[0]}, the first. Name the one that was scored:"
-                f" run.epochs({call}, result={names[-1]}).",
+            self._warn(
+                f"names {len(names)} modules in run.epochs(...), {listed(names)}, and not which of them is the result;"
+                f" study.best.model() gives {names[0]}, the first. Name the one that was scored:"
+                f" run.epochs({call}, result={names[-1]})."
             )
+
+    def _warn_of_seeds(self) -> None:
+        """Warn once of a loop that seeds the global generators in its passes."""
+        if generators := self.run.reseeded():
+            self._warn(
+                f"seeds the generator of {' and '.join(generators)} by itself in each pass, so all seeds and replicas"
+                " of a study draw the same; leave that out, for a study seeds the generators at the start of each pass,"
+                " or take run.epoch_seed."
+            )
+
+    def _warn(self, text: str) -> None:
+        warn_once(self._function, f"{self._where}: {text}")
 
     def _reason(self, returned: Any) -> str:
         run = self.run

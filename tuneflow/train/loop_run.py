@@ -1,11 +1,13 @@
 """The `run` of a training loop: the device, the epochs, the batches and the randomness of one job."""
 
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from itertools import islice
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -16,6 +18,7 @@ from tuneflow.errors import listed
 from tuneflow.seeds import digest, torch_stream
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop_state import LoopState
+from tuneflow.train.loop_watch import LoopWatch
 from tuneflow.train.preparation import DeviceData
 from tuneflow.validate import check_whole
 
@@ -38,7 +41,10 @@ class LoopRun:
         self._reached: TrainState | None = None  # the state at its yield
         self._started = 0.0
         self._seeded = ExitStack()
+        self._seed, self._seed_read = 0, False  # torch's for the pass, and whether the loop has asked for one
+        self._marks = (0, 0)  # of NumPy's and Python's generator after the last pass
         self._placed: dict[int, tuple[Any, DeviceData]] = {}  # data that batches were taken of, by their id
+        self.watch: LoopWatch | None = None  # over the loop's variables
         self.most: int | None = None  # batches that `batches` gives at most, where a check shortens the passes
         self.lowered = False  # autocast was asked for
 
@@ -53,6 +59,7 @@ class LoopRun:
 
         The global generators of Python, NumPy and torch are seeded already.
         """
+        self._seed_read = True
         return digest(*self._job.key, "loop", self._epoch) & (2**32 - 1)
 
     @property
@@ -132,10 +139,12 @@ class LoopRun:
             named.restore(self._start.values)
             done = self._start.epoch
         if self._only_build:
-            raise Built(named)
+            raise Built(named, (torch.get_rng_state(), np.random.get_state(), random.getstate()))  # noqa: NPY002
+        if self.watch is not None:
+            self.watch.begin(named, self)
         for epoch in range(done + 1, self._until + 1):
             self._epoch, self._reached, self._started = epoch, None, time.perf_counter()
-            self._seed("epoch", epoch)
+            self.seed("epoch", epoch)
             yield epoch
             self._check_pass(named)
 
@@ -152,10 +161,22 @@ class LoopRun:
                 " make the yield the last thing in the pass."
             )
 
-    def _seed(self, purpose: str, epoch: int) -> None:
+    def seed(self, purpose: str, epoch: int) -> None:
         """Seed the global generators from the job, until the next call or `_seeded.close()`."""
         self._seeded.close()
         self._seeded.enter_context(self._job.at_work(purpose, epoch))
+        self._seed, self._seed_read = torch.initial_seed(), False
+
+    def reseeded(self) -> list[str]:
+        """Return the generators that the loop has seeded in this pass by a number that is not the run's.
+
+        NumPy's and Python's are noticed where two passes leave them in the same state, which seeds of ours never do.
+        """
+        numpys: Any = np.random.get_state()  # noqa: NPY002
+        before, self._marks = self._marks, (hash((numpys[1].tobytes(), numpys[2])), hash(random.getstate()))
+        torchs = ["torch"] if torch.initial_seed() != self._seed and not self._seed_read else []
+        same = zip(("NumPy", "Python"), before, self._marks, strict=True)
+        return torchs + [name for name, one, other in same if one == other]
 
 
 def _source_of(data: Any, shuffle: bool) -> Source:
@@ -168,5 +189,5 @@ def _source_of(data: Any, shuffle: bool) -> Source:
 class Built(BaseException):
     """Raised to leave a loop before its first pass; no Exception, so that no `except Exception` catches it."""
 
-    def __init__(self, named: LoopState) -> None:
-        self.named = named
+    def __init__(self, named: LoopState, generators: tuple[Any, Any, Any]) -> None:
+        self.named, self.generators = named, generators  # torch's, NumPy's and Python's, as they are then

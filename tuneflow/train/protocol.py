@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from torch import nn
 
@@ -16,14 +16,27 @@ Curve = Mapping[int, Mapping[str, float]]  # metrics by epoch
 Epochs = Generator[tuple[TrainState, Report], None, str | None]
 
 
+class Rehearsal(NamedTuple):
+    """The outcome of trying a configuration before trial 0.
+
+    Attributes:
+        metrics: names of the metrics that it reports; empty where it came to none.
+        epochs: state and report after each of the first epochs, where a trial of this configuration, model, seed and
+            runtime comes to the same to the last bit; else empty.
+    """
+
+    metrics: Sequence[str]
+    epochs: Sequence[tuple[TrainState, Report]] = ()
+
+
 class DryRun(Protocol):
     """The checks before trial 0 that a study offers to its trainer; see `tuneflow.check.dry_run`."""
 
     def check_space(self, trainer: Any) -> None:
         """Raise unless every branch of the space fits a tn.Trainer and trains for a few steps."""
 
-    def check_loop(self, loop: Any, job: Job) -> list[str]:
-        """Raise if a tn.loop hides state from its `run.epochs(...)`; return the names of its metrics."""
+    def check_loop(self, loop: Any, job: Job) -> Rehearsal:
+        """Raise if a tn.loop hides state from its `run.epochs(...)`."""
         ...
 
 
@@ -42,6 +55,8 @@ class TrainerProtocol:
         uses_runtime: False where nothing is computed on the runtime's device and in its precision.
         inspectable: True for a tn.Trainer, whose single steps the library can take by itself: it then measures
             curvature and learning rates before trial 0, and compares precisions.
+        checks: the branches of the space that are rehearsed before trial 0: True for all, "first" for that of trial 0,
+            False for none.
     """
 
     epochs: int = 1
@@ -49,6 +64,7 @@ class TrainerProtocol:
     has_model: bool = True
     uses_runtime: bool = True
     inspectable: bool = False
+    checks: Literal[True, False, "first"] = True
 
     # Required.
 
@@ -138,10 +154,14 @@ class TrainerProtocol:
     def check(self, dry_run: DryRun) -> None:
         """Raise ValueError or TypeError for what would fail in training, when a study is made. By default nothing."""
 
-    def rehearse(self, job: Job, dry_run: DryRun) -> Sequence[str] | None:
-        """Try a configuration before trial 0 is trained, and return the names of its metrics. By default nothing.
+    def rehearsal(self, branches: int) -> str:  # noqa: ARG002
+        """Return the line that says what `rehearse` does in so many branches of the space; empty for none."""
+        return ""
 
-        Called once for each branch of the space.
+    def rehearse(self, job: Job, dry_run: DryRun) -> Rehearsal | None:
+        """Try a configuration before trial 0 is trained. By default nothing.
+
+        Called once for each branch of the space that `checks` asks for.
         """
 
     def smaller(self, job: Job) -> Job | None:  # noqa: ARG002

@@ -26,6 +26,7 @@ class Columns:
         self._breaches = np.empty((0, len(objective.units)))
         self._units = np.empty((0, len(space)))
         self._reached = np.empty((0, 1))
+        self._repeated = np.empty((0, 1))
         self._ranks: dict[int, Array] = {}  # epoch to breach and costs, for the epochs that were asked for
         self._costed = self._mapped = 0  # how far the columns are filled
         self._unmapped: list[int] = []  # claimed trials, whose configuration is not known yet
@@ -98,6 +99,11 @@ class Columns:
         self._unmapped = [n for n in self._unmapped if self._trials[n].status == "CLAIMED"]
         return _read_only(self._units[:count])
 
+    @property
+    def repeated(self) -> Array:
+        """The number of the trial whose configuration each trains again on purpose, shape (n,); NaN for most."""
+        return _read_only(self._repeated[: len(self._trials), 0])
+
     def first(self, config: Config) -> int | None:
         """Return the number of the first trial with this configuration, forks apart; None where it was not tried."""
         units = self.units
@@ -115,6 +121,8 @@ class Columns:
         self._errors = _grown(self._errors, len(self._trials))
         errors = trial.errors if has_score(trial) else {}
         self._errors[trial.number] = [errors.get(metric, math.nan) for metric, _ in self.objective.goals]
+        self._repeated = _grown(self._repeated, len(self._trials))
+        self._repeated[trial.number] = math.nan if trial.repeats is None else trial.repeats
         self._reached = _grown(self._reached, len(self._trials))
         self._reached[trial.number] = trial.epochs if trial.unfinished else math.inf
         for epoch, column in self._ranks.items():

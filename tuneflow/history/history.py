@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from tuneflow.errors import NothingFinished, StudyError
 from tuneflow.history.columns import Columns
 from tuneflow.history.objective import Objective
+from tuneflow.history.trainings import Trainings
 from tuneflow.history.trial import Trial, has_score
 from tuneflow.space.search_space import Config, SearchSpace
 
 OPEN_END = 10**9  # the full length of trials that have none: farther than any is trained
+
+NOT_RANKED = (math.inf, -1)  # a configuration without a score within the limits
 
 
 class History(Columns):
@@ -33,6 +36,7 @@ class History(Columns):
         number: the number of the trial that is being proposed.
         remaining: number of trials that the run may still start; `inf` without a limit.
         grown: number of trials that there were when the study's space grew last; 0 where it never did.
+        trainings: which trials train the same configuration.
         prober: the function behind `probe`; None where there is no model to measure.
     """
 
@@ -45,7 +49,9 @@ class History(Columns):
         self.prober: Callable[[Config], Any] | None = None
         self._view = Trials(self._trials, None)
         self._live: dict[str, dict[int, None]] = {"RUNNING": {}, "PAUSED": {}, "CLAIMED": {}}  # numbers by status
-        self._best: Trial | None = None
+        self.trainings = Trainings(self._trials)
+        self._ranked: dict[int, tuple[float, int]] = {}  # (cost, number) of the first trials of configurations
+        self._leader: tuple[float, int] | None = None  # the least of these
         self._improved = 0  # number of ended trials when the best one had ended
 
     def record(self, trial: Trial) -> None:
@@ -66,6 +72,7 @@ class History(Columns):
             self._live[before.status].pop(number, None)
             self._trials[number] = trial
         self._update(trial)
+        self.trainings.add(trial)
         if trial.ended:
             self._finish(trial)
         else:
@@ -75,21 +82,33 @@ class History(Columns):
         self._finished.append(trial.number)
         if self.objective.several:
             return
-        best = self._best
-        if self.within(trial) and (best is None or (self.cost(trial), trial.number) < (self.cost(best), best.number)):
-            self._best, self._improved = trial, len(self._finished)
+        first = trial.number if trial.repeats is None else trial.repeats
+        self._ranked.pop(first, None)
+        if self.within(trial):
+            self._ranked[first] = self.cost(trial), first
+        before, own = self._leader, self._ranked.get(first, NOT_RANKED)
+        if before is None or own < before:
+            self._leader = own if own is not NOT_RANKED else None
+            self._improved = len(self._finished) if self._leader else self._improved
+        elif before[1] == first and own != before:  # the mean of the best has become worse
+            self._leader = min(self._ranked.values(), default=None)
 
     def within(self, trial: Trial) -> bool:
         """True for a trial that has a score and is within the limits, where there are some."""
-        return math.isfinite(self.cost(trial)) and not self.objective.breach(trial.metrics)
+        return math.isfinite(self.cost(trial)) and not self.objective.breach(self.trainings.mean(trial).metrics)
 
     def rank(self, trial: Trial) -> tuple[float, float]:
         """Return the sort key of trials, the best first: the breach of limits, then the cost."""
-        return self.objective.rank(trial.metrics) if has_score(trial) else (math.inf, math.inf)
+        mean = self.trainings.mean(trial)
+        return self.objective.rank(mean.metrics) if has_score(mean) else (math.inf, math.inf)
 
     def cost(self, trial: Trial) -> float:
-        """Return the trial's score, lower is better; `inf` where it diverged, failed or has none."""
-        return self.objective.cost(trial.metrics) if has_score(trial) else math.inf
+        """Return the trial's score, lower is better; `inf` where it diverged, failed or has none.
+
+        The score of a configuration that was trained several times is the mean over these trials.
+        """
+        mean = self.trainings.mean(trial)
+        return self.objective.cost(mean.metrics) if has_score(mean) else math.inf
 
     def __len__(self) -> int:
         return len(self._trials)
@@ -151,7 +170,7 @@ class History(Columns):
     @property
     def leader(self) -> Trial | None:
         """The same as `best`; None where that would raise."""
-        return self._best
+        return None if self._leader is None else self.trainings.mean(self._trials[self._leader[1]])
 
     @property
     def stale(self) -> int:
@@ -162,6 +181,8 @@ class History(Columns):
     def best(self) -> Trial:
         """The finished trial with the best score, of those within the limits; the earliest of equals.
 
+        A configuration that was trained several times has the mean as its score, with its standard error.
+
         Raises:
             NothingFinished: no trial has a score yet, or none is within the limits.
             StudyError: there are several objectives; `front` is what they have.
@@ -169,9 +190,10 @@ class History(Columns):
         if self.objective.several:
             names = " and ".join(metric for metric, _ in self.objective.goals)
             raise StudyError(f"there is no single best trial for {names}; see front.")
-        if self._best is None:
+        best = self.leader
+        if best is None:
             raise NothingFinished(self._missing())
-        return self._best
+        return best
 
     def _missing(self) -> str:
         """Return the reason why no trial is the best, as a message."""
@@ -193,7 +215,8 @@ class History(Columns):
 
         With one objective, the best.
         """
-        scored = [t for t in self.finished if has_score(t) and not self.objective.breach(t.metrics)]
+        means = {mean.number: mean for mean in map(self.trainings.mean, self.finished)}
+        scored = [t for t in means.values() if has_score(t) and not self.objective.breach(t.metrics)]
         costs = np.array([self.objective.costs(t.metrics) for t in scored])
         costs = costs.reshape(len(scored), len(self.objective.goals))
         beaten = [bool(((costs <= own).all(1) & (costs < own).any(1)).any()) for own in costs]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tuneflow.history.history import History
 from tuneflow.history.pareto import beyond, ranking
+from tuneflow.history.same_configuration import SameConfiguration
 from tuneflow.space.coordinates import Array
 
 Mask = NDArray[np.bool_]
@@ -25,6 +26,8 @@ class Observations:
     trials that were trained furthest count as they are, and so does every trial where all ran to their own end. A
     running trial counts with its score at the last epoch at which others stand.
 
+    A configuration that was trained several times counts once, with the mean of the scores.
+
     Attributes:
         numbers: shape (n,), first the ended in the order in which they ended, then the others by number.
         units: shape (n, d), their configurations.
@@ -32,6 +35,7 @@ class Observations:
         errors: shaped as costs, standard errors, NaN where not known.
         breaches: shape (n, c), the excess over each of c bounds of the limits as the trials stand; inf for failures.
         beyond: shape (n,), the total excess over the limits, each as a share of its bound.
+        counts: shape (n,), number of trainings that each stands for.
         pending: shape (q, d), configurations without any report yet.
     """
 
@@ -41,6 +45,7 @@ class Observations:
     errors: Array
     breaches: Array
     beyond: Array
+    counts: Array
     pending: Array
 
     @cached_property
@@ -73,9 +78,15 @@ class Observations:
         breaches = history.breaches[scored]
         for row in np.flatnonzero(np.isnan(breaches).any(1)):
             breaches[row] = history.objective.excesses(history.trials[scored[row]].metrics)
-        costs, errors = costs[known].reshape(shape), errors[known].reshape(shape)
+        costs, errors, counts = costs[known], errors[known], np.ones(len(scored))
+        repeated = history.repeated[scored]
+        if not np.isnan(repeated).all():
+            same = SameConfiguration(np.where(np.isnan(repeated), scored, repeated))
+            errors, costs, breaches = same.errors(costs, errors), same.mean(costs), same.mean(breaches)
+            scored, counts = scored[same.rows], same.counts
         excess = beyond(history.objective, breaches)
-        return cls(scored, units[scored], costs, errors, breaches, excess, units[pending])
+        costs, errors = costs.reshape(shape), errors.reshape(shape)
+        return cls(scored, units[scored], costs, errors, breaches, excess, counts, units[pending])
 
 
 def _levels(history: History, numbers: NDArray[np.intp], costs: Array) -> tuple[Array, NDArray[np.intp]]:

@@ -59,6 +59,7 @@ class Provenance:
         epoch: the epoch that counts for the trial.
         rivals: of the best trial, the costs of all trials and their standard errors.
         final: returns the state that was trained on all rows for so many epochs; None without cross-validation.
+        trainings: number of trials of the configuration, whose mean the score of the best one is.
         curve: trains the configuration on other numbers of rows, under so many seeds.
     """
 
@@ -70,6 +71,7 @@ class Provenance:
     rivals: tuple[Array, Array] | None = field(default=None, compare=False)
     final: Callable[[int], TrainState] | None = field(default=None, compare=False)
     curve: Curve | None = field(default=None, compare=False)
+    trainings: int = 1
 
 
 @dataclass(frozen=True, repr=False)
@@ -119,10 +121,12 @@ class Result(Trial):
         scores = ", ".join(score_of(metric, metrics, errors) for metric in origin.metrics)
         count = getattr(origin.trainer, "folds", 1)  # a study that is asked and told has no trainer
         folds = f"mean of {count} folds" if count > 1 else ""
+        again = f"mean of {origin.trainings} trials" if origin.rivals and origin.trainings > 1 else ""
         circumstances = (
             error_of(origin.metrics, errors),
             self._origin_of_score,
             folds,
+            again,
             f"epoch {origin.epoch} of {self.epochs}",
             origin.job.runtime.label,
         )

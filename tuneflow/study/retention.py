@@ -3,10 +3,12 @@
 import bisect
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Trial, with_reports
+from tuneflow.store.checkpoints import States
 from tuneflow.store.folder import Keep
 
 Kept = list[tuple[tuple[float, float], int]]  # (rank, number) of the ended trials whose states are kept, best first
@@ -42,6 +44,15 @@ def backed_by_states(trial: Trial, epochs: set[int], objective: Objective) -> Tr
     return with_reports(trial, (), objective)
 
 
+def with_kept_model(best: Trial, history: History, states: States) -> Trial:
+    """Return the best trial, as another one of its configuration where only the model of that one is kept."""
+    others = [history.trials[number] for number in history.trainings.numbers(best)]
+    kept = [trial for trial in others if selected_epochs(trial, history.objective) & states.epochs(trial.number)]
+    if len(others) == 1 or not kept or any(trial.number == best.number for trial in kept):
+        return best
+    return replace(kept[0], metrics=best.metrics, errors=best.errors)
+
+
 def would_be_kept(trial: Trial, history: History, kept: Kept, limit: Keep) -> bool:
     """True if the state of a trial that ends now is kept, as far as can be seen before it has ended.
 
@@ -74,6 +85,8 @@ def admitted(trial: Trial, history: History, kept: Kept, limit: Keep) -> tuple[K
     if not math.isfinite(rank[1]):
         return kept, [trial.number]
     kept = list(kept)
+    if trial.repeats is not None:  # the mean of the trials of its configuration has moved
+        kept = sorted((history.rank(history.trials[number]), number) for _, number in kept)
     bisect.insort(kept, (rank, trial.number))
     limit = len(kept) if limit == "all" else limit
     return kept[:limit], [number for _, number in kept[limit:]]

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
-
 from tuneflow.check.dry_run import StudyDryRun
 from tuneflow.errors import StudyError
 from tuneflow.execute.choose import study_executor
@@ -18,6 +16,7 @@ from tuneflow.execute.executor import Executor
 from tuneflow.execute.head_start import HeadStart, trains_alike
 from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.history.history import History, Trials
+from tuneflow.history.same_configuration import scores_of
 from tuneflow.history.trial import Trial
 from tuneflow.model import Model
 from tuneflow.probing.cache import Probes
@@ -44,6 +43,7 @@ from tuneflow.study.new_trials import first_config
 from tuneflow.study.preflight import Preflight
 from tuneflow.study.progress import Progress
 from tuneflow.study.result import Provenance, Result, Scores
+from tuneflow.study.retention import with_kept_model
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.train.repeated import repeated
@@ -202,6 +202,9 @@ class Study:
     def best(self) -> Result:
         """The finished trial with the best score within the limits; or the one that `confirm` chose, until more end.
 
+        A configuration that was trained several times has the mean of these trials as its score, with its standard
+        error.
+
         Raises:
             NothingFinished: no trial has a score yet, or none is within the limits.
             StudyError: there are several objectives; `front` is what they have.
@@ -209,8 +212,9 @@ class Study:
         best, confirmed = self.history.best, self._confirmed
         if confirmed is not None and confirmed.ended == self.history.ended:
             return self._result(self.history.trials[confirmed.number], confirmed=confirmed)
-        finite = np.isfinite(self.history.costs)
-        return self._result(best, rivals=(self.history.costs[finite], self.history.errors[finite]))
+        if self.trainer is not None and self.trainer.has_model:
+            best = with_kept_model(best, self.history, self._ledger.states)
+        return self._result(best, rivals=scores_of(self.history))
 
     @property
     def front(self) -> list[Result]:
@@ -452,6 +456,7 @@ class Study:
         metrics, epoch = tuple(self.objective.metrics), selected.epoch if selected else 0
         final = None if self._finals is None else partial(self._finals.state, trial)
         curve = None if self.trainer is None else partial(self._curve, trial)
-        origin = Provenance(self._job(trial), self.trainer, self._ledger.states, metrics, epoch, rivals, final, curve)
+        parts = (self._job(trial), self.trainer, self._ledger.states, metrics, epoch, rivals, final, curve)
+        origin = Provenance(*parts, trainings=len(self.history.trainings.numbers(trial)))
         values = {field.name: getattr(trial, field.name) for field in fields(trial)}
         return Result(**values, origin=origin, confirmed=confirmed)

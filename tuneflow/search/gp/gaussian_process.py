@@ -27,19 +27,20 @@ JITTER = 1e-8
 class Posterior:
     """The posterior of the hyper-parameters, given scores at known points.
 
-        K = s^2 matern(r) + LEVEL + diag(noise + errors^2),   r^2 = sum_j apart_j / length_j^2
+        K = s^2 matern(r) + LEVEL + diag(noise / counts + errors^2),   r^2 = sum_j apart_j / length_j^2
 
     Args:
         apart: shape (d, n * n), squared distances in each coordinate, from `kernel.apart`.
         values: shape (n,), the scores.
         variances: shape (n,), known variances of their errors.
+        counts: shape (n,), number of trainings that each is the mean of.
 
     Source: Rasmussen, Williams, 2006, chapter 5; that the median length scale grows with the square root of the
     dimension: Hvarfner, Hellsten, Nardi, Vanilla Bayesian optimization performs great in high dimensions, ICML 2024.
     """
 
-    def __init__(self, apart: Array, values: Array, variances: Array) -> None:
-        self.apart, self.values, self.variances = apart, values, variances
+    def __init__(self, apart: Array, values: Array, variances: Array, counts: Array | float = 1.0) -> None:
+        self.apart, self.values, self.variances, self.counts = apart, values, variances, counts
         coordinates = len(apart)
         length = np.log(LENGTH * np.sqrt(max(coordinates, 1)))
         self.mean = np.array([length] * coordinates + [np.log(VARIANCE), np.log(NOISE)])
@@ -55,7 +56,7 @@ class Posterior:
         # d loss / d K, of which the gradient is the sum over dK.
         change = 0.5 * (known.inverse - np.outer(known.weights, known.weights))
         lengths = self.apart @ (change * known.slope).ravel() * (-2.0 * np.exp(-2.0 * point[:-2]))
-        rest = [np.sum(change * known.signal), np.trace(change) * np.exp(point[-1])]
+        rest = [np.sum(change * known.signal), np.sum(np.diag(change) / self.counts) * np.exp(point[-1])]
         return float(value), np.concatenate([lengths, rest]) + away / self.sd
 
     def fit(self, start: Array, rounds: int) -> Array:
@@ -77,7 +78,7 @@ class Posterior:
         size = len(self.values)
         lengths = -2.0 * np.exp(-2.0 * point[:-2])[:, None] * known.slope.ravel() * self.apart
         changes = np.concatenate([lengths.reshape(-1, size, size), known.signal[None]])
-        changes = np.concatenate([known.inverse @ changes, known.inverse[None] * np.exp(point[-1])])
+        changes = np.concatenate([known.inverse @ changes, known.inverse[None] / self.counts * np.exp(point[-1])])
         precision = 0.5 * changes.reshape(len(point), -1) @ changes.transpose(0, 2, 1).reshape(len(point), -1).T
         root = np.linalg.cholesky(precision + np.diag(self.sd**-2.0))
         drawn = point + np.linalg.solve(root.T, rng.standard_normal((len(point), count))).T
@@ -90,7 +91,7 @@ class Posterior:
         variance = np.exp(point[-2])
         signal = variance * value
         total = signal + LEVEL
-        total[np.diag_indices(size)] += np.exp(point[-1]) + self.variances + JITTER
+        total[np.diag_indices(size)] += np.exp(point[-1]) / self.counts + self.variances + JITTER
         root, failed = lapack.dpotrf(total, lower=1, clean=1)
         if failed:
             return None
@@ -125,17 +126,24 @@ class GaussianProcess:
         features: shape (n, f), the points.
         values: shape (n,), their scores.
         variances: shape (n,), the variances of their errors.
+        counts: shape (n,), number of trainings that each score is the mean of.
     """
 
     def __init__(
-        self, point: Array, owner: NDArray[np.int64], features: Array, values: Array, variances: Array
+        self,
+        point: Array,
+        owner: NDArray[np.int64],
+        features: Array,
+        values: Array,
+        variances: Array,
+        counts: Array | float = 1.0,
     ) -> None:
         self.point, self.owner, self.scale = point, owner, np.exp(-point[:-2])[owner]
         self.variance, self.noise = float(np.exp(point[-2])), float(np.exp(point[-1]))
-        self.features, self.values, self.variances = features, values, variances
+        self.features, self.values, self.variances, self.counts = features, values, variances, counts
         self.scaled = features * self.scale
         total = self.variance * matern(between(self.scaled, self.scaled))[0] + LEVEL
-        total[np.diag_indices(len(values))] += self.noise + variances + JITTER
+        total[np.diag_indices(len(values))] += self.noise / counts + variances + JITTER
         root = _root(total)
         self.whiten = lapack.dtrtri(root, lower=1)[0]  # the inverse of the root
         self.weights = self.whiten.T @ (self.whiten @ values)
@@ -174,6 +182,7 @@ class GaussianProcess:
             np.concatenate([self.features, features]),
             np.concatenate([self.values, drawn]),
             np.concatenate([self.variances, np.zeros(len(drawn))]),
+            np.append(np.broadcast_to(self.counts, len(self.values)), np.ones(len(drawn))),
         )
 
 

@@ -34,6 +34,7 @@ ACTIVE = 150  # points that the process is conditioned on, at most
 PENDING = 64  # trials under way whose scores are made up, at most
 STEP = 1.3  # hyper-parameters are fitted anew whenever there are so many times more trials
 TRUST = 10  # up to so many trials the priors count in full; their power falls with the square of the number
+NEAR = 0.005  # points that differ by less in every coordinate are one where scores are noisy and may be repeated
 WHOLE = 2_048  # of a space with at most so many configurations, all are candidates
 
 
@@ -156,7 +157,14 @@ class _SpaceModel:
         again = self._repeats and not clean
         tried = set(layout.keys(scores.pending if again else np.concatenate([scores.pending, scores.units])))
         leaders = scores.units[np.argsort(scores.merits, kind="stable")[:LEADERS]]
-        return Maximizer(promise, tried, rng).found(self._candidates(rng, leaders), leaders)
+        unit = Maximizer(promise, tried, rng).found(self._candidates(rng, leaders), leaders)
+        return self._snapped(unit, scores.units) if again and unit is not None else unit
+
+    def _snapped(self, unit: Array, units: Array) -> Array:
+        """Return the point of `units` next to `unit`, where they hardly differ; else `unit`."""
+        apart = np.where(np.isnan(units) & np.isnan(unit), 0.0, np.abs(units - unit)).max(1)
+        nearest = int(np.argmin(np.where(np.isnan(apart), np.inf, apart)))
+        return np.asarray(units[nearest]) if apart[nearest] < NEAR else unit
 
     def _several(self, scores: Observations, rng: np.random.Generator) -> tuple["Acquisition", bool]:
         """Return the acquisition for several objectives or limits, and whether the scores are clean."""
@@ -194,9 +202,10 @@ class _SpaceModel:
         """Return one process per draw of the hyper-parameters, and the noise variance; 0 where that is small."""
         from tuneflow.search.gp.gaussian_process import GaussianProcess
 
-        posterior, features, error = self._posterior(scores.units, costs, errors, scores.merits)
-        points = posterior.draws(posterior.fit(self._start(scores.units, costs, errors), 20), DRAWS, rng)
-        facts = self.layout.owner, features, posterior.values, posterior.variances
+        posterior, features, error = self._posterior(scores.units, costs, errors, scores.counts, scores.merits)
+        start = self._start(scores.units, costs, errors, scores.counts)
+        points = posterior.draws(posterior.fit(start, 20), DRAWS, rng)
+        facts = self.layout.owner, features, posterior.values, posterior.variances, posterior.counts
         return [GaussianProcess(point, *facts) for point in points], error
 
     def _candidates(self, rng: np.random.Generator, leaders: Array) -> Array:
@@ -215,26 +224,29 @@ class _SpaceModel:
         units = [self.space.to_unit(config) for config in everything(self.space)]
         return np.array(units).reshape(-1, len(self.space))
 
-    def _start(self, units: Array, costs: Array, errors: Array) -> Array:
+    def _start(self, units: Array, costs: Array, errors: Array, counts: Array) -> Array:
         """Return starting hyper-parameters: those of the first trials, refitted only now and then."""
-        count = math.floor(STEP ** math.floor(math.log(len(costs) + 1e-9, STEP)))
-        units, costs, errors = units[:count], costs[:count], errors[:count]
-        key = units.tobytes() + costs.tobytes() + errors.tobytes()
+        first = math.floor(STEP ** math.floor(math.log(len(costs) + 1e-9, STEP)))
+        units, costs, errors, counts = units[:first], costs[:first], errors[:first], counts[:first]
+        key = units.tobytes() + costs.tobytes() + errors.tobytes() + counts.tobytes()
         if key not in self._fits:
             if not np.isfinite(costs).any():
-                return self._posterior(units, np.zeros(count), errors, costs)[0].mean
-            posterior, _, _ = self._posterior(units, costs, errors, costs)
+                return self._posterior(units, np.zeros(first), errors, counts, costs)[0].mean
+            posterior, _, _ = self._posterior(units, costs, errors, counts, costs)
             self._fits = {key: posterior.fit(posterior.mean, 40)}
         return self._fits[key]
 
-    def _posterior(self, units: Array, costs: Array, errors: Array, ranks: Array) -> tuple["Posterior", Array, float]:
+    def _posterior(
+        self, units: Array, costs: Array, errors: Array, counts: Array, ranks: Array
+    ) -> tuple["Posterior", Array, float]:
         """Return the posterior of the hyper-parameters, the features it is conditioned on, and the noise variance."""
         from tuneflow.search.gp.gaussian_process import Posterior
 
         chosen = _active(self.layout, units, ranks)
         features, warped = self.layout.features(units[chosen]), self._warp(costs, errors)
         squared = apart(features, self.layout.owner, len(self.space))
-        return Posterior(squared, warped.values[chosen], warped.variances[chosen]), features, warped.error
+        posterior = Posterior(squared, warped.values[chosen], warped.variances[chosen], counts[chosen])
+        return posterior, features, warped.error
 
 
 def _active(layout: FeatureMap, units: Array, costs: Array) -> NDArray[np.int64]:

@@ -1,0 +1,51 @@
+"""Trainings of one configuration under several seeds, each a trial of its own: the mean of their scores."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from tuneflow.history.trial import Trial, has_score
+
+
+class Trainings:
+    """The trials of the configurations that were trained again, as `Trial.repeats` links them.
+
+    Args:
+        trials: every trial, by number; read only.
+    """
+
+    def __init__(self, trials: list[Trial]) -> None:
+        self._trials = trials
+        self._numbers: dict[int, dict[int, None]] = {}  # the first trial of a configuration to all of them
+
+    def add(self, trial: Trial) -> None:
+        """Take in a trial that repeats another; others change nothing."""
+        if trial.repeats is not None:
+            self._numbers.setdefault(trial.repeats, {trial.repeats: None})[trial.number] = None
+
+    def numbers(self, trial: Trial) -> list[int]:
+        """Return the numbers of all trials of a trial's configuration, the first one first."""
+        first = trial.number if trial.repeats is None else trial.repeats
+        return list(self._numbers.get(first, [trial.number]))
+
+    def mean(self, trial: Trial) -> Trial:
+        """Return the first trial of a configuration with the mean of all trainings that ended as its score.
+
+        Its errors are the standard errors of the mean. A training that diverged or failed counts for all of them.
+        """
+        ended = [one for one in self._of(trial) if one.ended]
+        worthless = next((one for one in ended if not has_score(one)), None)
+        return worthless or (_mean(ended) if len(ended) > 1 else trial)
+
+    def _of(self, trial: Trial) -> list[Trial]:
+        """Return all trials of a trial's configuration, `trial` itself as it is given."""
+        return [trial if number == trial.number else self._trials[number] for number in self.numbers(trial)]
+
+
+def _mean(trials: list[Trial]) -> Trial:
+    names = [name for name in trials[0].metrics if all(name in trial.metrics for trial in trials)]
+    columns = {name: np.array([trial.metrics[name] for trial in trials], dtype=float) for name in names}
+    means = {name: float(column.mean()) for name, column in columns.items()}
+    errors = {name: float(column.std(ddof=1)) / math.sqrt(len(trials)) for name, column in columns.items()}
+    return replace(trials[0], metrics=means, errors=errors)

@@ -274,6 +274,17 @@ def test_study_with_the_earlier_space_goes_on_until_a_trial_is_beyond_it(tmp_pat
     assert len(later.trials) == 3
 
 
+def test_constant_states_the_value_that_told_trials_had(tmp_path):
+    study = asked(tmp_path, x=UNIT)
+    study.tell(study.ask(), 0.5)
+    study.close()
+    with pytest.raises(FingerprintError, match="to state it, make the study once with y=, the value itself, in place"):
+        asked(tmp_path, x=UNIT, y=tn.Int(1, 5))
+    with pytest.warns(UserWarning, match=r"1 trial before count as if they had y=3, as only the new space says"):
+        asked(tmp_path, x=UNIT, y=3).close()
+    assert asked(tmp_path, x=UNIT, y=tn.Int(1, 5)).trials[0].config["y"] == 3
+
+
 def test_two_studies_do_not_grow_one_space_at_once(tmp_path, monkeypatch):
     asked(tmp_path, x=tn.Int(1, 2)).close()
     sync = Ledger.sync

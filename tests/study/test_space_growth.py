@@ -206,6 +206,10 @@ def test_earlier_values_come_from_what_takes_the_names(line):
     assert grown(before, now, trainer)[1:] == ([], values)
 
 
+def test_section_of_constants_states_the_values_of_a_loop():
+    assert grown({"x": UNIT}, {"x": UNIT, "model": {"y": 3}}, loop)[1:] == ([], {"model": {"y": 3}})
+
+
 REFUSED = {
     "narrower": (RATES, {"optimizer": {"lr": tn.Float(1e-2, 0.1, log=True)}}, "optimizer.lr: low was 0.001, now 0.01"),
     "a choice less": (
@@ -268,6 +272,11 @@ NOT_KNOWN = {
         loop,
         {"x": UNIT, "y": UNIT},
         "y is new, Float(0.0, 1.0), and loop loop, 2 epochs gets",
+    ),
+    "a section of a loop": (
+        loop,
+        {"x": UNIT, "model": {"y": UNIT}},
+        "has no defaults; to state it, make the study once with y=,",
     ),
     "ask and tell": (None, {"x": UNIT, "y": UNIT}, "trials from ask() do not tell what they had for it"),
     "a function of keywords": (Function(lambda **given: 0), {"x": UNIT, "y": UNIT}, "<lambda> has no default for it"),

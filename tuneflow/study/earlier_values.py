@@ -23,22 +23,26 @@ class EarlierValues:
 
     Args:
         reason: why they are not.
+        stated: True if a new Constant states the value, which nothing else can.
     """
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    stated: bool = False
 
-    def of(self, name: str) -> Any:  # noqa: ARG002
+    def __init__(self, reason: str, stated: bool = False) -> None:
+        self.reason, self.stated = reason, stated
+
+    def of(self, name: str) -> Any:
         """Return the value that trials had where `name` was not in the space: an object, not a label.
 
         Raises:
             NotKnown: nothing tells it.
         """
-        raise NotKnown(self.reason)
+        way = f"; to state it, make the study once with {name}=, the value itself, in place of the range"
+        raise NotKnown(f"{self.reason}{way if self.stated else ''}")
 
     def inside(self, name: str, names: Collection[str]) -> "EarlierValues":  # noqa: ARG002
         """Return the values of the names in a nested section, which had `names`."""
-        return IN_A_DICT
+        return self
 
     def described(self, value: Any) -> str:
         """Return a value that it gave, in words."""
@@ -60,6 +64,9 @@ class Arguments(EarlierValues):
             raise NotKnown(f"{name_of(self.function)} has no default for it")
         return parameter.default
 
+    def inside(self, name: str, names: Collection[str]) -> EarlierValues:  # noqa: ARG002
+        return IN_A_DICT
+
     def described(self, value: Any) -> str:
         return f"the default {object_repr(value)} of {name_of(self.function)}"
 
@@ -71,7 +78,7 @@ class TrainerSettings(EarlierValues):
         self.trainer = trainer
 
     def of(self, name: str) -> Any:
-        value = getattr(self.trainer, name)
+        value = getattr(self.trainer, name, None)
         if name == "rows" and value is None and self.trainer.fold_rows is None:
             return len(self.trainer.train)
         if isinstance(value, Patience) and value == Patience(value.epochs):
@@ -137,14 +144,14 @@ class ModelSection(EarlierValues):
     """The section `model` of a study whose trainer is one of the user's; the other sections are not known."""
 
     def __init__(self, model: Model, reason: str) -> None:
-        super().__init__(reason)
+        super().__init__(reason, stated=True)
         self.model = model
 
     def of(self, name: str) -> Any:
         return self.model.builder if name == "model" else super().of(name)
 
     def inside(self, name: str, names: Collection[str]) -> EarlierValues:  # noqa: ARG002
-        return Arguments(self.model.builder) if name == "model" else EarlierValues(self.reason)
+        return Arguments(self.model.builder) if name == "model" else EarlierValues(self.reason, stated=True)
 
 
 def earlier_values(model: Model | None, trainer: Any) -> EarlierValues:
@@ -155,12 +162,12 @@ def earlier_values(model: Model | None, trainer: Any) -> EarlierValues:
         trainer: the study's, of one seed; None where trials are asked for.
     """
     if trainer is None:
-        return EarlierValues("trials from ask() do not tell what they had for it")
+        return EarlierValues("trials from ask() do not tell what they had for it", stated=True)
     if isinstance(trainer, Function):
         return Arguments(trainer.f)
     if isinstance(trainer, Trainer) and model is not None:
         return Sections(model, trainer)
     reason = f"{trainer!r} gets its configuration as a dict, which has no defaults"
     if model is None or isinstance(trainer, Loop):
-        return EarlierValues(reason)
+        return EarlierValues(reason, stated=True)
     return ModelSection(model, reason)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tuneflow.errors import StudyError, listed, plural
+from tuneflow.errors import StudyError, listed, plural, warn
 from tuneflow.history.history import History
 from tuneflow.seeds import seeded_globals
 from tuneflow.space.search_space import Config, SearchSpace
@@ -107,6 +107,10 @@ class Growing:
             raise StudyError(f"{self._where}: another process changed the space of this study; make it again.")
         carried = plural(history.grown, "trial")
         log(f"{self._where}: {'; '.join(map(str, self.changes))}; {carried} carried over")
+        stated = [f"{change.name}={change.value!r}" for change in self.changes if change.stated]
+        if stated:
+            means = f"count as if they had {listed(stated)}, as only the new space says"
+            warn(f"{self._where}: the {carried} before {means}.")
 
     def _as_before(self, study: Any) -> dict[str, Any]:
         """Return the settings now as they are in the earlier space."""

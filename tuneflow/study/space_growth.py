@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from tuneflow.space.containment import contains
-from tuneflow.space.nodes import Branch, Leaf, Record
+from tuneflow.space.nodes import Branch, ConstantNode, Leaf, Record
 from tuneflow.space.parameters import Choice
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.space.values import object_repr
@@ -30,12 +30,14 @@ class Change:
         grew: True if every earlier configuration is still one.
         name: the dotted name of what is new, where earlier trials had `value`.
         value: as a configuration stores it.
+        stated: True if nothing but a new Constant tells the value.
     """
 
     text: str
     grew: bool = True
     name: str = ""
     value: Any = None
+    stated: bool = False
 
     def __str__(self) -> str:
         return f"{self.text}: {self.value!r} in the trials before" if self.name else self.text
@@ -97,8 +99,9 @@ def _names(before: Record, now: Record, earlier: EarlierValues, name: str) -> It
 
 def _new(node: SpacePart, earlier: EarlierValues, key: str, name: str) -> Change:
     text = f"{name} is new, {in_words(node.to_json())}"
+    inside = earlier.inside(key, ()) if isinstance(node, Record) else earlier
     try:
-        return Change(text, name=name, value=_stored(node, earlier, key))
+        return Change(text, name=name, value=_stored(node, earlier, key), stated=inside.stated)
     except NotKnown as reason:
         return Change(f"{text}, and {reason}", grew=False)
 
@@ -138,6 +141,8 @@ def _stored(node: SpacePart, earlier: EarlierValues, key: str) -> Any:
     if isinstance(node, Record) and node.function is None:
         inside = earlier.inside(key, ())
         return {name: _stored(part, inside, name) for name, part in node.parts.items()}
+    if isinstance(node, ConstantNode) and earlier.stated:
+        return node.value
     value = earlier.of(key)
     for stored in _candidates(node, value):
         return stored

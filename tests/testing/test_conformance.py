@@ -1,5 +1,6 @@
 """Ours pass the shipped checks; deliberately broken plug-ins are rejected by them."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -297,7 +298,28 @@ class DrawsGlobally(tn.Trainer):
         return super().init(job)
 
 
+class ReportsTwice(tn.Trainer):
+    def advance(self, job, state, until):
+        for reached in super().advance(job, state, until):
+            yield reached
+            yield reached
+        return ""
+
+
+class GoesTooFar(tn.Trainer):
+    def advance(self, job, state, until):
+        return super().advance(job, state, until + 1)
+
+
+class StopsShort(tn.Trainer):
+    def advance(self, job, state, until):
+        return super().advance(job, state, min(until, 2))
+
+
 BROKEN_TRAINERS = {
+    ReportsTwice: "epoch 2: got the state of epoch 1",
+    GoesTooFar: "beyond `until`",
+    StopsShort: "it trained 2 of 3 epochs",
     DropsMomentum: "in pieces it",
     SharesTensors: "changed the state that it started from",
     FixedSeed: "the job's seed is not used",
@@ -330,7 +352,30 @@ class NeverStops(InlineExecutor):
         pass
 
 
-BROKEN_EXECUTORS = {SwallowsFailures: "ended as", ForgetsState: "epochs of", NeverStops: "a stopped slice still runs"}
+class Spins(InlineExecutor):
+    def wait(self):
+        return []
+
+
+class LosesClasses(InlineExecutor):
+    def wait(self):
+        return [dataclasses.replace(e, kinds=()) if isinstance(e, Ended) else e for e in super().wait()]
+
+
+class EndsTwice(InlineExecutor):
+    def wait(self):
+        events = super().wait()
+        return [*events, *(e for e in events if isinstance(e, Ended))]
+
+
+BROKEN_EXECUTORS = {
+    SwallowsFailures: "ended as",
+    ForgetsState: "returned epoch 1 of trial 1, whose next one is 3",
+    NeverStops: "a stopped slice still runs",
+    Spins: "Spins.wait.. returned no event 1000 times",
+    LosesClasses: "does not name the class of its exception",
+    EndsTwice: "returned the end as DONE of trial 0, which is not under way",
+}
 
 
 @pytest.mark.parametrize("broken", BROKEN_EXECUTORS, ids=lambda c: c.__name__)

@@ -158,3 +158,10 @@ def test_the_executor_takes_a_function():
     executor.submit(Slice(1, 0, 1), Function(lambda x, y: None), job(), None)
     (failed,) = executor.wait()
     assert (failed.status, failed.reason[:9]) == ("FAILED", "TypeError")
+
+
+@pytest.mark.parametrize("metric", [["a", "b"], None, 3])
+@pytest.mark.parametrize("way", [tn.minimize, tn.maximize])
+def test_a_metric_that_is_no_name_is_refused_before_the_first_call(way, metric):
+    with pytest.raises(TypeError, match=rf"tn.{way.__name__}: metric needs the name of one number, got"):
+        way(pytest.fail, tn.SearchSpace(reason=tn.Choice(["called"])), trials=1, metric=metric)

@@ -9,6 +9,7 @@ from tuneflow.execute.lanes.engine_cache import EngineCache
 from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.execute.processes.worker_process import leave_if_imported
 from tuneflow.execute.retrying import RetryingExecutor
+from tuneflow.execute.watched import WatchedExecutor
 from tuneflow.runtime.ray_runtime import RayRuntime
 from tuneflow.runtime.runtime import Runtime
 
@@ -30,6 +31,8 @@ def study_executor(runtime: Runtime, engines: EngineCache) -> Executor:
     executor = executor_for(runtime)
     if isinstance(executor, EngineCache.Holder):
         executor.engines = engines
+    if runtime.executor is not None:
+        executor = WatchedExecutor(executor)
     return RetryingExecutor(executor, runtime.retries) if runtime.retries else executor
 
 

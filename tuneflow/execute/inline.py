@@ -11,6 +11,7 @@ from tuneflow.history.trial import Report, Slice
 from tuneflow.runtime.devices import check_responds
 from tuneflow.runtime.retries import OUT_OF_MEMORY, names_of
 from tuneflow.runtime.runtime import Runtime
+from tuneflow.train.checked_epochs import checked_epochs
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import Epochs, TrainerProtocol
 
@@ -39,7 +40,7 @@ class InlineExecutor:
         if self._failed:
             check_responds(self._runtime.device)
         self._failed = False
-        self._work = (work, _epochs(trainer, job, state, work.until))
+        self._work = (work, checked_epochs(trainer, job, state, work.until))
 
     def wait(self) -> list[Event]:
         if self._work is None:
@@ -93,7 +94,3 @@ def ended(trial: int, error: BaseException, seconds: float) -> Ended:
 def _encodable(text: str) -> str:
     """Escape what UTF-8 cannot encode, such as undecodable bytes in file names."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _epochs(trainer: TrainerProtocol, job: Job, state: TrainState | None, until: int) -> Epochs:
-    return (yield from trainer.advance(job, trainer.init(job) if state is None else state, until))

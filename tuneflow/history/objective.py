@@ -84,6 +84,11 @@ class Objective:
         """Every metric that counts, the goals', then those that have limits only."""
         return list(dict.fromkeys([*(metric for metric, _ in self.goals), *(limit.metric for limit in self.limits)]))
 
+    def check(self, metrics: Mapping[str, float]) -> None:
+        """Raise StudyError unless the metrics of every goal and limit are among those reported."""
+        for metric in self.metrics:
+            _value(metrics, metric)
+
     def cost(self, metrics: Mapping[str, float]) -> float:
         """Return the first goal's metric, turned so that lower is better; what is not finite is inf.
 

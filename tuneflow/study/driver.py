@@ -13,7 +13,8 @@ from tuneflow.execute.in_order import AnyOrder, FixedOrder
 from tuneflow.history.trial import CUT, Slice, Trial
 from tuneflow.probing.cache import Probes
 from tuneflow.runtime.environment import USUAL
-from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
+from tuneflow.schedule.impossible import impossible
+from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import lazy_stream
 from tuneflow.space.parameters import Float
@@ -130,7 +131,7 @@ class Driver:
         """Return the scheduler's next decision, with `limit` trials in all.
 
         Raises:
-            StudyError: it is no decision, or trains no further than the state that it starts from.
+            StudyError: it is no decision, or one that cannot be carried out; see `impossible`.
         """
         history = self._history
         history.number = len(history)
@@ -144,18 +145,10 @@ class Driver:
         return decision
 
     def _check(self, decision: Decision) -> None:
-        """Raise StudyError unless `decision` is a decision, and trains beyond the state that it starts from."""
-        if not isinstance(decision, Start | Continue | Fork | Stop | Wait):
-            raise StudyError(
-                f"{self.scheduler!r} decided {decision!r}; it needs to be Start, Continue, Fork, Stop or Wait."
-            )
-        if isinstance(decision, Stop | Wait):
-            return
-        at = decision.epoch if isinstance(decision, Fork) else 0
-        if isinstance(decision, Continue):  # of a trial that may have been interrupted after its last epoch
-            at = min(self._history.trials[decision.trial].epochs, self._history.epochs - 1)
-        if isinstance(decision.until, bool) or not isinstance(decision.until, int | np.integer) or decision.until <= at:
-            raise StudyError(f"{self.scheduler!r} decided {decision}: until needs to be a whole number above {at}.")
+        """Raise StudyError unless `decision` is one that can be carried out."""
+        problem = impossible(decision, self._history)
+        if problem:
+            raise StudyError(f"{self.scheduler!r} decided {decision!r}; {problem}.")
 
     def carry_out(self, decision: Decision, limit: float, order: SliceStarter) -> bool:
         """Start or continue the slice that was decided on; False when there is none."""
@@ -228,6 +221,7 @@ class Driver:
                 self.ledger.again(event.trial, event.state)
             elif isinstance(event, Reported):
                 epochs += 1
+                self._history.objective.check(event.report.metrics)
                 self.call(self.ledger.report(event.trial, event.report, event.state))
             else:
                 self._finish(event)

@@ -41,13 +41,21 @@ class Ledger:
         keep: number of the best trials whose states are kept, or "all"; with several objectives the front is kept.
         checkpoint: seconds between writes of live trials' states to the disk.
         elsewhere: True where trials are trained elsewhere, and their states kept there: so no death costs an epoch.
+        models: False where no trial leaves a model: then an empty last state is not kept.
     """
 
     def __init__(
-        self, store: Store, states: States, history: History, keep: Keep, checkpoint: float, elsewhere: bool = False
+        self,
+        store: Store,
+        states: States,
+        history: History,
+        keep: Keep,
+        checkpoint: float,
+        elsewhere: bool = False,
+        models: bool = True,
     ) -> None:
         self.store, self.states, self.history, self._elsewhere = store, states, history, elsewhere
-        self._keep, self._checkpoint = keep, checkpoint
+        self._keep, self._checkpoint, self._models = keep, checkpoint, models
         self._kept: Kept = []
         self._mine: set[int] = set()  # trials that this process owns
         self._lost: list[int] = []  # trials of this process that another one has ended
@@ -249,7 +257,8 @@ class Ledger:
         """Record the end of a trial, `seconds` after its last report; its state is kept or dropped."""
         trial = with_status(self.history.trials[number], status, reason, detail, seconds)
         wanted = would_be_kept(trial, self.history, self._kept, self._keep) or self._wanted_of(trial)
-        kept = self.states.hold_values(number) and wanted
+        holds = bool(self.states.epochs(number)) if self._models else self.states.hold_values(number)
+        kept = holds and wanted
         if kept:  # first, so that a trial whose state cannot be written has not ended
             self._keep_needed(trial)
             self._flush(number)
@@ -325,7 +334,7 @@ class Ledger:
 
     def _keep_state(self, trial: Trial, state: TrainState) -> None:
         """Hold the state after a trial's last epoch."""
-        if state.values or state.epoch < self.history.epochs:
+        if self._models or state.values or state.epoch < self.history.epochs:
             with self._counted():
                 self.states.put(trial.number, state)
             self._keep_needed(trial)

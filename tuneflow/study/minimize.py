@@ -98,6 +98,13 @@ def maximize(  # noqa: D417 (as for minimize)
 def _best(f: Callable[..., Any], space: SearchSpace, trials: int, **settings: Any) -> Result:
     """Tune `f` and return the best trial; `settings` are arguments of Study."""
     trainer = Function(f)
+    way = "minimize" if "minimize" in settings else "maximize"
+    metric = settings[way]
+    if not isinstance(metric, str):
+        raise TypeError(
+            f"tn.{way}: metric needs the name of one number, got {metric!r}; for several objectives, make a tn.Study"
+            " and a tn.loop."
+        )
     if isinstance(space, SearchSpace):
         check_keywords(f, space.entries, "space")
         check_complete(f, space.entries, "space")

@@ -149,7 +149,10 @@ class Study:
             inspected: Any = trainer
             probes = Probes(store, space, model, inspected, self.runtime, seed, self._progress.log)
             self.history.prober = probes
-        self._ledger = Ledger(store, states, self.history, folder.keep, folder.checkpoint, elsewhere=trainer is None)
+        models = trainer is None or trainer.has_model
+        self._ledger = Ledger(
+            store, states, self.history, folder.keep, folder.checkpoint, elsewhere=trainer is None, models=models
+        )
         self._driver = Driver(
             trainer=self.trainer, job=self._job, searcher=searcher, scheduler=scheduler, ledger=self._ledger,
             probes=probes, progress=self._progress, paired=paired, lag=lag,

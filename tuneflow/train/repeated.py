@@ -9,6 +9,7 @@ from torch import nn
 
 from tuneflow.history.trial import Report
 from tuneflow.nested import copied
+from tuneflow.train.checked_epochs import checked_epochs, checked_start
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import Epochs, TrainerProtocol
 from tuneflow.validate import check_whole
@@ -87,12 +88,12 @@ class Repeated(TrainerProtocol):
 
     def init(self, job: Job) -> TrainState:
         """Return the states of all repetitions before their first epoch."""
-        return joined(0, [Repetition(self.trainer.init(each)) for each in self.jobs(job)])
+        return joined(0, [Repetition(checked_start(self.trainer, each)) for each in self.jobs(job)])
 
     def advance(self, job: Job, state: TrainState, until: int) -> Epochs:
         repetitions, jobs = repetitions_of(state), self.jobs(job)
         trainings = [
-            self.trainer.advance(each, repetition.state, until)
+            checked_epochs(self.trainer, each, repetition.state, until)
             for each, repetition in zip(jobs, repetitions, strict=True)
         ]
         try:

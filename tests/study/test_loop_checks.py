@@ -218,7 +218,10 @@ def carrying(check):
 @pytest.mark.parametrize("check", [True, "first", False])
 def test_early_stopping_in_plain_variables_is_warned_of_and_trial_0_is_trained_in_one_run(check):
     study = study_of(carrying(check))
-    with pytest.warns(UserWarning, match=r"loop fit: bad, best change and are not part of the state.*numbers = "):
+    with pytest.warns(
+        UserWarning,
+        match=r"loop fit: bad, best change from one epoch to the next and are not part of the state.*numbers = ",
+    ):
         study.run(trials=1)
     assert (study.trials[0].epochs, study.trials[0].reason) == (5, "no better for 3 epochs")
 

@@ -148,10 +148,10 @@ class LoopWatch:
         fresh = {name: value for name, value in changed.items() if name not in self.reported}
         self.reported |= fresh
         if fresh:
-            changes = "changes from one epoch to the next and is" if len(fresh) == 1 else "change and are"
+            change, are, them = ("changes", "is", "it") if len(fresh) == 1 else ("change", "are", "them")
             self._tell(
-                f"{listed(fresh)} {changes} not part of the state, so a trial that stops and goes on, or is forked,"
-                f" begins anew with {'it' if len(fresh) == 1 else 'them'}. {' '.join(self.ways_out(fresh))}"
+                f"{listed(fresh)} {change} from one epoch to the next and {are} not part of the state, so a trial that"
+                f" stops and goes on, or is forked, begins anew with {them}. {' '.join(self.ways_out(fresh))}"
             )
 
     def ways_out(self, changed: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from torch import nn
 
 import tuneflow as tn
 from tests.helpers.messages import refused
-from tuneflow.space.order_codes import changed_order, moved, orders_at, swapped, units_of
+from tuneflow.space.order_codes import neighbors, orders_at, reordered, units_of
 
 ITEMS = [["a", "b", "c", "d"], [3, 1, 2], [(1, 2), (2, 1)], ["two words", "a.b", ""], [None, True, 1.5], ["alone"]]
 
@@ -167,7 +167,17 @@ def test_orders_as_arrays_have_the_coordinates_of_the_space(count):
 
 def test_neighbors_of_an_order_are_its_swaps_and_moves():
     order, rng = np.array([2, 0, 3, 1]), np.random.default_rng(0)
-    near = [tuple(row) for row in np.concatenate([swapped(order), moved(order)])]
-    assert len(set(near)) == len(near) == 6 + 6
-    assert tuple(order) not in near
-    assert {tuple(changed_order(order, rng)) for _ in range(300)} == set(near)
+    near = {tuple(row) for row in order[neighbors(4)]}
+    places = itertools.permutations(range(4), 2)
+    moves = {tuple(np.insert(np.delete(order, old), new, order[old])) for old, new in places}
+    swaps = {tuple(row) for row in itertools.permutations(order) if (row != order).sum() == 2}
+    assert (near, len(neighbors(4))) == (moves | swaps, 6 + 6)
+    assert {tuple(row) for row in reordered(np.repeat(order[None], 300, axis=0), rng)} == near
+
+
+@pytest.mark.parametrize("count", [2, 44, 60, 200])
+def test_neighbors_of_many_items_are_permutations_and_not_too_many(count):
+    rows = neighbors(count)
+    assert len(rows) <= 6_000
+    assert (np.sort(rows, axis=1) == np.arange(count)).all()
+    assert len(np.unique(rows, axis=0)) == len(rows)

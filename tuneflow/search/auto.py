@@ -16,7 +16,7 @@ from tuneflow.search.lecun import LeCun
 from tuneflow.search.roles import role_of
 from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.search.tpe import TPE
-from tuneflow.space.parameters import Choice
+from tuneflow.space.coordinates import Coordinates
 from tuneflow.space.search_space import Config, SearchSpace
 
 log = logging.getLogger("tuneflow")
@@ -36,7 +36,7 @@ class Auto(Searcher):
     - At most 16 configurations: all of them, once, in a random order.
     - Several objectives: GP for 300 trials, then NSGA2.
     - More than 64 running trials: TPE.
-    - Five or more numbers and no labels: GP for 500 trials, then CMAES.
+    - Five or more numbers, no labels and no orders: GP for 500 trials, then CMAES.
     - All else: GP for 1,000 trials, then TPE.
 
     The first line that holds counts. LeCun precedes each of them but the first, where there is a model to measure and a
@@ -122,8 +122,8 @@ def _choice(space: SearchSpace, history: History, count: float) -> tuple[Callabl
         return (GP, f"{goals} and less than {FRONT} trials") if number < FRONT else (NSGA2, f"{goals}, {FRONT} trials")
     if waiting > CROWD:
         return TPE, f"{waiting} trials under way at once"
-    labels = sum(isinstance(axis.parameter, Choice) and not axis.parameter.ordered for axis in space.coordinates)
-    numbers = sum(axis.parameter.levels > 1 for axis in space.coordinates) - labels
+    axes = Coordinates(space)
+    labels, numbers = int(axes.labels.sum()) + len(axes.orders), int(axes.numbers.sum())
     follow = numbers >= MANY and not labels
     most, what = (NUMBERS, plural(numbers, "number")) if follow else (LONG, plural(len(space), "parameter"))
     if number < most:

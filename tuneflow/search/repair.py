@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from tuneflow.space.coordinates import Array, Coordinates, Places
-from tuneflow.space.order_codes import changed_order, moved, orders_at, swapped, units_of
+from tuneflow.space.order_codes import neighbors, orders_at, units_of
 
 NEAR = 1_000  # points with one other value that are looked at, the nearest first,
 PAIRS = 300  # and so many with two, at random
@@ -68,10 +68,7 @@ def _others(axes: Coordinates, unit: Array, place: int, rng: np.random.Generator
     if place in axes.orders:
         own = axes.orders[place]
         order = orders_at(unit[None, own])[0]
-        if len(order) ** 2 > MANY:
-            near = np.array([changed_order(order, rng) for _ in range(MANY)])
-        else:
-            near = np.concatenate([swapped(order), moved(order)])
+        near = order[rng.permutation(neighbors(len(order)))[:MANY]]
         points = np.repeat(unit[None], len(near), axis=0)
         points[:, own] = units_of(near)
         return points

@@ -6,12 +6,14 @@ import numpy as np
 
 from tuneflow.history.history import History
 from tuneflow.history.pareto import ranking
+from tuneflow.search.mallows import turned
 from tuneflow.search.observations import Observations
 from tuneflow.search.parzen import Parzen
 from tuneflow.search.repair import allowed, repaired
 from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.search.sobol import Sobol
 from tuneflow.space.coordinates import Array, Coordinates
+from tuneflow.space.order_codes import orders_at
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.validate import check_whole
 
@@ -91,11 +93,18 @@ class TPE(Searcher):
 
 
 def widths(axes: Coordinates, points: Array) -> Array:
-    """Return the kernels' standard deviations, shape (d,), by Scott's rule; the prior counts as one more point."""
+    """Return the kernels' standard deviations, shape (d,), by Scott's rule; the prior counts as one more point.
+
+    At the first coordinate of an order it is the share of pairs of items that a kernel turns, by the same rule.
+    """
     count, d = points.shape
     known = np.where(np.isnan(points), 0.5, points)
     spread = np.sqrt(np.vstack([known, np.full(d, 0.5)]).var(0) + 1 / 12 / (count + 1))
-    return np.asarray(np.clip(spread * (count + 1) ** (-1 / (d + 4)), np.maximum(NARROWEST, 1 / axes.levels), 1.0))
+    narrowest = np.maximum(NARROWEST, 1 / axes.levels)
+    for first, own in axes.orders.items():
+        spread[first] = (turned(orders_at(points[:, own])) * count + 0.5) / (count + 1)
+        narrowest[first] = 1 / math.comb(own.stop - own.start + 1, 2)
+    return np.asarray(np.clip(spread * (count + 1) ** (-1 / (d + 4)), narrowest, 1.0))
 
 
 def _split(scores: Observations) -> tuple[Array, Array]:

@@ -77,9 +77,9 @@ class Warm(Wrapper):
     def check(self, space: SearchSpace) -> None:
         self.then.check(space)
         names = list(dict.fromkeys(name for past in self._pasts for row in past.rows for name in row))
-        if not set(names) & set(space.names):
+        if not set(names) & set(space.parameters):
             raise ValueError(
-                f"Warm: the earlier studies tuned {listed(names)}, this one tunes {listed(space.names)}:"
+                f"Warm: the earlier studies tuned {listed(names)}, this one tunes {listed(space.parameters)}:"
                 " no name in common; leave Warm out."
             )
         if not any(len(MappedStudy(past, space, 0)) for past in self._pasts):

@@ -4,7 +4,7 @@ import numpy as np
 
 from tuneflow.search.repair import repaired
 from tuneflow.space.coordinates import Array, Coordinates, Places
-from tuneflow.space.order_codes import changed_order, orders_at, units_of
+from tuneflow.space.order_codes import orders_at, reordered, units_of
 
 WIDTHS = 0.01, 1.0  # standard deviations of a number's step: one between them, even in the logarithm
 TRIES = 20  # changes on top of each other, until there is a configuration that was not proposed before
@@ -27,7 +27,7 @@ def changed(axes: Coordinates, unit: Array, places: Places, rng: np.random.Gener
     for place in places:
         if place in axes.orders:
             own = axes.orders[place]
-            child[own] = units_of(changed_order(orders_at(child[None, own])[0], rng)[None])[0]
+            child[own] = units_of(reordered(orders_at(child[None, own]), rng))[0]
             continue
         if axes.labels[place]:
             levels = int(axes.levels[place])

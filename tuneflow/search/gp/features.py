@@ -1,12 +1,16 @@
 """Feature map: the unit cube of a space as the kernel sees it, for many points at once."""
 
+import math
+
 import numpy as np
 
 from tuneflow.space.coordinates import Array, Coordinates
+from tuneflow.space.order_codes import neighbors, orders_at, positions, units_of
 from tuneflow.space.parameters import Choice
 from tuneflow.space.search_space import SearchSpace
 
 FEW = 24  # so many values are all tried when one coordinate is changed; of more, some
+MANY = 400  # swaps and moves of an order that are tried
 FAR = 8  # of more, so many that are spread over the range, and those next to the present one
 
 
@@ -17,7 +21,9 @@ class FeatureMap(Coordinates):
 
     Attributes:
         smooth: shape (d,), bool: True for coordinates that are optimized by gradient.
-        owner: shape (f,), the coordinate that each feature belongs to.
+        parameters: number of parameters, p.
+        owner: shape (f,), the parameter that each feature belongs to, from 0.
+        column: shape (d,), the first feature of the parameter that each coordinate belongs to.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -25,7 +31,13 @@ class FeatureMap(Coordinates):
         parameters = [axis.parameter for axis in space.coordinates]
         self.smooth = self.levels > FEW
         self.smooth[[isinstance(p, Choice) for p in parameters]] = False
-        self.owner = np.repeat(np.arange(len(parameters)), np.where(self.labels, self.levels, 1).astype(np.int64))
+        counts = np.where(self.labels, self.levels, 1).astype(np.int64)
+        for first, own in self.orders.items():
+            self.smooth[own] = False
+            counts[first] = math.comb(own.stop - own.start + 1, 2)
+        self.parameters = int(self.heads.sum())
+        self.owner = np.repeat(np.arange(self.parameters), counts[self.heads])
+        self.column = np.searchsorted(self.owner, np.cumsum(self.heads) - 1)
 
     @property
     def mixed(self) -> bool:
@@ -36,12 +48,16 @@ class FeatureMap(Coordinates):
         """Return the kernel's features, shape (m, f), of which it takes squared distances.
 
         A number is itself. Each label of a Choice has a feature of its own, so that any two labels are 1 apart. An
-        inactive coordinate is in its middle: the branches differ by the label that selects between them.
+        order has one for each pair of items, by which of them comes first, so that two orders are as far apart as the
+        share of pairs in which they differ. What is inactive is in its middle: the branches differ by the label that
+        selects between them.
         """
         columns = []
-        for place, label in enumerate(self.labels):
+        for place in np.flatnonzero(self.heads).tolist():
             column = units[:, place]
-            if label:
+            if place in self.orders:
+                columns.append(self._pair_features(units[:, self.orders[place]]))
+            elif self.labels[place]:
                 with np.errstate(invalid="ignore"):
                     chosen = np.floor(column * self.levels[place])
                 columns.append((chosen[:, None] == np.arange(self.levels[place])) * np.sqrt(0.5))
@@ -50,19 +66,36 @@ class FeatureMap(Coordinates):
         return np.concatenate(columns, axis=1, dtype=np.float64) if columns else np.empty((len(units), 0))
 
     def moves(self, unit: Array) -> Array:
-        """Return all points that differ from `unit` in one discrete coordinate, shape (m, d), not settled."""
+        """Return points that differ from `unit` in one discrete parameter, shape (m, d), not settled.
+
+        All of them, but for numbers with many values, and orders with more than MANY swaps and moves.
+        """
         rows = []
-        for place in np.flatnonzero(np.isfinite(self.levels) & ~np.isnan(unit)):
-            steps = self.levels[place]
-            if steps <= FEW:
-                values = (np.arange(steps) + 0.5) / steps
-            else:
-                near = unit[place] + np.array([-2, -1, 1, 2]) / steps
-                values = np.concatenate([near[(near >= 0) & (near <= 1)], (np.arange(FAR) + 0.5) / FAR])
+        for place in np.flatnonzero(self.heads & np.isfinite(self.levels) & ~np.isnan(unit)).tolist():
+            own = self.orders.get(place, slice(place, place + 1))
+            values = self._near_orders(unit[own]) if place in self.orders else self._near_values(unit[place], place)
             row = np.repeat(np.where(np.isnan(unit), 0.5, unit)[None], len(values), axis=0)
-            row[:, place] = values
+            row[:, own] = values
             rows.append(row)
         return np.concatenate(rows) if rows else np.empty((0, len(unit)))
+
+    def _near_values(self, unit: float, place: int) -> Array:
+        steps = self.levels[place]
+        if steps <= FEW:
+            return np.asarray((np.arange(steps) + 0.5) / steps)[:, None]
+        near = unit + np.array([-2, -1, 1, 2]) / steps
+        return np.concatenate([near[(near >= 0) & (near <= 1)], (np.arange(FAR) + 0.5) / FAR])[:, None]
+
+    def _near_orders(self, units: Array) -> Array:
+        order = orders_at(units[None])[0]
+        near = neighbors(len(order))
+        return units_of(order[near[:: 1 + len(near) // MANY]])
+
+    def _pair_features(self, units: Array) -> Array:
+        places = positions(orders_at(units))
+        first, second = np.triu_indices(places.shape[1], 1)
+        before = np.where(np.isnan(units[:, :1]), 0.5, places[:, first] < places[:, second])
+        return np.asarray(before / np.sqrt(len(first)))
 
     def keys(self, units: Array) -> list[bytes]:
         """Return a key for each point that only the same configuration has."""

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from tuneflow.search.gp.kernel import between, matern
 from tuneflow.space.coordinates import Array
 
-# Hyper-parameters are logarithms: of a length scale for each coordinate, of the variance of the scores, and of the
+# Hyper-parameters are logarithms: of a length scale for each parameter, of the variance of the scores, and of the
 # noise that no standard error tells of. Their priors are normal, and independent.
 LENGTH = 0.5  # median length scale, in sides of the cube and square roots of its dimension
 LENGTH_SD = 1.0
@@ -30,7 +30,7 @@ class Posterior:
         K = s^2 matern(r) + LEVEL + diag(noise / counts + errors^2),   r^2 = sum_j apart_j / length_j^2
 
     Args:
-        apart: shape (d, n * n), squared distances in each coordinate, from `kernel.apart`.
+        apart: shape (d, n * n), squared distances in each of d parameters, from `kernel.apart`.
         values: shape (n,), the scores.
         variances: shape (n,), known variances of their errors.
         counts: shape (n,), number of trainings that each is the mean of.
@@ -122,7 +122,7 @@ class GaussianProcess:
 
     Args:
         point: shape (d + 2,), hyper-parameters as in Posterior.
-        owner: shape (f,), the coordinate of each feature.
+        owner: shape (f,), the parameter of each feature.
         features: shape (n, f), the points.
         values: shape (n,), their scores.
         variances: shape (n,), the variances of their errors.

@@ -1,4 +1,4 @@
-"""The Matern kernel with a length scale for each coordinate, and its derivatives."""
+"""The Matern kernel with a length scale for each parameter, and its derivatives."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +20,15 @@ def matern(squared: Array) -> tuple[Array, Array]:
     return (1 + a + a * a / 3) * fall, (-5 / 6) * (1 + a) * fall
 
 
-def apart(features: Array, owner: NDArray[np.int64], coordinates: int) -> Array:
-    """Return the squared distance of every two points in each coordinate, shape (d, n * n).
+def apart(features: Array, owner: NDArray[np.int64], parameters: int) -> Array:
+    """Return the squared distance of every two points in each parameter, shape (p, n * n).
 
     Args:
         features: shape (n, f).
-        owner: shape (f,), the coordinate that each feature belongs to.
-        coordinates: d.
+        owner: shape (f,), the parameter that each feature belongs to.
+        parameters: p.
     """
-    found = np.zeros((coordinates, len(features) ** 2))
+    found = np.zeros((parameters, len(features) ** 2))
     for column, place in enumerate(owner):
         values = features[:, column]
         found[place] += np.square(values[:, None] - values).ravel()

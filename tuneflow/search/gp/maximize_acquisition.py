@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from tuneflow.search.gp.feasibility import Acquisition
 from tuneflow.search.gp.features import FeatureMap
 from tuneflow.space.coordinates import Array
+from tuneflow.space.order_codes import orders_at, reordered, units_of
 from tuneflow.space.search_space import SearchSpace
 
 MUTATED = 512
@@ -103,7 +104,17 @@ class Maximizer:
         width = np.maximum(width, 1.0 / self.layout.levels)
         moved = rows + width * rng.standard_normal(rows.shape)
         moved = np.clip(np.where(self.layout.labels, rng.random(rows.shape), moved), 0.0, 1.0)
+        for own in self.layout.orders.values():
+            moved[:, own] = self._reordered(rows[:, own], changed[:, own].sum(1))
+            changed[:, own] = True
         return np.where(changed, moved, rows)
+
+    def _reordered(self, units: Array, times: NDArray[np.int64]) -> Array:
+        """Return orders, by their coordinates, after so many random swaps and moves each."""
+        orders = orders_at(units)
+        for time in range(times.max(initial=0)):
+            orders[times > time] = reordered(orders[times > time], self.rng)
+        return units_of(orders)
 
     def _expected(self) -> Array:
         space, shares = self.promise.space, self.rng.random((EXPECTED, len(self.layout.levels)))
@@ -151,13 +162,12 @@ class Maximizer:
     def _climbed(self, points: Array, free: NDArray[np.bool_]) -> Array:
         """Run L-BFGS on all points at once: the sum of their acquisitions has a gradient in each of them."""
         layout, improvement = self.layout, self.promise.improvement
-        column = np.searchsorted(layout.owner, np.arange(points.shape[1]))  # first feature of each coordinate
         units = points.copy()
 
         def loss(flat: Array) -> tuple[float, Array]:
             units[free] = flat
             value, slopes = improvement.slopes(layout.features(units))
-            return -float(value.sum()), -slopes[:, column][free]
+            return -float(value.sum()), -slopes[:, layout.column][free]
 
         bounds = [(0.0, 1.0)] * int(free.sum())
         options = {"maxiter": ROUNDS, "maxls": 10}

@@ -10,6 +10,7 @@ import tuneflow as tn
 from tests.helpers.searching import history_of, searched
 from tuneflow.search.evolution.mutation import changed, crossed
 from tuneflow.search.gp.features import FeatureMap
+from tuneflow.search.gp.kernel import apart
 from tuneflow.search.mallows import Mallows, turned
 from tuneflow.search.parzen import Parzen
 from tuneflow.search.tpe import widths
@@ -56,13 +57,16 @@ def test_orders_of_one_kind_turn_no_pairs_and_all_orders_half_of_them():
     assert turned(ALL) == pytest.approx(0.5)
 
 
-def test_two_orders_are_as_far_apart_as_the_share_of_pairs_they_differ_in():
+def test_two_orders_are_as_far_apart_as_the_shares_of_pairs_and_positions_they_differ_in():
     layout = FeatureMap(tn.SearchSpace(o=tn.Permutation(list(range(4))), r=tn.Float(0, 1)))
     units = np.column_stack([units_of(ALL), np.full(len(ALL), 0.5)])
-    features = layout.features(units)
-    squares = np.square(features[:, None] - features).sum(2)
-    np.testing.assert_allclose(squares * 6, [[turns(one, other) for other in ALL] for one in ALL], atol=1e-9)
-    assert (layout.parameters, layout.owner.tolist(), layout.column.tolist()) == (2, [0] * 6 + [1], [0, 0, 0, 6])
+    squares = apart(layout.features(units), layout.owner, layout.scales).reshape(3, 24, 24)
+    pairs = np.array([[turns(one, other) for other in ALL] for one in ALL]) / 6
+    items = (ALL[:, None] != ALL).mean(2)
+    np.testing.assert_allclose(squares[0], pairs, atol=1e-9)
+    np.testing.assert_allclose(squares[1], items, atol=1e-9)
+    assert (layout.scales, layout.owner.tolist()) == (3, [0] * 6 + [1] * 16 + [2])
+    assert layout.column.tolist() == [0, 0, 0, 22]
     assert layout.smooth.tolist() == [False, False, False, True]
 
 

@@ -13,6 +13,7 @@ from tuneflow.history.trial import Report, Status, Trial
 from tuneflow.search.searcher import Searcher, proposed
 from tuneflow.seeds import stream
 from tuneflow.space.parameters import Choice, Float, Int
+from tuneflow.space.permutation import Permutation
 from tuneflow.space.priors import Normal
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.testing.common import require, untouched
@@ -27,6 +28,9 @@ SPACES: dict[str, Callable[[], SearchSpace]] = {
         kind=Choice({"a": SearchSpace(p=Float(0.0, 1.0), q=Int(1, 5)), "b": SearchSpace(r=Float(1e-3, 1.0, log=True))})
     ),
     "constrained": lambda: SearchSpace(where=_uneven, x=Float(0.0, 1.0), y=Float(0.0, 1.0)),
+    "tied, with an order": lambda: SearchSpace(
+        where=_tied, x=Int(0, 9), y=Int(0, 9), order=Permutation(["a", "b", "c", "d"]), z=Float(0.0, 1.0)
+    ),
     "priors": lambda: SearchSpace(
         lr=Float(1e-4, 1.0, log=True, prior=Normal(0.01, 0.5)), kind=Choice({"a": 1, "b": 2}, prior=[0.9, 0.1])
     ),
@@ -36,6 +40,10 @@ SPACES: dict[str, Callable[[], SearchSpace]] = {
 
 def _uneven(config: Config) -> bool:
     return bool(config["x"] > config["y"])
+
+
+def _tied(config: Config) -> bool:
+    return bool(config["x"] == config["y"])
 
 
 def check_searcher(make: Callable[[], Searcher], trials: int = 12) -> None:

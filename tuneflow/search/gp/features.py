@@ -21,8 +21,8 @@ class FeatureMap(Coordinates):
 
     Attributes:
         smooth: shape (d,), bool: True for coordinates that are optimized by gradient.
-        parameters: number of parameters, p.
-        owner: shape (f,), the parameter that each feature belongs to, from 0.
+        scales: number of length scales, p: one for each parameter, but two for an order.
+        owner: shape (f,), the length scale that each feature has, from 0.
         column: shape (d,), the first feature of the parameter that each coordinate belongs to.
     """
 
@@ -31,13 +31,20 @@ class FeatureMap(Coordinates):
         parameters = [axis.parameter for axis in space.coordinates]
         self.smooth = self.levels > FEW
         self.smooth[[isinstance(p, Choice) for p in parameters]] = False
-        counts = np.where(self.labels, self.levels, 1).astype(np.int64)
-        for first, own in self.orders.items():
+        for own in self.orders.values():
             self.smooth[own] = False
-            counts[first] = math.comb(own.stop - own.start + 1, 2)
-        self.parameters = int(self.heads.sum())
-        self.owner = np.repeat(np.arange(self.parameters), counts[self.heads])
-        self.column = np.searchsorted(self.owner, np.cumsum(self.heads) - 1)
+        sizes = [self._sizes(place) for place in np.flatnonzero(self.heads).tolist()]
+        self.scales = sum(map(len, sizes))
+        self.owner = np.repeat(np.arange(self.scales), [size for own_sizes in sizes for size in own_sizes])
+        first = np.cumsum([0, *map(sum, sizes)])
+        self.column = first[np.cumsum(self.heads) - 1]
+
+    def _sizes(self, place: int) -> list[int]:
+        """Return the number of features of a parameter, by its first coordinate, for each of its length scales."""
+        if place in self.orders:
+            count = self.orders[place].stop - place + 1
+            return [math.comb(count, 2), count * count]
+        return [int(self.levels[place]) if self.labels[place] else 1]
 
     @property
     def mixed(self) -> bool:
@@ -48,15 +55,15 @@ class FeatureMap(Coordinates):
         """Return the kernel's features, shape (m, f), of which it takes squared distances.
 
         A number is itself. Each label of a Choice has a feature of its own, so that any two labels are 1 apart. An
-        order has one for each pair of items, by which of them comes first, so that two orders are as far apart as the
-        share of pairs in which they differ. What is inactive is in its middle: the branches differ by the label that
-        selects between them.
+        order has one for each pair of items, by which of them comes first, and one for each item at each position: two
+        orders are as far apart as the share of pairs that are turned, and as that of positions with another item. What
+        is inactive is in its middle: the branches differ by the label that selects between them.
         """
         columns = []
         for place in np.flatnonzero(self.heads).tolist():
             column = units[:, place]
             if place in self.orders:
-                columns.append(self._pair_features(units[:, self.orders[place]]))
+                columns += self._order_features(units[:, self.orders[place]])
             elif self.labels[place]:
                 with np.errstate(invalid="ignore"):
                     chosen = np.floor(column * self.levels[place])
@@ -91,11 +98,13 @@ class FeatureMap(Coordinates):
         near = neighbors(len(order))
         return units_of(order[near[:: 1 + len(near) // MANY]])
 
-    def _pair_features(self, units: Array) -> Array:
+    def _order_features(self, units: Array) -> list[Array]:
         places = positions(orders_at(units))
-        first, second = np.triu_indices(places.shape[1], 1)
+        count = places.shape[1]
+        first, second = np.triu_indices(count, 1)
         before = np.where(np.isnan(units[:, :1]), 0.5, places[:, first] < places[:, second])
-        return np.asarray(before / np.sqrt(len(first)))
+        there = np.where(np.isnan(units[:, :1, None]), 1 / count, places[:, :, None] == np.arange(count))
+        return [before / np.sqrt(len(first)), there.reshape(len(units), count * count) / np.sqrt(2 * count)]
 
     def keys(self, units: Array) -> list[bytes]:
         """Return a key for each point that only the same configuration has."""

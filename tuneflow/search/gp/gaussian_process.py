@@ -30,7 +30,7 @@ class Posterior:
         K = s^2 matern(r) + LEVEL + diag(noise / counts + errors^2),   r^2 = sum_j apart_j / length_j^2
 
     Args:
-        apart: shape (d, n * n), squared distances in each of d parameters, from `kernel.apart`.
+        apart: shape (d, n * n), squared distances for each of d length scales, from `kernel.apart`.
         values: shape (n,), the scores.
         variances: shape (n,), known variances of their errors.
         counts: shape (n,), number of trainings that each is the mean of.
@@ -122,7 +122,7 @@ class GaussianProcess:
 
     Args:
         point: shape (d + 2,), hyper-parameters as in Posterior.
-        owner: shape (f,), the parameter of each feature.
+        owner: shape (f,), the length scale of each feature.
         features: shape (n, f), the points.
         values: shape (n,), their scores.
         variances: shape (n,), the variances of their errors.

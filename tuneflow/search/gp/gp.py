@@ -244,7 +244,7 @@ class _SpaceModel:
 
         chosen = _active(self.layout, units, ranks)
         features, warped = self.layout.features(units[chosen]), self._warp(costs, errors)
-        squared = apart(features, self.layout.owner, self.layout.parameters)
+        squared = apart(features, self.layout.owner, self.layout.scales)
         posterior = Posterior(squared, warped.values[chosen], warped.variances[chosen], counts[chosen])
         return posterior, features, warped.error
 

@@ -20,15 +20,15 @@ def matern(squared: Array) -> tuple[Array, Array]:
     return (1 + a + a * a / 3) * fall, (-5 / 6) * (1 + a) * fall
 
 
-def apart(features: Array, owner: NDArray[np.int64], parameters: int) -> Array:
-    """Return the squared distance of every two points in each parameter, shape (p, n * n).
+def apart(features: Array, owner: NDArray[np.int64], scales: int) -> Array:
+    """Return the squared distance of every two points for each length scale, shape (p, n * n).
 
     Args:
         features: shape (n, f).
-        owner: shape (f,), the parameter that each feature belongs to.
-        parameters: p.
+        owner: shape (f,), the length scale of each feature.
+        scales: p.
     """
-    found = np.zeros((parameters, len(features) ** 2))
+    found = np.zeros((scales, len(features) ** 2))
     for column, place in enumerate(owner):
         values = features[:, column]
         found[place] += np.square(values[:, None] - values).ravel()

@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 
 from tuneflow.search.gp.feasibility import Acquisition
 from tuneflow.search.gp.features import FeatureMap
+from tuneflow.search.repair import allowed, repaired
 from tuneflow.space.coordinates import Array
 from tuneflow.space.order_codes import orders_at, reordered, units_of
 from tuneflow.space.search_space import SearchSpace
@@ -17,6 +18,9 @@ MUTATED = 512
 WIDTHS = (0.02, 0.1, 0.3)  # standard deviations of a mutation, in sides of the cube
 EXPECTED = 32  # draws from the priors among the candidates, and so many of the others are asked for their prior
 POLISHED = 4
+BACK = 8  # points between one that where= excludes and one that it allows
+REPAIRED = 4  # of the most promising candidates, where the space's where= excludes them,
+PAIRS = 256  # changes of two parameters at once that are tried then
 ROUNDS = 25  # of L-BFGS
 TURNS = 3  # how often labels and numbers are polished in turn
 
@@ -82,6 +86,8 @@ class Maximizer:
             return None
         order = self.promise.best(candidates, len(self._new(self.layout.settled(drawn))) if len(drawn) else 0)
         points = self._allowed(candidates[order], POLISHED)
+        if self.promise.space.where:
+            points = self._with_repaired(points, candidates[order[:REPAIRED]], leaders[0])
         if not len(points):
             return None
         values = self.promise(points)
@@ -131,12 +137,20 @@ class Maximizer:
         allowed = (point for point in points if space.allows(space.from_unit(point)))
         return np.array(list(islice(allowed, most))).reshape(-1, points.shape[1])
 
+    def _with_repaired(self, points: Array, promising: Array, leader: Array) -> Array:
+        """Return allowed points, and the most promising ones of all, repaired where `where=` excludes them."""
+        near = [repaired(self.layout, point, self.rng, toward=leader) for point in promising]
+        return self._new(np.concatenate([points, near]))
+
     def _changed(self, points: Array, values: Array) -> tuple[Array, Array]:
-        """Improve each point by the best change of one discrete coordinate at a time, until none helps."""
+        """Improve each point by the best change of one discrete parameter at a time, until none helps.
+
+        Two at a time, some of these changes, where `where=` may tie parameters together.
+        """
         points, values = points.copy(), values.copy()
         for row in range(len(points)):
             for _ in range(2 * points.shape[1]):
-                around = self._new(self.layout.settled(self.layout.moves(points[row])))
+                around = self._new(self.layout.settled(self._around(points[row])))
                 found = self.promise(around)
                 better = np.flatnonzero(found > values[row] + 1e-9)
                 first = self._allowed(around[better[np.argsort(-found[better], kind="stable")]], 1)
@@ -145,19 +159,31 @@ class Maximizer:
                 points[row], values[row] = first[0], self.promise(first)[0]
         return points, values
 
+    def _around(self, point: Array) -> Array:
+        moves = self.layout.moves(point)
+        if not self.promise.space.where or not len(moves):
+            return moves
+        one, other = (moves[self.rng.integers(len(moves), size=PAIRS)] for _ in range(2))
+        start = np.where(np.isnan(point), 0.5, point)
+        return np.concatenate([moves, np.where(one != start, one, other)])
+
     def _moved(self, points: Array, values: Array) -> tuple[Array, Array]:
         """Improve each point by L-BFGS over its continuous coordinates, where that helps."""
         free = self.layout.smooth & ~np.isnan(points)
         if not free.any():
             return points, values
         moved = self.layout.settled(np.nan_to_num(self._climbed(points, free), nan=0.5))
+        if self.promise.space.where:
+            moved = np.array([self._back(point, start) for point, start in zip(moved, points, strict=True)])
         new = np.array([key not in self.tried for key in self.layout.keys(moved)])
-        space = self.promise.space
-        if space.where:
-            new &= np.array([space.allows(space.from_unit(point)) for point in moved])
         found = np.where(new, self.promise(moved), -np.inf)
         better = found > values
         return np.where(better[:, None], moved, points), np.where(better, found, values)
+
+    def _back(self, point: Array, start: Array) -> Array:
+        """Return the first allowed point on the line from `point` to `start`, which is allowed."""
+        line = np.linspace(point, start, BACK)
+        return next(allowed(self.layout, np.where(np.isnan(line), start, line)), start)
 
     def _climbed(self, points: Array, free: NDArray[np.bool_]) -> Array:
         """Run L-BFGS on all points at once: the sum of their acquisitions has a gradient in each of them."""

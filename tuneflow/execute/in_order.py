@@ -105,7 +105,7 @@ class FixedOrder(AnyOrder):
     def begin(self, executor: Executor) -> Executor:
         records, history = self._records, self._records.history
         records.sync()
-        for trial in list(history.paused):
+        for trial in [*history.paused, *history.extending]:
             if trial.epochs >= history.epochs:  # it was interrupted between its last epoch and its end
                 records.retake(trial.number)
                 self._end(trial.number, "DONE")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from tuneflow.history.objective import Objective
-from tuneflow.history.trial import WORTHLESS, Trial, has_score
+from tuneflow.history.trial import WORTHLESS, Report, Trial, has_score
 from tuneflow.space.coordinates import Array
 from tuneflow.space.search_space import Config, SearchSpace
 
@@ -15,12 +15,15 @@ class Columns:
 
     Attributes:
         space, objective: the study's.
+        lengths: every full length of a study that was extended, the first one first; empty for any other.
     """
 
     def __init__(self, space: SearchSpace, objective: Objective) -> None:
         self.space, self.objective = space, objective
+        self.lengths: tuple[int, ...] = ()
         self._trials: list[Trial] = []  # by number
         self._finished: list[int] = []  # numbers, in the order in which the trials ended
+        self._observed: list[int] = []  # the same without those that extend others
         self._costs = np.empty((0, len(objective.goals)))
         self._errors = np.empty((0, len(objective.goals)))
         self._breaches = np.empty((0, len(objective.units)))
@@ -65,6 +68,33 @@ class Columns:
         costs = np.where(np.isfinite(self.costs), self.costs, np.nan)
         signs = np.array([-1.0 if maximize else 1.0 for _, maximize in self.objective.goals])
         return _read_only(costs * (signs if self.objective.several else signs[0]))
+
+    @property
+    def common_epoch(self) -> float:
+        """The first full length of a study that was extended, at which trials of any length compare; inf in others."""
+        return self.lengths[0] if len(self.lengths) > 1 else math.inf
+
+    @property
+    def comparable_costs(self) -> Array:
+        """Costs of the trials at the common epoch, shaped as `costs`; those themselves unless the study was extended.
+
+        A trial that went further counts with what it had there, running or ended. One that extends another is NaN.
+        """
+        first, costs = self.common_epoch, self.costs
+        if math.isinf(first):
+            return costs
+        beyond = [t.number for t in self._trials if t.epochs > first and t.status not in WORTHLESS]
+        costs = costs.copy()
+        costs[beyond] = self.costs_at(int(first))[beyond]
+        return _read_only(costs)
+
+    def curve(self, trial: Trial) -> tuple[Report, ...]:
+        """Return a trial's reports from its start on, with those of the trials that it extends."""
+        reports = tuple(trial.reports)
+        while trial.extends and trial.parent is not None:
+            trial = self._trials[trial.parent[0]]
+            reports = (*trial.reports, *reports)
+        return reports
 
     def costs_at(self, epoch: int) -> Array:
         """Costs that the trials had after `epoch` epochs, shaped as `costs`.
@@ -152,7 +182,9 @@ class Columns:
         return self._ranks[epoch][:count]
 
     def _rank_at(self, trial: Trial, epoch: int) -> tuple[float, ...]:
-        reports = [report for report in trial.reports if report.epoch <= epoch]
+        reports = [report for report in self.curve(trial) if report.epoch <= epoch]
+        if trial.extends and trial.parent is not None and epoch <= trial.parent[1]:
+            reports = []  # they are its parent's
         selected, objective = self.objective.pick(reports), self.objective
         if selected is None:
             return (math.nan,) * (1 + len(objective.goals))

@@ -52,6 +52,7 @@ class History(Columns):
         self.trainings = Trainings(self._trials)
         self._ranked: dict[int, tuple[float, int]] = {}  # (cost, number) of the first trials of configurations
         self._leader: tuple[float, int] | None = None  # the least of these
+        self._extending: dict[int, None] = {}  # numbers of the live trials that extend others
         self._improved = 0  # number of ended trials when the best one had ended
 
     def record(self, trial: Trial) -> None:
@@ -69,17 +70,22 @@ class History(Columns):
             before = self._trials[number]
             if before.ended:
                 return
-            self._live[before.status].pop(number, None)
+            self._live_like(before).pop(number, None)
             self._trials[number] = trial
         self._update(trial)
         self.trainings.add(trial)
         if trial.ended:
             self._finish(trial)
         else:
-            self._live[trial.status][number] = None
+            self._live_like(trial)[number] = None
+
+    def _live_like(self, trial: Trial) -> dict[int, None]:
+        return self._extending if trial.extends else self._live[trial.status]
 
     def _finish(self, trial: Trial) -> None:
         self._finished.append(trial.number)
+        if not trial.extends:
+            self._observed.append(trial.number)
         if self.objective.several:
             return
         first = trial.number if trial.repeats is None else trial.repeats
@@ -140,6 +146,22 @@ class History(Columns):
     def finished(self) -> "Trials":
         """Trials that ended, in the order in which they ended; the diverged and failed among them."""
         return Trials(self._trials, self._finished)
+
+    @property
+    def observed(self) -> "Trials":
+        """The ended trials that searchers learn from, in the order of their ends: all but those that extend others."""
+        return Trials(self._trials, self._observed)
+
+    @property
+    def extending(self) -> "Trials":
+        """Trials under way that extend others: `study.extend` trains them, so no scheduler decides on them."""
+        return Trials(self._trials, list(self._extending))
+
+    def origin(self, trial: Trial) -> Trial:
+        """Return the trial that this one extends, at first or second hand; itself unless it extends another."""
+        while trial.extends and trial.parent is not None:
+            trial = self._trials[trial.parent[0]]
+        return trial
 
     @property
     def ended(self) -> int:

@@ -50,6 +50,8 @@ class Trial:
         parent: (trial, epoch) of the state that it went on from, for a fork.
         repeats: number of the trial whose configuration it trains again on purpose, under a seed of its own.
         until: the epoch to train it to, for a trial that `study.ask` returned under a scheduler.
+        extends: True for a trial of `study.extend`, which trains its parent on beyond the full length that this had,
+            with the same configuration and seed. Its reports are those of the further epochs.
     """
 
     number: int
@@ -65,6 +67,7 @@ class Trial:
     parent: tuple[int, int] | None = None
     repeats: int | None = None
     until: int | None = None
+    extends: bool = False
 
     @property
     def ended(self) -> bool:

@@ -68,5 +68,5 @@ class Median(Scheduler):
 
 
 def _mean_cost(history: History, trial: Trial, epoch: int) -> float:
-    costs = [history.objective.cost(report.metrics) for report in trial.reports if report.epoch <= epoch]
+    costs = [history.objective.cost(report.metrics) for report in history.curve(trial) if report.epoch <= epoch]
     return float(np.mean(costs)) if costs else np.inf

@@ -76,7 +76,7 @@ class Population(Scheduler):
         here = self._ranked(history, epoch)
         count = int(self.share * len(here))  # so many are replaced, and as many are copied
         best, worst = here[: max(1, count)], here[len(here) - count :]
-        replaced = [t for t in history.trials if t.parent is not None and t.parent[1] == epoch]
+        replaced = [t for t in history.trials if t.parent is not None and t.parent[1] == epoch and not t.extends]
         vacant = sum(t.status == "STOPPED" for t in worst) + self._lost(history, epoch) - len(replaced)
         if vacant > 0 and history.remaining > 0 and best:
             parent = best[len(replaced) % len(best)]
@@ -92,7 +92,11 @@ class Population(Scheduler):
 
     def _ranked(self, history: History, epoch: int) -> list[Trial]:
         """Return the trials that were trained to this epoch, the best first."""
-        here = [trial for trial in history.trials if any(report.epoch == epoch for report in trial.reports)]
+        here = [
+            trial
+            for trial in history.trials
+            if not trial.extends and any(report.epoch == epoch for report in trial.reports)
+        ]
         return sorted(here, key=lambda trial: (_cost(history, trial, epoch), trial.number))
 
     def _lost(self, history: History, epoch: int) -> int:

@@ -44,10 +44,10 @@ class EarlierStudy:
         history = getattr(source, "history", source)
         if not isinstance(history, History):
             raise TypeError(f"Warm: needs a Study, a History or what tn.open gives, or a list of them, got {source!r}.")
-        numbers = np.array([trial.number for trial in history.finished], dtype=np.intp)
-        if not len(numbers) or not np.isfinite(history.costs[numbers]).any():
+        numbers = np.array([trial.number for trial in history.observed], dtype=np.intp)
+        if not len(numbers) or not np.isfinite(history.comparable_costs[numbers]).any():
             raise ValueError(f"Warm: no trial of {source!r} has a score to learn from; leave it out.")
-        order = numbers[ranking(history.costs[numbers])]
+        order = numbers[ranking(history.comparable_costs[numbers])]
         kept = np.unique(np.linspace(0, len(order) - 1, min(len(order), MOST)).astype(int))
         rows = (history.space.values_at(history.units[number]) for number in order[kept])
         return cls(tuple(rows), kept / len(order))

@@ -28,6 +28,9 @@ class Observations:
 
     A configuration that was trained several times counts once, with the mean of the scores.
 
+    In a study that was extended, trials of different lengths count with their scores at the common epoch, the first
+    full length; those that extend others are no observations of their own.
+
     Attributes:
         numbers: shape (n,), first the ended in the order in which they ended, then the others by number.
         units: shape (n, d), their configurations.
@@ -58,10 +61,11 @@ class Observations:
     @classmethod
     def of(cls, history: History) -> "Observations | None":
         """Collect the trials of `history`; None where no trial has a finite score."""
-        goals, units, ended = len(history.objective.goals), history.units, history.finished.numbers
+        goals, units, ended = len(history.objective.goals), history.units, history.observed.numbers
         live = np.sort(np.concatenate([history.running.numbers, history.paused.numbers]))
         numbers = np.concatenate([ended, live])
-        costs, errors = history.costs.reshape(-1, goals)[numbers], history.errors.reshape(-1, goals)[numbers]
+        costs = history.comparable_costs.reshape(-1, goals)[numbers]
+        errors = history.errors.reshape(-1, goals)[numbers]
         levels, at = _levels(history, numbers, costs)
         for place, level in enumerate(levels[np.isfinite(levels)]):
             here = (at == place) & np.isnan(costs).any(1)
@@ -92,7 +96,7 @@ class Observations:
 def _levels(history: History, numbers: NDArray[np.intp], costs: Array) -> tuple[Array, NDArray[np.intp]]:
     """Return the epochs at which trials stand, the shortest first, inf for their own end; and each trial's level."""
     paused = history.paused.numbers
-    reached = history.reached
+    reached = np.where(history.reached < history.common_epoch, history.reached, np.inf)
     stand = np.concatenate([reached[numbers[np.isfinite(costs).all(1)]], reached[paused[reached[paused] > 0]]])
     levels = np.unique(stand)
     return levels, np.searchsorted(levels, reached[numbers], "right") - 1

@@ -128,10 +128,10 @@ class _Transfer:
     def levels(self) -> tuple[int, ...]:
         """Return the trust in each earlier study, from 0 to LEVELS."""
         history = self._history
-        if history.ended >= FORGOTTEN:
+        if len(history.observed) >= FORGOTTEN:
             return (0,) * len(self._pasts)
-        numbers = [trial.number for trial in history.finished]
-        places = _places(history.costs[numbers])
+        numbers = [trial.number for trial in history.observed]
+        places = _places(history.comparable_costs[numbers])
         levels = []
         for past, ranks in zip(self._pasts, self._ranks, strict=True):
             if not len(past):

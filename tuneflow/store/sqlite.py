@@ -14,15 +14,15 @@ from tuneflow.store.lazy_reports import LazyReports
 from tuneflow.store.owner import is_alive, leave, new_owner
 from tuneflow.store.sqlite_file import NETWORK, file_system, is_full, read_only_address, who_may_write
 
-VERSION = 3  # 2: without repeats and until; no study was released with either
+VERSION = 3  # 2: without repeats, until and extends; no study was released with either
 SCHEMA = """
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE queue (id INTEGER PRIMARY KEY, config TEXT NOT NULL, trial INTEGER);
 CREATE INDEX queued ON queue (trial);
 CREATE TABLE trial (number INTEGER PRIMARY KEY, owner TEXT, writer TEXT, tries INTEGER NOT NULL DEFAULT 0,
                     changed INTEGER NOT NULL, status TEXT NOT NULL, config TEXT, parent TEXT, repeats INTEGER,
-                    until INTEGER, reason TEXT, detail TEXT, epochs INTEGER, seconds REAL, metrics TEXT,
-                    errors TEXT, reports TEXT);
+                    until INTEGER, extends INTEGER, reason TEXT, detail TEXT, epochs INTEGER, seconds REAL,
+                    metrics TEXT, errors TEXT, reports TEXT);
 CREATE INDEX changes ON trial (changed);
 CREATE INDEX configs ON trial (config) WHERE parent IS NULL;
 CREATE INDEX orphans ON trial (number) WHERE owner IS NULL AND status = 'CLAIMED';
@@ -158,7 +158,7 @@ class SqliteStore:
         first, self._version = self._version == -1, version
         rows = self._run(
             "SELECT changed, number, config, status, reason, metrics, errors, epochs, seconds, reports, detail, parent,"
-            " repeats, until"
+            " repeats, until, extends"
             " FROM trial WHERE changed > ? AND status != 'CLAIMED'"  # a number may be given back
             f" {'' if first else 'AND writer != ?'} ORDER BY changed, number",
             (self._seen,) if first else (self._seen, self._owner),
@@ -167,11 +167,12 @@ class SqliteStore:
         return [self._trial(*row[1:]) for row in rows]
 
     def _trial(self, number: int, config: str, status: Any, reason: str, *rest: Any) -> Trial:
-        metrics, errors, epochs, seconds, packed, detail, parent, repeats, until = rest
+        metrics, errors, epochs, seconds, packed, detail, parent, repeats, until, extends = rest
         summary = (json.loads(metrics or "{}"), json.loads(errors or "{}"), epochs, seconds)
         reports = LazyReports(packed) if packed else self._reports(number)
         origin = tuple(json.loads(parent)) if parent else None
-        return Trial(number, json.loads(config), status, reason, *summary, reports, detail, origin, repeats, until)
+        links = (origin, repeats, until, bool(extends))
+        return Trial(number, json.loads(config), status, reason, *summary, reports, detail, *links)
 
     def _reports(self, number: int) -> tuple[Report, ...]:
         rows = self._run("SELECT epoch, metrics, errors, seconds FROM report WHERE trial = ? ORDER BY epoch", (number,))
@@ -252,11 +253,11 @@ class SqliteStore:
             trial.number,
             True,
             f"UPDATE trial SET owner = ?, writer = ?, changed = {NEXT}, status = ?, config = ?, parent = ?,"
-            " repeats = ?, until = ?, reason = ?, detail = ?, epochs = ?, seconds = ?, metrics = ?, errors = ?,"
-            " reports = ? WHERE number = ? AND owner = ?",
+            " repeats = ?, until = ?, extends = ?, reason = ?, detail = ?, epochs = ?, seconds = ?, metrics = ?,"
+            " errors = ?, reports = ? WHERE number = ? AND owner = ?",
             (owner, self._owner, trial.status, json.dumps(trial.config), parent, trial.repeats, trial.until,
-             trial.reason, trial.detail, trial.epochs, trial.seconds, metrics, errors, packed, trial.number,
-             self._owner),
+             trial.extends, trial.reason, trial.detail, trial.epochs, trial.seconds, metrics, errors, packed,
+             trial.number, self._owner),
         )  # fmt: skip
 
     def report(self, number: int, report: Report) -> None:

@@ -17,11 +17,13 @@ from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.folder import path_of
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.study.confirm import last_choice
+from tuneflow.study.extension import lengths_of
 from tuneflow.study.growth import Growth
 
 NEED_A_STUDY = ("run", "result", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler")
 # The facts of a trial that a line of JSON holds, beside its reports.
-EXPORTED = ("number", "status", "reason", "config", "metrics", "errors", "epochs", "seconds", "parent", "repeats")
+EXPORTED = ("number", "status", "reason", "config", "metrics", "errors", "epochs", "seconds", "parent", "repeats",
+            "extends")  # fmt: skip
 
 
 class Archive:
@@ -60,6 +62,8 @@ class Archive:
             self.history = History(self.space, objective, facts["seed"], facts["epochs"])
             self.growth = Growth.of(facts)
             self.history.grown = self.growth.trials
+            self.history.lengths = lengths = lengths_of(store)
+            self.history.epochs = max((facts["epochs"], *lengths))
             for trial in store.changes():
                 trial = replace(trial, config=self.growth.completed(self.space, trial.config))
                 self.history.record(trial if trial.ended else with_reports(trial, trial.reports, objective))

@@ -186,10 +186,12 @@ def candidates(history: History, ranked: Sequence[int], top: int) -> list[Trial]
         StudyError: there is none.
     """
     chosen: list[Trial] = []
+    lengths = _best_lengths(history)
     for number in ranked:
-        trial = history.trials[number]
-        new = trial.parent is None and all(trial.config != other.config for other in chosen)
-        if new and history.within(trial) and len(chosen) < top:
+        origin = history.origin(history.trials[number])
+        trial = lengths.get(origin.number)
+        new = origin.parent is None and all(origin.config != other.config for other in chosen)
+        if new and trial is not None and len(chosen) < top:
             chosen.append(trial)
     if not chosen:
         best = history.best  # or NothingFinished
@@ -198,6 +200,16 @@ def candidates(history: History, ranked: Sequence[int], top: int) -> list[Trial]
             " state; `test` judges its model on other data."
         )
     return chosen
+
+
+def _best_lengths(history: History) -> dict[int, Trial]:
+    """Return by number of a trial the best of it and those that extend it, where one is within the limits."""
+    best: dict[int, Trial] = {}
+    for trial in filter(history.within, history.finished):
+        number = history.origin(trial).number
+        if number not in best or history.rank(trial) < history.rank(best[number]):
+            best[number] = trial
+    return best
 
 
 def _summary(trial: Trial, looks: Sequence[Mapping[str, Any]]) -> Confirmed:

@@ -80,7 +80,7 @@ class Driver:
             StudyError: five trials in a row failed.
         """
         self._failures, self.exhausted = 0, False
-        trained = sum(trial.epochs for trial in self._history.trials)
+        trained = sum(t.epochs - (t.parent[1] if t.parent else 0) for t in self._history.trials)
         with Interrupts() as interrupts, self._order.exclusive(), np.errstate(**USUAL):
             why, reason = "", ""
             try:
@@ -199,7 +199,8 @@ class Driver:
         return self.ledger.start(Trial(number, config, epochs=decision.epoch, parent=parent))
 
     def _submit(self, executor: Executor, trial: Trial, until: int, state: TrainState | None) -> None:
-        work = Slice(trial.number, trial.epochs, min(until, self._history.epochs))
+        at = 0 if state is None else state.epoch  # earlier than it stands where a later state is lost
+        work = Slice(trial.number, at if self.lag is None else trial.epochs, min(until, self._history.epochs))
         executor.submit(work, self.trainer, self.job(trial), state)
 
     def stop(self, decision: Stop) -> None:

@@ -79,7 +79,12 @@ Curve = Callable[[Sequence[int] | None, int], LearningCurve]
 
 
 def curve_of(
-    looks: Callable[[int], Looks], single: TrainerProtocol, trial: Trial, rows: Sequence[int] | None, seeds: int
+    looks: Callable[[int], Looks],
+    single: TrainerProtocol,
+    trial: Trial,
+    from_start: bool,
+    rows: Sequence[int] | None,
+    seeds: int,
 ) -> LearningCurve:
     """Train a trial's configuration on these numbers of rows, each once under every seed, and return the scores.
 
@@ -87,6 +92,7 @@ def curve_of(
         looks: returns what trains under fresh seeds, and keeps the results; called with the number of trainings.
         single: the trainer of one seed.
         trial: the trial.
+        from_start: False where it went on from the state of one with another configuration.
         rows: numbers of training rows; None for an eighth, a quarter, a half and all of them.
         seeds: number of seeds.
 
@@ -98,7 +104,7 @@ def curve_of(
         raise StudyError(
             f"learning_curve needs a tn.Trainer, which can train on fewer rows, got {type(single).__name__}."
         )
-    if trial.parent is not None:
+    if not from_start:
         raise StudyError(
             f"learning_curve trains a configuration from its start, and trial {trial.number} went on from another"
             " trial's state; take one that did not, by study.result(number)."

@@ -18,6 +18,7 @@ from tuneflow.study.retention import (
     Kept,
     admitted,
     backed_by_states,
+    origin_state,
     selected_epochs,
     wanted_epochs,
     would_be_kept,
@@ -91,8 +92,8 @@ class Ledger:
             if trial.ended:
                 self._parents.pop(trial.number, None)
                 self._admit(trial)
-            elif trial.parent is not None:
-                self._parents[trial.number] = trial.parent
+            else:
+                self._hold_origin(trial)
         self._drop()
 
     def recover(self) -> None:
@@ -123,7 +124,9 @@ class Ledger:
             StudyError: one does.
         """
         if not self.store.hold():
-            raise StudyError("run: another process runs this study; with lag= only one may at a time.")
+            raise StudyError(
+                "another process has this study for itself, to run it with lag= or to extend it; wait for it."
+            )
         try:
             yield
         finally:
@@ -158,6 +161,8 @@ class Ledger:
         """Record the state of an epoch that was reported before and has been trained once more."""
         trial = self.history.trials[number]
         upto = [report for report in trial.reports if report.epoch <= state.epoch]
+        if not upto:
+            return  # an epoch of the trial that it extends
         self.store.report(number, upto[-1])  # the process that trains it gets on
         self._keep_state(with_reports(trial, upto, self.history.objective), state)
 
@@ -186,9 +191,8 @@ class Ledger:
 
     def start(self, trial: Trial) -> Trial:
         """Record the trial of a claimed number, and return it; the state that a fork starts from is written first."""
-        if trial.parent is not None:
-            self._parents[trial.number] = trial.parent
-            self._flush(trial.parent[0])
+        if (origin := self._hold_origin(trial)) is not None:
+            self._flush(origin[0])
         return self._put(trial)
 
     def enter(self, trial: Trial, once: bool) -> bool:
@@ -201,6 +205,13 @@ class Ledger:
             return False
         self.history.record(trial)
         return True
+
+    def _hold_origin(self, trial: Trial) -> tuple[int, int] | None:
+        """Keep the state that a fork starts from until it has ended; return its trial and epoch."""
+        origin = origin_state(trial, self.history.trials, self.states.epochs)
+        if origin is not None:
+            self._parents[trial.number] = origin
+        return origin
 
     def owns(self, number: int) -> bool:
         """True for a trial that belongs to this process, and has not ended."""
@@ -341,7 +352,8 @@ class Ledger:
 
     def _state_of(self, trial: Trial) -> TrainState | None:
         if trial.parent is not None and trial.epochs == trial.parent[1]:
-            return self.states.get(*trial.parent)
+            origin = origin_state(trial, self.history.trials, self.states.epochs)
+            return None if origin is None else self.states.get(*origin)
         return self.states.get(trial.number, trial.epochs) if trial.epochs else None
 
     def _own(self, number: int) -> None:

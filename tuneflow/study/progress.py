@@ -95,4 +95,6 @@ class Progress:
         if metrics and objective.breach(metrics):
             scores.append("beyond the limits")
         spent = [plural(trial.epochs, "epoch"), f"{trial.seconds:.1f} s", self._runtime.label]
+        if trial.extends and trial.parent is not None:
+            of += f", which extends trial {trial.parent[0]}"
         return "  ".join(filter(None, [f"trial {trial.number}{of}", trial.status, *scores, *spent, trial.reason]))

@@ -2,7 +2,7 @@
 
 import bisect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from tuneflow.history.history import History
@@ -51,6 +51,26 @@ def with_kept_model(best: Trial, history: History, states: States) -> Trial:
     if len(others) == 1 or not kept or any(trial.number == best.number for trial in kept):
         return best
     return replace(kept[0], metrics=best.metrics, errors=best.errors)
+
+
+def origin_state(trial: Trial, trials: Sequence[Trial], kept: Callable[[int], set[int]]) -> tuple[int, int] | None:
+    """Return (trial, epoch) of the state that a fork starts from; None for one that starts anew.
+
+    That of its parent; for a trial that extends others the last one that is kept of any of them, as the epochs from
+    there on can be trained again: it has their configuration and seed.
+
+    Args:
+        trial: the fork.
+        trials: the study's, by number.
+        kept: returns the epochs after which states of a trial are kept.
+    """
+    origin = trial.parent
+    while origin is not None and trial.extends:
+        if epochs := [epoch for epoch in kept(origin[0]) if epoch <= origin[1]]:
+            return origin[0], max(epochs)
+        trial = trials[origin[0]]
+        origin = trial.parent
+    return origin
 
 
 def would_be_kept(trial: Trial, history: History, kept: Kept, limit: Keep) -> bool:

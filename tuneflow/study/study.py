@@ -35,6 +35,7 @@ from tuneflow.study.budget import Budget
 from tuneflow.study.callbacks import Callback, Listeners, callbacks_of
 from tuneflow.study.confirm import Confirmed, Looks, choose, last_choice, store_choice, trained
 from tuneflow.study.driver import Driver
+from tuneflow.study.extension import Extended, Extending, Extension, check_epochs, left_lines, lengths_of
 from tuneflow.study.final_model import FinalModels
 from tuneflow.study.growth import Growing
 from tuneflow.study.learning_curve import LearningCurve, curve_of
@@ -159,8 +160,13 @@ class Study:
             call=self._listeners.report, ended=self._listeners.trial_end,
         )  # fmt: skip
         self._asked = AskAndTell(self._driver, self._listeners.begin, scheduled=trainer is None)
+        lengths = lengths_of(store)
+        if trainer is not None and trainer.epochs in lengths:
+            self._set_length(lengths[0])  # the study that was begun is compared
         growing = Growing(self, store)
         self._ledger.growth = growing.growth
+        self._finals: FinalModels | None = None
+        self._adopt_length()
         self._ledger.sync()
         if growing.changes and trainer is not None:
             self._preflight.check_again()
@@ -168,7 +174,6 @@ class Study:
         self._ledger.want(scheduler.keep(self.history))
         self._ledger.recover()
         self._confirmed = last_choice(store, self.history)
-        self._finals = self._final_models() if trainer is not None and trainer.folds > 1 else None
 
     # Parts that may be replaced between runs.
 
@@ -278,7 +283,8 @@ class Study:
     def _curve(self, trial: Trial, rows: Sequence[int] | None, seeds: int) -> LearningCurve:
         """Return the learning curve of a trial; its trainings are kept in the store."""
         self._ledger.sync()
-        return curve_of(self._looks, self.trainer.single, trial, rows, seeds)
+        from_start = self.history.origin(trial).parent is None
+        return curve_of(self._looks, self.trainer.single, trial, from_start, rows, seeds)
 
     def _lost_state(self, trial: Trial) -> TrainState | None:
         """Train a trial again to the epoch that counts for it, unless the state after that epoch is kept."""
@@ -427,10 +433,76 @@ class Study:
             if self.trainer.single.inspectable and self.runtime.advises:
                 self._progress.suggest_precision(self.trainer.single, self._preflight.example())
         self._ledger.recover()
+        self._adopt_length()
         if self.folder is not None and len(self.history) and len(self.history) < budget.trials:
             self._progress.resumed(self.folder, self.history)
         with self._listeners.running():
-            self._progress.over(self._driver.run(executor, budget))
+            if (ready := self._finish_extensions(executor, budget)) is not None:
+                self._progress.over(self._driver.run(ready, budget))
+
+    @hinting
+    def extend(self, epochs: int, top: int | None = None) -> Extended:
+        """Train trials that have ended on to a longer full length; call it again to go on where it was interrupted.
+
+        A trial goes on as a new one, from its last epoch (trained again where the state of an earlier one is kept),
+        with its configuration and seed: together they are, to the digit, a trial of this length. Nothing of the study
+        is rewritten. Those go on that are DONE, whose state is kept, and whose learning-rate schedule does not depend
+        on the full length; of a `tn.loop` only torch schedulers in `run.epochs(...)` are looked at. New trials have the
+        new length from then on; searchers compare trials at the first one.
+
+        Args:
+            epochs: the new full length of trials.
+            top: extend only so many, the best; None for all that can be.
+
+        Returns:
+            The trials that went on, and the reason for each of the others.
+
+        Raises:
+            ValueError: epochs is not more than the full length.
+            StudyError: a trial has not ended, or none can go on; the message gives the reasons.
+        """
+        if self.trainer is None:
+            raise StudyError("extend: this study has no trainer; trials of ask and tell are trained elsewhere.")
+        epochs, top = check_whole("extend: epochs", epochs), None if top is None else check_whole("extend: top", top)
+        executor = self._executor()
+        self._ledger.recover()
+        self._adopt_length()
+        check_epochs(epochs, self.history)
+        first, resumed = len(self.history), [trial.number for trial in self.history.extending]
+        left: dict[int, str] = {}
+        with self._listeners.running():
+            if (ready := self._finish_extensions(executor, Budget())) is not None:
+                left = Extension(self._ledger, self.trainer, self._job).begin(epochs, top)
+                for line in left_lines(left):
+                    self._progress.log(f"extend  {line}")
+                self._adopt_length()
+                self._finish_extensions(ready, Budget())
+        trained = (t for t in self.trials if t.extends and (t.number >= first or t.number in resumed))
+        return Extended(self.history.epochs, tuple(trained), left)
+
+    def _finish_extensions(self, executor: Executor, budget: Budget) -> Executor | None:
+        """Train on the trials that extend others; return an executor for what comes next, None if they did not end."""
+        if not self.history.extending:
+            return executor
+        total = self._progress.total
+        self._progress.begin(len(self.history), self.progress)
+        driver = replace(self._driver, scheduler=Extending(self.scheduler))
+        self._progress.over(driver.run(executor, replace(budget, trials=len(self.history))))
+        self._progress.begin(total, self.progress)
+        return None if self.history.extending else self._executor()
+
+    def _adopt_length(self) -> None:
+        """Train to the full length that the study was extended to, here or by another process."""
+        self.history.lengths = lengths = lengths_of(self._ledger.store)
+        if lengths:
+            self._set_length(lengths[-1])
+        if self.trainer is not None and self.trainer.folds > 1 and (lengths or self._finals is None):
+            self._finals = self._final_models()
+
+    def _set_length(self, epochs: int) -> None:
+        self.history.epochs = epochs
+        if self.trainer.epochs != epochs:
+            self.trainer = self._driver.trainer = self.trainer.with_epochs(epochs)
 
     def _executor(self, left: Callable[[], float] = lambda: 0) -> Executor:
         """Return a new executor of the runtime; `left` returns the number of trials to come."""
@@ -446,6 +518,7 @@ class Study:
 
     def _job(self, trial: Trial) -> Job:
         """Return the trial's job: its model, configuration, runtime and seed."""
+        trial = self.history.origin(trial)
         config = self.space.resolve(trial.config)
         own = not self.paired or trial.repeats is not None
         return Job(self.model, config, self.runtime, self.seed, trial=trial.number if own else None)

@@ -31,7 +31,8 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
     seen = tuple(Report(e, {"loss": 1.0 / e, "acc": math.inf}, {"loss": 0.1}, 0.25) for e in (1, 2, 3))
     best: dict[str, Any] = {"metrics": seen[2].metrics, "errors": seen[2].errors, "epochs": 3, "seconds": 0.75}
     done = Trial(0, {"x": 0.1, "y": {"a": {}}}, "DONE", reports=seen, **best)
-    failed = Trial(1, {"x": 0.2, "y": None}, "FAILED", "reason", detail="detail", parent=(0, 1), repeats=0, until=3)
+    failed = Trial(1, {"x": 0.2, "y": None}, "FAILED", "reason", detail="detail", parent=(0, 1), repeats=0, until=3,
+                   extends=True)  # fmt: skip
     one.put(Trial(0, done.config))
     for report in seen:
         one.report(0, report)
@@ -79,6 +80,7 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
 
 
 def _facts(trial: Trial) -> list[Any]:
-    names = ("number", "config", "status", "reason", "detail", "epochs", "seconds", "parent", "repeats", "until")
+    names = ("number", "config", "status", "reason", "detail", "epochs", "seconds", "parent", "repeats", "until",
+             "extends")  # fmt: skip
     found = [getattr(trial, name) for name in names]
     return [*found, dict(trial.metrics), dict(trial.errors), tuple(trial.reports)]

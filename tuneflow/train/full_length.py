@@ -71,7 +71,7 @@ def _schedulers(values: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]
         if isinstance(values.get("last_epoch"), int):
             yield path or "of rates.Torch", values
         for name, inner in values.items():
-            yield from _schedulers(inner, path or str(name))
+            yield from _schedulers(inner, path if str(name).startswith("_") else str(name))
     elif isinstance(values, list | tuple):
         for inner in values:
             yield from _schedulers(inner, path)

@@ -137,8 +137,8 @@ class Loop(TrainerProtocol):
 
     def with_epochs(self, epochs: int) -> "Loop":
         """Return this loop with another full length; `run.epochs(...)` then counts so far."""
-        loop = Loop(self.function, epochs, self.checks, self._test)
-        loop._original = self._original or self
+        loop = Loop(self.function, epochs)
+        loop.__dict__ |= {**self.__dict__, "epochs": epochs, "_original": self._original or self}
         return loop
 
     def finished(self, job: Job, state: TrainState, longer: int) -> str:  # noqa: ARG002

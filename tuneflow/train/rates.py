@@ -174,7 +174,7 @@ class Warmup(Schedule):
         return Warmup(self.share, self.then.in_steps(steps_per_epoch), epochs)
 
     def factor(self, step: int, steps: int) -> float:
-        rising = round(self.share * steps if self.epochs is None else min(self.epochs, steps))
+        rising = round(self.share * steps if self.epochs is None else self.epochs)
         if step < rising:
             return (step + 1) / (rising + 1) * self.then.factor(0, max(1, steps - rising))
         return self.then.factor(step - rising, max(1, steps - rising))

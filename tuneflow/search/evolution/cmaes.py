@@ -97,10 +97,10 @@ class EvolvedDistribution:
     def catch_up(self, history: History) -> None:
         """Take in every generation that is full."""
         beyond = breaches(history)
-        while history.ended - self.taken >= (size := self.state.size):
-            numbers = np.array([trial.number for trial in history.finished[self.taken : self.taken + size]])
+        while len(history.observed) - self.taken >= (size := self.state.size):
+            numbers = np.array([trial.number for trial in history.observed[self.taken : self.taken + size]])
             self.taken += size
-            order = numbers[ranking(history.costs[numbers], beyond=beyond[numbers])]
+            order = numbers[ranking(history.comparable_costs[numbers], beyond=beyond[numbers])]
             self._learn(history.units[order], order)
 
     def _learn(self, units: Array, numbers: Array) -> None:

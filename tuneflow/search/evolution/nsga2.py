@@ -49,7 +49,7 @@ class NSGA2(Searcher):
         self._start.check(space)
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
-        if history.ended < self.population:
+        if len(history.observed) < self.population:
             return self._start.suggest(space, history, rng)
         parents = self._parents(space, history, self.population)
         parents.catch_up()
@@ -70,12 +70,12 @@ class _Parents:
 
     def catch_up(self) -> None:
         history, beyond = self._history, breaches(self._history)
-        while history.ended > self.taken:
+        while len(history.observed) > self.taken:
             more = max(1, self._size - self.taken)  # all of the first ones at once, then one by one
-            new = [trial.number for trial in history.finished[self.taken : self.taken + more]]
+            new = [trial.number for trial in history.observed[self.taken : self.taken + more]]
             self.taken += more
             rivals = np.append(self.numbers, new).astype(np.intp)
-            order = ranking(history.costs[rivals], self._size, beyond[rivals])
+            order = ranking(history.comparable_costs[rivals], self._size, beyond[rivals])
             self.numbers = rivals[order][: self._size]
 
     def child(self, rng: np.random.Generator) -> Array:

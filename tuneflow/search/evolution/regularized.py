@@ -52,10 +52,10 @@ class Evolution(Searcher):
         self._start.check(space)
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config:
-        if history.ended < self.population:
+        if len(history.observed) < self.population:
             return self._start.suggest(space, history, rng)
         axes = self._axes(space)
-        alive = [trial.number for trial in history.finished[-self.population :]]
+        alive = [trial.number for trial in history.observed[-self.population :]]
         rivals = rng.choice(alive, self.sample, replace=False)
-        parent = history.units[rivals[ranking(history.costs[rivals], 1, breaches(history)[rivals])[0]]]
+        parent = history.units[rivals[ranking(history.comparable_costs[rivals], 1, breaches(history)[rivals])[0]]]
         return space.from_unit(unseen(axes, parent, history.units, rng))

@@ -83,6 +83,8 @@ def test_space_that_shrank_is_refused_and_left_as_it_was(tmp_path):
     minimized({"x": UNIT}, 3, tmp_path)
     with pytest.raises(FingerprintError, match=r"x: high was 1.0, now 0.6\. Outside of it: 2 of 3 trials, 1, 2\. Use"):
         minimized({"x": tn.Float(0.0, 0.6)}, 3, tmp_path)
+    with pytest.raises(FingerprintError, match=r"where was None.*Outside of it: 3 of 3 trials, 0, 1, 2\. Use"):
+        minimized({"x": UNIT, "where": lambda config: config["x"] > 0.99}, 3, tmp_path)
     with pytest.raises(FingerprintError, match=r"No trial lies outside of it, .* may only grow\. Use .*tn\.Warm"):
         minimized({"x": tn.Float(0.0, 0.999)}, 3, tmp_path)
     assert tn.open(tmp_path).space == tn.SearchSpace(x=UNIT)
@@ -135,9 +137,10 @@ def test_schedulers_go_on_in_the_new_space(scheduler, tmp_path):
         settings = {"searcher": tn.Random(), "scheduler": scheduler, "folder": tmp_path}
         return make(space, trainer=Scripted(), minimize="loss", maximize=None, **settings)
 
-    with study({"model": {"width": tn.Int(0, 1)}}) as small:
+    rate = {"lr": tn.Float(0.1, 0.2)}
+    with study({"model": {"width": tn.Int(0, 1)}, "optimizer": rate}) as small:
         small.run(trials=6, epochs=7)
-    with study({"model": {"width": tn.Int(0, 2)}, "optimizer": {"momentum": tn.Float(0.0, 0.5)}}) as large:
+    with study({"model": {"width": tn.Int(0, 2)}, "optimizer": rate | {"momentum": UNIT}}) as large:
         large.run(trials=12)
         assert all(trial.ended for trial in large.trials)
         assert {trial.config["optimizer"]["momentum"] for trial in large.trials[:3]} == {0.0}

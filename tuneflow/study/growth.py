@@ -143,7 +143,6 @@ class Growing:
 
 def _fits(growth: Growth, space: SearchSpace, config: Config) -> bool:
     try:
-        growth.read(space, config)
+        return space.allows(growth.read(space, config))
     except ValueError:
         return False
-    return True

@@ -276,3 +276,19 @@ def test_a_study_that_learns_from_its_rungs_is_the_same_in_pieces(tmp_path, sear
     facts = [[(t.config, t.status, t.reason, t.metrics) for t in s.trials] for s in (last, whole)]
     assert facts[0] == facts[1]
     assert {trial.status for trial in whole.trials} == {"DONE", "STOPPED"}
+
+
+def test_a_trial_that_another_process_stops_is_trained_no_further(tmp_path):
+    losses = [[9.0, 9.0, 9.0], [1.0, 1.0, 1.0], [2.0, 2.0, 2.0], [1.5, 1.5, 1.5]]
+
+    def meanwhile(study, trial):
+        if (trial.number, trial.epochs, trial.status) == (0, 2, "RUNNING"):  # the store has its first epoch
+            with pytest.warns(UserWarning, match="scheduler was"):
+                other = scripted(losses, scheduler=tn.Median(trials=2), folder=tmp_path)
+            other.run(trials=4)
+
+    study = scripted(losses, folder=tmp_path, callbacks=[meanwhile])
+    study.run(trials=4)
+    facts = [(t.status, t.epochs, t.reason) for t in study.trials]
+    assert facts == [("STOPPED", 1, "worse than 2 of 2 at epoch 1"), *[("DONE", 3, "")] * 3]
+    assert [t.status for t in tn.open(tmp_path).trials] == [status for status, _, _ in facts]

@@ -133,7 +133,7 @@ def copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: copied(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(copied(inner) for inner in value)
+        return rebuilt(value, dict(enumerate(map(copied, value))))
     return value
 
 

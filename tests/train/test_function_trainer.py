@@ -3,6 +3,7 @@
 import math
 import pickle
 import random
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -165,3 +166,11 @@ def test_the_executor_takes_a_function():
 def test_a_metric_that_is_no_name_is_refused_before_the_first_call(way, metric):
     with pytest.raises(TypeError, match=rf"tn.{way.__name__}: metric needs the name of one number, got"):
         way(pytest.fail, tn.SearchSpace(reason=tn.Choice(["called"])), trials=1, metric=metric)
+
+
+def test_a_named_tuple_of_the_configuration_reaches_the_function_as_one():
+    Pair = namedtuple("Pair", "low high")
+    trainer = Function(lambda pair, x: pair.high - pair.low if isinstance(x, tuple) else 0)
+    given = job({"pair": Pair(1.0, 3.0), "x": (1, 2)})
+    (_, report), *_ = trainer.advance(given, trainer.init(given), 1)
+    assert report.metrics == {"value": 2.0}

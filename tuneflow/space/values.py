@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
+from tuneflow.nested import rebuilt
 from tuneflow.signature import name_of
 
 EXACT = 2**53  # integers beyond this are not exact as floats
@@ -105,7 +106,7 @@ def plain(value: Any) -> Any:
 def bare(value: Any) -> Any:
     """Return `value` without NumPy's and torch's scalars; tuples stay."""
     if isinstance(value, list | tuple):
-        return type(value)(bare(v) for v in value)
+        return rebuilt(value, dict(enumerate(map(bare, value))))
     return plain(value) if not isinstance(value, dict) else {k: bare(v) for k, v in value.items()}
 
 

@@ -23,7 +23,10 @@ MORE = {"accuracy", "acc", "auc", "f1", "r2", "precision", "recall"}
 ELSEWHERE = {  # arguments that a Study does not take, and what does
     **{name: f"folder=tn.Folder(path, {name}=...)" for name in ("keep", "checkpoint", "memory", "durable")},
     **{name: f"trainer=tn.Trainer(..., {name}=...)" for name in ("batch_size", "loss", "metrics", "folds")},
-    **{name: f"runtime=tn.Runtime({name}=...)" for name in ("device", "workers", "lanes", "threads", "precision")},
+    **{
+        name: f"runtime=tn.Runtime({name}=...)"
+        for name in ("device", "devices", "workers", "lanes", "threads", "precision")
+    },
     **{name: f"study.run({name}=...)" for name in ("trials", "seconds", "target", "plateau")},
     "n_trials": "study.run(trials=...)",
     "timeout": "study.run(seconds=...)",

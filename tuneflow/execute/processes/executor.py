@@ -14,6 +14,7 @@ from tuneflow.execute.processes.proxy import ProcessProxy, end_all, reap
 from tuneflow.execute.processes.worker_process import UNGUARDED
 from tuneflow.execute.workers import sendable
 from tuneflow.execute.workers.assignment import STARTS, SharedObjects
+from tuneflow.execute.workers.main_module import is_imported
 from tuneflow.execute.workers.messages import LoadFailure, Reply
 from tuneflow.execute.workers.pickling import SharedObject, receive
 from tuneflow.execute.workers.worker_executor import WorkerExecutor
@@ -140,7 +141,7 @@ class ProcessExecutor(WorkerExecutor[ProcessProxy]):
         self._workers.remove(child)
         self._check_end(child)
         for work in child.work.values():
-            work.avoids = child.device if child.lost_device is not None else None
+            work.avoids = child.device
         detail = child.lost_device.detail if child.lost_device is not None else ""
         ended = self._fail_over(child, child.exit_reason(), detail)
         self._assign()
@@ -157,7 +158,7 @@ class ProcessExecutor(WorkerExecutor[ProcessProxy]):
 
     def _check_start(self, child: ProcessProxy) -> None:
         code = child.process.exitcode or 0
-        script = getattr(sys.modules["__main__"], "__file__", "the script")
+        script = getattr(sys.modules["__main__"], "__file__", None) if is_imported() else None
         if code == UNGUARDED:
             raise StudyError(
                 f"Runtime: {script} starts a study when it is imported, and every worker process imports it; put what"
@@ -167,7 +168,7 @@ class ProcessExecutor(WorkerExecutor[ProcessProxy]):
         if code >= 0 and not child.overdue:
             raise StudyError(
                 f"Runtime: a worker process {child.exit_reason()} before it was ready; its output has the reason. It"
-                f" imports {script} and the modules of trainer and model."
+                f" imports {f'{script} and ' if script else ''}the modules of trainer and model."
             )
         if self._lost >= STARTS:
             raise StudyError(

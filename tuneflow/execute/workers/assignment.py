@@ -28,7 +28,7 @@ class Assignment:
         state: the last that was reported; None for a new trial.
         deaths: workers lost to it since that report.
         alone: keep its worker to itself until the next report, since it may have caused a death.
-        avoids: the device that it lost a worker with since that report; None for none.
+        avoids: the device on which it lost a worker since that report; None for none.
     """
 
     shared: int

@@ -3,7 +3,7 @@
 import copyreg
 import io
 from collections.abc import Callable
-from functools import _lru_cache_wrapper, lru_cache
+from functools import _lru_cache_wrapper, cached_property, lru_cache
 from types import FunctionType, ModuleType
 from typing import Any
 from uuid import uuid4
@@ -29,6 +29,10 @@ def pickler_by_value(cloudpickle: ModuleType, is_found: Callable[[Any], bool]) -
         def reducer_override(self, thing: Any) -> Any:
             if isinstance(thing, io.TextIOWrapper):  # cloudpickle would send a copy of what is left to be read
                 raise TypeError(f"cannot pickle {type(thing).__name__!r} object")
+            if isinstance(thing, cached_property):
+                return _cached_property, (thing.func, thing.attrname)
+            if isinstance(thing, WeakKeyDictionary):  # singledispatch has one
+                return WeakKeyDictionary, (dict(thing),)
             if not _is_named(thing):
                 reduced = super().reducer_override(thing)
                 return reduced if reduced is not NotImplemented else cloudpickle.Pickler.reducer_override(self, thing)
@@ -56,6 +60,12 @@ def _is_registered(thing: Any, cloudpickle: ModuleType) -> bool:
 
 def _cached(function: Any, settings: dict[str, Any]) -> Any:
     return lru_cache(**settings)(function)
+
+
+def _cached_property(function: Any, name: str | None) -> Any:
+    result = cached_property(function)
+    result.attrname = name
+    return result
 
 
 def _once(function: FunctionType, reduced: Any) -> Any:

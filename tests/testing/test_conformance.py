@@ -115,7 +115,32 @@ class ChangesItsSettings(tn.Searcher):
         return space.sample(rng)
 
 
+class SaysItEnds(tn.Searcher):
+    ends = True
+
+    def suggest(self, space, history, rng):
+        return space.sample(rng)
+
+
+class GivesUp(tn.Searcher):
+    def suggest(self, space, history, rng):
+        return None if history.number == 3 and space.size == 6 else space.sample(rng)
+
+
+class SaysItCounts(tn.Searcher):
+    by_number = True
+
+    def suggest(self, space, history, rng):
+        best = history.leader
+        if best is None:
+            return space.sample(rng)
+        return space.from_unit((space.to_unit(best.config) + 0.3 + 0 * rng.random(len(space))).clip(0, 1))
+
+
 BROKEN_SEARCHERS = {
+    SaysItEnds: "it never proposed None, and ends is True",
+    GivesUp: "it proposed None after 3 trials, and ends is False",
+    SaysItCounts: "after other scores, and by_number is True",
     NeedsTheBest: "the first ones failed: it asks for what the study does not have: no finished trial has a score",
     CountsTheRunning: "four at once: a fresh searcher proposed",
     ChangesItsSettings: "its settings were changed from",
@@ -445,7 +470,19 @@ class LetsEverybodyHold(SqliteStore):
         return True
 
 
+class EntersTwice(SqliteStore):
+    def enter(self, trial, once):
+        return super().enter(trial, False)
+
+
+class CountsForks(SqliteStore):
+    def enter(self, trial, once):
+        return trial.config != {"x": 0.2, "y": None} and super().enter(trial, once)
+
+
 BROKEN_STORES = {
+    EntersTwice: "has to enter once",
+    CountsForks: "that only a fork has",
     LosesTheLastRow: "came back|there are|lost|taken",
     GivesNumbersTwice: "claims gave",
     TakesAnything: "another owner's trial was taken",

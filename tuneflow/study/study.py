@@ -418,7 +418,7 @@ class Study:
         if self.trainer is None:
             raise StudyError("run: this study has no trainer; use ask and tell, or give it one.")
         budget = Budget.of(self.objective, trials, epochs, seconds, target, plateau)
-        if budget == Budget() and not self.searcher.ends:
+        if budget == Budget() and not arguments.ends(self.searcher, self.space, self.paired):
             raise ValueError(
                 f"run needs trials=, epochs=, seconds=, target= or plateau=, since {self.searcher!r} never ends."
             )

@@ -17,6 +17,7 @@ from tuneflow.space.permutation import Permutation
 from tuneflow.space.priors import Normal
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.testing.common import require, untouched
+from tuneflow.testing.small_space import check_small_space
 
 SPACES: dict[str, Callable[[], SearchSpace]] = {
     "one dimension": lambda: SearchSpace(x=Float(-1.0, 1.0)),
@@ -55,6 +56,9 @@ def check_searcher(make: Callable[[], Searcher], trials: int = 12) -> None:
     what the kept one does; proposals pass the space's cast; the seed is obeyed (unless the searcher ends by itself, as
     a grid); its `repr`, the global generators and the history do not change.
 
+    Of six configurations each is tried, unless the searcher ends before; one whose `ends` is True ends by itself; and
+    the scores do not matter to one whose `by_number` is True.
+
     Args:
         make: returns a new searcher, configured alike each time.
         trials: number of proposals in each of them.
@@ -74,6 +78,7 @@ def check_searcher(make: Callable[[], Searcher], trials: int = 12) -> None:
     for name in ("discrete", "conditional"):
         for way, record in WAYS.items():
             _proposals(make, SPACES[name](), 0, trials, f"{name}, {way}", record)
+    check_small_space(make)
 
 
 def _proposals(

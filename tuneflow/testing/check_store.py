@@ -13,6 +13,8 @@ from tuneflow.testing.common import require
 def check_store(make: Callable[[Path], Store], path: Path) -> None:
     """Check that a store keeps what was committed, claims each number once, and refuses writes to trials of others.
 
+    A configuration that has to be the only one of its kind is entered by one owner alone.
+
     Args:
         make: opens the store at a path, or makes it there.
         path: a path where nothing exists yet.
@@ -71,12 +73,28 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
     other.let_go()
     taken = [other.take(2), one.take(2)]
     require(taken == [True, False], "store", f"a paused trial was taken by {taken}, not by the first alone")
+    _check_entering(one, other)
     seized = [one.seize(2), one.seize(2)]
     require(seized == [True, False], "store", f"another owner's running trial was taken by {seized}, not once")
     other.put(Trial(2, {"x": 0.3}, "DONE"))
     require(other.commit() == [2], "store", "a trial that was taken from its owner was written by it")
     one.close()
     other.close()
+
+
+def _check_entering(one: Store, other: Store) -> None:
+    """Check that a configuration enters once, whoever enters it, and that forks and repetitions do not count."""
+    numbers = [store.claim(math.inf) or 0 for store in (one, other, one, other)]
+    config, forked = {"x": 0.6, "y": "new"}, {"x": 0.2, "y": None}  # of trial 1, which has a parent
+    entered = [store.enter(Trial(n, config), True) for store, n in zip((one, other), numbers[:2], strict=True)]
+    require(entered == [True, False], "store", f"a configuration has to enter once, it was entered by {entered}")
+    again = other.enter(Trial(numbers[1], config, repeats=numbers[0]), False)
+    require(again, "store", "a configuration was refused that may be repeated")
+    require(one.enter(Trial(numbers[2], forked), True), "store", "a configuration was refused that only a fork has")
+    same = other.enter(Trial(numbers[3], forked), True)
+    require(not same, "store", "a configuration has to enter once, it was entered beside the one of another owner")
+    seen = {trial.number for trial in other.changes()}
+    require({numbers[0], numbers[2]} <= seen, "store", f"an entered trial has to be seen by others, they saw {seen}")
 
 
 def _facts(trial: Trial) -> list[Any]:

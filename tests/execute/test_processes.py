@@ -27,6 +27,7 @@ from tests.helpers.worker_training import (
     KeepsALock,
     LastingProcesses,
     Locked,
+    SlowToLoad,
     Unloadable,
     bowl,
     checked,
@@ -46,7 +47,7 @@ from tuneflow.execute.executor import Reported
 from tuneflow.execute.head_start import Begun, HeadStart, trains_alike
 from tuneflow.execute.inline import InlineExecutor
 from tuneflow.execute.processes.executor import ProcessExecutor
-from tuneflow.execute.workers import sendable
+from tuneflow.execute.workers import sendable, worker_executor
 from tuneflow.execute.workers.messages import ProcessSettings
 from tuneflow.execute.workers.pickling import SharedObject, receive, receive_shared, send
 from tuneflow.history.trial import Slice
@@ -191,21 +192,31 @@ def kill_in_turn(folder, count, seconds=60):
         time.sleep(0.02)
 
 
-def test_a_process_that_hangs_is_killed_after_the_timeout(pool, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("epoch", "message"), [(2, "sent nothing for 3 seconds"), (0, "has not begun an epoch")])
+def test_a_process_that_hangs_is_killed_after_the_timeout(pool, monkeypatch, tmp_path, caplog, epoch, message):
     train(pool, 0, lr=0.1)
     finish(pool)  # so that what is imported at the first step is there
-    monkeypatch.setattr(pool, "timeout", 6.0)
+    monkeypatch.setattr(worker_executor, "UNTIL_BEGUN", 2)
+    monkeypatch.setattr(pool, "timeout", 3.0)
     patience = logging.Handler()  # the process that comes next has all to import
     patience.emit = lambda record: setattr(pool, "timeout", 300.0)
     logging.getLogger("tuneflow").addHandler(patience)
-    train(pool, 0, kind="hang", epoch=2, marker=str(tmp_path / "hung"))
+    train(pool, 0, kind="hang", epoch=epoch, marker=str(tmp_path / "hung"))
     try:
         metrics, last = of_trial(finish(pool), 0)
     finally:
         logging.getLogger("tuneflow").removeHandler(patience)
     assert (tmp_path / "hung").exists()
+    assert message in caplog.text
     assert last.status == "DONE"
     assert metrics == inline_metrics()
+
+
+def test_the_timeout_does_not_count_until_a_worker_takes_steps(pool, monkeypatch):
+    monkeypatch.setattr(pool, "timeout", 1.0)
+    pool.submit(Slice(0, 0, 1), SlowToLoad(1.5), tn.types.Job(None, {"x": 1.0, "y": 0.0}, ONE), None)
+    *_, last = finish(pool)
+    assert last.status == "DONE"
 
 
 def test_an_exception_comes_back_with_type_message_and_traceback(pool):

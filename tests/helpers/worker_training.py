@@ -16,6 +16,7 @@ import tuneflow as tn
 from tuneflow.execute.inline import InlineExecutor
 from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.history.trial import Slice
+from tuneflow.train.function_trainer import Function
 
 ONE = tn.Runtime("cpu", threads=1)
 EPOCHS = 4
@@ -58,6 +59,8 @@ def fit(config, run):
     """Draws, keeps momentum, and does at an epoch what its configuration says."""
     weight = run.place(torch.zeros(3)).requires_grad_()
     optimizer = torch.optim.SGD([weight], lr=config.get("lr", 0.1), momentum=0.9)
+    if config.get("epoch") == 0:
+        misfortune(**config)
     for epoch in run.epochs(weight=weight, optimizer=optimizer):
         optimizer.zero_grad()
         loss = (weight - torch.randn(3)).square().sum()
@@ -174,6 +177,18 @@ class Unloadable:
     def __setstate__(self, state):
         if state["process"] != os.getpid():
             raise ImportError("no such thing here")
+        self.__dict__ = state
+
+
+class SlowToLoad(Function):
+    """A function that takes so many seconds to load in a worker, as imports do."""
+
+    def __init__(self, seconds):
+        super().__init__(bowl)
+        self.seconds = seconds
+
+    def __setstate__(self, state):
+        time.sleep(state["seconds"])
         self.__dict__ = state
 
 

@@ -38,8 +38,9 @@ class Runtime:
             the script needs an `if __name__ == "__main__":`. Functions and classes are found by name at the top of a
             module; others, those of a notebook too, travel by value where cloudpickle is installed.
         timeout: seconds that an epoch may take in a worker process, which is killed when it reports none for longer;
-            None for no limit. With lanes it covers an epoch of all of them: so many times that of one trial, and
-            seconds more for the first, in which engines are traced.
+            None for no limit. They count from the first step of a trial: to import, load, build and trace what it needs
+            a worker has ten times as long. With lanes it covers an epoch of all of them: so many times that of one
+            trial.
         lanes: largest number of trials of one structure to train as one program, in each worker, where a measurement
             shows that this is faster; "auto" for as many as pay. 1 trains each by itself. Scores are the same but for
             rounding.
@@ -64,6 +65,8 @@ class Runtime:
         devices: those that the workers train on.
         precision, channels_last: the values used in training; never "auto".
         retries: number of retries by name of class.
+        on_epoch: called when an epoch begins, after all that has to be imported, loaded and built for it; None for
+            nothing. A worker process tells its parent so, from when on `timeout` counts.
         advises: the names of those that were passed as "auto".
         dtype: torch's default dtype in training; None for the caller's. A study's is that of the time it was made.
 
@@ -112,6 +115,7 @@ class Runtime:
             )
         self.executor = executor
         self.retries = retries_of(retries)
+        self.on_epoch: Callable[[], None] | None = None
         check_precision(precision, self.device)
         check_layout(channels_last)
         given = {"precision": precision, "channels_last": channels_last}
@@ -167,6 +171,11 @@ class Runtime:
             return in_channels_last(module) if self.channels_last else module
         placed: T = mapped(lambda tensor: tensor.to(self.device, non_blocking=True), thing)
         return mapped(in_channels_last, placed) if self.channels_last else placed
+
+    def begin_epoch(self) -> None:
+        """Call `on_epoch`: an epoch begins to take its steps."""
+        if self.on_epoch is not None:
+            self.on_epoch()
 
     def active(self) -> Environment:
         """A block with this runtime's number of threads, and with the settings that scores depend on; one at a time.

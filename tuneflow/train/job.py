@@ -46,6 +46,8 @@ class Job:
     @contextmanager
     def at_work(self, purpose: str, epoch: int) -> Iterator[None]:
         """A block with this job's global generators, for a purpose and epoch, and its runtime's threads."""
+        if purpose == "epoch":
+            self.runtime.begin_epoch()
         with self.runtime.active(), seeded_globals(*self.key, purpose, epoch, device=self.runtime.device):
             yield
 

@@ -73,6 +73,7 @@ class StructureGroup:
         if not self._stacks:
             return []
         stack = self._stacks.popleft()
+        stack.lanes[0].job.runtime.begin_epoch()
         try:
             events = stack.advance()
         except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from tuneflow.errors import StudyError, listed, warn
 from tuneflow.execute.executor import Event
 from tuneflow.execute.processes.placement import Placement
 from tuneflow.execute.processes.proxy import ProcessProxy, end_all, reap
-from tuneflow.execute.processes.worker_process import UNGUARDED
+from tuneflow.execute.processes.worker_process import BEGUN, IDLE, UNGUARDED
 from tuneflow.execute.workers import sendable
 from tuneflow.execute.workers.assignment import STARTS, SharedObjects
 from tuneflow.execute.workers.main_module import is_imported
@@ -41,7 +41,8 @@ class ProcessExecutor(WorkerExecutor[ProcessProxy]):
     Args:
         runtime: the device, the lanes and threads of each process, and what `workers` and `timeout` are by default.
         workers: how many processes, at least 1.
-        timeout: seconds after which a process that sent no epoch is taken to hang, and killed; None for never.
+        timeout: seconds after which a process that sent no epoch is taken to hang, and killed; None for never. They
+            count from its first epoch on; for all that comes before it has UNTIL_BEGUN times as long.
     """
 
     def __init__(self, runtime: Runtime, workers: int | None = None, timeout: float | None = None) -> None:
@@ -124,6 +125,10 @@ class ProcessExecutor(WorkerExecutor[ProcessProxy]):
         if isinstance(message, DeviceLost):
             child.lost_device = message
             return self._drop_lost(child)
+        if not isinstance(message, LoadFailure) and message != IDLE:
+            child.begun = True
+        if message == BEGUN:
+            return []
         events = self._accept(child, message) if isinstance(message, Reply) else []
         if isinstance(message, Reply) and message.events:
             self._placement.works(child.device)

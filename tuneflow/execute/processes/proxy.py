@@ -42,7 +42,7 @@ class ProcessProxy(WorkerProxy):
 
     def __init__(self, runtime: Runtime, number: int, device: torch.device, alone: torch.device | None = None) -> None:
         super().__init__(runtime.slots)
-        self.idle = self._halted = False
+        self.idle = self._halted = self.begun = False
         self.device, self.started = device, time.monotonic()
         self.lost_device: DeviceLost | None = None
         self.pipe, theirs = SPAWN.Pipe()
@@ -57,7 +57,7 @@ class ProcessProxy(WorkerProxy):
 
     def begin(self, shared: SharedObjects[SharedObject], engines: EngineCache, workers: int) -> None:
         """Send it all its work, with trainers and models that it does not have yet."""
-        self.idle, self._halted, self.last_message = False, False, time.monotonic()
+        self.idle, self._halted, self.begun, self.last_message = False, False, False, time.monotonic()
         before = set(self.training)
         command = self.command(engines, workers)
         try:
@@ -67,6 +67,11 @@ class ProcessProxy(WorkerProxy):
                     shared[task.shared].send(self.pipe, self.process.pid or 0)
         except OSError:
             self.training = before  # it is dead, which the next receive finds out
+
+    @property
+    @override
+    def at_work(self) -> bool:
+        return not self.idle  # while it starts, too
 
     @override
     def stop(self, trial: int | None = None) -> None:

@@ -18,7 +18,7 @@ from tuneflow.runtime.runtime import Runtime
 NAME = "tuneflow worker"  # what the names of worker processes begin with
 UNGUARDED = 97  # exit status of a worker whose script starts a study while it is imported
 
-HALT, IDLE = "halt", "idle"  # to a worker: wait for a command; from it: it waits
+HALT, IDLE, BEGUN = "halt", "idle", "begun"  # to a worker: wait for a command; from it: it waits, an epoch begins
 
 _serving = False
 
@@ -89,6 +89,8 @@ class _WorkerLoop:
 
     def __init__(self, pipe: Pipe, runtime: Runtime) -> None:
         self._pipe, self._worker = pipe, Worker(runtime)
+        self._begun = False  # an epoch, since the last command
+        runtime.on_epoch = self._begin
 
     def run(self) -> None:
         send(self._pipe, IDLE)
@@ -104,9 +106,16 @@ class _WorkerLoop:
             if not isinstance(command, Command):
                 continue  # a HALT that came while it waited already
             failure = self._worker.take(command, lambda: receive_shared(self._pipe))
+            self._begun = False
             if failure is None:
                 return
             send(self._pipe, failure)
+
+    def _begin(self) -> None:
+        """Report the first epoch after a command: what it needed is imported, loaded and built."""
+        if not self._begun:
+            self._begun = True
+            send(self._pipe, BEGUN)
 
     def _train(self) -> bool:
         """Train until there is a reply, and send it; return True if a command is to be awaited."""

@@ -1,5 +1,6 @@
 """WorkerExecutor: the part of an executor that is the same for local worker processes and Ray actors."""
 
+import math
 import time
 from collections import deque
 from typing import Any, Generic, TypeVar
@@ -14,6 +15,8 @@ from tuneflow.history.trial import Slice
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
+
+UNTIL_BEGUN = 10  # times the timeout that a worker may take for all that comes before its first epoch
 
 W = TypeVar("W", bound=WorkerProxy)
 
@@ -77,15 +80,21 @@ class WorkerExecutor(Generic[W]):
 
     def _patience(self) -> float | None:
         """Seconds until a worker is overdue; None for no limit."""
-        last_messages = [worker.last_message for worker in self._workers if worker.at_work]
-        if self.timeout is None or not last_messages:
+        if self.timeout is None:
             return None
-        return max(0.0, min(last_messages) + self.timeout - time.monotonic())
+        deadlines = [worker.last_message + self._limit(worker) for worker in self._workers if worker.at_work]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _limit(self, worker: W) -> float:
+        """Seconds without a message after which a worker is overdue."""
+        return (self.timeout or math.inf) * (1 if worker.begun else UNTIL_BEGUN)
 
     def _kill_overdue(self) -> None:
         for worker in self._workers:
-            if self.timeout is not None and worker.at_work and time.monotonic() >= worker.last_message + self.timeout:
-                worker.kill(f"sent nothing for {self.timeout:g} seconds")
+            limit = self._limit(worker)
+            if worker.at_work and time.monotonic() >= worker.last_message + limit:
+                before = "" if worker.begun else ", and has not begun an epoch"
+                worker.kill(f"sent nothing for {limit:g} seconds{before}")
 
     def _accept(self, worker: W, reply: Reply) -> list[Event]:
         self.engines.merge(reply.engines)

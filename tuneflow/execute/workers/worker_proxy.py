@@ -26,6 +26,7 @@ class WorkerProxy:
         idle: it waits for a command.
         ready: it has been idle once.
         last_message: when its last message came, or it was sent a command while idle, by time.monotonic.
+        begun: an epoch has begun since its last command; until then it imports, loads and builds.
         overdue: why it was killed by its parent; empty if it was not.
     """
 
@@ -34,6 +35,7 @@ class WorkerProxy:
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.ready, self.last_message, self.overdue = False, time.monotonic(), ""
+        self.begun = True
         self.work: dict[int, Assignment] = {}
         self.training: set[int] = set()
         self.stops: list[int] = []

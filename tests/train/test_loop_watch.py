@@ -254,6 +254,51 @@ def an_item_of_a_global(config, run):
         yield {"loss": totals["n"]}
 
 
+class Shared:
+    steps = 0
+
+
+def an_attribute_of_a_class(config, run):
+    for _ in run.epochs():
+        Shared.steps += 1
+        yield {"loss": Shared.steps}
+
+
+def bytes_of_an_array(config, run):
+    seen = bytearray(8)
+    for epoch in run.epochs():
+        seen[epoch] = 1
+        yield {"loss": sum(seen)}
+
+
+def a_tuple_bound_anew(config, run):
+    best = (math.inf, 0)
+    for epoch in run.epochs():
+        best = min(best, (LOSSES[epoch - 1], epoch))
+        yield {"loss": best[0]}
+
+
+def a_while_loop(config, run):
+    bad, passes = 0, run.epochs()
+    while True:
+        epoch = next(passes)
+        bad += LOSSES[epoch - 1] > 0.55
+        yield {"loss": bad}
+
+
+def inside_other_blocks(config, run):
+    bad = 0
+    try:
+        with torch.autograd.set_detect_anomaly(False):
+            for number, _ in enumerate(run.epochs()):
+                if number > 5:
+                    continue
+                bad += 1
+                yield {"loss": bad}
+    finally:
+        bad = 0
+
+
 def outer():
     count = 0
 
@@ -291,6 +336,11 @@ CARRYING = {
     a_cycle: ["cycle"],
     a_global: ["steps"],
     an_item_of_a_global: ["totals"],
+    an_attribute_of_a_class: ["Shared.steps"],
+    bytes_of_an_array: ["seen"],
+    a_tuple_bound_anew: ["best"],
+    a_while_loop: ["bad"],
+    inside_other_blocks: ["bad"],
     outer(): ["count"],
 }
 

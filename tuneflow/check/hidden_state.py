@@ -13,7 +13,6 @@ from tuneflow.train.loop import Loop
 from tuneflow.train.loop_passes import Passes
 from tuneflow.train.loop_state import differences
 from tuneflow.train.loop_warnings import warn_once
-from tuneflow.train.loop_watch import LoopWatch
 from tuneflow.train.protocol import Rehearsal
 
 CLOSE = 1e-3  # how far apart two runs on an accelerator may be, as a share of a tensor's largest value
@@ -67,11 +66,6 @@ class _Trained:
     epochs: list[tuple[TrainState, Report]] = field(default_factory=list)
     end: str = ""
 
-    @property
-    def watch(self) -> LoopWatch | None:
-        """The watch over the variables of the run; None in a loop of one epoch."""
-        return self.passes.run.watch
-
     def train(self, epochs: int) -> None:
         """Train so many epochs, or until it ends."""
         try:
@@ -113,14 +107,14 @@ def _checked(loop: Loop, job: Job, most: int | None) -> _Trained:
     if different:
         different = ["how it ends"] if "how it ends" in different else different
         raise ValueError(_hidden(loop, whole, resumed, epoch, different))
-    if whole.watch is not None:
-        whole.watch.report(_suspects(whole, resumed))
+    if whole.passes.watch is not None:
+        whole.passes.watch.report(_suspects(whole, resumed))
     return whole
 
 
 def _suspects(whole: _Trained, resumed: _Trained) -> dict[str, Any]:
     """Return the variables by name that were reported, and those in which the two runs differ."""
-    one, other = whole.watch, resumed.watch
+    one, other = whole.passes.watch, resumed.passes.watch
     return {} if one is None or other is None else {**one.reported, **one.differing(other)}
 
 
@@ -149,7 +143,7 @@ def _hidden(loop: Loop, whole: _Trained, resumed: _Trained, epoch: int, differen
     words = [
         f"loop {loop.name} hides state: 2 epochs at once and 1 + 1 through a saved state differ in epoch {epoch},"
         f" in {listed(different)}.",
-        *([] if whole.watch is None else whole.watch.ways_out(changed)),
+        *([] if whole.passes.watch is None else whole.passes.watch.ways_out(changed)),
     ]
     if not changed:
         words.append(

@@ -45,7 +45,8 @@ class HeadStart:
     """
 
     def __init__(self, executor: Executor, begun: Begun, config: Callable[[int], Config]) -> None:
-        self._executor, self._begun, self._config = executor, begun, config
+        self._executor, self._config = executor, config
+        self._begun: Begun | None = begun  # None once all of it was reported
         self._left: deque[Reported] = deque()  # to be reported next
         self._rest: tuple[Slice, TrainerProtocol, Job] | None = None  # the slice that they are the beginning of
 
@@ -65,10 +66,8 @@ class HeadStart:
 
     def submit(self, work: Slice, trainer: TrainerProtocol, job: Job, state: TrainState | None) -> None:
         """Take a slice, as Executor.submit."""
-        own = work.trial == 0 and self._config(0) == self._begun.config
-        epochs = [Reported(0, report, reached) for reached, report in self._begun.epochs] if own else []
-        self._left.extend(event for event in epochs if work.start < event.report.epoch <= work.until)
-        if own and self._left:
+        self._left.extend(self._beginning(work))
+        if self._left and work.trial == 0:
             self._rest = (work, trainer, job)
         else:
             self._executor.submit(work, trainer, job, state)
@@ -81,10 +80,19 @@ class HeadStart:
         if self._left:
             return [event]
         self._rest, reached = None, event.report.epoch
+        if self._begun is not None and reached == self._begun.epochs[-1][1].epoch:
+            self._begun = None  # its states are in the study's care
         if reached >= work.until:
             return [event, Ended(0, "DONE")]
         self._executor.submit(Slice(0, reached, work.until), trainer, job, event.state)
         return [event]
+
+    def _beginning(self, work: Slice) -> list[Reported]:
+        """Return the epochs of a slice that were trained already."""
+        if self._begun is None or work.trial != 0 or self._config(0) != self._begun.config:
+            return []
+        epochs = [Reported(0, report, state) for state, report in self._begun.epochs]
+        return [event for event in epochs if work.start < event.report.epoch <= work.until]
 
     def stop(self, trial: int) -> None:
         """Drop the trial's slice, as Executor.stop."""

@@ -187,7 +187,7 @@ class Loop(TrainerProtocol):
             most: batches that `run.batches` gives at most.
         """
         run = LoopRun(f"loop {self.name}", self.epochs, job, start, only_build)
-        run.most = most
+        run._most = most
         return Passes(self.function, run, tell)
 
     def _built(self, job: Job, state: TrainState | None) -> LoopState:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import random
 import types
+from array import array
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, enum.Enum)
+PLAIN = (bool, int, float, complex, str, bytes, bytearray, array, type(None), np.generic, enum.Enum)
 CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 WITHOUT = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType, io.IOBase)

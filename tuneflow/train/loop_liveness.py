@@ -85,7 +85,7 @@ class _Graph:
 
     def at(self, offset: int) -> Node:
         """Return the node of a loop's head, to be entered once more."""
-        self._pass = (self._index[offset], True)
+        self._pass = (max(i for at, i in self._index.items() if at <= offset), True)  # `offset` may be in its cache
         return self._pass
 
     def live_in(self, start: Node) -> set[Part]:
@@ -123,7 +123,7 @@ class _Graph:
     def _after(self, node: Node) -> list[Node]:
         index, again = node
         instruction = self.instructions[index]
-        if instruction.opname in ENDS or index + 1 == len(self.instructions):
+        if instruction.opname in ENDS:
             return []
         loops = instruction.opname == "FOR_ITER"
         target = self._index[instruction.argval] if instruction.opcode in JUMPS else None
@@ -145,7 +145,7 @@ def _accesses(code: CodeType, functions: Mapping[str, CodeType]) -> list[list[Ac
 
 def _spread(access: Access, parts: Mapping[str, set[Part]]) -> list[Access]:
     name, part = access.part
-    return [access] if access.writes or part else [Access(False, each) for each in {*parts[name], (name, "")}]
+    return [access] if access.writes or part else [access, *(Access(False, each) for each in parts[name])]
 
 
 def _of_instruction(

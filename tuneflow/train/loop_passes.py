@@ -30,7 +30,7 @@ class Passes:
         self.run, self._where, self._function = run, run._where, function
         self.generator = cast("GeneratorType[Any, None, Any]", function(copied(run._job.config), run))
         if run._until > 1:  # else there is no pass to go on with
-            run.watch = LoopWatch(self.generator.gi_code, tell or self._warn)
+            run._watch = LoopWatch(self.generator.gi_code, tell or self._warn)
         self._last: dict[str, float] = run._start.values["metrics"] if run._start is not None else {}
 
     @property
@@ -38,10 +38,15 @@ class Passes:
         """Objects that the loop has named so far."""
         return {} if self.run._named is None else self.run._named.things
 
+    @property
+    def watch(self) -> LoopWatch | None:
+        """The watch over the loop's variables; None in a loop of one epoch."""
+        return self.run._watch
+
     def next(self) -> tuple[TrainState, Report] | str:
         """Train one epoch; return the state and report after it, or the reason why the loop ended without one."""
         run = self.run
-        run.seed("after" if run._epoch else "init", run._epoch)
+        run._enter("after" if run._epoch else "init", run._epoch)
         try:
             return self._reached(next(self.generator))
         except StopIteration as end:
@@ -51,7 +56,7 @@ class Passes:
 
     def close(self) -> None:
         """Leave the loop where it stands; its `finally` blocks run."""
-        self.run.seed("after", self.run._epoch)
+        self.run._enter("after", self.run._epoch)
         try:
             self.generator.close()
         finally:
@@ -79,8 +84,8 @@ class Passes:
         self._last = metrics
         self._warn_of_choice(run._named)
         self._warn_of_seeds()
-        if run.watch is not None:
-            run.watch.after_pass(self.generator.gi_frame)
+        if run._watch is not None:
+            run._watch.after_pass(self.generator.gi_frame)
         run._reached = TrainState(epoch, {**run._named.values(), "metrics": dict(metrics)})
         return run._reached, Report(epoch, metrics, errors, run.seconds)
 
@@ -96,7 +101,7 @@ class Passes:
 
     def _warn_of_seeds(self) -> None:
         """Warn once of a loop that seeds the global generators in its passes."""
-        if generators := self.run.reseeded():
+        if generators := self.run._reseeded():
             self._warn(
                 f"seeds the generator of {' and '.join(generators)} by itself in each pass, so all seeds and replicas"
                 " of a study draw the same; leave that out, for a study seeds the generators at the start of each pass,"

@@ -44,8 +44,8 @@ class LoopRun:
         self._seed, self._seed_read = 0, False  # torch's for the pass, and whether the loop has asked for one
         self._marks = (0, 0)  # of NumPy's and Python's generator after the last pass
         self._placed: dict[int, tuple[Any, DeviceData]] = {}  # data that batches were taken of, by their id
-        self.watch: LoopWatch | None = None  # over the loop's variables
-        self.most: int | None = None  # batches that `batches` gives at most, where a check shortens the passes
+        self._watch: LoopWatch | None = None  # over the loop's variables
+        self._most: int | None = None  # batches that `batches` gives at most, where a check shortens the passes
         self.lowered = False  # autocast was asked for
 
     @property
@@ -104,7 +104,7 @@ class LoopRun:
         """
         size, rows = check_whole("run.batches: batch_size", batch_size), self._on_device(data, shuffle)
         order = self._job.order(self._epoch, rows.order) if shuffle else None
-        return islice(rows.batches(size, order), self.most)
+        return islice(rows.batches(size, order), self._most)
 
     def _on_device(self, data: Any, shuffle: bool) -> DeviceData:
         """Return `data` for batches on the device; what cannot change unseen is placed once."""
@@ -140,11 +140,11 @@ class LoopRun:
             done = self._start.epoch
         if self._only_build:
             raise Built(named, (torch.get_rng_state(), np.random.get_state(), random.getstate()))  # noqa: NPY002
-        if self.watch is not None:
-            self.watch.begin(named, self)
+        if self._watch is not None:
+            self._watch.begin(named, self)
         for epoch in range(done + 1, self._until + 1):
             self._epoch, self._reached, self._started = epoch, None, time.perf_counter()
-            self.seed("epoch", epoch)
+            self._enter("epoch", epoch)
             yield epoch
             self._check_pass(named)
 
@@ -161,13 +161,13 @@ class LoopRun:
                 " make the yield the last thing in the pass."
             )
 
-    def seed(self, purpose: str, epoch: int) -> None:
+    def _enter(self, purpose: str, epoch: int) -> None:
         """Seed the global generators from the job, until the next call or `_seeded.close()`."""
         self._seeded.close()
         self._seeded.enter_context(self._job.at_work(purpose, epoch))
         self._seed, self._seed_read = torch.initial_seed(), False
 
-    def reseeded(self) -> list[str]:
+    def _reseeded(self) -> list[str]:
         """Return the generators that the loop has seeded in this pass by a number that is not the run's.
 
         NumPy's and Python's are noticed where two passes leave them in the same state, which seeds of ours never do.

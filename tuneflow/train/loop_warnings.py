@@ -18,5 +18,5 @@ def warn_once(function: Callable[..., Any], text: str) -> None:
     """
     issued = _issued.setdefault(function, set())
     if text not in issued:
-        issued.add(text)
         warn(text)
+        issued.add(text)  # not where warnings are errors: the next one is to be raised too

@@ -4,7 +4,7 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from types import CodeType, FrameType, FunctionType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,20 @@ class LoopWatch:
         return {name: value for name, value in changed.items() if not _is_twice(name, value, changed)}
 
     def _read(self, variables: Mapping[str, Any]) -> dict[str, Contents]:
-        return {name: contents_by_place(value, self._known) for name, value in variables.items()}
+        return {name: self._contents_of(name, value) for name, value in variables.items()}
+
+    def _contents_of(self, name: str, value: Any) -> Contents:
+        """Return the contents of a variable; of a class, function or module those of the attributes that are read."""
+        if not isinstance(value, type | FunctionType | ModuleType) or self._carried is None:
+            return contents_by_place(value, self._known)
+        parts = [part for variable, part in self._carried.live if variable == name and part.startswith(".")]
+        values = {part: getattr(value, part[1:], None) for part in parts}
+        return {
+            part + place: leaf
+            for part, inner in values.items()
+            if isinstance(inner, VALUES)
+            for place, leaf in contents_by_place(inner, self._known).items()
+        }
 
     def _variables(self, frame: FrameType, names: Iterable[str]) -> dict[str, Any]:
         """Return the variables of these names that are bound."""

@@ -230,6 +230,34 @@ def test_new_branch_is_tried_before_the_space_is_stored(tmp_path):
     assert "lbfgs" not in json.dumps(tn.open(tmp_path).facts)
 
 
+@tn.loop(epochs=2)
+def fit(config, run):
+    weight = run.place(torch.zeros(2)).requires_grad_()
+    optimizer = config["optimizer"]([weight], lr=0.1)
+    hidden = {"epochs": 0.0}
+    named = {"optimizer": optimizer} if config["optimizer"] is torch.optim.SGD else {"again": hidden}
+    for _ in run.epochs(weight=weight, **named):
+        optimizer.zero_grad()
+        loss = (weight - 1).square().sum()
+        loss.backward()
+        optimizer.step()
+        yield {"loss": loss}
+
+
+def test_new_branch_of_a_loop_is_rehearsed_alone(tmp_path, capsys):
+    def study(**labels):
+        space = tn.SearchSpace(optimizer=tn.Choice(labels), rate=UNIT)
+        return tn.Study(space=space, trainer=fit, minimize="loss", folder=tmp_path)
+
+    with study(sgd=torch.optim.SGD) as small:
+        small.run(trials=1)
+    capsys.readouterr()
+    study(sgd=torch.optim.SGD, other=torch.optim.SGD).close()
+    assert "checking that fit resumes exactly: 3 epochs\n" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"'optimizer': 'adam'.*fit"):
+        study(sgd=torch.optim.SGD, other=torch.optim.SGD, adam=torch.optim.Adam)
+
+
 WEIGHTS = torch.randn(10, 64, generator=torch.Generator().manual_seed(0))
 
 

@@ -8,12 +8,12 @@ from tuneflow.space.search_space import Config, SearchSpace
 Labels = set[tuple[str, object]]
 
 
-def other_branches(space: SearchSpace, config: Config) -> list[Config]:
-    """Return configurations with every label of the space's choices that `config` does not have.
+def other_branches(space: SearchSpace, *configs: Config) -> list[Config]:
+    """Return configurations with every label of the space's choices that none of `configs` has.
 
     Args:
         space: its `examples` are chosen from.
-        config: one that is tried anyway.
+        configs: those that are tried anyway, or were before.
 
     Example:
         >>> from tuneflow.space.search_space import call
@@ -21,7 +21,7 @@ def other_branches(space: SearchSpace, config: Config) -> list[Config]:
         >>> [sorted(labels_of(space, other)) for other in other_branches(space, space.from_unit([0.9]))]
         [[('kind', 'a')]]
     """
-    covered, others = labels_of(space, config), []
+    covered, others = set().union(*(labels_of(space, config) for config in configs)), []
     for example in space.examples():
         labels = labels_of(space, example)
         if not labels <= covered:

@@ -74,7 +74,7 @@ class Growing:
     """
 
     def __init__(self, study: Any, store: Store) -> None:
-        self._store, self._where, self._space, self._model = store, str(study.folder), study.space, study.model
+        self._store, self._where, self._space = store, str(study.folder), study.space
         self._facts = facts = facts_of(study)
         self._before = before = store.describe(facts)
         earlier = earlier_values(study.model, study.trainer and study.trainer.single)
@@ -86,6 +86,13 @@ class Growing:
             compare(before, self._as_before(study) if changes else facts, self._where)
         else:
             compare(before, facts, self._where, [change.text for change in changes], self._outside(changes))
+
+    def examples(self) -> list[Config]:
+        """Return a configuration of each branch of the earlier space, read in the one of now."""
+        space, earlier = self._space, SearchSpace.from_json(self._before["space"])
+        if space.where:
+            earlier.where = (lambda config: space.allows(self.growth.read(space, config)),)
+        return [self.growth.read(space, config) for config in earlier.examples()]
 
     def record(self, history: History, log: Callable[[str], None]) -> None:
         """Store the space if it grew, and show how.
@@ -119,15 +126,9 @@ class Growing:
             if trainer.get(name) != before.get(name):  # a class with settings to tune may have been an object
                 with seeded_globals(0, "description"):
                     trainer = trainer | {name: description_of(instance_of(getattr(study.trainer.single, name)))}
-        weights = None if self._facts[WEIGHTS] is None else self._brought()
+        brings = self._facts[WEIGHTS] is not None
+        weights = weights_digest(study.model, self._space, self.examples()) if brings else None
         return self._facts | {"trainer": trainer, "grid": self._before["grid"], WEIGHTS: weights}
-
-    def _brought(self) -> str | None:
-        """Return the digest of the weights that the builder brings, in configurations of the earlier space."""
-        space, earlier = self._space, SearchSpace.from_json(self._before["space"])
-        if space.where:
-            earlier.where = (lambda config: space.allows(self.growth.read(space, config)),)
-        return weights_digest(self._model, space, [self.growth.read(space, config) for config in earlier.examples()])
 
     def _outside(self, changes: Sequence[Change]) -> str:
         """Return which trials the space does not have, as a sentence; empty where there are no trials."""

@@ -1,6 +1,6 @@
 """Preflight: what is checked and tried before trial 0, so that a mistake costs seconds and not a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -38,9 +38,20 @@ class Preflight:
         with Guarded(), exceptions_only("the dry run", ValueError):
             self.trainer.check(self.dry_run)
 
-    def check_again(self) -> None:
-        """Check a study that has trials like a new one, as after its space grew."""
+    def check_grown(self, earlier: Iterable[Config]) -> None:
+        """Check a study whose space grew: all of it like that of a new study, and the branches that are new.
+
+        Args:
+            earlier: a configuration of each branch that the space had before.
+
+        Raises:
+            ValueError, TypeError: the space does not fit, does not train, or a new branch fails.
+        """
         replace(self, dry_run=replace(self.dry_run, new=True)).check()
+        new = other_branches(self.dry_run.space, *earlier) if self.trainer.checks is True else []
+        self.dry_run.log(self.trainer.rehearsal(len(new)) if new else "")
+        for config in new:
+            self._rehearse(config, self._job(config), replace(self.dry_run, brief=True))
 
     def rehearse(self, first: Callable[[], Config | None], job: Callable[[Trial], Job]) -> Begun | None:
         """Have the trainer try one configuration of every branch of the space, or of as many as it asks for.

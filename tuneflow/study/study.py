@@ -169,7 +169,7 @@ class Study:
         self._adopt_length()
         self._ledger.sync()
         if growing.changes and trainer is not None:
-            self._preflight.check_again()
+            self._preflight.check_grown(growing.examples())
         growing.record(self.history, self._progress.log)
         self._ledger.want(scheduler.keep(self.history))
         self._ledger.recover()

@@ -233,7 +233,7 @@ def test_top_extends_the_best_only():
     best = ours.best.number
     outcome = ours.extend(epochs=LONG, top=1)
     assert [trial.parent[0] for trial in outcome.trials] == [best]
-    assert set(outcome.left.values()) == {"it is not among the best 1"}
+    assert set(outcome.left.values()) == {"not among the best 1"}
 
 
 BAD = {
@@ -312,6 +312,7 @@ def test_an_extended_study_is_opened_with_either_length(tmp_path, epochs):
         assert again.trials[4].epochs == LONG
         again.extend(epochs=LONG + 1, top=1)
         assert again.trials[5].epochs == LONG + 1
+        assert again.extend(epochs=LONG).trials == ()  # as in a script that is run again
     archive = tn.open(tmp_path)
     assert (archive.history.epochs, archive.history.lengths) == (LONG + 1, (SHORT, LONG, LONG + 1))
     assert '"extends": true' in list(archive.lines())[3]

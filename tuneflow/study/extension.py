@@ -22,7 +22,7 @@ from tuneflow.train.protocol import TrainerProtocol
 log = logging.getLogger("tuneflow")
 
 LENGTHS = "lengths"  # the key of a study's full lengths
-NOT_KEPT = 'its state is not kept, as by tn.Folder(path, keep="all")'
+NOT_KEPT = 'no state is kept; tn.Folder(path, keep="all") keeps those of all'
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Extension:
         able = [t for t in self._history.finished if t.number not in left and t.number not in self._extended(epochs)]
         able.sort(key=lambda trial: (self._history.rank(trial), trial.number))
         for trial in able[top:] if top is not None else []:
-            left[trial.number] = f"it is not among the best {top}"
+            left[trial.number] = f"not among the best {top}"
         return sorted(able[:top], key=lambda trial: trial.number), dict(sorted(left.items()))
 
     def _extended(self, epochs: int) -> set[int]:
@@ -167,7 +167,7 @@ class Extension:
     def _reason(self, trial: Trial, epochs: int) -> str:
         """Return the reason why an ended trial cannot be trained on to `epochs`; empty where it can."""
         if trial.status != "DONE":
-            return f"it is {trial.status} ({trial.reason})"
+            return f"{trial.status}, {trial.reason}"
         origin = origin_state(self._from(trial), self._history.trials, self.ledger.states.epochs)
         if origin is None or origin[1] not in self.ledger.states.epochs(origin[0]):
             return NOT_KEPT
@@ -187,7 +187,7 @@ def _refusal(epochs: int, left: Mapping[int, str]) -> str:
 
 
 def check_epochs(epochs: Any, history: History) -> None:
-    """Raise ValueError unless a study can be extended to so many epochs."""
+    """Raise ValueError unless a study can be, or was, extended to so many epochs."""
     now = history.epochs
-    if epochs < now or (epochs == now and not history.lengths):
+    if epochs <= now and epochs not in history.lengths[1:]:
         raise ValueError(f"extend: epochs needs to be more than the {plural(now, 'epoch')} of a trial, got {epochs}.")

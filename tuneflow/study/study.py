@@ -458,7 +458,7 @@ class Study:
             The trials that went on, and the reason for each of the others.
 
         Raises:
-            ValueError: epochs is not more than the full length.
+            ValueError: epochs is not more than the full length, and the study was never extended to it.
             StudyError: a trial has not ended, or none can go on; the message gives the reasons.
         """
         if self.trainer is None:
@@ -471,7 +471,8 @@ class Study:
         first, resumed = len(self.history), [trial.number for trial in self.history.extending]
         left: dict[int, str] = {}
         with self._listeners.running():
-            if (ready := self._finish_extensions(executor, Budget())) is not None:
+            ready = self._finish_extensions(executor, Budget())
+            if ready is not None and epochs >= self.history.epochs:
                 left = Extension(self._ledger, self.trainer, self._job).begin(epochs, top)
                 for line in left_lines(left):
                     self._progress.log(f"extend  {line}")

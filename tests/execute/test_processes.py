@@ -24,11 +24,11 @@ from tests.helpers.worker_training import (
     ONE,
     TENSORS,
     TRAINED,
+    UNLOADABLE,
     KeepsALock,
     LastingProcesses,
     Locked,
     SlowToLoad,
-    Unloadable,
     bowl,
     checked,
     finish,
@@ -237,7 +237,7 @@ def test_a_state_that_cannot_be_sent_back_fails_its_trial(pool):
 
 
 def test_what_cannot_be_loaded_in_a_worker_is_said_at_once_and_with_its_traceback(shared):
-    made = study(shared, tn.SearchSpace(x=tn.Choice({"a": Unloadable()})), trainer=Function(partial(bowl, y=0)))
+    made = study(shared, tn.SearchSpace(x=tn.Choice(UNLOADABLE)), trainer=Function(partial(bowl, y=0)))
     with pytest.raises(StudyError, match=r"cannot load .* ImportError: no such thing here(.|\n)*__setstate__"):
         made.run(trials=3)
     assert [t.status for t in made.trials] == ["PAUSED"] * 2

@@ -180,6 +180,9 @@ class Unloadable:
         self.__dict__ = state
 
 
+UNLOADABLE = {name: Unloadable() for name in "abc"}
+
+
 class SlowToLoad(Function):
     """A function that takes so many seconds to load in a worker, as imports do."""
 

@@ -62,17 +62,21 @@ def distinct(configs):
 def test_a_finite_space_is_tried_to_its_end_and_nothing_twice(make, name):
     if make is tn.CMAES and name in ("branches", "one configuration"):
         pytest.skip("CMA-ES needs a number to search")
-    configs = asked(study_of(SPACES[name](), make()), 40)
+    study = study_of(SPACES[name](), make())
+    configs = asked(study, SIZES[name])
     assert distinct(configs) == len(configs) == SIZES[name]
+    assert [trial.repeats for trial in study.trials] == [None] * SIZES[name]
+    again = study.ask()
+    assert again is None if study.searcher.ends else again.repeats == configs.index(again.config)
 
 
 @every_searcher
 def test_trials_that_are_out_at_once_differ(make):
-    assert distinct(asked(study_of(SPACES["24 points"](), make()), 40, told=False)) == 24
+    assert distinct(asked(study_of(SPACES["24 points"](), make()), 24, told=False)) == 24
 
 
 @every_searcher
 def test_two_processes_on_one_folder_try_nothing_twice(make, tmp_path):
     both = [study_of(SPACES["24 points"](), make(), folder=tmp_path) for _ in range(2)]
-    configs = [config for turn in range(40) for config in asked(both[turn % 2], 1)]
+    configs = [config for turn in range(24) for config in asked(both[turn % 2], 1)]
     assert distinct(configs) == len(configs) == 24

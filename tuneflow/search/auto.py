@@ -40,7 +40,7 @@ class Auto(Searcher):
     - All else: GP for 1,000 trials, then TPE.
 
     The first line that holds counts. LeCun precedes each of them but the first, where there is a model to measure and a
-    learning rate to tune. Of up to 1,000 configurations none is tried twice, and the study ends after the last.
+    learning rate to tune. A study of a finite space ends when all configurations were tried.
 
     The choice depends on the trials so far and never on how many are planned: a study that runs for 50 trials and then
     to 200 has the same trials as one that runs to 200 at once. A new searcher learns from all earlier trials.
@@ -66,7 +66,7 @@ class Auto(Searcher):
 
     @property
     def ends(self) -> bool:  # type: ignore[override]
-        """True if the space that was checked is small enough to be exhausted."""
+        """True if the space that was checked is finite: the study ends when all of it was tried."""
         return self._ends
 
     @property
@@ -74,7 +74,7 @@ class Auto(Searcher):
         return self._notice
 
     def check(self, space: SearchSpace) -> None:
-        self._ends = space.size <= SMALL
+        self._ends = math.isfinite(space.size)
         TPE().check(space)
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:

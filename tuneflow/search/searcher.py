@@ -112,10 +112,11 @@ def proposed(
     once: bool = True,
     refused: Collection[Config] = (),
 ) -> Config | None:
-    """Return the configuration of trial `history.number`: the searcher's suggestion, cast; None when nothing is left.
+    """Return the configuration of trial `history.number`: the searcher's suggestion, cast; None where it ends.
 
     It is asked again with the same generator while `where=` excludes its suggestion or it was tried before; then an
     untried configuration takes its place. Configurations with a continuous parameter count as untried, and so do forks.
+    Where all were tried, one that was comes again, unless the searcher `ends`.
 
     Args:
         searcher: makes the suggestion.
@@ -187,4 +188,7 @@ def _asked(
         repeated = repeated + 1 if rng.bit_generator.state != before else REPEATED
     if not repeated:
         log.info("where= excluded %d proposals of %r for trial %d: drawn at random", ASKED, searcher, history.number)
-    return untried(space, tried, rng)
+    left = untried(space, tried, rng)
+    if left is None and not searcher.ends:  # all were tried, and a searcher that does not end goes on among them
+        return config if repeated else space.sample(rng)
+    return left

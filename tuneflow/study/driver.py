@@ -188,6 +188,8 @@ class Driver:
     def _proposed(self, number: int) -> Trial | None:
         trial = new_trial(self.searcher, self.ledger, number, self.paired)
         self.progress.show_once(self.searcher.notice)
+        if trial is not None and trial.repeats is not None and self.paired and not self.searcher.repeats:
+            self.progress.repeats(number)
         return trial
 
     def _fork(self, decision: Fork, limit: float) -> Trial | None:

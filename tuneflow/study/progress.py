@@ -39,6 +39,7 @@ class Progress:
     def begin(self, total: float, shown: bool) -> None:
         """Start the lines of a run."""
         self.total, self._shown, self._last = total, shown, ""
+        self._repeats = False
         self._lanes_advised = not self._shown or self._runtime.lanes != 1 or self._runtime.workers != 1
 
     def show(self, line: str) -> None:
@@ -57,6 +58,12 @@ class Progress:
         if line != self._last:
             self._last = line
             self.show(line)
+
+    def repeats(self, number: int) -> None:
+        """Show once in a run that every configuration was tried."""
+        if not self._repeats:
+            self._repeats = True
+            self.log(f"all configurations were tried; from trial {number} on each is trained again under another seed")
 
     def resumed(self, folder: Path, history: History) -> None:
         """Show how far a study is that goes on."""

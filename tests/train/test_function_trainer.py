@@ -174,3 +174,23 @@ def test_a_named_tuple_of_the_configuration_reaches_the_function_as_one():
     given = job({"pair": Pair(1.0, 3.0), "x": (1, 2)})
     (_, report), *_ = trainer.advance(given, trainer.init(given), 1)
     assert report.metrics == {"value": 2.0}
+
+
+class Leaving(BaseException):
+    """No error, as SystemExit is none."""
+
+
+@pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, Leaving])
+def test_a_function_that_wants_to_leave_fails_its_trial_and_leaves_when_the_others_ran(kind, tmp_path):
+    def f(i):
+        if i == 1:
+            raise kind(3)
+        return float(i)
+
+    run = lambda: tn.minimize(
+        f, tn.SearchSpace(i=tn.Choice([0, 1, 2, 3])), trials=4, searcher=tn.Grid(), folder=tmp_path
+    )
+    with pytest.raises(kind):
+        run()
+    assert [trial.status for trial in tn.open(tmp_path).trials] == ["DONE", "FAILED", "DONE", "DONE"]
+    assert run().number == 0

@@ -47,6 +47,8 @@ def minimize(
     Raises:
         TypeError: `f` does not take the space's names.
         StudyError: five calls in a row failed.
+        SystemExit: `f` raised it in this process, or another BaseException that is no error. That trial is FAILED, the
+            others are run, and then it is raised again.
 
     Example:
         >>> from tuneflow import Float
@@ -110,4 +112,6 @@ def _best(f: Callable[..., Any], space: SearchSpace, trials: int, **settings: An
         check_complete(f, space.entries, "space")
     study = Study(space=space, trainer=trainer, **settings)
     study.run(trials=trials)
+    if trainer.exit is not None:  # the program asked to end, which is not to be lost
+        raise trainer.exit
     return study.best

@@ -26,6 +26,9 @@ class Function(TrainerProtocol):
         f: returns a number, reported as "value", or a dict of numbers; in place of a number also a pair (value,
             standard error). NaN and infinity are passed on.
 
+    Attributes:
+        exit: the first SystemExit or the like that `f` raised in this process; None without.
+
     Raises:
         TypeError: `f` cannot be called, or is a generator function.
 
@@ -44,6 +47,7 @@ class Function(TrainerProtocol):
         if not callable(f):
             raise TypeError(f"a function to tune needs to be callable, got {described(f)}.")
         self.f = f
+        self.exit: BaseException | None = None
 
     def __repr__(self) -> str:
         return f"Function({name_of(self.f)})"
@@ -71,7 +75,7 @@ class Function(TrainerProtocol):
         if state.epoch < min(until, self.epochs):
             started = time.perf_counter()
             with job.at_work("epoch", 1):
-                metrics, errors = self._reported(self.f(**copied(job.config)))
+                metrics, errors = self._reported(self._called(job))
             yield TrainState(1, {}), Report(1, metrics, errors, time.perf_counter() - started)
         return ""
 
@@ -81,6 +85,15 @@ class Function(TrainerProtocol):
         raise StudyError(
             f"{name_of(self.f)} is a plain function, so there is no model; its best arguments are in `config`."
         )
+
+    def _called(self, job: Job) -> Any:
+        try:
+            return self.f(**copied(job.config))
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.exit = self.exit or error
+            raise
 
     def _reported(self, result: Any) -> ReportedMetrics:
         if not isinstance(result, Mapping) and not is_pair(result) and number_of(result) is None:

@@ -73,7 +73,8 @@ class Study:
             there already goes on, and several processes may work on it at once. None keeps it in memory.
         seed: any int; the only source of randomness.
         paired: trials share initialization seeds and data order, so that they differ by their configuration
-            only; False adds the trial's number to the seed.
+            only, and one without a continuous parameter is trained once. False adds the trial's number to the seed, and
+            any configuration may come again.
         epochs: the full length of trials that `ask` gives, by which schedulers divide it; None for an open end. A
             trainer has its own.
         lag: keep `lag` trials under way, and decide as if each of their epochs took equally long. Then the same trials
@@ -412,7 +413,7 @@ class Study:
             plateau: stop when this many trials in a row have ended without a better score.
 
         Raises:
-            ValueError: no limit is given and the searcher never ends.
+            ValueError: no limit is given and there is always something left to try.
             StudyError: five trials in a row failed.
         """
         if self.trainer is None:

@@ -17,6 +17,8 @@ SEARCHERS = {
     "lecun": lambda: tn.LeCun(tn.Random()),
 }
 every_searcher = pytest.mark.parametrize("make", SEARCHERS.values(), ids=SEARCHERS.keys())
+QUICK = {name: make for name, make in SEARCHERS.items() if name not in ("gp", "auto")}
+quick_searchers = pytest.mark.parametrize("make", QUICK.values(), ids=QUICK.keys())
 
 SPACES = {
     "24 points": lambda: tn.SearchSpace(
@@ -57,7 +59,7 @@ def distinct(configs):
     return len({str(config) for config in configs})
 
 
-@every_searcher
+@quick_searchers
 @pytest.mark.parametrize("name", SPACES)
 def test_a_finite_space_is_tried_to_its_end_and_nothing_twice(make, name):
     if make is tn.CMAES and name in ("branches", "one configuration"):
@@ -70,13 +72,76 @@ def test_a_finite_space_is_tried_to_its_end_and_nothing_twice(make, name):
     assert again is None if study.searcher.ends else again.repeats == configs.index(again.config)
 
 
+@pytest.mark.parametrize("make", [tn.GP, tn.Auto])
+def test_a_gp_tries_every_one_of_24_points(make):
+    configs = asked(study_of(SPACES["24 points"](), make()), 40)
+    assert distinct(configs) == len(configs) == 24
+
+
 @every_searcher
 def test_trials_that_are_out_at_once_differ(make):
     assert distinct(asked(study_of(SPACES["24 points"](), make()), 24, told=False)) == 24
 
 
-@every_searcher
+@quick_searchers
 def test_two_processes_on_one_folder_try_nothing_twice(make, tmp_path):
     both = [study_of(SPACES["24 points"](), make(), folder=tmp_path) for _ in range(2)]
     configs = [config for turn in range(24) for config in asked(both[turn % 2], 1)]
     assert distinct(configs) == len(configs) == 24
+
+
+@tn.loop(epochs=2)
+def fit(config, run):
+    for _ in run.epochs():
+        yield {"loss": (config["a"] - 2) ** 2 + config["c"]}
+
+
+@pytest.mark.parametrize("settings", [{"lag": 3}, {"replicas": 2}, {"scheduler": tn.Median(trials=2)}], ids=str)
+def test_a_run_ends_when_nothing_is_left_to_try(settings):
+    study = study_of(SPACES["24 points"](), tn.TPE(start=4), trainer=fit, **settings)
+    study.run()
+    assert distinct(trial.config for trial in study.trials) == len(study.trials) == 24
+
+
+def test_a_run_says_that_nothing_is_left(capsys):
+    study = study_of(SPACES["log Int"](), tn.Random())
+    assert len(asked(study, 30)) == 20
+    study = tn.Study(space=SPACES["24 points"](), trainer=fit, minimize="loss")
+    study.run(trials=30)
+    assert "stopped: search space exhausted after 24 trials" in capsys.readouterr().err
+
+
+def test_a_study_in_pieces_tries_nothing_twice(tmp_path):
+    for total in (7, 8, 20, 40):
+        study_of(SPACES["24 points"](), tn.GP(), trainer=fit, folder=tmp_path).run(trials=total)
+    assert distinct(trial.config for trial in tn.open(tmp_path).trials) == len(tn.open(tmp_path).trials) == 24
+
+
+def test_what_is_put_in_the_queue_may_come_twice_and_counts_as_tried():
+    study = study_of(SPACES["24 points"](), tn.Sobol())
+    for _ in range(2):
+        study.enqueue({"a": 1, "b": "x", "c": 1})
+    configs = asked(study, 40)
+    assert (configs[0], len(configs), distinct(configs)) == (configs[1], 25, 24)
+
+
+def test_forks_are_not_counted():
+    study = study_of(SPACES["24 points"](), tn.Random(), trainer=fit, scheduler=tn.Population(members=4))
+    study.run(trials=40)
+    starts = [trial.config for trial in study.trials if trial.parent is None]
+    assert distinct(starts) == len(starts)
+    assert len(study.trials) > len(starts)
+
+
+def test_a_study_that_is_not_paired_goes_on():
+    study = study_of(SPACES["log Int"](), tn.Random(), trainer=fit_n, paired=False)
+    study.run(trials=30)
+    assert len(study.trials) == 30
+    with pytest.raises(ValueError, match=r"run needs trials=.* since Random\(\) never ends"):
+        study.run()
+
+
+@tn.loop(epochs=1)
+def fit_n(config, run):
+    for _ in run.epochs():
+        yield {"loss": config["n"]}

@@ -18,7 +18,7 @@ from tuneflow.space.search_space import Config, NotAllowed, SearchSpace
 T = TypeVar("T")
 log = logging.getLogger("tuneflow")
 ASKED = 100  # how often a searcher is asked for a configuration that the space's where= allows
-REPEATED = 30  # and how often for one that was not tried
+REPEATED = 16  # and how often for one that was not tried
 
 
 class Searcher:

@@ -34,8 +34,8 @@ class TPE(Searcher):
 
     Every trial counts: a stopped or paused one with its extrapolated score, a failed one among the bad, and a running
     one too, so that parallel workers get different points. With several objectives, trials are ranked by fronts, within
-    a front the least crowded first. The first `start` trials are a Sobol sequence. A configuration that was
-    tried is not proposed while another is among the candidates.
+    a front the least crowded first. The first `start` trials are a Sobol sequence. A configuration that was tried is
+    not proposed while another is among the candidates.
 
     Args:
         start: number of ended or paused trials before the densities are used, at least 1.

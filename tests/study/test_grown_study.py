@@ -221,6 +221,16 @@ def test_model_of_an_earlier_trial_and_its_looks_are_there(tmp_path):
         assert study.confirm(top=1, seeds=1).confirmed.metrics == looked.metrics
 
 
+def test_extended_study_grows_and_a_grown_one_is_extended(tmp_path):
+    with trained(SMALL, tmp_path) as study:
+        study.run(trials=1)
+        study.extend(epochs=4)
+    with trained(LARGE, tmp_path, trainer=trainer(epochs=4)) as study:
+        study.extend(epochs=5)
+        assert [trial.parent for trial in study.trials] == [None, (0, 3), (1, 4)]
+        assert [trial.config["model"] for trial in study.trials] == [{"width": 8, "dropout": 0.0}] * 3
+
+
 def test_new_branch_is_tried_before_the_space_is_stored(tmp_path):
     with make({"optimizer": tn.Choice({"sgd": torch.optim.SGD})}, folder=tmp_path) as study:
         study.run(trials=1)

@@ -56,7 +56,7 @@ class Study:
 
     Args:
         space: the search space; sections `model`, `normalize`, `init`, `optimizer`, `loss`, `augment`, `trainer`, or
-            flat for your own loop or function.
+            flat for your own loop or function. It may grow when the study is made again.
         model: the model's builder, as a tn.Model.
         trainer: trains it: a tn.Trainer, or a function decorated with `tn.loop`. Without one, take trials from `ask`
             and report their metrics to `tell`.

@@ -125,7 +125,7 @@ class Ledger:
         """
         if not self.store.hold():
             raise StudyError(
-                "another process has this study for itself, to run it with lag= or to extend it; wait for it."
+                "another process runs this study; with lag= only one may at a time, and only one may extend it."
             )
         try:
             yield

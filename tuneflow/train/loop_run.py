@@ -23,6 +23,7 @@ from tuneflow.train.preparation import DeviceData
 from tuneflow.validate import check_whole
 
 T = TypeVar("T")
+FIRST = 3  # passes of a run after which NumPy's and Python's generators are looked at
 LoopFunction = Callable[[Any, Any], Iterator[Mapping[str, Any]]]  # (config, run), a generator function
 
 
@@ -170,11 +171,14 @@ class LoopRun:
     def _reseeded(self) -> list[str]:
         """Return the generators that the loop has seeded in this pass by a number that is not the run's.
 
-        NumPy's and Python's are noticed where two passes leave them in the same state, which seeds of ours never do.
+        NumPy's and Python's are noticed where two of the first passes of a run leave them in the same state, which
+        seeds of ours never do.
         """
+        torchs = ["torch"] if torch.initial_seed() != self._seed and not self._seed_read else []
+        if self._epoch - (0 if self._start is None else self._start.epoch) > FIRST:
+            return torchs
         numpys: Any = np.random.get_state()  # noqa: NPY002
         before, self._marks = self._marks, (hash((numpys[1].tobytes(), numpys[2])), hash(random.getstate()))
-        torchs = ["torch"] if torch.initial_seed() != self._seed and not self._seed_read else []
         same = zip(("NumPy", "Python"), before, self._marks, strict=True)
         return torchs + [name for name, one, other in same if one == other]
 

@@ -2,7 +2,8 @@
 
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,22 +47,27 @@ class RayActor:
             return LoadFailure(f"{type(error).__name__}: {error}", traceback.format_exc())
         return VERSIONS
 
-    def train(self, command: CloudPickled | None = None, shared: Sequence[Any] = ()) -> CloudPickled | LoadFailure:
-        """Train until there are events; return a packed Reply, without events where there is nothing to train.
+    def take(self, command: CloudPickled, shared: Sequence[Any]) -> LoadFailure | None:
+        """Carry out a command; return the first failure to load a slice, if any.
 
         Args:
-            command: a packed Command to carry out before; None for none.
+            command: a packed Command.
             shared: references to the packed trainers and models that are attached to its tasks.
         """
-        try:
-            return self._train(command, shared)
-        except DeviceLost:
-            os._exit(LOST)  # the study starts another actor for its slices
+        references = iter(shared)
+        with _ending_with_its_device():
+            return self._worker.take(command.value(), lambda: ray.get(next(references)).value())
 
-    def _train(self, command: CloudPickled | None, shared: Sequence[Any]) -> CloudPickled | LoadFailure:
-        if command is not None:
-            references = iter(shared)
-            failure = self._worker.take(command.value(), lambda: ray.get(next(references)).value())
-            if failure is not None:
-                return failure
-        return self._worker.train(pack)[1]
+    def train(self) -> CloudPickled:
+        """Train until there are events; return a packed Reply, without events where there is nothing to train."""
+        with _ending_with_its_device():
+            return self._worker.train(pack)[1]
+
+
+@contextmanager
+def _ending_with_its_device() -> Iterator[None]:
+    """A block that ends the process where its device is lost; the study starts another actor for its slices."""
+    try:
+        yield
+    except DeviceLost:
+        os._exit(LOST)

@@ -133,7 +133,8 @@ class RayExecutor(WorkerExecutor[ActorProxy]):
             if actor.training:
                 raise answer.error()
             return []
-        return self._accept(actor, answer.value())
+        actor.begun = True
+        return [] if answer is None else self._accept(actor, answer.value())
 
     def _drop_lost(self, actor: ActorProxy, error: Exception) -> list[Event]:
         """Remove an actor that is gone; its slices go on in others, or have failed."""

@@ -52,9 +52,10 @@ class ActorProxy(WorkerProxy):
         if self.unsent or (self.stops and self.training):
             command = self.command(engines, workers)
             self._since |= {task.work.trial: self._called for task in command.tasks}
-            self._call(pack(command), [shared[task.shared] for task in command.tasks if task.attached])
+            self.begun = False
+            self._call("take", pack(command), [shared[task.shared] for task in command.tasks if task.attached])
         while self.training and len(self.calls) < CALLS and len(self.calls) < max(1, self._left):
-            self._call()
+            self._call("train")
 
     @property
     def _left(self) -> int:
@@ -62,10 +63,10 @@ class ActorProxy(WorkerProxy):
         pieces = [self.work[trial].piece for trial in self.training]
         return min(piece.until - piece.start for piece in pieces)
 
-    def _call(self, *arguments: Any) -> None:
+    def _call(self, method: str, *arguments: Any) -> None:
         if not self.calls:
             self.last_message = time.monotonic()
-        self.calls.append(self._handle.train.remote(*arguments))
+        self.calls.append(getattr(self._handle, method).remote(*arguments))
         self._called += 1
 
     def receive(self) -> Any:

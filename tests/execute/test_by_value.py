@@ -19,6 +19,7 @@ from tuneflow.execute.workers import main_module, sendable
 from tuneflow.execute.workers.pickling import loaded, pack
 from tuneflow.history.trial import Slice
 from tuneflow.train.function_trainer import Function
+from tuneflow.train.protocol import TrainerProtocol
 
 if os.name != "posix":
     pytest.skip("workers by spawn and files without names", allow_module_level=True)
@@ -150,7 +151,7 @@ def test_classes_and_functions_are_the_same_in_every_job_of_a_worker(pool):
 
     seen = []
 
-    class Remembers:
+    class Remembers(TrainerProtocol):
         """Reports if a configuration's class and function are those of the trainer, and of the trial before."""
 
         epochs = 1

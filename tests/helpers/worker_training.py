@@ -17,6 +17,7 @@ from tuneflow.execute.inline import InlineExecutor
 from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.history.trial import Slice
 from tuneflow.train.function_trainer import Function
+from tuneflow.train.protocol import TrainerProtocol
 
 ONE = tn.Runtime("cpu", threads=1)
 EPOCHS = 4
@@ -155,7 +156,7 @@ def inline_metrics(**config):
     return of_trial(finish(executor), 0)[0]
 
 
-class KeepsALock:
+class KeepsALock(TrainerProtocol):
     """A state that cannot be sent back."""
 
     epochs = 2

@@ -10,7 +10,7 @@ from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Coordinates
 
-TRIALS = 7
+TRIALS = 6
 DIGITS = ["1", "2", "3", "4"]
 TIED = {
     "equal": (lambda c: c["x"] == c["y"], {"x": tn.Int(0, 9), "y": tn.Int(0, 9)}),

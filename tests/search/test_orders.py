@@ -112,7 +112,6 @@ def test_density_of_good_orders_is_high_near_them_and_is_what_is_drawn():
 SEARCHERS = {
     "GP": (tn.GP, 22),
     "TPE": (tn.TPE, 45),
-    "Auto": (tn.Auto, 22),
     "Evolution": (lambda: tn.Evolution(population=8, sample=4), 90),
     "NSGA2": (lambda: tn.NSGA2(population=8), 90),
 }
@@ -126,7 +125,7 @@ def test_searchers_come_closer_than_random_draws_to_the_best_order(make, trials)
     assert sum(found) <= min(sum(drawn), 1)
 
 
-@pytest.mark.parametrize("make", [tn.Random, tn.Sobol, tn.CMAES, tn.GP, tn.TPE, tn.Auto, tn.LeCun, tn.Evolution])
+@pytest.mark.parametrize("make", [tn.Random, tn.Sobol, tn.CMAES, tn.GP, tn.TPE, tn.LeCun, tn.Evolution])
 def test_searchers_take_orders_beside_other_parameters(make):
     space = tn.SearchSpace(a=tn.Permutation(list(range(20))), n=tn.Int(1, 3), one=tn.Permutation([1]), **MIXED)
     history = searched(make(), space, lambda config: config["r"] + config["a"][0], 12)

@@ -32,6 +32,9 @@ class TPE(Searcher):
     is one more kernel of the good density: it leads at first and loses weight as trials end. Of `candidates` draws from
     the good density, the one with the highest ratio of the two densities is proposed.
 
+    An order is drawn around those of good trials, the less likely the more pairs of its items are turned. Draws that
+    `where=` excludes are drawn again, then repaired.
+
     Every trial counts: a stopped or paused one with its extrapolated score, a failed one among the bad, and a running
     one too, so that parallel workers get different points. With several objectives, trials are ranked by fronts, within
     a front the least crowded first. The first `start` trials are a Sobol sequence. A configuration that was tried is

@@ -33,7 +33,8 @@ class CMAES(Searcher):
 
     Whole numbers, steps and ordered choices are cells of a continuous axis, and the distribution keeps a margin: the
     neighbors of its mean stay within reach. A Choice without an order has probabilities instead, which move toward the
-    labels of the better trials.
+    labels of the better trials. The digits of an order count as whole numbers; GP, TPE and Evolution know
+    more of orders. Where `where=` excludes a draw the next one counts, and after a hundred the first is repaired.
 
     Args:
         sigma: initial standard deviation, as a share of each range, above 0 and at most 1.

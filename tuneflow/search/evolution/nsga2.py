@@ -17,9 +17,10 @@ class NSGA2(Searcher):
     """Evolution of a whole front: recombines and mutates the trials on the best fronts.
 
     Parents are the best `population` of all trials so far, by front and within a front by distance from their
-    neighbors. A child mixes two parents, each the better of two drawn, and changes about one parameter. Parents are
-    selected anew whenever a trial ends, so no worker waits for a generation. The first `population` trials are a Sobol
-    sequence. It needs some hundred trials; with one objective it is a genetic algorithm.
+    neighbors. A child mixes two parents, each the better of two drawn, and changes about one parameter; where `where=`
+    excludes it, one or two values more. Parents are selected anew whenever a trial ends, so no worker waits for a
+    generation. The first `population` trials are a Sobol sequence. It needs some hundred trials; with one objective it
+    is a genetic algorithm.
 
     Args:
         population: number of parents, at least 2.

@@ -18,9 +18,10 @@ class Evolution(Searcher):
     For spaces of labels and whole numbers, such as architectures, where neighbors are alike, and for many workers. The
     parent is the best of `sample` trials drawn from the last `population`: trials leave by age, not by score, so a
     lucky score has to be matched by the children. A number moves by a step of random size, a label becomes any other,
-    and parameters that a label makes active are drawn from the prior. A configuration that was tried is not proposed
-    while others are near. The first `population` trials are a Sobol sequence. With several objectives the parent is on
-    the first front, the least crowded there.
+    in an order two items swap places or one moves, and parameters that a label makes active are drawn from the prior.
+    Where `where=` excludes a child, one or two other values change with it. A configuration that was tried is not
+    proposed while others are near. The first `population` trials are a Sobol sequence. With several objectives the
+    parent is on the first front, the least crowded there.
 
     Args:
         population: number of trials that may be parents, at least 2.

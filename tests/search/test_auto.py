@@ -79,6 +79,16 @@ def test_a_finite_space_is_tried_to_its_end_and_nothing_twice(where):
         assert study.searcher.ends
 
 
+def test_a_finite_space_of_many_configurations_ends_paired_or_not(monkeypatch):
+    monkeypatch.setattr(auto, "SMALL", 10)
+    for paired in (True, False):
+        study = tn.Study(space=tn.SearchSpace(a=tn.Int(0, 11)), searcher=tn.Auto(), paired=paired, progress=False)
+        while (trial := study.ask()) is not None and len(study.trials) < 100:
+            study.tell(trial, float(trial.config["a"]))
+        assert len({trial.config["a"] for trial in study.trials}) == 12
+        assert study.searcher.ends
+
+
 def test_a_tiny_space_without_labels_or_numbers_has_one_trial():
     _, configs = asked_till_it_ends(tn.SearchSpace(n=tn.Constant(3)))
     assert configs == ["{'n': 3}"]

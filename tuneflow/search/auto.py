@@ -16,6 +16,7 @@ from tuneflow.search.lecun import LeCun
 from tuneflow.search.roles import role_of
 from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.search.tpe import TPE
+from tuneflow.search.untried import untried
 from tuneflow.space.coordinates import Coordinates
 from tuneflow.space.search_space import Config, SearchSpace
 
@@ -78,6 +79,8 @@ class Auto(Searcher):
         TPE().check(space)
 
     def suggest(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Config | None:
+        if history.number >= space.size and self._all_tried(space, history, rng):
+            return None
         searcher, reason = self.choice(space, history)
         if repr(searcher) != self._chosen:
             resumed = history.number and not self._chosen
@@ -86,6 +89,9 @@ class Auto(Searcher):
             self._notice = f"Auto: {searcher!r} {where}, for {reason}"
             log.info("%s", self._notice)
         return searcher.suggest(space, history, rng)
+
+    def _all_tried(self, space: SearchSpace, history: History, rng: np.random.Generator) -> bool:
+        return untried(space, lambda config: history.first(config) is not None, rng) is None
 
     def ranked(self, space: SearchSpace, history: History) -> list[int]:
         return self.choice(space, history)[0].ranked(space, history)

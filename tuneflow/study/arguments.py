@@ -13,7 +13,7 @@ from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
 from tuneflow.signature import name_of
-from tuneflow.space.search_space import COUNTABLE, SearchSpace
+from tuneflow.space.search_space import SearchSpace
 from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.train.reported_metrics import described
 from tuneflow.validate import check_whole, is_number, is_whole
@@ -132,11 +132,6 @@ def full_length(epochs: Any, trainer: TrainerProtocol | None) -> int | None:
             " epochs=...)."
         )
     return trainer.epochs
-
-
-def ends(searcher: Searcher, space: SearchSpace, paired: bool) -> bool:
-    """True where a study ends without a limit: nothing is left to try after at most 200,000 trials."""
-    return searcher.ends or (paired and not searcher.repeats and space.size <= COUNTABLE)
 
 
 def objective_of(maximize: Any, minimize: Any, at: Any, limits: Any, trainer: TrainerProtocol | None) -> Objective:

@@ -73,8 +73,8 @@ class Study:
             there already goes on, and several processes may work on it at once. None keeps it in memory.
         seed: any int; the only source of randomness.
         paired: trials share initialization seeds and data order, so that they differ by their configuration
-            only, and one without a continuous parameter is trained once. False adds the trial's number to the seed, and
-            any configuration may come again.
+            only, and one without a continuous parameter comes again only when all were tried. False adds the trial's
+            number to the seed, and any configuration may come again.
         epochs: the full length of trials that `ask` gives, by which schedulers divide it; None for an open end. A
             trainer has its own.
         lag: keep `lag` trials under way, and decide as if each of their epochs took equally long. Then the same trials
@@ -413,13 +413,13 @@ class Study:
             plateau: stop when this many trials in a row have ended without a better score.
 
         Raises:
-            ValueError: no limit is given and there is always something left to try.
+            ValueError: no limit is given and the searcher never ends.
             StudyError: five trials in a row failed.
         """
         if self.trainer is None:
             raise StudyError("run: this study has no trainer; use ask and tell, or give it one.")
         budget = Budget.of(self.objective, trials, epochs, seconds, target, plateau)
-        if budget == Budget() and not arguments.ends(self.searcher, self.space, self.paired):
+        if budget == Budget() and not self.searcher.ends:
             raise ValueError(
                 f"run needs trials=, epochs=, seconds=, target= or plateau=, since {self.searcher!r} never ends."
             )

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import re
 from functools import partial
 
 import pytest
@@ -234,6 +235,37 @@ def test_top_extends_the_best_only():
     outcome = ours.extend(epochs=LONG, top=1)
     assert [trial.parent[0] for trial in outcome.trials] == [best]
     assert set(outcome.left.values()) == {"not among the best 1"}
+    again = ours.extend(epochs=LONG, top=1)  # as in a script that is run again
+    assert (again.trials, again.left) == ((), outcome.left)
+
+
+def test_trials_that_were_left_go_on_to_the_length_that_the_study_has():
+    ours, long = study(at="last"), study(LONG)
+    for each in (ours, long):
+        each.run(trials=3)
+    ours.extend(epochs=LONG, top=1)
+    outcome = ours.extend(epochs=LONG)
+    assert (len(outcome.trials), outcome.left) == (2, {})
+    assert whole_curves(ours) == whole_curves(long)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "reason"),
+    [
+        (tn.rates.Torch(partial(lr_scheduler.CosineAnnealingLR, T_max=SHORT)), r"come to its end \(T_max=2\)"),
+        (tn.rates.Cosine(), "spans the full 2 epochs"),
+    ],
+    ids=["torch's", "ours"],
+)
+def test_a_schedule_that_has_ended_stays_so_when_the_study_is_longer(schedule, reason):
+    tuned = tn.Choice({"ended": schedule, "fixed": tn.rates.Fixed()})
+    ours = study(space={**SPACE, "trainer": {"schedule": tuned}}, searcher=tn.Grid(2), at="last")
+    ours.run(trials=4)
+    ended = [trial.number for trial in ours.trials if trial.config["trainer"]["schedule"] == "ended"]
+    for epochs in (LONG, 2 * LONG):
+        outcome = ours.extend(epochs=epochs)
+        assert (len(outcome.trials), list(outcome.left)) == (2, ended)
+        assert all(re.search(reason, text) for text in outcome.left.values())
 
 
 BAD = {

@@ -144,12 +144,17 @@ class Extension:
 
     def _chosen(self, epochs: int, top: int | None) -> tuple[list[Trial], dict[int, str]]:
         """Return the trials to train on to `epochs`, by number, and the reasons of the others by number."""
-        left = dict(self._left(epochs))
-        able = [t for t in self._history.finished if t.number not in left and t.number not in self._extended(epochs)]
+        left, extended, there = dict(self._left(epochs)), self._extended(epochs), self._there(epochs)
+        able = [t for t in self._history.finished if t.number in there or t.number not in {*left, *extended}]
         able.sort(key=lambda trial: (self._history.rank(trial), trial.number))
-        for trial in able[top:] if top is not None else []:
-            left[trial.number] = f"not among the best {top}"
-        return sorted(able[:top], key=lambda trial: trial.number), dict(sorted(left.items()))
+        chosen, others = ([t for t in part if t.number not in there] for part in (able[:top], able[len(able[:top]) :]))
+        left |= {trial.number: f"not among the best {top}" for trial in others}
+        return sorted(chosen, key=lambda trial: trial.number), dict(sorted(left.items()))
+
+    def _there(self, epochs: int) -> set[int]:
+        """Return the numbers of the trials that others extend to `epochs`: a call again takes no more than `top`."""
+        trials = self._history.trials
+        return {t.parent[0] for t in trials if t.extends and t.parent is not None and t.epochs >= epochs}
 
     def _extended(self, epochs: int) -> set[int]:
         """Return the numbers of the trials that others extend, and of those that have come to `epochs`."""
@@ -171,7 +176,8 @@ class Extension:
         origin = origin_state(self._from(trial), self._history.trials, self.ledger.states.epochs)
         if origin is None or origin[1] not in self.ledger.states.epochs(origin[0]):
             return NOT_KEPT
-        return self.trainer.finished(self.job(trial), self.ledger.states.get(*origin), epochs)
+        trainer = self.trainer.with_epochs(trial.epochs)  # the study's may be longer by now
+        return trainer.finished(self.job(trial), self.ledger.states.get(*origin), epochs)
 
     def _from(self, trial: Trial) -> Trial:
         """Return a trial that would extend this one."""

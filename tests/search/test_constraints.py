@@ -130,3 +130,9 @@ def test_a_trial_number_decides_a_draw_that_takes_the_place_of_a_sobol_point():
             history.number = number
             configs.append(searcher.suggest(space, history, np.random.default_rng(number)))
         assert configs[0] == configs[1] == {"x": 123, "k": "b"}
+
+
+def test_a_repair_does_not_end_on_the_trial_that_it_goes_toward():
+    space = tn.SearchSpace(where=lambda c: min(c.values()) > 0.9, **{name: tn.Float(0, 1) for name in "abc"})
+    history = searched(tn.CMAES(), space, lambda c: sum((value - 0.3) ** 2 for value in c.values()), 40)
+    assert len({str(trial.config) for trial in history.trials}) == 40

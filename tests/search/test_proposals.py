@@ -111,3 +111,12 @@ def test_a_grid_goes_on_where_its_points_were_tried_by_others():
         history.record(tn.Trial(len(history), config))
     assert len(configs) == 23
     assert configs[:2] == [{"a": 1, "b": "x", "c": 1}, {"a": 1, "b": "x", "c": 2}]
+
+
+@pytest.mark.parametrize("make", [tn.GP, lambda: tn.TPE(start=3), lambda: tn.Evolution(population=4, sample=2)])
+def test_where_all_was_tried_the_best_is_trained_most_and_the_worst_once(make):
+    study = tn.Study(space=tn.SearchSpace(n=tn.Int(1, 6)), searcher=make(), minimize="n", progress=False)
+    while (trial := study.ask(trials=15)) is not None:
+        study.tell(trial, trial.config)
+    numbers = [trial.config["n"] for trial in study.trials]
+    assert [numbers.count(n) for n in range(1, 7)] == [6, 3, 2, 2, 1, 1]

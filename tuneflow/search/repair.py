@@ -11,6 +11,7 @@ NEAR = 1_000  # points with one other value that are looked at, the nearest firs
 PAIRS = 300  # and so many with two, at random
 MANY = 1_000  # of the values of a number so many are looked at, spread over its range
 LINE = 40  # points on the line to an allowed one
+CLOSE = np.geomspace(1 / LINE, 1e-3, 10)  # more of them near its end: distances from it, in lengths of the line
 
 
 def repaired(
@@ -91,5 +92,6 @@ def _two_changed(axes: Coordinates, unit: Array, free: Sequence[int], rng: np.ra
 
 
 def _line(start: Array, end: Array) -> Array:
-    """Return points from `start` to `end`, which is the last one, shape (m, d)."""
-    return np.asarray(start + np.linspace(0.0, 1.0, LINE)[1:, None] * (np.where(np.isnan(end), start, end) - start))
+    """Return points from `start` to just before `end`, which may be a trial's own, shape (m, d)."""
+    shares = np.concatenate([np.linspace(0.0, 1.0, LINE)[1:-1], 1 - CLOSE])
+    return np.asarray(start + shares[:, None] * (np.where(np.isnan(end), start, end) - start))

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from tuneflow.history.history import History
+from tuneflow.search.promising import promising
 from tuneflow.search.shifted_history import shifted
 from tuneflow.search.untried import untried
 from tuneflow.seeds import stream
@@ -116,7 +117,8 @@ def proposed(
 
     It is asked again with the same generator while `where=` excludes its suggestion or it was tried before; then an
     untried configuration takes its place. Configurations with a continuous parameter count as untried, and so do forks.
-    Where all were tried, one that was comes again, unless the searcher `ends`.
+    Where all were tried, one that was comes again, unless the searcher `ends`: a drawn one where suggestions go
+    `by_number`, else a good one.
 
     Args:
         searcher: makes the suggestion.
@@ -189,6 +191,6 @@ def _asked(
     if not repeated:
         log.info("where= excluded %d proposals of %r for trial %d: drawn at random", ASKED, searcher, history.number)
     left = untried(space, tried, rng)
-    if left is None and not searcher.ends:  # all were tried, and a searcher that does not end goes on among them
-        return config if repeated else space.sample(rng)
-    return left
+    if left is not None or searcher.ends:
+        return left
+    return (None if searcher.by_number else promising(history)) or space.sample(rng)

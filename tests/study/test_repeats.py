@@ -164,3 +164,18 @@ def test_the_best_hands_over_a_model_of_its_configuration(tmp_path):
 class WidthsTwice(Twice):
     def suggest(self, space, history, rng):
         return {"model": {"width": 4 + history.number // 2}}
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_queued_trials_of_one_configuration_are_linked_where_their_seeds_differ(paired):
+    asked = study_of(tn.GP(), trainer=None, paired=paired)
+    for loss in (1.0, 3.0, 2.0):
+        asked.enqueue({"n": 2})
+        asked.tell(asked.ask(), {"loss": loss})
+    assert [trial.repeats for trial in asked.trials] == [None, 0, 0]
+    assert asked.best.metrics["loss"] == 2.0
+    trained = study_of(tn.GP(), paired=paired)
+    for _ in range(2):
+        trained.enqueue({"n": 2})
+    trained.run(trials=2)
+    assert trained.trials[1].repeats == (None if paired else 0)

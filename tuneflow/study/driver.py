@@ -183,7 +183,10 @@ class Driver:
         return trial
 
     def _queued(self, number: int, config: Config) -> Trial:
-        return self.ledger.start(Trial(number, self.ledger.checked(config)))
+        """Start a queued trial; it is linked to an earlier one of its configuration where its seed is another."""
+        config = self.ledger.checked(config)
+        repeats = self._history.first(config) if self.trainer is None or not self.paired else None
+        return self.ledger.start(Trial(number, config, repeats=repeats))
 
     def _proposed(self, number: int) -> Trial | None:
         trial = new_trial(self.searcher, self.ledger, number, self.paired)

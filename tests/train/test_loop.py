@@ -4,6 +4,8 @@ import copy
 import math
 import pickle
 import random
+import time
+from collections import Counter, defaultdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -572,6 +574,16 @@ def refusal(loop, config=None):
 counter = {"n": 0}
 
 
+def test_the_time_that_a_loop_began_is_no_state_that_it_carries():
+    @loop(epochs=3)
+    def timed(config, run):
+        start = time.perf_counter()
+        for _ in run.epochs():
+            yield {"loss": 1.0, "late": float(time.perf_counter() - start > 1e6)}
+
+    check_loop(timed, job())  # warnings are errors
+
+
 def test_a_counter_outside_of_the_loop_is_refused():
     @loop(epochs=3)
     def counts(config, run):
@@ -1040,6 +1052,28 @@ def test_a_container_that_grows_and_shrinks_is_restored_as_it_was():
     before = copy.deepcopy(state.values)
     run_with_reason(replay, job(), 4, state)
     assert differences(state.values, before) == []
+
+
+def test_containers_that_are_named_keep_their_kind_in_a_study():
+    @loop(epochs=4)
+    def counting(config, run):
+        weight = torch.zeros(1, requires_grad=True)
+        optimizer = torch.optim.SGD([weight], lr=1.0)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2])  # its milestones are a Counter
+        named = {"counts": Counter(a=1), "lists": defaultdict(list)}
+        for epoch in run.epochs(optimizer=optimizer, schedule=schedule, named=named):
+            named["counts"]["b"] += 1
+            named["lists"]["a"].append(epoch)
+            optimizer.step()
+            schedule.step()
+            yield {"loss": -named["counts"]["b"] - len(named["lists"]["a"]) - schedule.get_last_lr()[0]}
+
+    space = tn.SearchSpace(x=tn.Constant(1))
+    study = tn.Study(trainer=counting, space=space, runtime=tn.Runtime("cpu", threads=1), progress=False)
+    study.run(trials=1, epochs=2)
+    study.run(trials=1)
+    trial = study.trials[0]
+    assert (trial.status, [report.metrics["loss"] for report in trial.reports]) == ("DONE", [-3.0, -4.1, -6.1, -8.1])
 
 
 def test_a_loop_may_catch_its_own_errors():

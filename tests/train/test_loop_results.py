@@ -59,7 +59,7 @@ def test_a_result_without_another_name_is_restored_by_that_one():
 
 def test_several_modules_without_a_result_warn_once_and_are_named():
     fit = averaging(("net", "ema", "optimizer"))
-    with pytest.warns(UserWarning, match=r"loop fit: names 2 modules .* net, ema, .*gives net, the first.*result=ema"):
+    with pytest.warns(UserWarning, match=r"loop fit: names 2 modules .* net, ema, .*gives net, the first.*result=net"):
         run_with_reason(fit, job(), 2)
     run_with_reason(fit, job(), 2)  # warnings are errors
 

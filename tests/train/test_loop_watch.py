@@ -363,6 +363,127 @@ def test_a_counter_that_first_changes_late_is_named_then():
     assert "bad changes from one epoch to the next" in warned(late, 5)
 
 
+def test_a_list_that_is_first_added_to_late_is_named_then():
+    def late(config, run):
+        worse = []
+        for epoch in run.epochs():
+            if epoch == 5:
+                worse.append(epoch)
+            yield {"loss": len(worse)}
+
+    assert warned(late, 4) == ""
+    assert "worse changes from one epoch to the next" in warned(late, 5)
+
+
+# Variables of what is named.
+
+
+def a_module_made_anew(config, run):
+    net = nn.Linear(1, 1)
+    for epoch in run.epochs(model=net):
+        if epoch == 2:
+            net = nn.Linear(1, 1)
+        yield {"loss": net.weight.sum()}
+
+
+def a_tensor_made_anew(config, run):
+    weight = torch.ones(3)
+    for _ in run.epochs(weight=weight):
+        weight = weight - 0.1 * weight
+        yield {"loss": weight.sum()}
+
+
+def a_dict_made_anew(config, run):
+    stop = {"bad": 0}
+    for _ in run.epochs(stop=stop):
+        stop = {"bad": stop["bad"] + 1}
+        yield {"loss": stop["bad"]}
+
+
+def an_average_in_its_place(config, run):
+    net, mean = nn.Linear(1, 1), nn.Linear(1, 1)
+    for epoch in run.epochs(net=net, mean=mean, result=net):
+        net = mean if epoch == 2 else net
+        yield {"loss": net.weight.sum()}
+
+
+MOVED = {
+    a_module_made_anew: "net is bound to another object in a pass, and run.epochs(model=...) has the first one",
+    a_tensor_made_anew: "weight is bound to another object",
+    a_dict_made_anew: "stop is bound to another object",
+    an_average_in_its_place: "net is bound to another object",
+}
+
+
+@pytest.mark.parametrize("function", MOVED, ids=lambda function: function.__name__)
+def test_a_variable_that_no_longer_holds_the_named_object_is_named_once(function):
+    text = warned(function)
+    assert MOVED[function] in text
+    assert "change" not in text.replace("Change that one", "")
+
+
+def test_a_loop_of_one_epoch_may_not_hand_over_another_module_either():
+    def fit(config, run):
+        net = nn.Linear(1, 1)
+        for _ in run.epochs(net=net):
+            net = nn.Linear(1, 1)
+            yield {"loss": 1.0}
+
+    with pytest.warns(UserWarning, match="net is bound to another object"):
+        run_with_reason(loop(epochs=1)(fit), tn.types.Job(None, {}, tn.Runtime("cpu", threads=1)), 1)
+
+
+def test_other_names_and_wrappers_of_what_is_named_are_not_warned_of():
+    def fit(config, run):
+        net, mean = nn.Linear(1, 1), nn.Linear(1, 1)
+        target, wrapped = net, SimpleNamespace(inner=mean)
+        for epoch in run.epochs(net=net, mean=mean, result=mean):
+            for target in (net, net):
+                target.zero_grad()
+            if epoch == 2:
+                net = nn.Sequential(net)
+            mean = wrapped
+            yield {"loss": 1.0}
+
+    assert warned(fit) == ""
+
+
+# The iterator of the epochs.
+
+
+def zipped(config, run):
+    for epoch, rate in zip(run.epochs(), [0.1] * 5, strict=False):
+        yield {"loss": rate * epoch}
+
+
+def zipped_behind(config, run):
+    for rate, epoch in zip([0.1] * 5, run.epochs(), strict=False):
+        yield {"loss": rate * epoch}
+
+
+def enumerated(config, run):
+    for index, epoch in enumerate(run.epochs()):
+        yield {"loss": index * epoch}
+
+
+@pytest.mark.parametrize("function", [zipped, zipped_behind, enumerated], ids=lambda function: function.__name__)
+def test_an_iterator_of_the_epochs_that_begins_anew_is_warned_of_once(function):
+    assert warned(function).count("Write `for epoch in run.epochs(...):`") == 1
+
+
+def test_a_progress_bar_over_the_epochs_is_not_warned_of():
+    def bar(epochs):
+        for epoch in epochs:  # noqa: UP028
+            yield epoch
+
+    def fit(config, run):
+        epochs = run.epochs()
+        for _ in bar(epochs):
+            yield {"loss": 1.0}
+
+    assert warned(fit) == ""
+
+
 def test_a_variable_is_named_once_in_a_process_for_all_trials():
     @loop(epochs=5)
     def trainer(config, run):
@@ -488,9 +609,36 @@ def a_list_outside_that_is_only_written(config, run):
         yield {"loss": 1.0}
 
 
+def lists_that_are_only_written(config, run):
+    losses, history = [], {"loss": [], "n": []}
+    for epoch in run.epochs():
+        losses.append(epoch)
+        history["loss"].append(epoch)
+        yield {"loss": 1.0}
+
+
+def an_item_set_before_it_is_read(config, run):
+    numbers = {}
+    for epoch in run.epochs():
+        numbers["loss"] = float(epoch)
+        yield dict(numbers)
+
+
+def filled_in_each_pass(config, run):
+    product, counts, rows = torch.zeros(4, 4), np.zeros(3), []
+    for epoch in run.epochs():
+        del rows[:]
+        counts.fill(0)
+        torch.mm(torch.full((4, 4), float(epoch)), torch.eye(4), out=product)
+        counts += epoch
+        rows.append(epoch)
+        yield {"loss": product.sum() + counts.sum() + len(rows)}
+
+
 CLEAN = [
     reset_in_each_pass, set_by_an_inner_loop, set_by_a_closure, parts_of_what_is_named, iterators_of_each_pass, a_cache,
     an_optimizer_without_memory, a_log, a_cell_of_each_pass, a_list_outside_that_is_only_written,
+    lists_that_are_only_written, an_item_set_before_it_is_read, filled_in_each_pass,
 ]  # fmt: skip
 
 

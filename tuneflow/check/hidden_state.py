@@ -1,6 +1,6 @@
 """The dry run of a training loop: state that is not named in `run.epochs(...)` is found and named."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,14 +108,17 @@ def _checked(loop: Loop, job: Job, most: int | None) -> _Trained:
         different = ["how it ends"] if "how it ends" in different else different
         raise ValueError(_hidden(loop, whole, resumed, epoch, different))
     if whole.passes.watch is not None:
-        whole.passes.watch.report(_suspects(whole, resumed))
+        whole.passes.watch.report(_suspects(whole, resumed, whole.passes.watch.filled))
     return whole
 
 
-def _suspects(whole: _Trained, resumed: _Trained) -> dict[str, Any]:
-    """Return the variables by name that were reported, and those in which the two runs differ."""
+def _suspects(whole: _Trained, resumed: _Trained, among: Container[str] | None = None) -> dict[str, Any]:
+    """Return the variables by name that were reported, and those (among some) in which the two runs differ."""
     one, other = whole.passes.watch, resumed.passes.watch
-    return {} if one is None or other is None else {**one.reported, **one.differing(other)}
+    if one is None or other is None:
+        return {}
+    differing = one.differing(other).items()
+    return {**one.reported, **{name: value for name, value in differing if among is None or name in among}}
 
 
 def _read_back(loop: Loop, state: TrainState) -> TrainState:
@@ -145,7 +148,9 @@ def _hidden(loop: Loop, whole: _Trained, resumed: _Trained, epoch: int, differen
         f" in {listed(different)}.",
         *([] if whole.passes.watch is None else whole.passes.watch.ways_out(changed)),
     ]
-    if not changed:
+    if not changed and whole.told:
+        words += whole.told
+    elif not changed:
         words.append(
             f"What changes from one epoch to the next has to be named in run.epochs({listed(named)}, ...), and live"
             " inside the function; random numbers come from the global generators or run.generator(name)."

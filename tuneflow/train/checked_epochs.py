@@ -1,6 +1,6 @@
 """The epochs of a trainer, checked: what a trainer of the user's yields and returns keeps the protocol."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from tuneflow.train.reported_metrics import described, numbers_of
 
 PLAIN = (int, float, bool, str, bytes, complex, type(None), torch.Size, torch.dtype, torch.device)
 SEQUENCES = (list, tuple, set, frozenset)
-MAPPINGS = (dict, OrderedDict)
+MAPPINGS = (dict, OrderedDict, Counter)
 
 
 def checked_epochs(trainer: TrainerProtocol, job: Job, state: TrainState | None, until: int) -> Epochs:

@@ -18,8 +18,11 @@ JUMPS = {*dis.hasjrel, *dis.hasjabs}
 ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")
 GOES = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "JUMP_ABSOLUTE")
 VARIABLE = re.compile(r"(LOAD|STORE|DELETE)_(FAST|DEREF|GLOBAL|NAME|CLASSDEREF)")
+SETS = ("STORE_SUBSCR", "DELETE_SUBSCR")
 RENEWS = ("reset", "clear", "start", "begin")  # in the name of a method after which an object begins anew
-APPENDS = ("append", "appendleft", "add", "extend", "update", "insert")  # results that a list outside is given
+FILLS = ("zero", "zero_", "fill", "fill_", "copy_")  # methods that set all numbers of a tensor, array or meter
+APPENDS = ("append", "appendleft", "extend", "insert")  # results that a list is given, which is read elsewhere or not
+PUTS = (*APPENDS, "add", "update")  # the same of a variable outside
 
 
 class Access(NamedTuple):
@@ -36,15 +39,16 @@ class Carried(NamedTuple):
     Attributes:
         live: parts that may be read in a pass before they are written.
         rebound: variables that a pass binds to another value.
+        named: all parts that the code reads or writes by themselves.
     """
 
     live: frozenset[Part]
     rebound: frozenset[str]
+    named: frozenset[Part]
 
     def has(self, name: str, part: str) -> bool:
         """True if this part of a variable is live; one that the code does not name is live where the rest is."""
-        named = (name, part) if (name, part) in self.live else (name, "")
-        return named in self.live
+        return ((name, part) if (name, part) in self.named else (name, "")) in self.live
 
 
 def carried(code: CodeType, head: int, functions: Mapping[str, CodeType]) -> Carried:
@@ -68,7 +72,8 @@ def _carried(code: CodeType, head: int, functions: frozenset[tuple[str, CodeType
     live = graph.live_in(start)
     inside = graph.reachable(start)
     rebound = {access.part[0] for node in inside for access in graph.accesses[node[0]] if access.binds}
-    return Carried(frozenset(live), frozenset(rebound))
+    named = {access.part for accesses in graph.accesses for access in accesses}
+    return Carried(frozenset(live), frozenset(rebound), frozenset(named))
 
 
 Node = tuple[int, bool]  # the number of an instruction, and False for a loop's head that is reached for the first time
@@ -161,7 +166,7 @@ def _of_instruction(
             continue
         outside = name in code.co_freevars or instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
         following = instructions[index + 1 : index + 6] if place + 1 == len(uses) else ()
-        yield from _of_read(name, following, outside)
+        yield from _of_read(code, name, following, outside)
         if name in functions:
             yield from _of_function(functions[name])
 
@@ -187,39 +192,52 @@ def _of_function(code: CodeType) -> Iterator[Access]:
             yield access if access.part not in live else Access(False, access.part, access.binds)
 
 
-def _of_read(name: str, following: Sequence[dis.Instruction], outside: bool) -> Iterator[Access]:
+def _of_read(code: CodeType, name: str, following: Sequence[dis.Instruction], outside: bool) -> Iterator[Access]:
     """Yield what is done with a variable that has just been read, as the next instructions show."""
     if not following:
         yield Access(False, (name, ""))
         return
     first, *rest = following
     if _calls_method(first):
-        if any(word in first.argval.lower() for word in RENEWS) or first.argval == "zero_":
+        if any(word in first.argval.lower() for word in RENEWS) or first.argval in FILLS:
             yield Access(True, (name, ""))
-        elif not (outside and first.argval in APPENDS):
+        elif first.argval not in (PUTS if outside else APPENDS):
             yield Access(False, (name, ""))
+    elif _is_out(code, first):
+        yield Access(True, (name, ""))
     elif first.opname in ("LOAD_ATTR", "STORE_ATTR", "DELETE_ATTR"):
         yield Access(first.opname != "LOAD_ATTR", (name, f".{first.argval}"))
     elif first.opname == "COPY" and first.arg == 1 and rest and rest[0].opname == "LOAD_ATTR":
         yield Access(False, (name, f".{rest[0].argval}"))
     elif first.opname in ("LOAD_CONST", "LOAD_SMALL_INT"):
-        yield _of_item(name, first.argval, [each for each in rest if each.opname != "COPY"])
+        yield from _of_item(name, first.argval, [each for each in rest if each.opname != "COPY"])
     else:
         yield Access(False, (name, ""))
 
 
-def _of_item(name: str, key: object, rest: Sequence[dis.Instruction]) -> Access:
-    """Return the access to the item `key` of a variable, or to all of it where its whole slice is set."""
+def _of_item(name: str, key: object, rest: Sequence[dis.Instruction]) -> Iterator[Access]:
+    """Yield the access to the item `key` of a variable, or to all of it where its whole slice is set or deleted."""
     does = rest[0].opname if rest else ""
     if does == "BINARY_SUBSCR" or (does == "BINARY_OP" and rest[0].argrepr == "[]"):
-        return Access(False, (name, f"[{key!r}]"))
-    if does == "STORE_SUBSCR":
-        return Access(True, (name, "" if key == slice(None) else f"[{key!r}]"))
+        if not (rest[1:] and _appends(rest[1])):
+            yield Access(False, (name, f"[{key!r}]"))
+        return
+    if does in SETS:
+        yield Access(True, (name, "" if key == slice(None) else f"[{key!r}]"))
+        return
     slices = [each.opname for each in rest[:3]]
-    whole = key is None and (
-        slices[:2] == ["LOAD_CONST", "STORE_SLICE"] or slices[1:] == ["BUILD_SLICE", "STORE_SUBSCR"]
-    )
-    return Access(whole, (name, ""))
+    ends = slices[:2] == ["LOAD_CONST", "STORE_SLICE"] or (slices[1:2] == ["BUILD_SLICE"] and slices[2] in SETS)
+    yield Access(key is None and ends, (name, ""))
+
+
+def _appends(instruction: dis.Instruction) -> bool:
+    return _calls_method(instruction) and instruction.argval in APPENDS
+
+
+def _is_out(code: CodeType, instruction: dis.Instruction) -> bool:
+    """True where the variable before is the last argument of a call, `out=`, which is filled."""
+    names = code.co_consts[instruction.arg or 0] if instruction.opname in ("KW_NAMES", "LOAD_CONST") else ()
+    return isinstance(names, tuple) and names[-1:] == ("out",)
 
 
 def _calls_method(instruction: dis.Instruction) -> bool:

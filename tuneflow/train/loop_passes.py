@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from types import GeneratorType
+from types import FrameType, GeneratorType
 from typing import Any, cast
 
 from tuneflow.errors import Diverged, listed
@@ -15,6 +15,16 @@ from tuneflow.train.loop_warnings import warn_once
 from tuneflow.train.loop_watch import LoopWatch
 from tuneflow.train.reported_metrics import described, numbers_of
 
+WRAPPED = (
+    "zip, enumerate or another iterator of run.epochs(...) begins anew when a trial goes on from a saved state. Write"
+    " `for epoch in run.epochs(...):`, and take what belongs to an epoch by its number, such as rates[epoch - 1]."
+)
+MOVED = (
+    "{variable} is bound to another object in a pass, and run.epochs({name}=...) has the first one, which is saved,"
+    " restored and handed over. Change that one in place, as load_state_dict does, or make both before the loop and"
+    " name both."
+)
+
 
 class Passes:
     """A loop's generator, advanced epoch by epoch; the caller's global generators are put back in between.
@@ -22,15 +32,16 @@ class Passes:
     Args:
         function: the generator function of `(config, run)`.
         run: a new one, for one job and the state to go on from.
-        tell: called with sentences about variables that are not part of the state; by default they are warnings, each
-            issued once.
+        tell: called with sentences about what is not part of the state; by default they are warnings, each issued once.
     """
 
     def __init__(self, function: LoopFunction, run: LoopRun, tell: Callable[[str], None] | None = None) -> None:
         self.run, self._where, self._function = run, run._where, function
         self.generator = cast("GeneratorType[Any, None, Any]", function(copied(run._job.config), run))
+        self._tell, run._generator = tell or self._warn, self.generator
+        self._told: set[str] = set()
         if run._until > 1:  # else there is no pass to go on with
-            run._watch = LoopWatch(self.generator.gi_code, tell or self._warn)
+            run._watch = LoopWatch(self.generator.gi_code, self._tell)
         self._last: dict[str, float] = run._start.values["metrics"] if run._start is not None else {}
 
     @property
@@ -84,10 +95,25 @@ class Passes:
         self._last = metrics
         self._warn_of_choice(run._named)
         self._warn_of_seeds()
-        if run._watch is not None:
-            run._watch.after_pass(self.generator.gi_frame)
+        self._watch_variables()
         run._reached = TrainState(epoch, {**run._named.values(), "metrics": dict(metrics)})
         return run._reached, Report(epoch, metrics, errors, run.seconds)
+
+    def _watch_variables(self) -> None:
+        """Tell of what the pass has changed and no state holds."""
+        run, frame = self.run, cast("FrameType", self.generator.gi_frame)
+        if run._numbers is not None and run._numbers.wrapped:
+            self._tell_once("wrapped", WRAPPED)
+        moved = {} if run._bindings is None else run._bindings.moved(frame)
+        for name, variables in moved.items():
+            self._tell_once(name, MOVED.format(variable=variables[0], name=name))
+        if run._watch is not None:
+            run._watch.after_pass(frame, {variable for variables in moved.values() for variable in variables})
+
+    def _tell_once(self, about: str, text: str) -> None:
+        if about not in self._told:
+            self._told.add(about)
+            self._tell(text)
 
     def _warn_of_choice(self, named: LoopState) -> None:
         """Warn once of a loop that names several modules and not which of them is handed over."""
@@ -95,8 +121,8 @@ class Passes:
             call = ", ".join(f"{name}={name}" for name in named.things)
             self._warn(
                 f"names {len(names)} modules in run.epochs(...), {listed(names)}, and not which of them is the result;"
-                f" study.best.model() gives {names[0]}, the first. Name the one that was scored:"
-                f" run.epochs({call}, result={names[-1]})."
+                f" study.best.model() gives {names[0]}, the first. Name the one that was scored, as in"
+                f" run.epochs({call}, result={names[0]})."
             )
 
     def _warn_of_seeds(self) -> None:

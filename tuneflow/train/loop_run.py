@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from itertools import islice
+from types import GeneratorType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from tuneflow.data.sources import Source, as_source
 from tuneflow.errors import listed
 from tuneflow.seeds import digest, torch_stream
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.loop_bindings import Bindings, EpochNumbers
 from tuneflow.train.loop_state import LoopState
 from tuneflow.train.loop_watch import LoopWatch
 from tuneflow.train.preparation import DeviceData
@@ -45,7 +47,10 @@ class LoopRun:
         self._seed, self._seed_read = 0, False  # torch's for the pass, and whether the loop has asked for one
         self._marks = (0, 0)  # of NumPy's and Python's generator after the last pass
         self._placed: dict[int, tuple[Any, DeviceData]] = {}  # data that batches were taken of, by their id
+        self._generator: GeneratorType[Any, None, Any] | None = None  # the loop at work
         self._watch: LoopWatch | None = None  # over the loop's variables
+        self._bindings: Bindings | None = None  # of the named objects, from the first pass on
+        self._numbers: EpochNumbers | None = None  # that `epochs` has returned
         self._most: int | None = None  # batches that `batches` gives at most, where a check shortens the passes
         self.lowered = False  # autocast was asked for
 
@@ -132,7 +137,8 @@ class LoopRun:
         if self._named is not None:
             raise ValueError(f"{self._where}: run.epochs(...) is called twice; a loop has one run.epochs(...).")
         self._named = LoopState(self._where, state)
-        return self._passes(self._named)
+        self._numbers = EpochNumbers(self._passes(self._named), self._generator and self._generator.gi_code)
+        return self._numbers
 
     def _passes(self, named: LoopState) -> Iterator[int]:
         done = 0
@@ -141,8 +147,11 @@ class LoopRun:
             done = self._start.epoch
         if self._only_build:
             raise Built(named, (torch.get_rng_state(), np.random.get_state(), random.getstate()))  # noqa: NPY002
-        if self._watch is not None:
-            self._watch.begin(named, self)
+        frame = self._generator and self._generator.gi_frame
+        if frame is not None:
+            self._bindings = Bindings(frame, named.things)
+            if self._watch is not None:
+                self._watch.begin(frame, named, self)
         for epoch in range(done + 1, self._until + 1):
             self._epoch, self._reached, self._started = epoch, None, time.perf_counter()
             self._enter("epoch", epoch)

@@ -246,7 +246,7 @@ def _refilled(live: Any, saved: Any) -> Any:
     if isinstance(live, Tensor) and isinstance(saved, Tensor) and live.shape == saved.shape:
         with torch.no_grad():
             return live.copy_(saved)
-    if type(live) is type(saved) and isinstance(live, dict | list):
+    if any(isinstance(live, kind) and isinstance(saved, kind) for kind in (dict, list)):  # also subclasses
         _refill(live, saved)
         return live
     return copied(saved)

@@ -1,7 +1,6 @@
 """A watch over the variables of a training loop: those that carry something over and that no state holds."""
 
 import io
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from types import CodeType, FrameType, FunctionType, ModuleType
@@ -11,9 +10,11 @@ import numpy as np
 from torch import Tensor
 
 from tuneflow.errors import listed
+from tuneflow.train.loop_bindings import EpochNumbers
 from tuneflow.train.loop_contents import (
     CONTAINERS,
     GENERATORS,
+    LONG,
     PLAIN,
     Contents,
     Known,
@@ -23,7 +24,7 @@ from tuneflow.train.loop_contents import (
 from tuneflow.train.loop_liveness import Carried, carried
 from tuneflow.train.loop_state import LoopState, restorable
 
-PASSES = 3  # of a run, in which contents are compared; variables that are bound anew are looked at in each
+PASSES = 3  # of a run, in which all contents are compared; later those of new values and of plain containers
 VALUES = (*PLAIN, *CONTAINERS, Tensor, np.ndarray)  # a variable bound to another of these has changed
 
 
@@ -46,14 +47,13 @@ class LoopWatch:
         self._before: dict[str, Any] = {}  # the carried variables before the first pass
         self._values: dict[str, Any] = {}  # and now
         self._contents: dict[str, Contents] = {}
+        self._first: dict[str, Contents] = {}  # before the first pass
         self.reported: dict[str, Any] = {}  # what was reported, by its name
 
-    def begin(self, named: LoopState, run: Any) -> None:
+    def begin(self, frame: FrameType, named: LoopState, run: Any) -> None:
         """Take note of the variables before the first pass; called while the loop asks for it."""
-        frame = self._frame()
-        if frame is not None:
-            with suppress(Exception):  # an object of the user's may raise when it is looked into
-                self._begin(frame, named, run)
+        with suppress(Exception):  # an object of the user's may raise when it is looked into
+            self._begin(frame, named, run)
 
     def _begin(self, frame: FrameType, named: LoopState, run: Any) -> None:
         self._names, self._known = named, Known(list(named.things.values()), run)
@@ -65,11 +65,18 @@ class LoopWatch:
         self._carried = carried(self._code, frame.f_lasti, functions)
         self._before = self._variables(frame, {name for name, _ in self._carried.live})
         self._values, self._contents = self._before, self._read(self._before)
+        self._first = self._contents
 
-    def after_pass(self, frame: FrameType | None) -> None:
-        """Compare the variables with those before the pass; called when the loop has yielded."""
+    def after_pass(self, frame: FrameType, moved: Iterable[str] = ()) -> None:
+        """Compare the variables with those before the pass; called when the loop has yielded.
+
+        Args:
+            frame: of the loop's function.
+            moved: variables that held named objects, and are left out from now on.
+        """
         changed: dict[str, Any] = {}
-        if self._carried is not None and frame is not None:
+        self._before = {name: value for name, value in self._before.items() if name not in moved}
+        if self._carried is not None:
             with suppress(Exception):
                 changed = self._changed(frame)
         self.report(changed)
@@ -78,13 +85,18 @@ class LoopWatch:
         """Return the variables that the last pass has changed."""
         self._passes += 1
         self._values = dict.fromkeys(self._before) | self._variables(frame, self._before)
-        contents = self._read(self._values) if self._passes <= PASSES else self._read(self._bound)
+        contents = self._read(self._values if self._passes <= PASSES else {**self._bound, **self._small})
         changed = self._iterators() if self._passes == 1 else {}
         changed |= self._bound_anew(contents)
-        if 1 < self._passes <= PASSES:
+        if self._passes > 1:
             changed |= self._places(self._contents, contents)
         self._contents = contents
         return changed
+
+    @property
+    def filled(self) -> dict[str, Any]:
+        """The variables that hold something else than before the first pass, by name."""
+        return self._places(_equatable(self._first), _equatable(self._contents))
 
     def differing(self, other: "LoopWatch") -> dict[str, Any]:
         """Return the variables that hold other values than those of another run of the same loop, by name."""
@@ -102,6 +114,11 @@ class LoopWatch:
             if name in rebound and isinstance(value, VALUES) and not self._known.has(value)
         }
 
+    @property
+    def _small(self) -> dict[str, Any]:
+        """The containers of plain values, which take no time to read."""
+        return {name: value for name, value in self._values.items() if _is_small(value)}
+
     def _bound_anew(self, contents: Mapping[str, Contents]) -> dict[str, Any]:
         """Return all variables that passes bind anew where one of them has changed."""
         bound = self._bound
@@ -112,7 +129,7 @@ class LoopWatch:
         return {
             name: value
             for name, value in self._before.items()
-            if hasattr(value, "__next__") and not isinstance(value, io.IOBase) and not _counts_epochs(value)
+            if hasattr(value, "__next__") and not isinstance(value, io.IOBase | EpochNumbers)
         }
 
     def _places(self, before: Mapping[str, Contents], after: Mapping[str, Contents]) -> dict[str, Any]:
@@ -148,13 +165,6 @@ class LoopWatch:
         own = {*code.co_varnames, *code.co_cellvars, *code.co_freevars}
         where = {name: local if name in own else frame.f_globals for name in sorted(names)}
         return {name: variables[name] for name, variables in where.items() if name in variables}
-
-    def _frame(self) -> FrameType | None:
-        """Return the frame of the loop's function, which is running."""
-        frame: FrameType | None = sys._getframe()
-        while frame is not None and frame.f_code is not self._code:
-            frame = frame.f_back
-        return frame
 
     def report(self, changed: Mapping[str, Any]) -> None:
         """Report the variables among these that were not reported before."""
@@ -256,13 +266,12 @@ def _value_at(value: Any, attributes: str) -> Any:
     return value
 
 
+def _is_small(value: Any) -> bool:
+    inner = value.values() if isinstance(value, dict) else value
+    return isinstance(value, CONTAINERS) and len(value) <= LONG and all(isinstance(each, PLAIN) for each in inner)
+
+
 def _is_twice(name: str, value: Any, changed: Mapping[str, Any]) -> bool:
     """True for a generator that has another name before this one."""
     first = next(other for other, held in changed.items() if held is value)
     return isinstance(value, GENERATORS) and first != name
-
-
-def _counts_epochs(value: Any) -> bool:
-    """True for the generator that `run.epochs(...)` returns."""
-    code = getattr(value, "gi_code", None)
-    return code is not None and code.co_qualname == "LoopRun._passes"

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tuneflow.errors import in_one_line, warn
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
-from tuneflow.signature import check_complete, check_keywords, hinting
+from tuneflow.signature import check_complete, check_keywords, hinting, name_of
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.folder import Folder
 from tuneflow.study.result import Result
@@ -113,5 +114,9 @@ def _best(f: Callable[..., Any], space: SearchSpace, trials: int, **settings: An
     study = Study(space=space, trainer=trainer, **settings)
     study.run(trials=trials)
     if trainer.exit is not None:  # the program asked to end, which is not to be lost
+        best = f"The best is {study.best!r}" if study.history.leader else "None has a score"
+        warn(
+            f"{name_of(f)} raised {in_one_line(trainer.exit)}, which is raised again now that other trials ran. {best}."
+        )
         raise trainer.exit
     return study.best

@@ -50,6 +50,12 @@ def test_a_loss_that_is_not_finite_ends_a_trial():
     assert (trial.status, trial.reason) == ("DIVERGED", "loss is inf at epoch 2")
 
 
+def test_a_number_too_large_for_a_float_is_infinite():
+    study = asked()
+    assert study.tell(study.ask(), 10**400).status == "DIVERGED"
+    assert study.tell(study.ask(), -(10**400)).reason == "loss is -inf at epoch 1"
+
+
 def test_a_metric_that_is_not_finite_is_worse_than_any_other_epoch():
     study = asked(maximize="auc")
     trial = study.ask()
@@ -105,6 +111,8 @@ REFUSED = {
     "another metric": (lambda s, t: s.tell(t, {"lss": 1.0}), StudyError, ['"loss" was never reported', '"lss"']),
     "an empty dict": (lambda s, t: s.tell(t, {}), TypeError, ["needs a dict of numbers", "got {}"]),
     "no report at all": (lambda s, t: s.tell(t), StudyError, ["has no report yet", "reason=...) if it failed"]),
+    "a word for done": (lambda s, t: s.tell(t, 1.0, done="no"), TypeError, ["True or False, got 'no'"]),
+    "a number for a reason": (lambda s, t: s.tell(t, None, reason=3), TypeError, ["needs to be a string, got 3"]),
     "an unknown number": (lambda s, t: s.tell(7, 1.0), StudyError, ["trial 7 does not exist"]),
     "a negative number": (lambda s, t: s.tell(-1, 1.0), TypeError, ["needs a trial that ask() returned", "got -1"]),
     "a configuration": (lambda s, t: s.tell(t.config, 1.0), TypeError, ["or its number, got {'x'"]),

@@ -348,8 +348,11 @@ def test_an_extended_study_is_opened_with_either_length(tmp_path, epochs):
     archive = tn.open(tmp_path)
     assert (archive.history.epochs, archive.history.lengths) == (LONG + 1, (SHORT, LONG, LONG + 1))
     assert '"extends": true' in list(archive.lines())[3]
-    with pytest.raises(FingerprintError, match=r"trainer\.epochs was 2, now 9"):
+    way = r"trainer\.epochs was 2, now 9.*make it with epochs=2 and call study\.extend\(epochs=9\)"
+    with pytest.raises(FingerprintError, match=way):
         study(9, folder=folder)
+    with pytest.raises(FingerprintError, match=r"trainer\.epochs was 2, now 3.*or another folder\.$"):
+        study(3, folder=folder)
 
 
 def test_confirm_and_learning_curve_take_a_configuration_at_its_best_length():

@@ -276,7 +276,7 @@ NOT_KNOWN = {
     "a section of a loop": (
         loop,
         {"x": UNIT, "model": {"y": UNIT}},
-        "has no defaults; to state it, make the study once with y=,",
+        "has no defaults; to state it, make the study once with the value",
     ),
     "ask and tell": (None, {"x": UNIT, "y": UNIT}, "trials from ask() do not tell what they had for it"),
     "a function of keywords": (Function(lambda **given: 0), {"x": UNIT, "y": UNIT}, "<lambda> has no default for it"),

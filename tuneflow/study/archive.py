@@ -63,7 +63,7 @@ class Archive:
             self.growth = Growth.of(facts)
             self.history.grown = self.growth.trials
             self.history.lengths = lengths = lengths_of(store)
-            self.history.epochs = max((facts["epochs"], *lengths))
+            self.history.epochs = lengths[-1] if lengths else self.history.epochs
             for trial in store.changes():
                 trial = replace(trial, config=self.growth.completed(self.space, trial.config))
                 self.history.record(trial if trial.ended else with_reports(trial, trial.reports, objective))

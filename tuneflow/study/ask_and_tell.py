@@ -213,6 +213,14 @@ class AskAndTell:
             self._ledger.sync()
 
 
+def check_words(number: int, done: Any, reason: Any) -> None:
+    """Raise TypeError unless `done` is a truth value and `reason` a text, as a call of `tell` needs them."""
+    if done not in (True, False):
+        raise TypeError(f"tell: trial {number}: done needs to be True or False, got {done!r}.")
+    if not isinstance(reason, str):
+        raise TypeError(f"tell: trial {number}: reason needs to be a string, got {reason!r}; write reason=str(...).")
+
+
 def told(metrics: Any, errors: Any, objective: Objective, what: str) -> ReportedMetrics:
     """Return what a call of `tell` reports.
 

@@ -37,7 +37,7 @@ class EarlierValues:
         Raises:
             NotKnown: nothing tells it.
         """
-        way = f"; to state it, make the study once with {name}=, the value itself, in place of the range"
+        way = f"; to state it, make the study once with the value in place of the range, as in {name}=0.5"
         raise NotKnown(f"{self.reason}{way if self.stated else ''}")
 
     def inside(self, name: str, names: Collection[str]) -> "EarlierValues":  # noqa: ARG002

@@ -48,7 +48,12 @@ def _weights(study: Any) -> str | None:
 
 
 def compare(
-    before: Mapping[str, Any], now: Mapping[str, Any], where: str, space: Sequence[str] = (), outside: str = ""
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    where: str,
+    space: Sequence[str] = (),
+    outside: str = "",
+    lengths: Sequence[int] = (),
 ) -> None:
     """Raise or warn where a study's settings differ from those it was made with.
 
@@ -58,6 +63,7 @@ def compare(
         where: the study's folder, for messages.
         space: the changes of its space, if these are more than growth.
         outside: a sentence on the trials that the space no longer has.
+        lengths: every full length of a study that was extended.
 
     Raises:
         FingerprintError: a setting differs that scores depend on; every difference is named.
@@ -71,11 +77,19 @@ def compare(
         way = f'; there searcher=tn.Warm(tn.open("{where}")) starts from the results of this one'
         raise FingerprintError(
             f"{where} holds a study made with other settings: {'; '.join(hard)}.{outside}"
-            f" Use the same settings, or another folder{way if space else ''}."
+            f" Use the same settings, or another folder{way if space else ''}.{_longer(before, now, lengths)}"
         )
     soft = [text for texts in changes.values() for text in texts]
     if soft:
         warn(f"{where}: this study was made with other settings: {'; '.join(soft)}.")
+
+
+def _longer(before: Mapping[str, Any], now: Mapping[str, Any], lengths: Sequence[int]) -> str:
+    """Return the way to longer trials, as a sentence; empty where those of now are not, or are trained elsewhere."""
+    was, longer = before.get("epochs"), now["epochs"]
+    if now["trainer"] is None or was is None or longer <= max((was, *lengths)):
+        return ""
+    return f" To train its trials on, make it with epochs={was} and call study.extend(epochs={longer})."
 
 
 def _differences(name: str, before: Any, now: Any) -> Iterator[str]:

@@ -83,7 +83,7 @@ class Growing:
         self.changes = changes if grew else []
         self.growth = Growth.of(before).by(self.changes)
         if grew:
-            compare(before, self._as_before(study) if changes else facts, self._where)
+            compare(before, self._as_before(study) if changes else facts, self._where, lengths=study.history.lengths)
         else:
             compare(before, facts, self._where, [change.text for change in changes], self._outside(changes))
 
@@ -115,9 +115,9 @@ class Growing:
         carried = plural(history.grown, "trial")
         log(f"{self._where}: {'; '.join(map(str, self.changes))}; {carried} carried over")
         stated = [f"{change.name}={change.value!r}" for change in self.changes if change.stated]
-        if stated:
-            means = f"count as if they had {listed(stated)}, as only the new space says"
-            warn(f"{self._where}: the {carried} before {means}.")
+        if stated and history.grown:
+            before = f"in {carried} from before, {listed(stated)} is assumed"
+            warn(f"{self._where}: {before}; nothing but the new space says so.")
 
     def _as_before(self, study: Any) -> dict[str, Any]:
         """Return the settings now as they are in the earlier space."""
@@ -139,7 +139,7 @@ class Growing:
             return ""
         if not outside:
             return " No trial lies outside of it, but a study's space may only grow."
-        return f" Outside of it: {len(outside)} of {plural(len(trials), 'trial')}, {listed(outside)}."
+        return f" Outside of it: {'trials' if len(outside) > 1 else 'trial'} {listed(outside)}, of {len(trials)}."
 
 
 def _fits(growth: Growth, space: SearchSpace, config: Config) -> bool:

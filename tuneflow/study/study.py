@@ -30,7 +30,7 @@ from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.checkpoints import States
 from tuneflow.store.folder import Folder
 from tuneflow.study import arguments
-from tuneflow.study.ask_and_tell import AskAndTell, Told, told
+from tuneflow.study.ask_and_tell import AskAndTell, Told, check_words, told
 from tuneflow.study.budget import Budget
 from tuneflow.study.callbacks import Callback, Listeners, callbacks_of
 from tuneflow.study.confirm import Confirmed, Looks, choose, last_choice, store_choice, trained
@@ -161,7 +161,7 @@ class Study:
             call=self._listeners.report, ended=self._listeners.trial_end,
         )  # fmt: skip
         self._asked = AskAndTell(self._driver, self._listeners.begin, scheduled=trainer is None)
-        lengths = lengths_of(store)
+        self.history.lengths = lengths = lengths_of(store)
         if trainer is not None and trainer.epochs in lengths:
             self._set_length(lengths[0])  # the study that was begun is compared
         growing = Growing(self, store)
@@ -334,8 +334,8 @@ class Study:
             trials: the total number of trials, as of `run`; None for no limit.
 
         Returns:
-            The trial; None when the search space is exhausted, when there are `trials` trials and none goes on, or
-            while a running one has to report first.
+            The trial; None when the searcher has ended, when there are `trials` trials and none goes on, or while a
+            running one has to report first.
 
         Raises:
             StudyError: the study has `lag=`, and trains its trials itself.
@@ -371,10 +371,11 @@ class Study:
         Raises:
             StudyError: there is no such trial here, it has ended or waits for the scheduler, the process that asked
                 for it still runs, or the metric of an objective is missing.
-            TypeError: a metric is not a number.
+            TypeError: a metric is not a number, done= is neither True nor False, or reason= is no string.
             ValueError: an error is negative or not finite, or arguments contradict each other.
         """
         number = self._asked.number_of(trial)
+        check_words(number, done, reason)
         if metrics is None or metrics is Told.NOTHING:
             if errors is not None or not done:
                 raise ValueError(f"tell: trial {number}: errors= and done=False need metrics.")

@@ -19,7 +19,15 @@ def number_of(value: Any) -> float | None:
         return None if value.numel() != 1 or value.is_complex() else float(value.detach().item())
     if isinstance(value, np.ndarray | np.generic):
         return float(value.item()) if value.size == 1 and value.dtype.kind in "biuf" else None
-    return float(value) if isinstance(value, numbers.Real) else None
+    return _as_float(value) if isinstance(value, numbers.Real) else None
+
+
+def _as_float(value: Any) -> float:
+    """Return a real number as a float; one that is too large for it is infinite, as in NumPy."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 class ReportedMetrics(NamedTuple):

@@ -670,6 +670,14 @@ def test_saved_model_is_refused_by_another_space(tmp_path):
     refused(ValueError, lambda: tn.load(tmp_path / "best.pt", linear, SPACE), *says)
 
 
+def test_builder_that_needs_arguments_the_file_does_not_have_is_told_the_way(tmp_path):
+    study = trained()
+    study.run(trials=1)
+    study.best.save(tmp_path / "best.pt")
+    says = ['no section "model"', "missing 1 required positional argument: 'width'", "functools.partial"]
+    refused(ValueError, lambda: tn.load(tmp_path / "best.pt", lambda width: nn.Linear(width, 1)), *says)
+
+
 def test_store_on_a_network_file_system_is_warned_of_once_and_works(tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite, "file_system", lambda path: "nfs4")
     with pytest.warns(UserWarning, match=r"study\.sqlite: lies on a network file system \(nfs4\).*unsafe") as caught:

@@ -91,10 +91,7 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
     try:
         module = model.build(config)
     except TypeError as error:
-        section = config.get("model", {})
-        raise ValueError(
-            f"{path}: holds a module that was made with {rounded(section)}, which the builder does not take: {error}."
-        ) from None
+        raise ValueError(f"{path}: {_not_taken(config)}: {error}.") from None
     _fill(module, content, str(path))
     if content["spread"] is not None:
         install(module, Spread(**content["spread"]))
@@ -103,6 +100,16 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
         normalizer = rebuilt(facts, content["normalizer"], model.normalization(config), str(path))
         module = NormalizedModule(module, normalizer)
     return (module if scale is None else RescaledModule(module, scale["mean"], scale["std"])).eval()
+
+
+def _not_taken(config: Mapping[str, Any]) -> str:
+    """Return what a builder was called with that did not take it."""
+    if "model" in config:
+        return f"holds a module that was made with {rounded(config['model'])}, which the builder does not take"
+    return (
+        f'its configuration {rounded(config)} has no section "model", so the builder is called without arguments; pass'
+        " functools.partial(builder, name=value) with those it needs"
+    )
 
 
 def labels_of(name: str, stored: Any, resolved: Any) -> list[str]:

@@ -28,9 +28,14 @@ def fit(config, run):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if epoch == 2 and errors:
-            raise errors.pop(0)
+        if epoch == 2:
+            fail()
         yield {"loss": loss}
+
+
+def fail():
+    if errors:
+        raise errors.pop(0)
 
 
 def studied(*raised, retries=None, lanes=1, **settings):
@@ -209,3 +214,15 @@ def test_a_loss_whose_parts_do_not_add_up_is_not_trained_in_parts(monkeypatch):
     ((state, _),) = trainer.advance(whole, trainer.init(whole), 1)
     with pytest.raises(ValueError, match="micro_batch=16 needs a loss whose parts add up"):
         next(trainer.advance(trainer.smaller(whole), state, 2))
+
+
+def test_a_class_that_is_defined_in_a_function_has_the_same_name_after_it_was_sent():
+    class Inner(Exception):
+        pass
+
+    sent = type("Inner", (Exception,), {"__module__": __name__})  # as it is made again from its parts
+    assert names_of(sent("x")) == names_of(Inner("x"))
+
+
+def test_a_runtime_shows_its_retries_as_they_are_written():
+    assert "retries={ConnectionError: 1}" in repr(tn.Runtime("cpu", retries={ConnectionError: 1}))

@@ -76,6 +76,15 @@ def test_an_object_hears_of_the_end_of_a_run_that_does_not_come_to_its_own(error
     assert tracker.calls == [("start", 0), ("report", 0, 1), ("stop", 1)]
 
 
+def test_a_study_that_runs_is_not_run_by_its_callback():
+    study = scripted(callbacks=[lambda study, trial: study.run(trials=3)])
+    with pytest.raises(StudyError, match="run: this study is running already"):
+        study.run(trials=1)
+    study.callbacks.clear()
+    study.run(trials=1)
+    assert [(trial.status, trial.epochs) for trial in study.trials] == [("DONE", 3)]
+
+
 def test_all_that_started_end_even_if_one_of_them_fails_to():
     first, broken, last = Tracker(), Tracker(raises="stop"), Tracker()
     with pytest.raises(OSError, match="no network"):

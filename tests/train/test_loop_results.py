@@ -226,6 +226,7 @@ def test_batches_that_are_not_shuffled_have_every_row_once_in_order(kind):
         (INPUTS, 4, True, "run.batches: data needs a tn.Data, a pair"),
         ((INPUTS, TARGETS[:3]), 4, True, "run.batches: data: Data: inputs and targets need the same number of rows"),
         ((INPUTS, TARGETS), 0, True, "run.batches: batch_size needs to be a whole number >= 1, got 0"),
+        ((INPUTS, TARGETS), 4, "no", "run.batches: shuffle needs to be True or False, got 'no'"),
         (KINDS["sampler"], 4, False, "an evaluation takes every row once, got a sampler"),
     ],
 )

@@ -61,7 +61,7 @@ def _needs_classes(got: Any) -> TypeError:
 def name_of_class(kind: type) -> str:
     """Return module and name of a class; those of a script's own classes are the same in its worker processes."""
     module = "__main__" if kind.__module__ == "__mp_main__" else kind.__module__
-    return f"{module}.{kind.__qualname__}"
+    return f"{module}.{kind.__name__}"  # a class that went to a worker by value has no other name
 
 
 OUT_OF_MEMORY = name_of_class(torch.OutOfMemoryError)

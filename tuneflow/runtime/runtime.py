@@ -145,7 +145,8 @@ class Runtime:
         if self.executor is not None:
             words.append(f"executor={name_of(self.executor)}")
         if self.retries:
-            words.append(f"retries={self.retries}")
+            counts = [f"{name.removeprefix('builtins.')}: {count}" for name, count in self.retries.items()]
+            words.append(f"retries={{{', '.join(counts)}}}")
         for name, default in (("precision", "fp32"), ("channels_last", False)):
             value = "auto" if name in self.advises else getattr(self, name)
             if value != default:

@@ -41,6 +41,7 @@ from tuneflow.study.growth import Growing
 from tuneflow.study.learning_curve import LearningCurve, curve_of
 from tuneflow.study.ledger import Ledger
 from tuneflow.study.new_trials import first_config
+from tuneflow.study.one_run import one_at_a_time
 from tuneflow.study.preflight import Preflight
 from tuneflow.study.progress import Progress
 from tuneflow.study.result import Provenance, Result, Scores
@@ -392,6 +393,7 @@ class Study:
     # The loop.
 
     @hinting
+    @one_at_a_time
     def run(
         self,
         trials: int | None = None,
@@ -443,6 +445,7 @@ class Study:
                 self._progress.over(self._driver.run(ready, budget))
 
     @hinting
+    @one_at_a_time
     def extend(self, epochs: int, top: int | None = None) -> Extended:
         """Train trials that have ended on to a longer full length; call it again to go on where it was interrupted.
 

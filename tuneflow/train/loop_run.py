@@ -106,8 +106,11 @@ class LoopRun:
             shuffle: False for the stored order, every row once, as for an evaluation.
 
         Raises:
-            TypeError, ValueError: the data are none of these, or batch_size is not a whole number >= 1.
+            TypeError, ValueError: the data are none of these, batch_size is not a whole number >= 1, or shuffle is not
+                True or False.
         """
+        if not isinstance(shuffle, bool):
+            raise TypeError(f"run.batches: shuffle needs to be True or False, got {shuffle!r}.")
         size, rows = check_whole("run.batches: batch_size", batch_size), self._on_device(data, shuffle)
         order = self._job.order(self._epoch, rows.order) if shuffle else None
         return islice(rows.batches(size, order), self._most)

@@ -239,6 +239,21 @@ def test_top_extends_the_best_only():
     assert (again.trials, again.left) == ((), outcome.left)
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_trainings_of_one_configuration_have_their_mean_at_the_new_length(at_once):
+    ours = study(paired=False, at="last")
+    for width in (5, 9, 5, 5):
+        ours.enqueue({"model": {"width": width}, "optimizer": {"lr": 0.1}})
+    ours.run(trials=4)
+    if not at_once:
+        ours.extend(epochs=LONG, top=3)
+    ours.extend(epochs=LONG)
+    longer = [trial for trial in ours.trials if trial.extends and trial.config["model"]["width"] == 5]
+    assert [trial.repeats for trial in longer] == [None, longer[0].number, longer[0].number]
+    mean = sum(trial.metrics["loss"] for trial in longer) / 3
+    assert ours.history.trainings.mean(longer[1]).metrics["loss"] == pytest.approx(mean)
+
+
 def test_trials_that_were_left_go_on_to_the_length_that_the_study_has():
     ours, long = study(at="last"), study(LONG)
     for each in (ours, long):

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,7 @@ class Extension:
                 raise StudyError(_refusal(epochs, left))
             self._note(epochs)
             for trial in chosen:
-                self._enter(trial)
+                self._enter(trial, epochs)
             self.ledger.commit()
         return left
 
@@ -135,12 +135,19 @@ class Extension:
         if epochs not in lengths:
             self.ledger.store.note(LENGTHS, {"epochs": [*lengths, epochs]})
 
-    def _enter(self, trial: Trial) -> None:
+    def _enter(self, trial: Trial, epochs: int) -> None:
         number = self.ledger.claim(float("inf"))
         if number is not None:
-            parent = (trial.number, trial.epochs)
-            self.ledger.start(Trial(number, trial.config, epochs=trial.epochs, parent=parent, extends=True))
+            new, repeats = replace(self._from(trial), number=number), self._repeated(trial, epochs)
+            self.ledger.start(replace(new, epochs=trial.epochs, repeats=repeats))
             self.ledger.pause(number)
+
+    def _repeated(self, trial: Trial, epochs: int) -> int | None:
+        """Return the first trial that extends another training of a trial's configuration to the same length."""
+        others = {*self._history.trainings.numbers(trial)} - {trial.number}
+        there = (t for t in self._history.trials if t.extends and (t.status == "PAUSED" or t.epochs >= epochs))
+        same = (t.number for t in there if t.parent is not None and t.parent[0] in others)
+        return next(same, None) if others else None
 
     def _chosen(self, epochs: int, top: int | None) -> tuple[list[Trial], dict[int, str]]:
         """Return the trials to train on to `epochs`, by number, and the reasons of the others by number."""

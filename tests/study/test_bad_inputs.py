@@ -196,7 +196,7 @@ OUTCOMES = {
     "returns string": (lambda x: "0.3", "FAILED", ["returned '0.3'", *NUMBER]),
     "returns two elements": (lambda x: torch.ones(2), "FAILED", ["a Tensor of shape (2,)", *NUMBER]),
     "returns a dict of a list": (lambda x: {"value": [1.0]}, "FAILED", ['"value"', "one number", "[1.0]", "reduce it"]),
-    "returns 10^400": (lambda x: 10**400, "FAILED", ["OverflowError: int too large"]),
+    "returns 10^400": (lambda x: 10**400, "DIVERGED", ["value is inf at epoch 1"]),
     "exception in objective": (lambda x: 1 / 0, "FAILED", ["ZeroDivisionError: division by zero"]),
     "exception that names a file in bytes": (lost_file, "FAILED", ["FileNotFoundError: caf", ".png"]),
     "exception that cannot be shown": (hides, "FAILED", ["Odd"]),
@@ -264,7 +264,12 @@ def test_study_without_a_score_says_why(f, reason):
 
 @pytest.mark.parametrize("trials", [1, 3])
 def test_metric_never_reported_names_those_reported_and_costs_no_trial(trials, tmp_path):
-    says = ['metric "value" was never reported', 'Did you mean "valeu"?', "Reported: valeu, seconds."]
+    says = [
+        'metric "value" was never reported',
+        'Did you mean "valeu"?',
+        "Reported: valeu, seconds.",
+        "by metric= of tn.minimize",
+    ]
     with make(lambda x: {"valeu": 1.0, "seconds": 2.0}, folder=tmp_path) as study:
         refused(StudyError, lambda: study.run(trials=trials), *says)
     with make(lambda x: {"value": 1.0, "seconds": 2.0}, folder=tmp_path) as study:

@@ -106,7 +106,7 @@ def test_a_dict_of_numbers_is_reported_as_it_is():
     [
         (None, "f returned None; it needs to return a number, or a dict of numbers such as"),
         ("0.5", "f returned '0.5'; it needs to return a number"),
-        ((1.0, 2.0, 3.0), r"f returned \(1.0, 2.0, 3.0\); it needs"),
+        ((1.0, 2.0, 3.0), r"f returned \(1.0, 2.0, 3.0\); it needs .*, or a pair \(value, standard error\)"),
         ([1.0], r"f returned \[1.0\]; it needs"),
         (1j, "f returned 1j; it needs"),
         (torch.ones(2), r"f returned a Tensor of shape \(2,\); it needs"),

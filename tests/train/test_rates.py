@@ -68,6 +68,8 @@ def test_step_and_warmup_closed_forms():
 def test_a_number_of_epochs_is_no_share(schedule):
     with pytest.raises(ValueError, match=r"is a share of the trial's steps and needs to be within \[0, 1\], got 10"):
         schedule(10)
+    with pytest.raises(ValueError, match=r"is a share of the trial's steps.*, got Fixed\(\)"):
+        schedule(tn.rates.Fixed())
 
 
 def test_plateau_is_torchs_plateau():

@@ -142,4 +142,5 @@ def _value(metrics: Mapping[str, float], metric: str) -> float:
         return metrics[metric]
     except KeyError:
         near = did_you_mean(metric, metrics)
-        raise StudyError(f'metric "{metric}" was never reported.{near} Reported: {listed(metrics)}.') from None
+        way = " Tune for one of these by metric= of tn.minimize, or minimize= of a study." if metric == "value" else ""
+        raise StudyError(f'metric "{metric}" was never reported.{near} Reported: {listed(metrics)}.{way}') from None

@@ -97,8 +97,9 @@ class Function(TrainerProtocol):
 
     def _reported(self, result: Any) -> ReportedMetrics:
         if not isinstance(result, Mapping) and not is_pair(result) and number_of(result) is None:
+            pair = ", or a pair (value, standard error)" if isinstance(result, tuple) else ""
             raise TypeError(
                 f"{name_of(self.f)} returned {described(result)}; it needs to return a number,"
-                ' or a dict of numbers such as {"loss": 0.3}.'
+                f' or a dict of numbers such as {{"loss": 0.3}}{pair}.'
             )
         return numbers_of(result if isinstance(result, Mapping) else {"value": result}, name_of(self.f))

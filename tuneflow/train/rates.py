@@ -286,8 +286,8 @@ class Torch(Schedule):
         return any(parameter.name == "steps" for parameter in parameters_of(self.factory) or [])
 
 
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
+def _check_share(name: str, value: Any) -> None:
+    if not (is_number(value) and 0 <= value <= 1):
         raise ValueError(f"{name} is a share of the trial's steps and needs to be within [0, 1], got {value!r}.")
 
 

@@ -5,7 +5,7 @@ import pytest
 import tuneflow as tn
 from tests.helpers.small_studies import scripted
 from tuneflow.errors import StudyError
-from tuneflow.schedule import Continue, Fork, Start, Stop, Wait
+from tuneflow.schedule import Continue, Fork, Start, Stop
 
 
 class Decides(tn.Scheduler):
@@ -35,22 +35,3 @@ def test_an_impossible_decision_is_an_error(reason):
     with pytest.raises(StudyError, match=rf"Decides\(.*\) decided .*; {reason}\."):
         study.run(trials=3)
     assert [trial.status for trial in study.trials] == ["DONE"]
-
-
-class Waits(tn.Scheduler):
-    def next(self, space, history, rng):
-        return Wait()
-
-
-class Silent(tn.Searcher):
-    def suggest(self, space, history, rng):
-        return None
-
-
-@pytest.mark.parametrize(
-    ("parts", "reason"),
-    [({"scheduler": Waits()}, "decided Wait while none was under way"), ({"searcher": Silent()}, "no configuration")],
-)
-def test_a_run_that_starts_no_trial_at_all_is_an_error(parts, reason):
-    with pytest.raises(StudyError, match=f"run: no trial was started; .*{reason}"):
-        scripted(**parts).run(trials=2)

@@ -77,7 +77,7 @@ class Driver:
         """Train until the budget is spent, nothing is left to do, or the run is interrupted; return the reason.
 
         Raises:
-            StudyError: five trials in a row failed, or searcher or scheduler start none at all.
+            StudyError: five trials in a row failed.
         """
         self._failures, self.exhausted = 0, False
         trained = sum(t.epochs - (t.parent[1] if t.parent else 0) for t in self._history.trials)
@@ -105,20 +105,12 @@ class Driver:
             return why
 
     def _nothing_left(self, limit: float) -> str:
-        """Return the reason for ending a run with fewer trials than `limit`; empty with as many, or without a limit.
-
-        Raises:
-            StudyError: not even one was started.
-        """
+        """Return the reason for ending a run with fewer trials than `limit`; empty with as many, or without a limit."""
         left = limit - len(self._history)
         if not math.isfinite(left) or left <= 0 or self._history.running:
             return ""
-        if self.exhausted and not len(self._history):
-            raise StudyError(f"run: no trial was started; {self.searcher!r} proposes no configuration.")
         if self.exhausted:
             return f"search space exhausted after {plural(len(self._history) - self._history.claimed, 'trial')}"
-        if not len(self._history):
-            raise StudyError(f"run: no trial was started; {self.scheduler!r} decided Wait while none was under way.")
         return f"{self.scheduler!r} starts no more trials after {len(self._history)} and has none to continue"
 
     def _decide_all(self, executor: Executor, limit: float) -> None:

@@ -307,3 +307,15 @@ def test_a_loop_that_seeds_by_itself_in_each_pass_is_warned_of(seed, check):
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_loop_that_seeds_torch_by_the_seed_of_the_epoch_is_not(inside):
     study_of(seeding(lambda run: torch.manual_seed(run.epoch_seed), inside)).run(trials=1)
+
+
+def test_a_rule_of_loops_that_is_broken_is_said_without_a_second_error_around_it():
+    @tn.loop(epochs=2)
+    def fit(config, run):
+        for _ in run.epochs():
+            yield {"loss": 1.0}
+            yield {"loss": 1.0}
+
+    study = tn.Study(trainer=fit, space=tn.SearchSpace(lr=tn.Constant(0.1)), progress=False)
+    with pytest.raises(ValueError, match=r"^configuration {'lr': 0\.1}: loop fit, epoch 1: yields a second time"):
+        study.run(trials=1)

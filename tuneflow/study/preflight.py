@@ -102,8 +102,10 @@ class Preflight:
             raise
         except BaseException as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
-            message = f"configuration {rounded(config)}: the loop fails: {in_one_line(error)}"
-            raise ending_where(error, kind(message)) from None
+            said = in_one_line(error)
+            _, _, rule = said.partition(": ")  # a broken rule names the loop itself
+            message = rule if rule.startswith("loop ") else f"the loop fails: {said}"
+            raise ending_where(error, kind(f"configuration {rounded(config)}: {message}")) from None
         if outcome is not None and outcome.metrics:
             check_reported(self.objective, outcome.metrics)
         return outcome

@@ -296,6 +296,6 @@ def test_changed_space_is_refused_with_the_change_and_the_way_to_go_on(change, k
 def test_changed_number_of_epochs_is_named_once(kept):
     with pytest.raises(tn.errors.FingerprintError) as caught:
         study(trainer=trainer(epochs=3), folder=kept)
-    assert str(caught.value).count("epochs") == 1
+    assert str(caught.value).count("epochs was") == 1
     assert "trainer.epochs was 1, now 3" in str(caught.value)
     assert "tn.Warm" not in str(caught.value)

@@ -57,6 +57,7 @@ def _program(script, arguments, cwd, output, environment):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     warnings.simplefilter("error")
     sys.argv = [str(script), *arguments]
+    sys.modules.pop("ipykernel", None)  # a test of notebooks imports it, and the examples look for it
     if isinstance(script, Path):
         sys.path[0] = str(script.parent)
         runpy.run_path(str(script), run_name="__main__")

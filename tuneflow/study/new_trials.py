@@ -16,7 +16,8 @@ def new_trial(searcher: Searcher, ledger: Ledger, number: int, paired: bool) -> 
     """Return the entered trial of a claimed number; None where the searcher has nothing left to try.
 
     A configuration that was tried before comes again only where it gets a seed of its own: under a searcher that
-    repeats on purpose, and in a study that is not paired. Then its trial has the number of the first one.
+    repeats on purpose, in a study that is not paired, and where all were tried. Then its trial has the number of the
+    first one.
 
     Args:
         searcher: proposes the configuration.

@@ -22,7 +22,7 @@ PAGES: dict[str, tuple[str, list[str]]] = {
     ),
     "studies": (
         "Studies and results",
-        ["Study", "Folder", "Trial", "Result", "load", "open", "minimize", "maximize"],
+        ["Study", "Folder", "Trial", "Result", "load", "open", "minimize", "maximize", "within"],
     ),
     "runtime": ("Runtime", ["Runtime", "RayRuntime"]),
     "measurement": ("Measurement before training", ["probe", "Probe", "heuristics"]),

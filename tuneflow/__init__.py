@@ -38,6 +38,7 @@ from tuneflow.study.minimize import maximize, minimize
 from tuneflow.study.result import Result
 from tuneflow.study.saved_model import load
 from tuneflow.study.study import Study
+from tuneflow.study.within import within
 from tuneflow.train import rates
 from tuneflow.train.loop import loop
 from tuneflow.train.patience import Patience
@@ -100,6 +101,7 @@ __all__ = [
     "schedule",
     "seeds",
     "types",
+    "within",
 ]
 
 

@@ -14,12 +14,11 @@ from tuneflow.schedule.scheduler import Scheduler
 from tuneflow.search.searcher import Searcher
 from tuneflow.signature import name_of
 from tuneflow.space.search_space import SearchSpace
+from tuneflow.study.within import Within, more_is_better
 from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.train.reported_metrics import described
 from tuneflow.validate import check_whole, is_number, is_whole
 
-LESS = {"loss", "error", "mae", "mse", "rmse", "nll", "perplexity"}  # words of metrics of which less is better
-MORE = {"accuracy", "acc", "auc", "f1", "r2", "precision", "recall"}
 ELSEWHERE = {  # arguments that a Study does not take, and what does
     **{name: f"folder=tn.Folder(path, {name}=...)" for name in ("keep", "checkpoint", "memory", "durable")},
     **{name: f"trainer=tn.Trainer(..., {name}=...)" for name in ("batch_size", "loss", "metrics", "folds")},
@@ -152,7 +151,8 @@ def objective_of(maximize: Any, minimize: Any, at: Any, limits: Any, trainer: Tr
         raise ValueError('Study: at="best" needs one objective, since several have no best epoch; use at="last".')
     for name, up in goals:
         _warn_of_direction(name, up)
-    objective = Objective(tuple(goals), at or ("last" if len(goals) > 1 else "best"), _limits(limits))
+    at = at or ("last" if len(goals) > 1 else "best")
+    objective = Objective(tuple(goals), at, _limits(limits, dict(goals), trainer))
     if trainer is not None and trainer.reports is not None:
         check_reported(objective, trainer.reports)
     return objective
@@ -160,8 +160,7 @@ def objective_of(maximize: Any, minimize: Any, at: Any, limits: Any, trainer: Tr
 
 def _warn_of_direction(name: str, maximize: bool) -> None:
     """Warn where a loss is to be large, or a score to be small."""
-    words = set(name.lower().split("_"))
-    if words & {"neg", "negative"} or not words & (LESS if maximize else MORE):
+    if more_is_better(name, {}) in (maximize, None):
         return
     given, other = ("maximize", "minimize") if maximize else ("minimize", "maximize")
     end = "largest" if maximize else "smallest"
@@ -187,12 +186,18 @@ def _names(argument: str, value: Any) -> list[str]:
     return names
 
 
-def _limits(limits: Any) -> tuple[Limit, ...]:
+def _limits(limits: Any, goals: Mapping[str, bool], trainer: TrainerProtocol | None) -> tuple[Limit, ...]:
     if limits is None:
         return ()
     if not isinstance(limits, Mapping) or not all(isinstance(name, str) and name for name in limits):
         raise TypeError(f"Study: limits needs a dict of metric to bound, such as {{'size': 2.0}}, got {limits!r}.")
-    return tuple(Limit(name, *_bounds(name, value)) for name, value in limits.items())
+    metrics = {} if trainer is None else getattr(trainer.single, "metrics", {})
+    return tuple(
+        Limit(name, *value.bounds(name, more_is_better(name, goals, metrics.get(name))))
+        if isinstance(value, Within)
+        else Limit(name, *_bounds(name, value))
+        for name, value in limits.items()
+    )
 
 
 def _bounds(name: str, value: Any) -> tuple[float | None, float | None]:
@@ -201,8 +206,8 @@ def _bounds(name: str, value: Any) -> tuple[float | None, float | None]:
     numbers = [bound for bound in bounds if bound is not None]
     if len(bounds) != 2 or not numbers or not all(map(is_number, numbers)) or numbers != sorted(numbers):
         raise ValueError(
-            f"Study: limits[{name!r}] needs to be the most that it may be, or (least, most) of which one may be None,"
-            f" got {value!r}."
+            f"Study: limits[{name!r}] needs to be the most that it may be, (least, most) of which one may be None, or"
+            f" tn.within(margin, of=result), got {value!r}."
         )
     least, most = (None if bound is None else float(bound) for bound in bounds)
     return least, most

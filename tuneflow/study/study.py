@@ -46,6 +46,7 @@ from tuneflow.study.preflight import Preflight
 from tuneflow.study.progress import Progress
 from tuneflow.study.result import Provenance, Result, Scores
 from tuneflow.study.retention import with_kept_model
+from tuneflow.study.within import Within
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.train.repeated import repeated
@@ -67,8 +68,8 @@ class Study:
         minimize: the same for metrics of which less is better; "loss" by default.
         at: the epoch that counts for a trial's score and model: "best", or "last". By default "best" with one
             objective, "last" with several.
-        limits: bounds that trials have to keep, by metric: an upper bound, or (lower, upper) with None for an open end.
-            A trial beyond a limit is worse than any within.
+        limits: bounds that trials have to keep, by metric: an upper bound, (lower, upper) with None for an open end, or
+            `tn.within(margin, of=result)`. A trial beyond a limit is worse than any within.
         runtime: the device, and the number of worker processes; Runtime() by default.
         folder: where the study is kept: a path, or a `tn.Folder` to set what is kept there how long. A study that is
             there already goes on, and several processes may work on it at once. None keeps it in memory.
@@ -110,7 +111,7 @@ class Study:
         maximize: str | Sequence[str] | None = None,
         minimize: str | Sequence[str] | None = None,
         at: Literal["best", "last"] | None = None,
-        limits: Mapping[str, float | tuple[float | None, float | None]] | None = None,
+        limits: Mapping[str, float | tuple[float | None, float | None] | Within] | None = None,
         runtime: Runtime | None = None,
         folder: str | Path | Folder | None = None,
         seed: int = 0,

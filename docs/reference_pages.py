@@ -24,6 +24,7 @@ PAGES: dict[str, tuple[str, list[str]]] = {
         "Studies and results",
         ["Study", "Folder", "Trial", "Result", "load", "open", "minimize", "maximize", "within"],
     ),
+    "compression": ("Smaller and faster", ["compress", "measure"]),
     "runtime": ("Runtime", ["Runtime", "RayRuntime"]),
     "measurement": ("Measurement before training", ["probe", "Probe", "heuristics"]),
     "data": ("Data, metrics and modules", ["data", "metrics", "nn"]),

@@ -19,6 +19,8 @@ LAYERS = [
     ["seeds", "signature", "validate", "nested"],
     ["space", "runtime", "data", "metrics", "nn", "optim"],
     ["history", "heuristics", "fused"],
+    ["measure"],
+    ["compress"],
     ["model"],
     ["search", "schedule"],
     ["train"],

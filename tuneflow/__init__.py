@@ -2,7 +2,7 @@
 
 import logging as _logging
 
-from tuneflow import data, errors, metrics, nn, optim, schedule, seeds, types
+from tuneflow import compress, data, errors, measure, metrics, nn, optim, schedule, seeds, types
 from tuneflow.data.data import Data
 from tuneflow.history.trial import Trial
 from tuneflow.model import Model
@@ -86,11 +86,13 @@ __all__ = [
     "Warm",
     "__version__",
     "call",
+    "compress",
     "data",
     "errors",
     "load",
     "loop",
     "maximize",
+    "measure",
     "metrics",
     "minimize",
     "nn",

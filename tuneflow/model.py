@@ -1,4 +1,4 @@
-"""Model: a builder of modules, with normalization and initialization."""
+"""Model: makes modules, by a builder or from a trained winner, with normalization, initialization and steps."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tuneflow.compress.step import ModelStep, is_ready, step_of
+from tuneflow.compress.winner import Winner, winner_of
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.heuristics.by_part import ByPart
 from tuneflow.heuristics.normalizers import checked, described
@@ -13,13 +15,21 @@ from tuneflow.heuristics.schemes import SCHEMES
 from tuneflow.signature import name_of
 from tuneflow.space.search_space import Config
 
+SECTIONS = ("model", "normalize", "init", "optimizer", "loss", "augment", "trainer")  # of the space, beside the steps'
+OF_BUILDERS = ("model", "normalize", "init")  # those that a winner has settled
+
 
 class Model:
-    """A module that can be built again and again, with other arguments each time.
+    """A module that can be made again and again: built with other arguments each time, or copied and changed by steps.
 
     Args:
-        builder: a function or class that returns a new `nn.Module`; its keyword arguments are what the
-            space's section `model` may tune. Fix others with `functools.partial`.
+        source: a function or class that returns a new `nn.Module`; its keyword arguments are what the
+            space's section `model` may tune. Fix others with `functools.partial`. Or a trained winner, a Result such as
+            `study.best` or a module such as `tn.load` returns: each trial starts from a copy of it, with its normalizer
+            and its scale of the targets, which are not fitted again.
+        steps: name to a step such as `tn.compress.Narrow`, a change of the module before it is trained; carried out in
+            this order. The space's section of that name tunes its arguments. What a step does is decided once for each
+            trial, on training rows, and is part of the trial's state from then on.
         normalize: True standardizes inputs with the training set's mean and standard deviation: on for
             floating-point inputs and bytes, never for integer tokens, and not where the data or the module's first
             layers do it already; columns that the module looks at by value, as `x[:, 0].long()` does, are left alone.
@@ -39,33 +49,41 @@ class Model:
     `normalize`, as `kind`, by the keys of such a dict, by the arguments of a class with `fit`, or as a choice of kinds.
 
     Raises:
-        TypeError: `builder` is not callable, or is a module rather than something that makes one; or `normalize` is no
-            kind.
-        ValueError: no such init or normalization.
+        TypeError: `source` neither makes modules nor is a trained one, a step is none, or `normalize` is no kind.
+        ValueError: no such init or normalization, a winner is to be normalized or initialized anew, or a step has the
+            name of another section.
     """
 
     def __init__(
         self,
-        builder: Callable[..., nn.Module],
+        source: Callable[..., nn.Module] | nn.Module | Any,
         *,
+        steps: Mapping[str, Any] | None = None,
         normalize: Any = True,
         init: str = "default",
         data_driven: bool | None = None,
     ) -> None:
-        if isinstance(builder, nn.Module):
-            raise TypeError(
-                f"Model needs a function or class that makes a new module, got a ready {type(builder).__name__};"
-                " every trial trains one of its own: pass lambda: copy.deepcopy(module)."
+        self.winner = _winner(source)
+        if self.winner is not None and (normalize is not True or init != "default" or data_driven):
+            raise ValueError(
+                "Model: a trained winner brings its weights and its normalizer, so normalize=, init= and data_driven="
+                " are for builders; leave them out."
             )
+        builder = source if self.winner is None else self.winner.copy
         if not callable(builder):
-            raise TypeError(f"Model needs a function or class that makes a module, got {builder!r}.")
+            raise TypeError(
+                "Model needs a function or class that makes a module, or a trained module or Result to copy, got"
+                f" {source!r}."
+            )
         self.builder, self.normalize = builder, checked(normalize)
         self.init, self.data_driven = init, data_driven
+        self.steps = _checked_steps(steps)
         self.initialization({})
 
     def __repr__(self) -> str:
         words = [
-            name_of(self.builder),
+            name_of(self.builder) if self.winner is None else f"{self.winner.words} {self.winner.digest}",
+            *(f"{name}={name_of(step)}" for name, step in self.steps.items()),
             *([] if self.normalize is True else [f"normalize={described(self.normalize)}"]),
             *([] if self.init == "default" else [f"init={self.init!r}"]),
             *([] if self.data_driven is None else [f"data_driven={self.data_driven}"]),
@@ -109,8 +127,20 @@ class Model:
             )
         return checked(section.get("kind", self.normalize))
 
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """Names of the sections that a space may have, in a study with a tn.Trainer."""
+        others = SECTIONS if self.winner is None else [name for name in SECTIONS if name not in OF_BUILDERS]
+        return (*others, *self.steps)
+
+    def steps_for(self, config: Config) -> list[tuple[str, ModelStep]]:
+        """Return the steps with the settings of a resolved configuration, by name, in their order."""
+        return [(name, step_of(step, config.get(name, {}))) for name, step in self.steps.items()]
+
     def build(self, config: Config) -> nn.Module:
-        """Build a new module for a resolved configuration; draws from torch's global generator, as builders do.
+        """Make a new module for a resolved configuration, before the steps.
+
+        A builder draws from torch's global generator.
 
         Args:
             config: its section `model` holds arguments for the builder, or is a builder itself.
@@ -126,6 +156,36 @@ class Model:
                 f"model builder {name_of(builder)} needs to return a torch.nn.Module, got {type(module).__name__}."
             )
         return module
+
+
+def _winner(source: Any) -> Winner | None:
+    """Return what a trained source is made of; None for a builder."""
+    if isinstance(source, nn.Module):
+        return winner_of(source)
+    parts = None if isinstance(source, type) else getattr(source, "winner", None)
+    winner: Winner | None = parts() if callable(parts) else None
+    return winner
+
+
+def _checked_steps(steps: Any) -> dict[str, Any]:
+    """Return the steps by name.
+
+    Raises:
+        TypeError: they are no mapping of name to step.
+        ValueError: one has the name of another section.
+    """
+    if steps is not None and not isinstance(steps, Mapping):
+        raise TypeError(f"Model: steps needs a dict of name to step, such as {{'narrow': Narrow}}, got {steps!r}.")
+    for name, step in (steps or {}).items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise TypeError(f"Model: the name of a step needs to be an identifier, got {name!r}.")
+        if name in SECTIONS:
+            raise ValueError(f'Model: a step cannot have the name of the section "{name}"; give it another.')
+        if not is_ready(step) and not callable(step):
+            raise TypeError(
+                f'Model: step "{name}" needs a class or an object with operations(module, rows), got {step!r}.'
+            )
+    return dict(steps or {})
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:

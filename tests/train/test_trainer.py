@@ -270,7 +270,7 @@ BAD = {
     ),
     "epochs": (lambda: trainer(epochs=0), ValueError, "Trainer: epochs needs to be a whole number >= 1, got 0"),
     "batch": (lambda: trainer(batch_size=1.5), ValueError, "batch_size needs to be a whole number >= 1, got 1.5"),
-    "model": (lambda: tn.Model(net()), TypeError, "got a ready Sequential"),
+    "model of steps": (lambda: tn.Model(net, steps={"model": net}), ValueError, 'name of the section "model"'),
     "model none": (lambda: tn.Model(None), TypeError, "got None"),
     "threads": (lambda: tn.Runtime(threads=0), ValueError, "threads needs to be a whole number >= 1, got 0"),
     "device": (lambda: tn.Runtime("cuda:7"), ValueError, '"cuda:7" is not there. Here: cpu'),

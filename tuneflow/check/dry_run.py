@@ -26,10 +26,11 @@ from tuneflow.check.samples import SampledPart, check_finite, few, parts_of
 from tuneflow.check.seeding import seeded_by_builder
 from tuneflow.check.step_counters import warn_of_counters
 from tuneflow.check.undefined_metrics import warn_of_undefined
+from tuneflow.compress.step import is_ready
 from tuneflow.data.data import Data
 from tuneflow.data.sources import Source
 from tuneflow.errors import did_you_mean, ending_where, exceptions_only, in_one_line, listed, warn
-from tuneflow.model import Model
+from tuneflow.model import OF_BUILDERS, Model
 from tuneflow.optim.build import check_settings
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
@@ -48,7 +49,6 @@ from tuneflow.train.settings import with_section
 from tuneflow.train.spread import connect
 from tuneflow.train.trainer import Trainer
 
-SECTIONS = ("model", "normalize", "init", "optimizer", "loss", "augment", "trainer")
 ROWS = 32  # of the batch whose first step is checked
 SMALL, LARGE = 8, 256  # rows of each of the two batches that are trained on; LARGE if SMALL fails
 
@@ -108,8 +108,8 @@ def check_space(
         TypeError: a section holds an argument that its callable does not take, or lacks one it needs; a dtype or a kind
             of object does not fit.
     """
-    check_sectioned(space, model, trainer, SECTIONS)
-    check_known_sections(space.entries, "the space")
+    check_sectioned(space, model, trainer, model.sections)
+    check_known_sections(space.entries, "the space", model)
     for config in space.examples():
         check_sections(space.resolve(config), model, trainer)
     check_rows(space, trainer)
@@ -158,13 +158,19 @@ def _warn_of_seeding(model: Model, jobs: Sequence[Job]) -> None:
             return
 
 
-def check_known_sections(names: Iterable[str], what: str) -> None:
-    """Raise ValueError for an unknown section."""
+def check_known_sections(names: Iterable[str], what: str, model: Model) -> None:
+    """Raise ValueError for a section that nothing takes."""
     for name in names:
-        if name not in SECTIONS:
+        if name in model.sections:
+            continue
+        if model.winner is not None and name in OF_BUILDERS:
             raise ValueError(
-                f'{what} has a section "{name}".{did_you_mean(name, SECTIONS)} Sections are {listed(SECTIONS)}.'
+                f'{what} has a section "{name}", and the model is a trained winner, whose structure, weights and'
+                f" normalizer are settled; steps change it. Sections are {listed(model.sections)}."
             )
+        raise ValueError(
+            f'{what} has a section "{name}".{did_you_mean(name, model.sections)} Sections are {listed(model.sections)}.'
+        )
 
 
 def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart], ways: Sequence[Batching] = ()) -> str:
@@ -230,9 +236,7 @@ def check_training(trainer: Trainer, job: Job, valid: Source) -> None:
     check_chunks(_run(trainer, job))
 
     def restored(state: TrainState) -> TrainState:
-        other = _run(trainer, job)
-        other.restore(state)
-        return other.state(state.epoch)
+        return trainer.resumed(job, state).state(state.epoch)
 
     through = restored if type(trainer).advance is Trainer.advance else None
     try:
@@ -325,6 +329,7 @@ def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) 
         ("optimizer", trainer.optimizer, 1),
         ("loss", trainer.loss, 0 if is_class(trainer.loss) else 2),
         ("augment", trainer.augment, _passed_to(trainer.augment, resolved.get("augment"))),
+        *((name, step, 0) for name, step in model.steps.items()),
     ):
         section, where = resolved.get(name, {}), f'space section "{name}"'
         if isinstance(section, Mapping):
@@ -332,7 +337,7 @@ def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) 
             check_settings(target, section, where)
         elif not (callable(section) or (name == "loss" and has_loss_of(section))):
             raise TypeError(f"{where}: needs callables to choose from, got {section!r}.")
-        elif name in ("model", "optimizer"):
+        elif name in ("model", "optimizer", *model.steps):
             check_complete(section, (), where, passed)
             check_settings(section, {}, where)
 
@@ -353,6 +358,8 @@ def _check_arguments(
         raise TypeError(
             f"{where}: needs a class to give arguments to, got a ready {target!r}; pass the class to the Trainer."
         )
-    if callable(target) and not isinstance(target, nn.Module):
+    if section and is_ready(target):
+        raise TypeError(f"{where}: needs a class to give arguments to, got a ready {target!r}; pass the class.")
+    if callable(target) and not isinstance(target, nn.Module) and not is_ready(target):
         check_keywords(target, section, where, passed, elsewhere)
         check_complete(target, section, where, passed)

@@ -73,7 +73,7 @@ def probe(
     """
     if not 0 < share <= 1:
         raise ValueError(f"probe: share needs to be within (0, 1], got {share!r}.")
-    check_known_sections(config or {}, "probe: config")
+    check_known_sections(config or {}, "probe: config", model)
     check_sections(config or {}, model, trainer)
     started = time.perf_counter()
     job = Job(model, dict(config or {}), runtime or Runtime(), seed)

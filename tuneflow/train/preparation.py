@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tuneflow.compress.winner import Winner
 from tuneflow.data.data import Batch, Data
 from tuneflow.data.orders import Order
 from tuneflow.data.sources import Source
@@ -95,14 +96,17 @@ class Preparation:
     def scaling(self, job: Job, module: nn.Module, settings: Settings) -> tuple[nn.Module | None, Scale | None]:
         """Return the input normalizer of `module` and the scale of its targets, fitted to the training rows only.
 
-        No normalizer where `module` takes raw inputs, neither of the two where the model has normalize=False. No scale,
-        so that `module` learns the targets as they are, where the loss does not scale with its targets, where a
-        subclass computes loss or metrics by itself, and where the module's outputs are bound to the targets' units.
+        Those of a winner are the winner's. No normalizer where `module` takes raw inputs, neither of the two where the
+        model has normalize=False. No scale, so that `module` learns the targets as they are, where the loss does not
+        scale with its targets, where a subclass computes loss or metrics by itself, and where the module's outputs are
+        bound to the targets' units.
 
         Raises:
             ValueError, TypeError: the inputs are not of the kind that the normalization takes, or `module` looks at
                 them by value.
         """
+        if job.model is not None and job.model.winner is not None:
+            return self._brought(job.model.winner, job.runtime)
         kind = False if job.model is None else job.model.normalization(job.config)
         if kind is False:
             return None, None
@@ -112,6 +116,16 @@ class Preparation:
             return normalizer, None
         scalable = reaches_any_number(module, fitted.rows if normalizer is None else normalizer(fitted.rows))
         return normalizer, fitted.scale if scalable else None
+
+    def _brought(self, winner: Winner, runtime: Runtime) -> tuple[nn.Module | None, Scale | None]:
+        """Return a winner's normalizer and scale on the device."""
+        key = ("winner", id(winner), runtime.device)
+        if key not in self._cache:
+            parts = (None if part is None else copy.deepcopy(part).to(runtime.device).requires_grad_(False)
+                     for part in (winner.normalizer, winner.scale))  # fmt: skip
+            self._cache[key] = (winner, *parts)
+        _, normalizer, scale = self._cache[key]
+        return normalizer, scale
 
     def ready(self, job: Job, module: nn.Module) -> None:
         """Make a new module ready for the inputs: spread over its arguments, and lazy layers with their shapes.

@@ -1,14 +1,18 @@
 """Session: the live objects of one job, between two states."""
 
+import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from tuneflow.compress.operations import Operation, apply_all, operations_of
+from tuneflow.compress.step import StepRows
 from tuneflow.data.data import Batch
 from tuneflow.errors import Diverged
 from tuneflow.heuristics.initialization_record import Initialized
@@ -39,13 +43,16 @@ class Session:
     Attributes:
         module: as its builder made it; it may learn standardized targets.
         whole: it gives outputs in the targets' units: the module itself, or with these behind it.
+        recipe: the operations of the model's steps, which the module has behind it.
         unit: the trainer's loss divided by this is minimized.
         loss: the trainer's loss, as far as it is trained.
         parameters: those of the module and of the loss that are trained.
         groups: the options that each parameter group of the optimizer was made with.
     """
 
-    def __init__(self, settings: Settings, preparation: Preparation, job: Job) -> None:
+    def __init__(
+        self, settings: Settings, preparation: Preparation, job: Job, recipe: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
         self.settings, self.job = settings, job
         if job.model is None:
             raise TypeError("a Trainer needs a job with a model; give Job(model=tn.Model(builder), ...).")
@@ -67,6 +74,8 @@ class Session:
         self.train = preparation.on_device(preparation.train, job.runtime, early)
         self.valid = preparation.on_device(preparation.valid, job.runtime, self.normalizer)
         self.steps = math.ceil(self.train.order.rows / settings.batch_size)
+        self.recipe = self._made_recipe() if recipe is None else operations_of(recipe)
+        apply_all(self.recipe, self.module)
         trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
         trained |= {f"loss.{name}": p for name, p in self.loss.parameters.items()}
         self.parameters = list(trained.values())
@@ -77,6 +86,35 @@ class Session:
         self.waiting = Waiting(settings.patience)
         self.scaler = job.runtime.scaler()
         self.module.train()
+
+    def _made_recipe(self) -> list[Operation]:
+        """Return the operations that the model's steps decide on, each on the module that those before leave."""
+        operations: list[Operation] = []
+        if not self.model.steps:
+            return operations
+        module = copy.deepcopy(self.module).eval()
+        with self.job.at_work("steps", 0):
+            for name, step in self.model.steps_for(self.job.config):
+                try:
+                    new = list(step.operations(copy.deepcopy(module), self._step_rows()))
+                    apply_all(new, module)
+                except Exception as error:
+                    error.add_note(f'step "{name}"')
+                    raise
+                operations += new
+        return operations
+
+    def _step_rows(self) -> StepRows:
+        """Return the training rows, as a step sees them."""
+
+        def batches(size: int, count: int) -> Iterator[Batch]:
+            return islice(self._plain_batches(size), count)
+
+        def loss_of(module: nn.Module, batch: Batch) -> Tensor:
+            scaled = module if self.scale is None else RescaledModule(module, self.scale.mean, self.scale.std)
+            return self.loss_of(scaled, batch)
+
+        return StepRows(next(batches(2, 1))[0], batches, loss_of)
 
     def begin(self) -> Initialized | None:
         """Draw the weights by the model's initialization; return its record, or None where the builder drew them."""
@@ -111,6 +149,8 @@ class Session:
             "rate": self.rate.state(),
             "waiting": self.waiting.state(),
         }
+        if self.recipe:
+            values["recipe"] = [operation.to_values() for operation in self.recipe]
         if self.loss.module is not None:
             values["loss"] = self.loss.state()
         if self.scaler is not None:
@@ -177,7 +217,7 @@ class Session:
         """Switch to the weights that are scored and handed over, with statistics of BatchNorm that fit them."""
         if self.weights.to("eval"):
             with self.job.at_work("statistics", 0):
-                estimate_statistics(self.module, self._forward, self._plain_batches())
+                estimate_statistics(self.module, self._forward, self._plain_batches(self.settings.batch_size))
 
     def after_epoch(
         self, epoch: int, train_loss: float, measured: Mapping[str, Measured], seconds: float
@@ -200,9 +240,9 @@ class Session:
             inputs, targets = self.augmentation(module, batch)
             yield (inputs if self.late is None else self.late(inputs)), targets
 
-    def _plain_batches(self) -> Iterator[Batch]:
-        """Yield the training batches of the first epoch without augmentation, as the module takes them."""
-        for inputs, targets in self.train.batches(self.settings.batch_size, self.job.order(1, self.train.order)):
+    def _plain_batches(self, size: int) -> Iterator[Batch]:
+        """Yield batches of the first epoch's order without augmentation, as the module takes them."""
+        for inputs, targets in self.train.batches(size, self.job.order(1, self.train.order)):
             yield (inputs if self.late is None else self.late(inputs)), targets
 
     def _forward(self, batch: Batch) -> None:

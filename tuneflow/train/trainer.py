@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from typing import Any, Self
@@ -227,8 +227,7 @@ class Trainer(TrainerProtocol):
 
     def advance(self, job: Job, state: TrainState, until: int) -> Epochs:
         with job.runtime.active():
-            run = self.configured(job.config).session(job)
-            run.restore(state)
+            run = self.resumed(job, state)
             if state.epoch:  # else `init` has
                 check_unknown_loss(run)
         for epoch in range(state.epoch + 1, until + 1):
@@ -245,8 +244,7 @@ class Trainer(TrainerProtocol):
         if self.alone():
             return self.advance(job, state, until)
         with job.runtime.active():
-            run = self.configured(job.config).session(job)
-            run.restore(state)
+            run = self.resumed(job, state)
         return train_unscored(run, state.epoch + 1, until, curve)
 
     def with_epochs(self, epochs: int) -> Self:
@@ -265,8 +263,7 @@ class Trainer(TrainerProtocol):
 
     def module(self, job: Job, state: TrainState) -> nn.Module:
         """Return the module of `state`, in evaluation mode: raw inputs, and outputs in the targets' units."""
-        run = self.configured(job.config).session(job)
-        run.restore(state)
+        run = self.resumed(job, state)
         run.to_scored()
         module = run.complete().eval()
         self._trained_losses[module] = run.settings.loss
@@ -360,14 +357,25 @@ class Trainer(TrainerProtocol):
         own._by_object = has_loss_of(own.loss)
         return own
 
-    def session(self, job: Job) -> Session:
-        """Return the live objects of a job; this trainer needs to be configured for it."""
+    def resumed(self, job: Job, state: TrainState) -> Session:
+        """Return the live objects of a job, as they were at `state`."""
+        run = self.configured(job.config).session(job, state.values.get("recipe", ()))
+        run.restore(state)
+        return run
+
+    def session(self, job: Job, recipe: Sequence[Mapping[str, Any]] | None = None) -> Session:
+        """Return the live objects of a job; this trainer needs to be configured for it.
+
+        Args:
+            job: what is trained.
+            recipe: what the model's steps came to, as a state has it; None lets them decide.
+        """
         with job.runtime.active():
             part = (self if job.fold is None else self.in_fold(job.fold)).at_rows(job.seed)
             own = part.for_job(job)
             if self.fold_rows is not None and job.fold is None:
                 own.patience = None  # no rows are left to watch
-            return Session(own.resolved(), part.preparation(), job)
+            return Session(own.resolved(), part.preparation(), job, recipe)
 
     def resolved(self) -> Settings:
         """Return the values that a session trains with; this trainer needs to be configured for the job."""

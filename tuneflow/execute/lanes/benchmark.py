@@ -30,8 +30,7 @@ LARGE = 2**20  # parameters, above which so many copies are not made to measure
 
 def time_alone(lane: Lane) -> float:
     """Return the seconds of a step in plain torch, measured on copies."""
-    run = lane.trainer.configured(lane.job.config).session(lane.job)
-    run.restore(lane.state)
+    run = lane.trainer.resumed(lane.job, lane.state)
 
     def step() -> None:
         run.backward(batch)

@@ -34,12 +34,12 @@ class Lane:
 
     def __init__(self, work: Slice, trainer: Trainer, job: Job, state: TrainState | None) -> None:
         self.work, self.trainer, self.job = work, trainer, job
-        self.run = trainer.configured(job.config).session(job)
         if state is None:
+            self.run = trainer.configured(job.config).session(job)
             self.run.begin()
             state = self.run.state(0)
         else:
-            self.run.restore(state)
+            self.run = trainer.resumed(job, state)
         self.state = state
         self._count, self._size = self.run.train.order.rows, self.run.settings.batch_size
         self.steady = isinstance(self.run.settings.schedule, Fixed)

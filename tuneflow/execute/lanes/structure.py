@@ -62,7 +62,7 @@ def _loss_changes(lane: Lane) -> bool:
         or not list(loss.module.buffers())
     ):
         return False
-    run = lane.trainer.configured(lane.job.config).session(lane.job)
+    run = lane.trainer.resumed(lane.job, lane.state)
     with lane.job.at_work("measure", 0):
         run.loss_of(run.whole, run.first_rows(run.settings.batch_size))
     return bool(run.loss.state() or loss.state())

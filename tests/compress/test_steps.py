@@ -1,0 +1,73 @@
+"""Steps of a trained winner: decided once, replayed from the state."""
+
+import pytest
+import torch
+from torch import nn
+
+import tuneflow as tn
+from tuneflow.compress import Factorize, Select
+from tuneflow.model import tensors_of
+
+
+def winner():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+class Halve:
+    """Keeps the hidden units with the largest gradient on the first rows; counts how often it is asked."""
+
+    asked = 0
+
+    def __init__(self, keep=4):
+        self.keep = keep
+
+    def operations(self, module, rows):
+        Halve.asked += 1
+        rows.loss_of(module, next(rows.batches(16, 1))).backward()
+        index = module[0].weight.grad.norm(dim=1).topk(self.keep).indices.sort().values
+        kept = [("0", "weight", 0), ("0", "bias", 0), ("2", "weight", 1)]
+        return [*(Select(*where, index) for where in kept), Factorize("2", 2)]
+
+
+def trainer(epochs=2):
+    inputs = torch.randn(48, 4, generator=torch.Generator().manual_seed(1))
+    rows = tn.Data(inputs, inputs[:, :3].argmax(1))
+    return tn.Trainer(rows, rows, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=epochs)
+
+
+def job(model):
+    return tn.types.Job(model, {"halve": {"keep": 3}, "optimizer": {"lr": 0.1}}, tn.Runtime())
+
+
+def test_a_state_replays_its_recipe_without_asking_the_step():
+    ours, task = trainer(), job(tn.Model(winner(), steps={"halve": Halve}))
+    start = ours.init(task)
+    asked = Halve.asked
+    whole = [state for state, _ in ours.advance(task, start, 2)]
+    (resumed,) = [state for state, _ in ours.advance(task, whole[0], 2)]
+    assert Halve.asked == asked
+    module = ours.module(task, resumed)
+    assert [tuple(p.shape) for p in module.parameters()] == [(3, 4), (3,), (2, 3), (3, 2), (3,)]
+    for name, tensor in tensors_of(ours.module(task, whole[1])).items():
+        assert torch.equal(tensor, tensors_of(module)[name])
+
+
+def test_every_trial_starts_from_the_winner():
+    task, start = job(tn.Model(winner())), winner()
+    module = trainer().module(task, trainer().init(task))
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), start.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("steps", "space", "message"),
+    [
+        ({"halve": Halve}, {"halve": {"kep": tn.Int(1, 4)}}, 'takes no argument "kep"'),
+        ({"halve": Halve}, {"cut": {"keep": tn.Int(1, 4)}}, 'has a section "cut"'),
+        ({}, {"model": {"width": tn.Int(1, 4)}}, "the model is a trained winner"),
+        ({"halve": Halve(2)}, {"halve": {"keep": tn.Int(1, 4)}}, "a ready"),
+    ],
+)
+def test_sections_of_steps_are_checked(steps, space, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        tn.Study(model=tn.Model(winner(), steps=steps), trainer=trainer(), space=tn.SearchSpace(**space))

@@ -1,0 +1,223 @@
+"""Operations: the plain changes of a module's structure that a recipe consists of."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """A change of a module that needs neither data nor the weights that it had: those are loaded afterwards.
+
+    Attributes:
+        kind: its name among plain values.
+        converts: True if it changes the module that is scored and handed over, not the one that is trained.
+    """
+
+    kind: ClassVar[str] = ""
+    converts: ClassVar[bool] = False
+
+    def apply(self, module: nn.Module) -> None:
+        """Change `module` in place: its structure, and what is known of its weights.
+
+        Raises:
+            ValueError: the module has no such layer or tensor.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method apply(module)")
+
+    def to_values(self) -> Values:
+        """Return the operation as tensors and plain values."""
+        return {"kind": self.kind} | {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, eq=False)
+class Select(Operation):
+    """Keeps some elements of one dimension of a tensor; indices that repeat widen it.
+
+    Attributes:
+        layer: the submodule's name; "" for the module itself.
+        tensor: the name of a parameter or buffer in it, such as "weight".
+        dim: the dimension.
+        index: the elements that stay, int64, in their new order.
+        scale: a factor for each element that stays; None for none.
+    """
+
+    layer: str
+    tensor: str
+    dim: int
+    index: Tensor
+    scale: Tensor | None = None
+
+    kind: ClassVar[str] = "select"
+
+    def apply(self, module: nn.Module) -> None:
+        layer = layer_of(module, self.layer)
+        old = getattr(layer, self.tensor, None)
+        if not isinstance(old, Tensor):
+            raise ValueError(f'"{self.layer}" has no tensor "{self.tensor}"')
+        new = self.selected(old.detach())
+        if isinstance(old, nn.Parameter):
+            setattr(layer, self.tensor, nn.Parameter(new, old.requires_grad))
+        else:
+            setattr(layer, self.tensor, new)
+        fit_attributes(layer)
+
+    def selected(self, tensor: Tensor) -> Tensor:
+        """Return the elements that stay, times their scale; also of an optimizer's buffer of that tensor."""
+        kept = tensor.index_select(self.dim, self.index.to(tensor.device))
+        if self.scale is None:
+            return kept
+        shape = [1] * tensor.ndim
+        shape[self.dim] = -1
+        return kept * self.scale.to(kept).reshape(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Factorize(Operation):
+    """Makes two layers of one Linear or Conv2d, by truncated singular value decomposition.
+
+    The layer `name` becomes a Sequential: first to `rank` channels, then from there.
+
+    Attributes:
+        layer: the submodule's name.
+        rank: the number of channels between the two.
+    """
+
+    layer: str
+    rank: int
+
+    kind: ClassVar[str] = "factorize"
+
+    def apply(self, module: nn.Module) -> None:
+        layer = layer_of(module, self.layer)
+        if isinstance(layer, nn.Conv2d):
+            pair = _factored_convolution(layer, self.rank)
+        elif isinstance(layer, nn.Linear):
+            pair = _factored_linear(layer, self.rank)
+        else:
+            raise ValueError(f'"{self.layer}" is a {type(layer).__name__}, and only Linear and Conv2d are factored')
+        set_layer(module, self.layer, pair.train(layer.training))
+
+
+@dataclass(frozen=True, eq=False)
+class Convert(Operation):
+    """The arithmetic of the module that is scored and handed over; the one that is trained stays as it is.
+
+    Attributes:
+        precision: "fp32", "bf16" or "int8".
+        channels_last: True for weights and images in the layout of channels last.
+    """
+
+    precision: str = "fp32"
+    channels_last: bool = False
+
+    kind: ClassVar[str] = "convert"
+    converts: ClassVar[bool] = True
+
+    def apply(self, module: nn.Module) -> None:
+        """Leave the trained module as it is."""
+
+
+KINDS = {kind.kind: kind for kind in (Select, Factorize, Convert)}
+
+
+def operations_of(recipe: Iterable[Mapping[str, Any]]) -> list[Operation]:
+    """Return the operations of a recipe, as a state or file holds it.
+
+    Raises:
+        ValueError: an operation of a kind that is not known here.
+    """
+    operations: list[Operation] = []
+    for values in recipe:
+        if values["kind"] not in KINDS:
+            raise ValueError(f'the recipe has an operation "{values["kind"]}", which this tuneflow does not have.')
+        operations.append(KINDS[values["kind"]](**{name: value for name, value in values.items() if name != "kind"}))
+    return operations
+
+
+def apply_all(operations: Iterable[Operation], module: nn.Module) -> nn.Module:
+    """Apply operations to a module in place, in their order, and return it."""
+    with torch.no_grad():
+        for operation in operations:
+            operation.apply(module)
+    return module
+
+
+def layer_of(module: nn.Module, name: str) -> nn.Module:
+    """Return the submodule of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        return module.get_submodule(name)
+    except AttributeError:
+        raise ValueError(f'the module has no layer "{name}"') from None
+
+
+def set_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put another submodule in the place of the one of this name."""
+    owner, _, own = name.rpartition(".")
+    setattr(layer_of(module, owner), own, layer)
+
+
+def fit_attributes(layer: nn.Module) -> None:
+    """Set the sizes that a layer keeps beside its tensors to the shapes of these."""
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, Tensor):
+        return
+    if isinstance(layer, nn.modules.conv._ConvNd):
+        out, into = weight.shape[:2]
+        if layer.transposed:
+            layer.in_channels, layer.out_channels = out, into * layer.groups
+            return
+        if layer.groups > 1 and layer.groups == layer.in_channels:  # depthwise: one input channel to each group
+            layer.groups = out * layer.groups // layer.out_channels
+        layer.in_channels, layer.out_channels = into * layer.groups, out
+    elif isinstance(layer, nn.Linear):
+        layer.out_features, layer.in_features = weight.shape
+    elif isinstance(layer, nn.modules.batchnorm._NormBase):
+        layer.num_features = len(weight)
+    elif isinstance(layer, nn.PReLU):
+        layer.num_parameters = len(weight)
+
+
+def _factored_linear(layer: nn.Linear, rank: int) -> nn.Sequential:
+    first, second = _factors(layer.weight, rank)
+    kind: Any = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    into = nn.Linear(layer.in_features, rank, bias=False, **kind)
+    out = nn.Linear(rank, layer.out_features, bias=layer.bias is not None, **kind)
+    into.weight.copy_(first)
+    out.weight.copy_(second)
+    if layer.bias is not None:
+        out.bias.copy_(layer.bias)
+    return nn.Sequential(into, out)
+
+
+def _factored_convolution(layer: nn.Conv2d, rank: int) -> nn.Sequential:
+    """Return a convolution of the same kernel to `rank` channels, and one of kernel 1 from there."""
+    if layer.groups > 1:
+        raise ValueError("a grouped convolution is not factored")
+    first, second = _factors(layer.weight.flatten(1), rank)
+    kind: Any = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    geometry: Any = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "padding_mode")}
+    into = nn.Conv2d(layer.in_channels, rank, layer.kernel_size, bias=False, **geometry, **kind)  # type: ignore[arg-type]
+    out = nn.Conv2d(rank, layer.out_channels, 1, bias=layer.bias is not None, **kind)
+    into.weight.copy_(first.reshape(into.weight.shape))
+    out.weight.copy_(second[:, :, None, None])
+    if layer.bias is not None:
+        assert out.bias is not None
+        out.bias.copy_(layer.bias)
+    return nn.Sequential(into, out)
+
+
+def _factors(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return two matrices, (rank, columns) and (rows, rank), whose product is nearest to `matrix`."""
+    u, s, v = torch.linalg.svd(matrix.detach().double(), full_matrices=False)
+    root = s[:rank].sqrt()
+    return (root[:, None] * v[:rank]).to(matrix), (u[:, :rank] * root).to(matrix)

@@ -1,0 +1,57 @@
+"""Steps: changes of a trained module, each with settings that can be tuned."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from tuneflow.compress.operations import Operation
+
+
+@dataclass(frozen=True)
+class StepRows:
+    """The training rows, as a step sees them.
+
+    Attributes:
+        inputs: the inputs of two rows, as the module takes them.
+        batches: called with (size, count), yields at most so many batches of so many rows, inputs and targets as the
+            module takes them, in the order of the first epoch.
+        loss_of: training loss of (module, batch), a scalar tensor with a gradient.
+    """
+
+    inputs: Any
+    batches: Callable[[int, int], Iterator[tuple[Any, Any]]]
+    loss_of: Callable[[nn.Module, tuple[Any, Any]], Tensor]
+
+
+@runtime_checkable
+class ModelStep(Protocol):
+    """A change of a module; its settings are the arguments of its class, a section of the space."""
+
+    def operations(self, module: nn.Module, rows: StepRows) -> list[Operation]:
+        """Return the operations that carry the step out.
+
+        Args:
+            module: a copy in evaluation mode, changed by the steps before; it may be changed.
+            rows: of the training part.
+        """
+        ...
+
+
+def step_of(step: Any, section: Any) -> ModelStep:
+    """Return a step with the settings of its section of a resolved configuration.
+
+    Args:
+        step: a class, or something else that makes an instance; or an instance.
+        section: keyword arguments, or what the space has chosen in the place of `step`.
+    """
+    chosen = step if isinstance(section, Mapping) else section
+    arguments = section if isinstance(section, Mapping) else {}
+    ready: ModelStep = chosen if is_ready(chosen) else chosen(**arguments)
+    return ready
+
+
+def is_ready(step: Any) -> bool:
+    """True for an instance of a step, not for a class or anything that makes one."""
+    return not isinstance(step, type) and callable(getattr(step, "operations", None))

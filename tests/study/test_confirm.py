@@ -199,7 +199,7 @@ def test_what_confirm_needs():
     asked = study(trainer=None)
     with pytest.raises(StudyError, match="has no trainer to train"):
         asked.confirm()
-    with pytest.raises(StudyError, match="several; see front"):
+    with pytest.raises(StudyError, match="several; use front=True"):
         tn.Study(space=tn.SearchSpace(x=1), trainer=noisy, maximize=["score", "b"], progress=False).confirm()
     made = study()
     with pytest.raises(NothingFinished):

@@ -1,6 +1,7 @@
 """Trainings of one configuration under several seeds, each a trial of its own: the mean of their scores."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -45,7 +46,15 @@ class Trainings:
 
 def _mean(trials: list[Trial]) -> Trial:
     names = [name for name in trials[0].metrics if all(name in trial.metrics for trial in trials)]
-    columns = {name: np.array([trial.metrics[name] for trial in trials], dtype=float) for name in names}
-    means = {name: float(column.mean()) for name, column in columns.items()}
-    errors = {name: float(column.std(ddof=1)) / math.sqrt(len(trials)) for name, column in columns.items()}
+    means, errors = means_of([{name: trial.metrics[name] for name in names} for trial in trials])
     return replace(trials[0], metrics=means, errors=errors)
+
+
+def means_of(rows: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the means of several trainings by metric, and their standard errors; exact where all values are equal."""
+    columns = {name: np.array([row[name] for row in rows], dtype=float) for name in rows[0]}
+    same = {name: bool((column == column[0]).all()) for name, column in columns.items()}
+    means = {name: float(column[0] if same[name] else column.mean()) for name, column in columns.items()}
+    errors = {name: 0.0 if same[name] else float(column.std(ddof=1)) / math.sqrt(len(rows))
+              for name, column in columns.items()}  # fmt: skip
+    return means, errors

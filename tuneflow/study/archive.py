@@ -8,17 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tuneflow.errors import StoreError
 from tuneflow.history.history import History, Trials
 from tuneflow.history.objective import Limit, Objective
+from tuneflow.history.pareto import ranking
 from tuneflow.history.trial import WORTHLESS, Trial, with_reports
 from tuneflow.runtime.precision import label
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.folder import path_of
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.study.confirm import last_choice
+from tuneflow.study.confirmed_front import last_front
 from tuneflow.study.extension import lengths_of
+from tuneflow.study.front import unbeaten
 from tuneflow.study.growth import Growth
+from tuneflow.study.score_text import number_text, table_lines
 
 NEED_A_STUDY = ("run", "result", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler")
 # The facts of a trial that a line of JSON holds, beside its reports.
@@ -40,6 +46,7 @@ class Archive:
         history: its trials.
         growth: how its space grew since it was made.
         confirmed: the trial that `study.confirm` chose last; None without, or where trials have ended since.
+        confirmed_front: the members of a front that it trained anew; empty without, or where trials have ended since.
 
     Raises:
         StoreError: the folder holds no study, or one of another version.
@@ -68,6 +75,7 @@ class Archive:
                 trial = replace(trial, config=self.growth.completed(self.space, trial.config))
                 self.history.record(trial if trial.ended else with_reports(trial, trial.reports, objective))
             self.confirmed = last_choice(store, self.history)
+            self.confirmed_front = last_front(store, self.history)
 
     @property
     def trials(self) -> Trials:
@@ -81,8 +89,9 @@ class Archive:
 
     @property
     def front(self) -> list[Trial]:
-        """The finished trials that no other one beats in every objective."""
-        return self.history.front
+        """The finished trials that no other one beats in every objective, or those `study.confirm` left of them."""
+        members = unbeaten(self.history.objective, self.confirmed_front)
+        return [self.trials[one.number] for one in members] if self.confirmed_front else self.history.front
 
     def __repr__(self) -> str:
         return f"Archive({self.folder}: {len(self.history.finished)} of {len(self.trials)} trials ended)"
@@ -111,23 +120,35 @@ class Archive:
             most: number of trials to show.
         """
         objective = self.history.objective
-        scored = [t for t in self.history.finished if t.metrics and t.status not in WORTHLESS]
-        ranked = sorted(scored, key=lambda t: (objective.breach(t.metrics), objective.costs(t.metrics), t.number))
-        head = ["trial", "status", *objective.metrics, "epochs", "seconds", *self.space.parameters]
-        rows = [head, *(self._row(trial) for trial in ranked[:most])]
-        wide = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        text = ["  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True)).rstrip() for row in rows]
+        ranked = self._ranked()
+        front = ["front"] if objective.several else []
+        head = ["trial", "status", *front, *objective.metrics, "epochs", "seconds", *self.space.parameters]
+        text = table_lines([head, *(self._row(trial) for trial in ranked[:most])])
         counts = {s: sum(t.status == s for t in self.trials) for s in dict.fromkeys(t.status for t in self.trials)}
         tally = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no trials"
         more = f", the best {most} shown" if len(ranked) > most else ""
         runtime = self.facts["runtime"]
         arithmetic = label(runtime.get("precision", "fp32"), runtime.get("channels_last", False))
-        confirmed = [] if self.confirmed is None else [f"confirmed: {self.confirmed.words(objective.metrics)}"]
+        chosen = self.confirmed_front if self.confirmed is None else [self.confirmed]
+        confirmed = [f"confirmed: {scores.words(objective.metrics)}" for scores in chosen]
         grown = [f"grown: {change}" for change in self.growth.changes]
         return "\n".join([f"{self.folder}: {tally}{more}{arithmetic and f', {arithmetic}'}", *text, *confirmed, *grown])
 
+    def _ranked(self) -> list[Trial]:
+        """Return the trials with a score, the best first; of several objectives by fronts."""
+        objective = self.history.objective
+        scored = [t for t in self.trials if t.ended and t.metrics and t.status not in WORTHLESS]
+        if not scored:
+            return []
+        costs = np.array([objective.costs(t.metrics) for t in scored])
+        beyond = np.array([objective.breach(t.metrics) for t in scored])
+        return [scored[place] for place in ranking(costs, beyond=beyond)]
+
     def _row(self, trial: Trial) -> list[str]:
-        scores = [f"{trial.metrics[metric]:.4f}" for metric in self.history.objective.metrics]
+        objective = self.history.objective
+        scores = [number_text(trial.metrics[metric]) for metric in objective.metrics]
+        if objective.several:
+            scores.insert(0, "yes" if trial.number in {member.number for member in self.front} else "")
         axes = (self.space.coordinates[place] for place in self.space.parameters.values())
         settings = [_setting(trial.config, axis.path) for axis in axes]
         return [str(trial.number), trial.status, *scores, str(trial.epochs), f"{trial.seconds:.1f}", *settings]

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from tuneflow.errors import StudyError, plural
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
+from tuneflow.history.trainings import means_of
 from tuneflow.history.trial import WORTHLESS, Slice, Trial
 from tuneflow.space.search_space import Config
 from tuneflow.store.store import Store
 from tuneflow.study.ledger import CHOICE
 from tuneflow.study.retention import selected_epochs
+from tuneflow.study.score_text import error_of, number_text, score_of
 from tuneflow.train.job import Job
 from tuneflow.train.protocol import TrainerProtocol
 
@@ -145,7 +145,7 @@ def choose(
     judged = looks.of(trials, range(seeds))
     for trial, scores in zip(trials, judged, strict=True):
         observed = trial.metrics[objective.metric]
-        log(f"confirm  {scores.words(objective.metrics)}, observed {observed:.4f}")
+        log(f"confirm  {scores.words(objective.metrics)}, observed {number_text(observed)}")
     able = [scores for scores in judged if not scores.reason]
     if not able:
         raise StudyError(f"confirm: no training under a fresh seed came to its end; {judged[0]!r}.")
@@ -218,10 +218,7 @@ def _summary(trial: Trial, looks: Sequence[Mapping[str, Any]]) -> Confirmed:
         return Confirmed(trial.number, trial.config, {}, {}, len(looks), reason)
     if len(looks) == 1:
         return Confirmed(trial.number, trial.config, looks[0]["metrics"], looks[0]["errors"], 1)
-    columns = {name: np.array([look["metrics"][name] for look in looks]) for name in looks[0]["metrics"]}
-    means = {name: float(column.mean()) for name, column in columns.items()}
-    errors = {name: float(column.std(ddof=1)) / math.sqrt(len(looks)) for name, column in columns.items()}
-    return Confirmed(trial.number, trial.config, means, errors, len(looks))
+    return Confirmed(trial.number, trial.config, *means_of([look["metrics"] for look in looks]), len(looks))
 
 
 def last_choice(store: Store, history: History) -> Confirmed | None:
@@ -237,14 +234,3 @@ def store_choice(store: Store, chosen: Confirmed) -> None:
     values = asdict(chosen)
     del values["config"]
     store.note(CHOICE, values)
-
-
-def error_of(metrics: Iterable[str], errors: Mapping[str, float]) -> str:
-    """Return the meaning of a number after `+-` where one of the metrics has one; else an empty string."""
-    return "standard error" if any(name in errors for name in metrics) else ""
-
-
-def score_of(metric: str, metrics: Mapping[str, float], errors: Mapping[str, float]) -> str:
-    """Return a metric with its standard error, as text."""
-    error = f" +- {errors[metric]:.4f}" if metric in errors else ""
-    return f"{metric} {metrics[metric]:.4f}{error}" if metric in metrics else f"no {metric}"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from tuneflow.errors import StudyError
 from tuneflow.history.trial import Trial
-from tuneflow.study.confirm import Confirmed, Looks, score_of
+from tuneflow.study.confirm import Confirmed, Looks
+from tuneflow.study.score_text import value_text
 from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.train.trainer import Trainer
 from tuneflow.validate import check_whole
@@ -60,7 +61,7 @@ class LearningCurve:
         return "\n".join([title, *lines, *self._verdict()])
 
     def _words(self, point: Confirmed) -> str:
-        return point.reason or score_of(self.metric, point.metrics, point.errors).removeprefix(f"{self.metric} ")
+        return point.reason or value_text(self.metric, point.metrics, point.errors)
 
     def _verdict(self) -> list[str]:
         gain, error = self.gain, self.gain_error

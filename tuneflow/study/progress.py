@@ -12,6 +12,7 @@ from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Trial
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.study.advice import lanes_advice, precision_advice
+from tuneflow.study.score_text import number_text
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 
@@ -98,7 +99,7 @@ class Progress:
     def _line(self, trial: Trial) -> str:
         metrics, objective = trial.metrics, self._objective
         of = f" of {self.total}" if math.isfinite(self.total) else ""
-        scores = [f"{metric} {metrics[metric]:.4f}" for metric in objective.metrics if metric in metrics]
+        scores = [f"{metric} {number_text(metrics[metric])}" for metric in objective.metrics if metric in metrics]
         if metrics and objective.breach(metrics):
             scores.append("beyond the limits")
         spent = [plural(trial.epochs, "epoch"), f"{trial.seconds:.1f} s", self._runtime.label]

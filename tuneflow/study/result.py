@@ -13,11 +13,11 @@ from torch import nn
 from tuneflow.errors import CheckpointError, StudyError, plural
 from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.metrics.measured import Estimate, estimate
-from tuneflow.space.values import rounded
 from tuneflow.store.checkpoints import States
-from tuneflow.study.confirm import Confirmed, error_of, score_of
+from tuneflow.study.confirm import Confirmed
 from tuneflow.study.learning_curve import Curve, LearningCurve
 from tuneflow.study.saved_model import labels_of, save_model
+from tuneflow.study.score_text import error_of, number_text, score_of, settings_text
 from tuneflow.study.selection_bias import optimism
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
@@ -55,7 +55,7 @@ class Provenance:
         job: the trial's job.
         trainer: the study's trainer; None where trials are trained elsewhere.
         states: the study's training states.
-        metrics: names of the objectives, and of metrics with limits.
+        metrics: names of the metrics to show: those that count, then those of the module.
         epoch: the epoch that counts for the trial.
         rivals: of the best trial, the costs of all trials and their standard errors.
         final: returns the state that was trained on all rows for so many epochs; None without cross-validation.
@@ -130,14 +130,15 @@ class Result(Trial):
             f"epoch {origin.epoch} of {self.epochs}",
             origin.job.runtime.label,
         )
-        return f"trial {self.number}: {scores} ({', '.join(filter(None, circumstances))}), {rounded(self.config)}"
+        settings = settings_text(self.config, getattr(origin.job.model, "steps", ()))
+        return f"trial {self.number}: {scores} ({', '.join(filter(None, circumstances))}), {settings}"
 
     @property
     def _origin_of_score(self) -> str:
         """The origin of its score in words, such as "best of 8 observed"; empty for a single observed score."""
         origin, main = self._from, self._from.metrics[0]
         if self.confirmed is not None:
-            return f"{plural(self.confirmed.seeds, 'fresh seed')}, observed {self.metrics[main]:.4f}"
+            return f"{plural(self.confirmed.seeds, 'fresh seed')}, observed {number_text(self.metrics[main])}"
         if origin.rivals is None or len(origin.rivals[0]) < 2:
             return ""
         too_good = self.optimism

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
 from tuneflow.check.dry_run import StudyDryRun
 from tuneflow.errors import StudyError
@@ -34,9 +34,11 @@ from tuneflow.study.ask_and_tell import AskAndTell, Told, check_words, told
 from tuneflow.study.budget import Budget
 from tuneflow.study.callbacks import Callback, Listeners, callbacks_of
 from tuneflow.study.confirm import Confirmed, Looks, choose, last_choice, store_choice, trained
+from tuneflow.study.confirmed_front import check_front, confirm_front, last_front, store_front
 from tuneflow.study.driver import Driver
 from tuneflow.study.extension import Extended, Extending, Extension, check_epochs, left_lines, lengths_of
 from tuneflow.study.final_model import FinalModels
+from tuneflow.study.front import Front, module_metrics, unbeaten
 from tuneflow.study.growth import Growing
 from tuneflow.study.learning_curve import LearningCurve, curve_of
 from tuneflow.study.ledger import Ledger
@@ -44,13 +46,15 @@ from tuneflow.study.new_trials import first_config
 from tuneflow.study.one_run import one_at_a_time
 from tuneflow.study.preflight import Preflight
 from tuneflow.study.progress import Progress
-from tuneflow.study.result import Provenance, Result, Scores
+from tuneflow.study.result import Provenance, Result
 from tuneflow.study.retention import with_kept_model
 from tuneflow.study.within import Within
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.train.repeated import repeated
 from tuneflow.validate import check_whole
+
+TOP = 5  # trials that confirm chooses among by default
 
 
 class Study:
@@ -135,6 +139,10 @@ class Study:
         self.lag = lag = arguments.lag_of(lag, self.runtime, trainer)
         self.trainer: Any = None if trainer is None else repeated(trainer, replicas)
         self.objective = arguments.objective_of(maximize, minimize, at, limits, self.trainer)
+        single = None if self.trainer is None else self.trainer.single
+        self._shown = tuple(dict.fromkeys([*self.objective.metrics, *module_metrics(single)]))
+        steps = tuple(getattr(model, "steps", ()))
+        self._front_of = partial(Front, objective=self.objective, metrics=self._shown, steps=steps)
         self._progress = Progress(progress, self.objective, self.runtime)
         space.check_where()
         searcher.check(space)
@@ -177,6 +185,7 @@ class Study:
         self._ledger.want(scheduler.keep(self.history))
         self._ledger.recover()
         self._confirmed = last_choice(store, self.history)
+        self._confirmed_front = last_front(store, self.history)
 
     # Parts that may be replaced between runs.
 
@@ -228,9 +237,16 @@ class Study:
         return self._result(best, rivals=scores_of(self.history))
 
     @property
-    def front(self) -> list[Result]:
-        """The finished trials that no other one beats in every objective, by number."""
-        return [self._result(trial) for trial in self.history.front]
+    def front(self) -> Front:
+        """The finished trials within the limits that no other one beats in every objective, by number.
+
+        A list that prints as a table. After `confirm(front=True)`, and until more trials end, it holds those of the
+        members trained anew that are on the front of the means.
+        """
+        members = self._confirmed_front
+        if members and members[0].ended == self.history.ended:
+            return self._members(unbeaten(self.objective, members))
+        return self._front_of(map(self._result, self.history.front))
 
     def result(self, number: int) -> Result:
         """Return trial `number` with its model; only the best `keep` trials still have theirs.
@@ -242,12 +258,20 @@ class Study:
             raise StudyError(f"there is no trial {number}; this study has {len(self.history)}.")
         return self._result(self.history.trials[number])
 
-    def test(self, data: Any) -> Scores:
-        """Return the best model's metrics on data that no trial has seen, with 95 % intervals; see Result.test."""
-        return self.best.test(data)
+    def test(self, data: Any) -> Mapping[Any, Any]:
+        """Return the metrics of the best model on data that no trial has seen, with 95 % intervals; see Result.test.
 
+        With several objectives, those of each member of the front, by the trial's number; the table that this prints as
+        names the members that are beaten on these data.
+        """
+        return self.front.test(data) if self.objective.several else self.best.test(data)
+
+    @overload
+    def confirm(self, top: int | None = None, seeds: int = 3, front: Literal[False] = False) -> Result: ...
+    @overload
+    def confirm(self, top: int | None = None, seeds: int = 3, *, front: Literal[True]) -> Front: ...
     @hinting
-    def confirm(self, top: int = 5, seeds: int = 3) -> Result:
+    def confirm(self, top: int | None = None, seeds: int = 3, front: bool = False) -> Result | Front:
         """Choose among the best trials by fresh seeds; `best` is the one chosen from then on, until more trials end.
 
         The best of many noisy scores is in part the luckiest. So the configurations of the `top` trials, as the
@@ -256,27 +280,42 @@ class Study:
         model stays that of the trial itself. Every training is kept with the study and made only once. Fresh seeds do
         not remove the luck of the validation examples; for that, `test`. Folds stay the same.
 
+        With several objectives, `front=True` trains the configurations of the front anew. It returns all of them with
+        their means, and `front` holds those that are on the front of the means. The members that stay are chosen by
+        these means, so the means are a little too good.
+
         Args:
-            top: number of trials to choose among.
+            top: number of trials to choose among, 5 by default; of a front the least crowded, all by default.
             seeds: number of trainings of each, and again of the one chosen.
+            front: confirm the front of several objectives.
 
         Raises:
             NothingFinished: no trial has a score yet, or none is within the limits.
-            StudyError: there is no trainer, there are several objectives, or no training came to its end.
+            StudyError: there is no trainer, no training came to its end, or `front` is not as the number of objectives
+                asks for.
         """
         if self.trainer is None:
             raise StudyError("confirm: this study has no trainer to train under fresh seeds; use ask and tell.")
-        if self.objective.several:
-            raise StudyError("confirm compares trials by one objective, and this study has several; see front.")
-        top, seeds = check_whole("confirm: top", top), check_whole("confirm: seeds", seeds)
+        check_front(front, self.objective)
+        top, seeds = None if top is None else check_whole("confirm: top", top), check_whole("confirm: seeds", seeds)
         self._ledger.sync()
-        looks = self._looks(top * seeds)
+        return self._confirm_front(top, seeds) if front else self._confirm_best(top or TOP, seeds)
+
+    def _confirm_best(self, top: int, seeds: int) -> Result:
         ranked = self.searcher.ranked(self.space, self.history)
+        looks = self._looks(top * seeds)
         self._confirmed = chosen = choose(looks, self.history, ranked, top, seeds, self._progress.log)
         self._ledger.choose(chosen.number, self._lost_state(self.history.trials[chosen.number]))
         store_choice(self._ledger.store, chosen)
         self._ledger.commit()
         return self.best
+
+    def _confirm_front(self, top: int | None, seeds: int) -> Front:
+        looks = self._looks(seeds * len(self.history.front))
+        self._confirmed_front = members = confirm_front(looks, self.history, top, seeds, self._progress.log)
+        store_front(self._ledger.store, members)
+        self._ledger.commit()
+        return self._members(members)
 
     def _looks(self, count: int) -> Looks:
         """Return what trains under fresh seeds; about `count` trainings are to come."""
@@ -534,9 +573,13 @@ class Study:
         """Return a trial's job under a seed that no trial was trained under."""
         return replace(self._job(self.history.trials[number]), replica=self.replicas + seed)
 
+    def _members(self, members: Sequence[Confirmed]) -> Front:
+        """Return the members of a front that were confirmed, with their means."""
+        return self._front_of(self._result(self.history.trials[one.number], confirmed=one) for one in members)
+
     def _result(self, trial: Trial, confirmed: Confirmed | None = None, rivals: Any = None) -> Result:
         selected = self.objective.pick(trial.reports)
-        metrics, epoch = tuple(self.objective.metrics), selected.epoch if selected else 0
+        metrics, epoch = self._shown, selected.epoch if selected else 0
         final = None if self._finals is None else partial(self._finals.state, trial)
         curve = None if self.trainer is None else partial(self._curve, trial)
         parts = (self._job(trial), self.trainer, self._ledger.states, metrics, epoch, rivals, final, curve)

@@ -1,0 +1,158 @@
+"""Front: the trials of a study with several objectives that no other one beats, and their scores on other data."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tuneflow.errors import StudyError, plural
+from tuneflow.history.objective import Objective
+from tuneflow.history.pareto import fronts
+from tuneflow.study.confirm import Confirmed
+from tuneflow.study.result import Result, Scores
+from tuneflow.study.score_text import error_of, settings_text, table_lines, value_text
+
+
+class Front(list[Result]):
+    """The members of a front, a list of Results by number; prints as a table.
+
+    After `study.confirm(front=True)` the table shows the means under fresh seeds.
+
+    Args:
+        results: the members.
+        objective: the study's.
+        metrics: names of the metrics to show.
+        steps: names of the steps of the study's model.
+    """
+
+    def __init__(
+        self, results: Iterable[Result], objective: Objective, metrics: Sequence[str], steps: Sequence[str] = ()
+    ) -> None:
+        super().__init__(results)
+        self._objective, self._metrics, self._steps = objective, metrics, steps
+
+    def test(self, data: Any) -> "FrontScores":
+        """Return the metrics of each member's model on other data, with 95 % intervals; see Result.test.
+
+        A latency is measured anew. A member may be beaten by another one there; the table names these.
+        """
+        return FrontScores({result.number: result.test(data) for result in self}, self._objective)
+
+    def __repr__(self) -> str:
+        if not self:
+            return "no trial is on the front"
+        scores = {result.number: result.confirmed or result for result in self}
+        remarks = remarks_of(self._objective, {number: one.metrics for number, one in scores.items()})
+        remarks |= {r.number: r.confirmed.reason for r in self if r.confirmed is not None and r.confirmed.reason}
+        rows = [["trial", *self._metrics, "configuration", ""]]
+        for number, one in scores.items():
+            cells = [value_text(name, one.metrics, one.errors) for name in self._metrics]
+            rows.append([str(number), *cells, settings_text(one.config, self._steps), remarks[number]])
+        return "\n".join([*table_lines(rows), *self._footnote()])
+
+    def _footnote(self) -> list[str]:
+        seeds = {result.confirmed.seeds for result in self if result.confirmed is not None}
+        means = [f"means over {plural(count, 'fresh seed')}" for count in seeds]
+        error = max(error_of(self._metrics, (result.confirmed or result).errors) for result in self)
+        notes = ", ".join([*means, *([f"+- {error}"] if error else [])])
+        return [f"[{notes}]"] if notes else []
+
+
+class FrontScores(Mapping[int, Scores]):
+    """Metrics of the members of a front on data that no trial has seen: number to Scores; prints as a table.
+
+    Args:
+        scores: each member's, by number.
+        objective: the study's.
+    """
+
+    def __init__(self, scores: Mapping[int, Scores], objective: Objective) -> None:
+        self._scores, self._objective = dict(scores), objective
+
+    def __getitem__(self, number: int) -> Scores:
+        return self._scores[number]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._scores)
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    @property
+    def front(self) -> list[int]:
+        """Numbers of the members that keep to the limits on these data too, and are not beaten by another one.
+
+        Raises:
+            StudyError: a metric that counts is not measured on other data.
+        """
+        missing = self._missing
+        if missing:
+            raise StudyError(f'the front on these data is not known, as "{missing[0]}" is not measured on them.')
+        return [number for number, remark in self._remarks.items() if not remark]
+
+    @property
+    def _missing(self) -> list[str]:
+        return [name for name in self._objective.metrics if any(name not in scores for scores in self.values())]
+
+    @property
+    def _remarks(self) -> dict[int, str]:
+        values = {n: {name: one.value for name, one in scores.items()} for n, scores in self.items()}
+        return remarks_of(self._objective, values)
+
+    def __repr__(self) -> str:
+        names = list(dict.fromkeys([*self._objective.metrics, *(name for scores in self.values() for name in scores)]))
+        names = [name for name in names if any(name in scores for scores in self.values())]
+        remarks = dict.fromkeys(self, "") if self._missing else self._remarks
+        rows = [["trial", *names, ""]]
+        for number, scores in self.items():
+            rows.append(
+                [str(number), *(str(scores[name]) if name in scores else "-" for name in names), remarks[number]]
+            )
+        count = max((one.examples for scores in self.values() for one in scores.values()), default=0)
+        note = [f"[95 % intervals over {plural(count, 'example')}]"] if count else []
+        return "\n".join([*table_lines(rows), *note])
+
+
+def unbeaten(objective: Objective, members: Iterable[Confirmed]) -> list[Confirmed]:
+    """Return the confirmed trials that are on the front of their means."""
+    known = {scores.number: scores for scores in members}
+    remarks = remarks_of(objective, {number: scores.metrics for number, scores in known.items()})
+    return [scores for number, scores in known.items() if not remarks[number]]
+
+
+def remarks_of(objective: Objective, scores: Mapping[int, Mapping[str, float]]) -> dict[int, str]:
+    """Return for each trial by number why it is not on the front of `scores`; empty for one that is.
+
+    Args:
+        objective: the study's.
+        scores: number to metrics; without any for a trial that has no score.
+    """
+    finite = {n: m for n, m in scores.items() if m and all(map(math.isfinite, objective.costs(m)))}
+    within = [number for number, metrics in finite.items() if not objective.breach(metrics)]
+    costs = np.array([objective.costs(finite[number]) for number in within])
+    front = [within[place] for place in next(fronts(costs))] if within else []
+    remarks = {}
+    for number in scores:
+        if number not in finite:
+            remarks[number] = "no score"
+        elif number not in within:
+            remarks[number] = "beyond the limits"
+        else:
+            remarks[number] = (
+                "" if number in front else _beaten(objective.costs(finite[number]), front, objective, finite)
+            )
+    return remarks
+
+
+def _beaten(
+    own: tuple[float, ...], front: list[int], objective: Objective, scores: Mapping[int, Mapping[str, float]]
+) -> str:
+    others = {number: objective.costs(scores[number]) for number in front}
+    beaten = (number for number, costs in others.items() if all(a <= b for a, b in zip(costs, own, strict=True)))
+    return f"beaten by trial {next(beaten)}"
+
+
+def module_metrics(trainer: Any) -> list[str]:
+    """Return the names of a trainer's metrics that are of the module itself, such as a latency."""
+    return [name for name, metric in getattr(trainer, "metrics", {}).items() if hasattr(metric, "of_module")]

@@ -1,0 +1,71 @@
+"""Scores as text: numbers with their errors, the settings of a trial, and tables with aligned columns."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tuneflow.space.values import rounded
+
+WHOLE, LARGE = 100, 10_000  # from here on whole numbers, and all numbers, are shown without decimals
+
+
+def number_text(value: float) -> str:
+    """Return a number with four decimals; a large one, such as a count, whole and in groups of three digits.
+
+    Example:
+        >>> [number_text(value) for value in (0.87125, 3.04, 1204224, 512, 12345.6, 0.00001234)]
+        ['0.8712', '3.0400', '1,204,224', '512', '12,346', '1.234e-05']
+    """
+    if not math.isfinite(value):
+        return str(value)
+    if abs(value) >= LARGE or (abs(value) >= WHOLE and value == int(value)):
+        return f"{value:,.0f}"
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.0001 else f"{value:.4g}"
+
+
+def value_text(metric: str, metrics: Mapping[str, float], errors: Mapping[str, float]) -> str:
+    """Return a metric's value as text, with its standard error unless that is 0; "-" where it was not measured."""
+    if metric not in metrics:
+        return "-"
+    error = f" +- {number_text(errors[metric])}" if errors.get(metric) else ""
+    return number_text(metrics[metric]) + error
+
+
+def score_of(metric: str, metrics: Mapping[str, float], errors: Mapping[str, float]) -> str:
+    """Return a metric with its name and its standard error, as text."""
+    return f"{metric} {value_text(metric, metrics, errors)}" if metric in metrics else f"no {metric}"
+
+
+def error_of(metrics: Iterable[str], errors: Mapping[str, float]) -> str:
+    """Return the meaning of a number after `+-` where one of the metrics has one; else an empty string."""
+    return "standard error" if any(errors.get(name) for name in metrics) else ""
+
+
+def settings_text(config: Mapping[str, Any], steps: Iterable[str] = ()) -> str:
+    """Return a configuration as text: the sections of a model's steps in short and in order, then the others.
+
+    Example:
+        >>> settings_text({"narrow": {"macs": 4.125, "by": "obd"}, "optimizer": {"lr": 0.1}}, ["narrow", "low_rank"])
+        "narrow macs 4.125 by obd, low_rank; {'optimizer': {'lr': 0.1}}"
+    """
+    steps = list(steps)
+    short = ", ".join(" ".join([name, *_words(config.get(name, {}))]) for name in steps)
+    others = rounded({name: section for name, section in config.items() if name not in steps})
+    return "; ".join(filter(None, [short, str(others) if others or not steps else ""]))
+
+
+def _words(value: Any) -> list[str]:
+    """Return settings as words: a name with its value, the name alone of what is on, nothing of what is off."""
+    if not isinstance(value, Mapping):
+        return [str(rounded(value))]
+    words = []
+    for name, inner in value.items():
+        if inner is not False and inner is not None:
+            words += [str(name), *([] if inner is True else _words(inner))]
+    return words
+
+
+def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells, the head first, as lines with aligned columns."""
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True)).rstrip() for row in rows]

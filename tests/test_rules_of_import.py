@@ -44,6 +44,8 @@ LATE = {
     ("tuneflow.execute.workers.sendable", "cloudpickle"),  # optional
     ("tuneflow.execute.in_process", "tuneflow.execute.lanes.executor"),  # tracing
     ("tuneflow.study.advice", "tuneflow.execute.lanes.benchmark"),  # tracing
+    ("tuneflow.study.export_formats", "onnx.reference"),  # optional
+    ("tuneflow.study.export_formats", "onnxruntime"),  # optional
     *(("tuneflow.search.gp.gp", f"tuneflow.search.gp.{name}") for name in GP_FILES),  # scipy.linalg, scipy.optimize
     ("tuneflow.search.gp.targets", "scipy.special"),
     ("tuneflow.search.normal", "scipy"),

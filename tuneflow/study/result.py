@@ -15,6 +15,7 @@ from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.metrics.measured import Estimate, estimate
 from tuneflow.store.checkpoints import States
 from tuneflow.study.confirm import Confirmed
+from tuneflow.study.exported import export_model, few_inputs
 from tuneflow.study.learning_curve import Curve, LearningCurve
 from tuneflow.study.saved_model import labels_of, save_model
 from tuneflow.study.score_text import error_of, number_text, score_of, settings_text
@@ -254,3 +255,39 @@ class Result(Trial):
         single: Any = trainer
         rows = next(iter(single.train.batches(2)))[0] if single.inspectable else None
         save_model(Path(path), model, facts, origin.job, rows)
+
+    def export(self, path: str | Path, inputs: Any = None) -> None:
+        """Write the model as a program that runs without its builder and without tuneflow, on batches of any size.
+
+        It is called with raw inputs as one argument, as `model` is, and gives the same outputs; before the file is
+        written this is checked on training rows. The ending of the path is the format:
+
+        - `.pt2`: `torch.export.load(path).module()(inputs)`;
+        - `.pt`: TorchScript, `torch.jit.load(path)(inputs)`, for int8 too;
+        - `.onnx`: for onnxruntime and others; needs the packages onnx and onnxscript. Inputs and outputs are named
+          `inputs` and `outputs`, those in containers `inputs_key` and `outputs_0`.
+
+        The file also holds `tuneflow.json`, with configuration, metrics, versions and the shapes of the inputs. The
+        program is in float32 on the CPU, unless the model was converted.
+
+        Args:
+            path: the file to write.
+            inputs: a few rows of raw inputs, needed only where the trainer holds no data, as a tn.loop; else its
+                training rows are taken. No row is kept in the file.
+
+        Raises:
+            ValueError: there is no such format.
+            ImportError: the packages for ONNX are missing.
+            StudyError: the model cannot be written so, as where its forward branches on values; the message has the
+                reason and a way out.
+            StoreError: the file cannot be written; what was there before stays.
+        """
+        single: Any = self._trainer.single
+        if inputs is None and not single.inspectable:
+            raise StudyError(
+                f"export: {type(single).__name__} holds no rows to follow the model's forward with; pass a few of its"
+                ' inputs: export("model.pt2", inputs=rows).'
+            )
+        batches = few_inputs(single.train) if inputs is None else [inputs]
+        facts = {"number": self.number, "config": self.config, "metrics": dict(self.metrics)}
+        export_model(Path(path), self.model(), batches, facts)

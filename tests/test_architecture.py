@@ -28,7 +28,7 @@ def test_the_command_line_has_at_most_eight_verbs():
     assert 1 <= len(verbs) <= 8
 
 
-FACES = [tn, tn.data, tn.metrics, tn.nn, tn.optim, tn.rates, tn.schedule, tn.types, tuneflow.testing]
+FACES = [tn, tn.data, tn.measure, tn.metrics, tn.nn, tn.optim, tn.rates, tn.schedule, tn.types, tuneflow.testing]
 
 
 @pytest.mark.parametrize("module", FACES, ids=lambda module: module.__name__)

@@ -47,6 +47,7 @@ LATE = {
     ("tuneflow.study.export_formats", "onnx.reference"),  # optional
     ("tuneflow.study.export_formats", "onnxruntime"),  # optional
     *(("tuneflow.search.gp.gp", f"tuneflow.search.gp.{name}") for name in GP_FILES),  # scipy.linalg, scipy.optimize
+    ("tuneflow.measure.macs", "torch.utils.flop_counter"),
     ("tuneflow.search.gp.targets", "scipy.special"),
     ("tuneflow.search.normal", "scipy"),
 }

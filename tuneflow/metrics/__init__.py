@@ -5,6 +5,7 @@ reported together with its standard error. An object with `update`, `compute` an
 a metric too, and so is a function of sklearn.metrics.
 """
 
+from tuneflow.metrics.calibration import ece
 from tuneflow.metrics.classes import accuracy, f1, top_k
 from tuneflow.metrics.measured import Estimate, Measured
 from tuneflow.metrics.measured import estimate as estimate
@@ -12,4 +13,4 @@ from tuneflow.metrics.measured import measure as measure
 from tuneflow.metrics.ranking import auc, average_precision
 from tuneflow.metrics.regression import mae, r2, rmse
 
-__all__ = ["Estimate", "Measured", "accuracy", "auc", "average_precision", "f1", "mae", "r2", "rmse", "top_k"]
+__all__ = ["Estimate", "Measured", "accuracy", "auc", "average_precision", "ece", "f1", "mae", "r2", "rmse", "top_k"]

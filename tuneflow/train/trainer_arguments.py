@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from tuneflow.metrics.adapters import Metric, as_metric
+from tuneflow.metrics.calibration import ece
 from tuneflow.metrics.classes import accuracy, f1, top_k
 from tuneflow.metrics.ranking import auc, average_precision
 from tuneflow.metrics.regression import mae, r2, rmse
@@ -25,7 +26,7 @@ ELSEWHERE = {  # arguments that a Trainer does not take, and what does
     "scheduler": "schedule=tn.rates.Cosine()",
     "lr_scheduler": "schedule=tn.rates.Cosine()",
 }
-OURS = [metric.__name__ for metric in (accuracy, auc, average_precision, f1, mae, r2, rmse, top_k)]
+OURS = [metric.__name__ for metric in (accuracy, auc, average_precision, ece, f1, mae, r2, rmse, top_k)]
 EXAMPLES = {"loss": "torch.nn.CrossEntropyLoss()", "optimizer": "torch.optim.SGD"}
 
 

@@ -1,0 +1,56 @@
+"""A structure's key changes with whatever can change its cost, and not with numbers."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from tests.helpers.measured_networks import convnet, quantized
+from tuneflow.measure.structure_key import structure_key
+
+
+class Repeats(nn.Module):
+    def __init__(self, count=2, activation=torch.relu):
+        super().__init__()
+        self.count, self.activation, self.inner = count, activation, nn.Linear(4, 4)
+
+
+def tied():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    net[1].weight = net[0].weight
+    return net
+
+
+X = torch.ones(2, 1, 8, 8)
+DIFFERENT = {
+    "width": lambda: nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 4)),
+    "plain": lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)),
+    "tied": tied,
+    "bf16": lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).bfloat16(),
+    "relu": lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)),
+    "stride": lambda: nn.Conv2d(1, 4, 3, stride=2),
+    "dilation": lambda: nn.Conv2d(1, 4, 3, dilation=2),
+    "channels_last": lambda: nn.Conv2d(3, 4, 3, stride=2).to(memory_format=torch.channels_last),
+    "not channels_last": lambda: nn.Conv2d(3, 4, 3, stride=2),
+    "twice": Repeats,
+    "three times": lambda: Repeats(3),
+    "tanh": lambda: Repeats(activation=torch.tanh),
+    "float": convnet,
+    "int8": lambda: quantized(convnet(), X),
+}
+
+
+def test_keys_differ_with_the_structure():
+    assert len({structure_key(make()) for make in DIFFERENT.values()}) == len(DIFFERENT)
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_keys_are_the_same_for_other_numbers(name):
+    torch.manual_seed(0)
+    first, second = structure_key(DIFFERENT[name]()), structure_key(copy.deepcopy(DIFFERENT[name]()))
+    assert first == second
+
+
+def test_the_rate_of_a_dropout_and_the_mode_are_numbers():
+    assert structure_key(nn.Dropout(0.1)) == structure_key(nn.Dropout(0.2).eval())

@@ -59,7 +59,7 @@ def export_model(path: Path, module: nn.Module, batches: Sequence[Any], facts: M
             content = form.write(Export(module, plain, text))
             _compare(module, form.program(content), batches)
     except Exception as error:
-        raise ending_where(error, StudyError(f"{path.name}: {_reason(error)}; {_way_out(path, module)}")) from None
+        raise ending_where(error, StudyError(f"{path.name}: {_refusal(error, path, module)}")) from None
     write_bytes(path, content)
 
 
@@ -136,26 +136,32 @@ def _agree(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one, other, rtol=0.0, atol=CLOSE * size, equal_nan=True)
 
 
+def _refusal(error: Exception, path: Path, module: nn.Module) -> str:
+    """Return the reason why a module is not written in a format, and the way out."""
+    other = f'export("{path.stem}{".pt2" if path.suffix == ".pt" else ".pt"}")'
+    kind = "" if path.suffix == ".pt" else _torchscript_only(module)
+    if kind:
+        return f"{kind} is written as TorchScript only: {other}."
+    if path.suffix == ".onnx" and any(tensor.dtype == torch.bfloat16 for tensor in module.parameters()):
+        return f'ONNX is written in float32 only, got a bf16 module: export("{path.stem}.pt2").'
+    return (
+        f"{_reason(error)}; where forward branches on values or takes numbers out of tensors, use torch.where and"
+        f" tensors; {other} follows it in another way, and save() keeps any module, for tn.load and its builder."
+    )
+
+
 def _reason(error: Exception) -> str:
     if "specialized it to be a constant" in str(error):
         return "its forward depends on the number of rows in a batch"
     return in_one_line(error).splitlines()[0].rstrip(".")
 
 
-def _way_out(path: Path, module: nn.Module) -> str:
-    if path.suffix != ".pt" and _quantized(module):
-        return f'an int8 module is written as TorchScript only: export("{path.stem}.pt").'
-    if path.suffix != ".pt" and any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        return f'a scripted module is written as TorchScript only: export("{path.stem}.pt").'
-    other = f'export("{path.stem}.pt2")' if path.suffix == ".pt" else f'export("{path.stem}.pt")'
-    return (
-        "where forward branches on values or takes numbers out of tensors, use torch.where and tensors;"
-        f" {other} follows it in another way, and save() keeps any module, for tn.load and its builder."
-    )
-
-
-def _quantized(module: nn.Module) -> bool:
-    return any("quantized" in type(part).__module__ for part in module.modules())
+def _torchscript_only(module: nn.Module) -> str:
+    """Return the kind of a module that torch.export does not take; empty for others."""
+    parts = list(module.modules())
+    if any(isinstance(part, torch.jit.ScriptModule) for part in parts):
+        return "a scripted module"
+    return "an int8 module" if any("quantized" in type(part).__module__ for part in parts) else ""
 
 
 @contextmanager

@@ -42,6 +42,7 @@ LATE = {
     ("tuneflow.__main__", "tuneflow.study.archive"),
     ("tuneflow.execute.choose", "tuneflow.execute.ray.executor"),  # Ray
     ("tuneflow.execute.workers.sendable", "cloudpickle"),  # optional
+    ("tuneflow.compress.pruning_groups", "torch_pruning"),  # optional
     ("tuneflow.execute.in_process", "tuneflow.execute.lanes.executor"),  # tracing
     ("tuneflow.study.advice", "tuneflow.execute.lanes.benchmark"),  # tracing
     ("tuneflow.study.export_formats", "onnx.reference"),  # optional

@@ -1,7 +1,27 @@
 """Compression: steps that make a trained module smaller or faster, for `tn.Model(winner, steps=...)`."""
 
+from tuneflow.compress.channel_groups import ChannelGroups, groups_of
+from tuneflow.compress.group import Group, Kept, Member, Selection, select, select_all
 from tuneflow.compress.low_rank import LowRank
 from tuneflow.compress.operations import Convert, Factorize, Operation, Select
 from tuneflow.compress.step import ModelStep, StepRows
+from tuneflow.compress.widen import Widen
 
-__all__ = ["Convert", "Factorize", "LowRank", "ModelStep", "Operation", "Select", "StepRows"]
+__all__ = [
+    "ChannelGroups",
+    "Convert",
+    "Factorize",
+    "Group",
+    "Kept",
+    "LowRank",
+    "Member",
+    "ModelStep",
+    "Operation",
+    "Select",
+    "Selection",
+    "StepRows",
+    "Widen",
+    "groups_of",
+    "select",
+    "select_all",
+]

@@ -40,6 +40,7 @@ GP_FILES = [path.stem for path in (ROOT / "search" / "gp").glob("*.py")]
 LATE = {
     ("tuneflow.__main__", "tuneflow.demo"),
     ("tuneflow.__main__", "tuneflow.study.archive"),
+    ("tuneflow.compress.converted", "tuneflow.compress.int8"),  # torch.ao
     ("tuneflow.execute.choose", "tuneflow.execute.ray.executor"),  # Ray
     ("tuneflow.execute.workers.sendable", "cloudpickle"),  # optional
     ("tuneflow.compress.pruning_groups", "torch_pruning"),  # optional

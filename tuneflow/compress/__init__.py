@@ -1,5 +1,6 @@
 """Compression: steps that make a trained module smaller or faster, for `tn.Model(winner, steps=...)`."""
 
+from tuneflow.compress.arithmetic import Arithmetic
 from tuneflow.compress.channel_groups import ChannelGroups, groups_of
 from tuneflow.compress.group import Group, Kept, Member, Selection, select, select_all
 from tuneflow.compress.low_rank import LowRank
@@ -8,6 +9,7 @@ from tuneflow.compress.step import ModelStep, StepRows
 from tuneflow.compress.widen import Widen
 
 __all__ = [
+    "Arithmetic",
     "ChannelGroups",
     "Convert",
     "Factorize",

@@ -1,0 +1,199 @@
+"""Arithmetic: a trained module in bf16, in int8 and in channels_last, converted again to the same bits, or refused."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tuneflow.compress import Arithmetic, Convert, StepRows
+from tuneflow.compress.converted import calibrated, converted
+from tuneflow.train.spread import connect
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8))
+        self.last = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.last(functional.adaptive_avg_pool2d(functional.relu(x + self.second(x)), 1).flatten(1))
+
+
+class Twice(nn.Module):
+    """Calls one layer twice, which torch alone converts to wrong numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.shared(torch.relu(self.shared(x)))))
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.norm, self.up, self.out = (
+            nn.Embedding(20, 16),
+            nn.LayerNorm(16),
+            nn.Linear(16, 48),
+            nn.Linear(16, 20),
+        )
+
+    def forward(self, tokens):
+        q, k, v = self.up(self.norm(self.table(tokens))).chunk(3, -1)
+        return self.out(functional.scaled_dot_product_attention(q, k, v)).softmax(-1)
+
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(4, 8)), nn.Parameter(torch.zeros(4))
+
+    def forward(self, x):
+        return functional.log_softmax(functional.linear(x, self.weight, self.bias), -1)
+
+
+class Several(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 4), nn.Linear(4, 2)
+
+    def forward(self, x, y):
+        hidden = torch.relu(self.a(x) + y)
+        return {"hidden": hidden, "out": self.b(hidden)}
+
+
+def slopes():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.PReLU(8), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(128, 4))
+
+
+def columns():
+    return nn.Sequential(
+        nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3), nn.Softmax(1)
+    )
+
+
+IMAGES, ROWS = (32, 3, 8, 8), (32, 8)
+NETS = {
+    "residual": (Residual, IMAGES),
+    "layer called twice": (Twice, ROWS),
+    "PReLU": (slopes, IMAGES),
+    "BatchNorm and softmax": (columns, ROWS),
+    "one layer": (lambda: nn.Linear(8, 3), ROWS),
+    "functional": (Own, ROWS),
+    "tokens": (Tokens, None),
+    "several inputs": (Several, ROWS),
+}
+
+
+def trained(name):
+    """A net whose BatchNorm has statistics of its own, with inputs for it."""
+    torch.manual_seed(0)
+    make, shape = NETS[name]
+    module = make()
+    inputs = torch.randint(0, 20, (32, 6)) if shape is None else torch.randn(shape)
+    inputs = (inputs, torch.randn(32, 4)) if name == "several inputs" else inputs
+    connect(module, inputs)
+    for _ in range(3):
+        module(inputs)
+    return module.eval(), inputs
+
+
+def values(outputs):
+    return outputs["out"] if isinstance(outputs, dict) else outputs
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+@pytest.mark.parametrize("name", NETS)
+@torch.no_grad()
+def test_outputs_are_near_and_come_again_bit_for_bit(name, precision, channels_last):
+    module, inputs = trained(name)
+    convert, plain = Convert(precision, channels_last), values(module(inputs))
+    ours, ranges = calibrated(module, convert, [inputs])
+    outputs = values(ours(inputs))
+    assert outputs.dtype == torch.float32
+    assert (outputs - plain).abs().max() < 0.05 * (plain.max() - plain.min())
+    assert not torch.equal(outputs, plain)
+    for again in (converted(module, convert, ranges), copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        assert torch.equal(values(again(inputs)), outputs)
+    assert torch.equal(values(module(inputs)), plain)  # the trained module is as it was
+    assert len(ours.state_dict()) > 0
+    assert not any(p.requires_grad for p in ours.parameters())
+
+
+def test_channels_last_alone_changes_the_layout_only():
+    module, inputs = trained("residual")
+    ours = converted(module, Convert("fp32", True), {})
+    with torch.no_grad():
+        torch.testing.assert_close(ours(inputs), module(inputs))
+    assert ours.module.first[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert module.first[0].weight.is_contiguous()
+
+
+def test_statistics_of_batchnorm_stay_in_float32_under_bf16():
+    module, _ = trained("residual")
+    tensors = converted(module, Convert("bf16"), {}).state_dict()
+    assert {tensors[f"module.first.1.{name}"].dtype for name in ("weight", "running_mean", "running_var")} == {
+        torch.float32
+    }
+    assert {tensors[f"module.{name}.weight"].dtype for name in ("first.0", "second.0", "last")} == {torch.bfloat16}
+
+
+class Branch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(x if x.sum() > 0 else -x)
+
+
+def hooked():
+    module = nn.Sequential(nn.Linear(8, 3))
+    module[0].register_forward_hook(lambda *_: None)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("make", "precision", "message"),
+    [
+        (Branch, "int8", "forward can be traced, got Branch .*control flow"),
+        (lambda: nn.LayerNorm(8), "int8", "needs a linear layer or a convolution"),
+        (hooked, "int8", 'hooks, which a trace leaves out, got some on "0"'),
+        (lambda: nn.Linear(8, 3, dtype=torch.float64), "int8", "float32, got .weight. in torch.float64"),
+    ],
+)
+def test_modules_that_cannot_be_converted_are_refused_by_name(make, precision, message):
+    torch.manual_seed(0)
+    module = make().eval()
+    inputs = torch.randn(64, 8, dtype=next(module.parameters()).dtype)
+    rows = StepRows(inputs[:2], lambda size, count: iter([(inputs[:size], None)] * count), None)
+    with pytest.raises(ValueError, match=message):
+        Arithmetic(precision).operations(module, rows)
+
+
+def test_ranges_of_another_module_are_refused():
+    (module, inputs), (other, _) = trained("layer called twice"), trained("residual")
+    _, ranges = calibrated(module, Convert("int8"), [inputs])
+    with pytest.raises(ValueError, match=r"ranges of \d+ tensors, got"):
+        converted(other, Convert("int8"), ranges)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"precision": "int4"}, ValueError, "got 'int4'. Did you mean \"int8\""),
+        ({"channels_last": 1}, TypeError, "True or False, got 1"),
+    ],
+)
+def test_arguments_are_checked(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Arithmetic(**arguments)

@@ -1,0 +1,114 @@
+"""Tracing: a module as a graph of its layers, as it computes in evaluation mode."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional
+from torch.nn.modules.dropout import _DropoutNd
+
+WAY_OUT = 'choose "fp32" or "bf16", which need no trace'
+
+
+def traced(module: nn.Module) -> fx.GraphModule:
+    """Return a copy of a module as a graph, in evaluation mode.
+
+    Dropout is gone, and a layer that is called several times stands there once for each call.
+
+    Args:
+        module: on the CPU.
+
+    Raises:
+        ValueError: it cannot be traced, is not on the CPU, or has hooks in it that a graph would leave out.
+    """
+    _check(module)
+    root = copy.deepcopy(module).eval()
+    root = nn.Sequential(root) if fx.Tracer().is_leaf_module(root, "") else root
+    try:
+        graph = fx.GraphModule(root, fx.Tracer().trace(root), type(module).__name__)
+    except Exception as error:
+        raise ValueError(
+            f"int8 needs a module whose forward can be traced, got {type(module).__name__}"
+            f" ({type(error).__name__}: {error}); {WAY_OUT}."
+        ) from None
+    _simplify(graph)
+    return with_hooks(graph.eval(), hooks_of(module))
+
+
+def hooks_of(module: nn.Module) -> tuple[Any, Any]:
+    """Return the hooks that a module has before its forward."""
+    return module._forward_pre_hooks.copy(), module._forward_pre_hooks_with_kwargs.copy()
+
+
+def with_hooks(graph: fx.GraphModule, hooks: tuple[Any, Any]) -> fx.GraphModule:
+    """Return `graph` with the hooks of another module, as `hooks_of` returned them: a trace leaves them out."""
+    graph._forward_pre_hooks, graph._forward_pre_hooks_with_kwargs = hooks
+    return graph
+
+
+def _check(module: nn.Module) -> None:
+    device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+    if device.type != "cpu":
+        raise ValueError(
+            f'int8 needs a module on the CPU, got one on "{device}", for which torch has no int8 kernels; choose'
+            ' "bf16", or Runtime("cpu").'
+        )
+    if other := [name for name, tensor in module.named_parameters() if tensor.dtype is not torch.float32]:
+        raise ValueError(
+            f'int8 needs parameters in float32, got "{other[0]}" in {module.get_parameter(other[0]).dtype};'
+            ' choose "fp32", or module.float().'
+        )
+    for name, part in module.named_modules():
+        if part._forward_hooks or (part._forward_pre_hooks and part is not module):
+            raise ValueError(
+                f'int8 needs a module without hooks, which a trace leaves out, got some on "{name}"; remove them, or'
+                f" {WAY_OUT}."
+            )
+
+
+def _simplify(graph: fx.GraphModule) -> None:
+    """Take out what does nothing in evaluation mode, and give every call of a layer a layer of its own."""
+    called: set[str] = set()
+    for node in list(graph.graph.nodes):
+        layer = graph.get_submodule(node.target) if node.op == "call_module" else None
+        if isinstance(layer, _DropoutNd | nn.Identity) or _is_idle(node):
+            node.replace_all_uses_with(_input_of(node))
+            graph.graph.erase_node(node)
+        elif isinstance(layer, nn.Flatten):
+            _replace(graph, node, torch.flatten, layer.start_dim, layer.end_dim)
+        elif isinstance(layer, nn.PReLU):  # as a layer it has an int8 kernel that is far off (torch 2.13)
+            with graph.graph.inserting_before(node):
+                slopes = graph.graph.get_attr(f"{node.target}.weight")
+            _replace(graph, node, torch.prelu, slopes)
+        elif layer is not None and node.target in called:
+            _repeat(graph, node, layer)
+        called.add(str(node.target))
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+
+
+def _is_idle(node: fx.Node) -> bool:
+    """True for a call of functional.dropout, which tracing has fixed to evaluation mode."""
+    return node.op == "call_function" and node.target is functional.dropout and _argument(node, 2, "training") is False
+
+
+def _argument(node: fx.Node, position: int, name: str) -> Any:
+    return node.args[position] if len(node.args) > position else node.kwargs.get(name)
+
+
+def _input_of(node: fx.Node) -> Any:
+    return _argument(node, 0, "input")
+
+
+def _replace(graph: fx.GraphModule, node: fx.Node, function: Any, *settings: Any) -> None:
+    with graph.graph.inserting_after(node):
+        new = graph.graph.call_function(function, (_input_of(node), *settings))
+    node.replace_all_uses_with(new)
+    graph.graph.erase_node(node)
+
+
+def _repeat(graph: fx.GraphModule, node: fx.Node, layer: nn.Module) -> None:
+    name = f"{str(node.target).replace('.', '_')}_again_{node.name}"
+    graph.add_submodule(name, copy.deepcopy(layer))
+    node.target = name

@@ -51,7 +51,7 @@ def check_step(
     """
     trainer = trainer.for_job(job)
     with job.at_work("check", 0):
-        batch = _batch(trainer, job, module)
+        module, batch = _complete(trainer, job, module)
         before = mapped(torch.clone, leaves_of(batch))
         rows = len(next(iter(before.values()), trainer.train))
         module.train()
@@ -96,14 +96,20 @@ def _check_evaluation(trainer: Trainer, module: nn.Module, batch: Batch) -> None
             check_bounded(module, lambda: trainer.loss_of(module, few))
 
 
-def _batch(trainer: Trainer, job: Job, module: nn.Module) -> Batch:
-    """Return the first batch as the module takes it: on the device, augmented, normalized."""
+def _complete(trainer: Trainer, job: Job, module: nn.Module) -> tuple[nn.Module, Batch]:
+    """Return the module as the loss takes it, and the first batch as that does: on the device, augmented, normalized.
+
+    For a loss of raw inputs the normalizer is in front of the module, and not applied to the batch.
+    """
     runtime, size = job.runtime, min(trainer.batch_size, len(trainer.train))
     batch = runtime.place(next(iter(trainer.train.batches(size))))
     normalizer, scale = trainer.preparation().scaling(job, module, trainer.resolved())
-    inputs, targets = Augmentation(trainer.augment)(completed(module, normalizer, scale), batch)
+    complete = completed(module, normalizer, scale)
+    inputs, targets = Augmentation(trainer.augment)(complete, batch)
     module.zero_grad()
-    return (inputs if normalizer is None else normalizer(inputs)), targets
+    if trainer.raw_inputs:
+        return complete, (inputs, targets)
+    return module, (inputs if normalizer is None else normalizer(inputs), targets)
 
 
 def _parameters_of(loss: Any) -> list[nn.Parameter]:

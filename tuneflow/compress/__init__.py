@@ -2,6 +2,7 @@
 
 from tuneflow.compress.arithmetic import Arithmetic
 from tuneflow.compress.channel_groups import ChannelGroups, groups_of
+from tuneflow.compress.distill import Distill
 from tuneflow.compress.group import Group, Kept, Member, Selection, select, select_all
 from tuneflow.compress.low_rank import LowRank
 from tuneflow.compress.operations import Convert, Factorize, Operation, Select
@@ -12,6 +13,7 @@ __all__ = [
     "Arithmetic",
     "ChannelGroups",
     "Convert",
+    "Distill",
     "Factorize",
     "Group",
     "Kept",

@@ -40,7 +40,7 @@ class Scale(Normalizer):
 
     def unit_of(self, loss: Any) -> float:
         """Return `loss` in the targets' units where it is 1 between standardized numbers, apart from its threshold."""
-        return float(self.size ** (_power(loss) or 0))
+        return float(self.size ** (power_of(loss) or 0))
 
 
 class RescaledModule(nn.Module):
@@ -122,7 +122,7 @@ def scales_with_targets(loss: Any) -> bool:
 
     That holds where a threshold is in the same units. Subclasses may compute anything, so they do not count.
     """
-    return _power(loss) is not None
+    return power_of(loss) is not None
 
 
 def reaches_any_number(module: nn.Module, inputs: Any) -> bool:
@@ -159,9 +159,14 @@ def _free(trace: Trace, number: int) -> bool:
     return False
 
 
-def _power(loss: Any) -> int | None:
-    """Return the power of the targets' unit in the loss's; None for a loss that is not of this kind."""
+def power_of(loss: Any) -> int | None:
+    """Return the power of the targets' unit in the loss's; None for a loss that is not of this kind.
+
+    An object with a loss of its own has it as its `unit_power`.
+    """
     loss = loss.func if isinstance(loss, partial) else loss
+    if isinstance(own := getattr(loss, "unit_power", None), int):
+        return own
     for power, kinds in ((2, SQUARES), (1, DISTANCES)):
         if any(loss is kind or type(loss) is kind for kind in kinds):
             return power

@@ -34,6 +34,15 @@ def has_loss_of(loss: Any) -> bool:
     return callable(getattr(kind, "loss_of", None)) or "loss_of" in getattr(inner, "__dict__", ())
 
 
+def takes_raw_inputs(loss: Any) -> bool:
+    """True for an object, a class, or a partial of one, whose `loss_of` gets raw inputs and the complete module.
+
+    Complete is a module with its normalizer in front, and its outputs in the targets' units.
+    """
+    inner = loss.func if isinstance(loss, partial) else loss
+    return has_loss_of(loss) and getattr(inner, "raw_inputs", False) is True
+
+
 def is_class(loss: Any) -> bool:
     """True for a class, and for a partial of one."""
     return isinstance(loss.func if isinstance(loss, partial) else loss, type)

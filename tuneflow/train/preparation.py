@@ -111,7 +111,8 @@ class Preparation:
         if kind is False:
             return None, None
         normalizer = choose_normalizer(kind, module, self.fits, job.runtime)
-        fitted, own = self.fits.standard(job.runtime), settings.own_loss or settings.own_evaluation
+        fitted, own = self.fits.standard(job.runtime), settings.own_loss and not settings.raw_inputs
+        own = own or settings.own_evaluation
         if fitted.scale is None or own or not scales_with_targets(settings.loss):
             return normalizer, None
         scalable = reaches_any_number(module, fitted.rows if normalizer is None else normalizer(fitted.rows))

@@ -42,7 +42,8 @@ class Session:
 
     Attributes:
         module: as its builder made it; it may learn standardized targets.
-        whole: it gives outputs in the targets' units: the module itself, or with these behind it.
+        whole: it takes the batches and gives outputs in the targets' units: the module itself, or with these behind it.
+            If the loss takes raw inputs, the batches are raw, and the normalizer is in front of it.
         recipe: the operations of the model's steps, which the module has behind it.
         unit: the trainer's loss divided by this is minimized.
         loss: the trainer's loss, as far as it is trained.
@@ -69,10 +70,12 @@ class Session:
             self.unit = brought.unit_of(settings.loss)
         self.loss = TrainedLoss(settings.loss)
         self.augmentation = Augmentation(settings.augment)
-        self.late = self.normalizer if settings.augment else None  # augmentations see raw inputs
-        early = None if settings.augment else self.normalizer
+        before = None if settings.raw_inputs else self.normalizer  # else it is a part of `whole`
+        self.whole = self.complete() if settings.raw_inputs else self.whole
+        self.late = before if settings.augment else None  # augmentations see raw inputs
+        early = None if settings.augment else before
         self.train = preparation.on_device(preparation.train, job.runtime, early)
-        self.valid = preparation.on_device(preparation.valid, job.runtime, self.normalizer)
+        self.valid = preparation.on_device(preparation.valid, job.runtime, before)
         self.steps = math.ceil(self.train.order.rows / settings.batch_size)
         self.recipe = self._made_recipe() if recipe is None else operations_of(recipe)
         apply_all(self.recipe, self.module)
@@ -108,10 +111,13 @@ class Session:
         """Return the training rows, as a step sees them."""
 
         def batches(size: int, count: int) -> Iterator[Batch]:
-            return islice(self._plain_batches(size), count)
+            for inputs, targets in islice(self._plain_batches(size), count):
+                yield self._normalized(inputs), targets
 
         def loss_of(module: nn.Module, batch: Batch) -> Tensor:
             scaled = module if self.scale is None else RescaledModule(module, self.scale.mean, self.scale.std)
+            if self.settings.raw_inputs:
+                return self._plain_loss(scaled, batch)
             return self.loss_of(scaled, batch)
 
         return StepRows(next(batches(2, 1))[0], batches, loss_of)
@@ -122,6 +128,7 @@ class Session:
         if scheme == "default" and not data_driven:
             return None
         inputs, targets = self.first_rows()
+        inputs = self._normalized(inputs)
         targets = targets if self.scale is None else self.scale(targets)
         own = self.settings.own_loss
         with self.job.at_work("init", 1):
@@ -134,8 +141,30 @@ class Session:
                 data_driven=data_driven,
             )
 
+    def _normalized(self, inputs: Any) -> Any:
+        """Return the inputs of a batch as the module itself takes them."""
+        if self.normalizer is None or not self.settings.raw_inputs:
+            return inputs
+        return self.normalizer(inputs)
+
+    def _plain_loss(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Return the loss of outputs and targets, where the training loss takes raw inputs.
+
+        Raises:
+            ValueError: it cannot be called with outputs and targets.
+        """
+        loss = self.settings.loss
+        if not callable(loss):
+            raise ValueError(
+                f"a step needs the loss of outputs and targets, and {type(loss).__name__} takes raw inputs; give it a"
+                " method __call__(outputs, targets)."
+            )
+        with self.job.runtime.autocast():
+            value: Tensor = loss(module(batch[0]), batch[1]) / self.unit
+        return value
+
     def first_rows(self, count: int = INIT_ROWS) -> Batch:
-        """The first rows of the first epoch's order, as the module takes them."""
+        """The first rows of the first epoch's order, as `whole` takes them."""
         rows = self.job.order(1, self.train.order)[:count]
         inputs, targets = next(iter(self.train.batches(count, rows)))
         return inputs if self.late is None else self.late(inputs), targets
@@ -230,7 +259,7 @@ class Session:
         return self.state(epoch), Report(epoch, metrics, errors, seconds)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield the training batches of an epoch as the module takes them."""
+        """Yield the training batches of an epoch as `whole` takes them."""
         order, batches = self.job.order(epoch, self.train.order), self.train.batches
         if self.settings.augment is None:
             yield from batches(self.settings.batch_size, order)

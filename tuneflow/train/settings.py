@@ -43,6 +43,7 @@ class Settings:
         measures: loss and metrics as functions of outputs and targets.
         plan: the way to evaluate (module, data), of which the first rows are given.
         own_loss: True if a subclass or an object computes the training loss, from anything in module and batch.
+        raw_inputs: True if such an object takes raw inputs, and the module with its normalizer.
         own_evaluation: True if a subclass evaluates by itself.
     """
 
@@ -60,6 +61,7 @@ class Settings:
     measures: Measures
     plan: Callable[..., Plan]
     own_loss: bool
+    raw_inputs: bool
     own_evaluation: bool
 
 

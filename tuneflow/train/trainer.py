@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from tuneflow.compress.distill import with_teacher
 from tuneflow.data.data import Batch
 from tuneflow.data.folds import folds_of
 from tuneflow.data.nested_rows import nested_part
@@ -30,7 +31,7 @@ from tuneflow.train.full_length import ended_scheduler
 from tuneflow.train.halved_batch import halved
 from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.loss_object import fit_to_targets, has_loss_of, instance_of, placed, takes_outputs
+from tuneflow.train.loss_object import fit_to_targets, has_loss_of, instance_of, placed, takes_outputs, takes_raw_inputs
 from tuneflow.train.micro_batch import check_unknown_loss
 from tuneflow.train.on_all_rows import train_unscored
 from tuneflow.train.patience import Patience
@@ -124,7 +125,7 @@ class Trainer(TrainerProtocol):
         self.folds = 1 if self.fold_rows is None else len(self.fold_rows)
         check_callables(loss, optimizer)
         self.metrics = metrics_of(metrics)
-        self.loss, self.optimizer = loss, optimizer
+        self.loss, self.optimizer = with_teacher(loss), optimizer
         self.epochs = check_whole("Trainer: epochs", epochs)
         self.batch_size, self.clip, self.micro_batch = batch_size, clip, micro_batch
         self.schedule: Any = schedule
@@ -211,6 +212,11 @@ class Trainer(TrainerProtocol):
         return type(self).loss_of is not Trainer.loss_of or has_loss_of(self.loss)
 
     @property
+    def raw_inputs(self) -> bool:
+        """True if the loss is an object that takes raw inputs, and the module with its normalizer."""
+        return type(self).loss_of is Trainer.loss_of and takes_raw_inputs(self.loss)
+
+    @property
     def scored_by_own_loss(self) -> bool:
         """True if an own loss is the validation loss too, as it is unless its object takes outputs and targets."""
         return self.own_loss and not (type(self).loss_of is Trainer.loss_of and takes_outputs(self.loss))
@@ -293,7 +299,8 @@ class Trainer(TrainerProtocol):
         with job.runtime.active():
             own = self.configured(job.config).for_job(job)
             own.loss = self._trained_losses.get(module, own.loss)
-            normalizer = self._normalizers.get(module) if own.own_loss or own.own_evaluation else None
+            inner = (own.own_loss and not own.raw_inputs) or own.own_evaluation
+            normalizer = self._normalizers.get(module) if inner else None
             source = DeviceData(as_source(data, "test: data"), job.runtime, normalizer)
             with torch.no_grad(), job.runtime.autocast(), evaluating(own.loss):
                 return own.tested(module if normalizer is None else module.get_submodule("module"), source)

@@ -82,7 +82,7 @@ class Model:
 
     def __repr__(self) -> str:
         words = [
-            name_of(self.builder) if self.winner is None else f"{self.winner.words} {self.winner.digest}",
+            name_of(self.builder) if self.winner is None else repr(self.winner),
             *(f"{name}={name_of(step)}" for name, step in self.steps.items()),
             *([] if self.normalize is True else [f"normalize={described(self.normalize)}"]),
             *([] if self.init == "default" else [f"init={self.init!r}"]),

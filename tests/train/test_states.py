@@ -15,7 +15,6 @@ from tuneflow.study.saved_model import save_model
 from tuneflow.train.loop_state import differences
 
 MODULES = LATE | PLAIN
-FACTS = {"config": {}, "labels": []}
 
 
 def trainer(**settings):
@@ -51,7 +50,7 @@ def test_the_model_of_a_state_and_its_file_give_the_same_outputs(name, tmp_path)
     state, _ = run(ours, its, 1)
     module = ours.module(its, state)
     assert differences(dict(tensors_of(module)), state.values["module"]) == []
-    save_model(tmp_path / "m.pt", module, FACTS, its)
+    save_model(tmp_path / "m.pt", module, {})
     loaded = tn.load(tmp_path / "m.pt", MODULES[name])
     with torch.no_grad():
         assert torch.equal(loaded(INPUTS), module(INPUTS))
@@ -133,7 +132,7 @@ class Wider(nn.Module):
     ],
 )
 def test_a_file_of_another_module_is_refused(saved, built, said, tmp_path):
-    save_model(tmp_path / "m.pt", saved(), FACTS, job(saved))
+    save_model(tmp_path / "m.pt", saved(), {})
     with pytest.raises(ValueError) as caught:
         tn.load(tmp_path / "m.pt", built)
     assert said in str(caught.value)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 Values = dict[str, Any]
 
@@ -60,6 +61,8 @@ class Select(Operation):
         old = getattr(layer, self.tensor, None)
         if not isinstance(old, Tensor):
             raise ValueError(f'"{self.layer}" has no tensor "{self.tensor}"')
+        if is_lazy(old):
+            return  # it takes its shape from the tensors that are loaded
         new = self.selected(old.detach())
         if isinstance(old, nn.Parameter):
             setattr(layer, self.tensor, nn.Parameter(new, old.requires_grad))
@@ -169,7 +172,7 @@ def set_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
 def fit_attributes(layer: nn.Module) -> None:
     """Set the sizes that a layer keeps beside its tensors to the shapes of these."""
     weight = getattr(layer, "weight", None)
-    if not isinstance(weight, Tensor):
+    if not isinstance(weight, Tensor) or is_lazy(weight):
         return
     if isinstance(layer, nn.modules.conv._ConvNd):
         out, into = weight.shape[:2]

@@ -1,9 +1,10 @@
-"""Winners: trained modules that a Model makes copies of."""
+"""Winners: trained modules that a Model makes copies of, and the records by which they are made again."""
 
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,33 @@ from torch import Tensor, nn
 
 from tuneflow.compress.operations import Operation
 from tuneflow.heuristics.input_scaling import NormalizedModule
+from tuneflow.heuristics.lazy_layers import lazy_tensors
 from tuneflow.heuristics.target_scaling import RescaledModule, Scale, brought_scale, completed
+
+RECORD = "tuneflow_record"  # the attribute of a trained module
+
+
+@dataclass(frozen=True, eq=False)
+class BuildRecord:
+    """The facts by which a trained module is made again: an attribute of those that tuneflow hands over.
+
+    Attributes:
+        config: the configuration that its builder was called for, as the study stored it.
+        labels: names in it that stand for objects.
+        normalize: the kind of normalization, by which a normalizer of the user's is made again.
+        operations: those of all steps since, in their order.
+        wrapped: number of normalizers and scales that the builder itself has put around its module.
+        rows: digests of the rows that it was trained on, as far as they are known.
+        trained: the module in float, complete, where the one that is handed over computes otherwise.
+    """
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    labels: Sequence[str] = ()
+    normalize: Any = True
+    operations: Sequence[Operation] = ()
+    wrapped: int = 0
+    rows: Sequence[str] = ()
+    trained: nn.Module | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,48 +50,109 @@ class Winner:
         module: in float, without normalizer and scale, on the CPU, in evaluation mode.
         normalizer: stands before its inputs; None for raw inputs.
         scale: of its targets; None where it gives the targets' units.
-        config: the configuration of its builder; empty where that is not known.
-        labels: names in it that stand for objects.
-        operations: steps that its builder's module has behind it.
-        words: description for messages and repr.
+        record: the facts by which it is made again, as far as they are known.
     """
 
     module: nn.Module
     normalizer: nn.Module | None = None
     scale: Scale | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
-    labels: Sequence[str] = ()
-    operations: Sequence[Operation] = ()
-    words: str = ""
+    record: BuildRecord = BuildRecord()
+
+    def __repr__(self) -> str:
+        return f"trained {type(self.module).__name__} {self.digest}"
 
     def copy(self) -> nn.Module:
         """Return a copy of the module, in training mode."""
-        return copy.deepcopy(self.module).train()
+        plain = copy.deepcopy(self.module).train()
+        vars(plain).pop(RECORD, None)
+        return plain
 
     @property
     def complete(self) -> nn.Module:
         """The module with raw inputs, and outputs in the targets' units."""
         return completed(self.module, self.normalizer, self.scale)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Hash of names, shapes and values of all its tensors, normalizer and scale included."""
+        """Hash of its layers' classes and of all tensors, normalizer and scale included."""
         sha, module = hashlib.sha256(), self.complete
+        sha.update(repr([(name, type(inner).__qualname__) for name, inner in module.named_modules()]).encode())
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
             sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
             sha.update(_bytes_of(tensor))
         return sha.hexdigest()[:16]
 
 
+def recorded(module: nn.Module, record: BuildRecord) -> nn.Module:
+    """Attach its record to a trained module, and return it."""
+    vars(module)[RECORD] = record  # no submodule of it, as `record.trained` would be by setattr
+    return module
+
+
+def record_of(module: nn.Module) -> BuildRecord:
+    """Return the record of a trained module; an empty one where it has none."""
+    record = vars(module).get(RECORD)
+    return record if isinstance(record, BuildRecord) else BuildRecord()
+
+
 def winner_of(module: nn.Module) -> Winner:
-    """Return a trained module as a winner; a normalizer and a scale around it become parts of their own."""
-    words, scale = type(module).__name__, brought_scale(module)
-    normalizer: nn.Module | None = None
-    if isinstance(module, RescaledModule):
+    """Return a copy of a trained module as a winner, in its parts: later changes of the module leave it as it is.
+
+    Args:
+        module: as a study or `tn.load` hands it over, or any other, which takes raw inputs.
+
+    Raises:
+        TypeError: it cannot be copied, or a parameter has no values yet.
+    """
+    record = record_of(module)
+    plain = _copy(module if record.trained is None else record.trained)
+    return parts_of(recorded(plain, replace(record, trained=None)))
+
+
+def parts_of(module: nn.Module) -> Winner:
+    """Return the parts of a trained module, not copied."""
+    record, normalizer, scale = record_of(module), None, None
+    around = wrappers(module)
+    for wrapper in around[: len(around) - record.wrapped]:
+        if normalizer is not None or (scale is not None and isinstance(wrapper, RescaledModule)):
+            break  # there is one of each at most; others are the module's own
+        if isinstance(wrapper, NormalizedModule):
+            normalizer = wrapper.normalizer
+        else:
+            scale = brought_scale(wrapper)
+        module = wrapper.module
+    return Winner(module, normalizer, scale, record)
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    if lazy := lazy_tensors(module):
+        raise TypeError(
+            f'Model: "{lazy[0]}" has no values yet, and a trained module has; to train it from its start, pass a'
+            " function that makes it."
+        )
+    try:
+        plain = copy.deepcopy(module, _computed(module)).cpu().eval()
+    except Exception as error:
+        raise TypeError(
+            f"Model: every trial starts from a copy of the trained {type(module).__name__}, which cannot be copied"
+            f" ({error})."
+        ) from None
+    return plain
+
+
+def _computed(module: nn.Module) -> dict[int, Any]:
+    """Return detached copies of the attributes that a forward pass has computed, which torch does not copy, by id."""
+    values = (value for inner in module.modules() for value in vars(inner).values())
+    return {id(value): value.detach().clone() for value in values if isinstance(value, Tensor) and not value.is_leaf}
+
+
+def wrappers(module: nn.Module) -> list[NormalizedModule | RescaledModule]:
+    """Return the normalizers and scales around a module, from the outside."""
+    around = []
+    while isinstance(module, NormalizedModule | RescaledModule):
+        around.append(module)
         module = module.module
-    if isinstance(module, NormalizedModule):
-        normalizer, module = module.normalizer, module.module
-    return Winner(module, normalizer, scale, words=words)
+    return around
 
 
 def _bytes_of(tensor: Tensor) -> Any:

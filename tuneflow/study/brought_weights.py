@@ -19,7 +19,8 @@ def weights_digest(model: Model, space: SearchSpace, configs: Iterable[Config] |
     """Return a short hash of the parameters that a builder brings along; None where it draws them all.
 
     Those are the parameters that two builds under other seeds have in common, apart from constant ones, such as biases
-    of 0. Each is hashed once. A builder that seeds torch's generator by itself brings all of them along.
+    of 0. Each is hashed once. A builder that seeds torch's generator by itself brings all of them along. A winner has
+    a digest of its own.
 
     Args:
         model: is built twice for each of the first eight different sections `model` in `configs`.
@@ -27,6 +28,8 @@ def weights_digest(model: Model, space: SearchSpace, configs: Iterable[Config] |
         configs: configurations of it; by default its examples.
     """
     sha, brought = hashlib.sha256(), False
+    if model.winner is not None:
+        return None
     for config in _different(space, space.examples() if configs is None else configs):
         for name, tensor in _in_common(model, config):
             brought = True

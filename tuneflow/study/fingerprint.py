@@ -9,6 +9,7 @@ import torch
 from tuneflow.errors import FingerprintError, warn
 from tuneflow.study.brought_weights import weights_digest
 from tuneflow.study.space_changes import list_change
+from tuneflow.train.description import description_of
 from tuneflow.version import __version__
 
 # Facts of which a change is only warned about; a change of any other is refused.
@@ -32,6 +33,7 @@ def facts_of(study: Any) -> dict[str, Any]:
         "paired": study.paired,
         "epochs": None if study.history.open_end else study.history.epochs,
         "model": repr(study.model),
+        "steps": _steps(study),
         WEIGHTS: _weights(study),
         "trainer": None if study.trainer is None else study.trainer.describe(),
         "searcher": repr(study.searcher),
@@ -45,6 +47,12 @@ def facts_of(study: Any) -> dict[str, Any]:
 def _weights(study: Any) -> str | None:
     """Return the digest of weights that the builder brings; only where there is a folder to resume from."""
     return None if study.model is None or study.folder is None else weights_digest(study.model, study.space)
+
+
+def _steps(study: Any) -> dict[str, str] | None:
+    """Return the model's steps in words, with what is fixed of their settings; None without steps."""
+    steps = {} if study.model is None else study.model.steps
+    return {name: description_of(step) for name, step in steps.items()} or None
 
 
 def compare(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from tuneflow.compress.winner import Winner, record_of, recorded, winner_of
 from tuneflow.errors import CheckpointError, StudyError, plural
 from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.metrics.measured import Estimate, estimate
@@ -162,8 +163,8 @@ class Result(Trial):
         """
         origin, trainer, state = self._from, self._trainer, self._state
         if origin.final is None:
-            return trainer.module(origin.job, state)
-        return trainer.single.module(origin.job, origin.final(trainer.length(state)))
+            return self._recorded(trainer.module(origin.job, state))
+        return self._recorded(trainer.single.module(origin.job, origin.final(trainer.length(state))))
 
     def models(self) -> list[nn.Module]:
         """Return the trained module of every fold and replica, as `model` gives one: an ensemble.
@@ -173,7 +174,25 @@ class Result(Trial):
         Raises:
             StudyError, CheckpointError: as `model`.
         """
-        return self._trainer.modules(self._from.job, self._state)
+        return [self._recorded(module) for module in self._trainer.modules(self._from.job, self._state)]
+
+    def winner(self) -> Winner:
+        """Return the trained module in its parts, as `tn.Model` takes it: copies, on the CPU.
+
+        With folds it is the one that is trained on all rows.
+
+        Raises:
+            StudyError, CheckpointError: as `model`.
+        """
+        return winner_of(self.model())
+
+    def _recorded(self, module: nn.Module) -> nn.Module:
+        """Complete the record of a trained module by the configuration that its builder was called for."""
+        job = self._from.job
+        if job.model is None or job.model.winner is not None or not isinstance(module, nn.Module):
+            return module  # a winner's own builder stays on record, and other trainers may return anything
+        labels = labels_of("model", self.config.get("model", {}), job.config.get("model", {}))
+        return recorded(module, replace(record_of(module), config=self.config, labels=labels))
 
     @property
     def _state(self) -> TrainState:
@@ -250,11 +269,10 @@ class Result(Trial):
             "number": self.number,
             "config": self.config,
             "metrics": dict(self.metrics),
-            "labels": labels_of("model", self.config.get("model", {}), origin.job.config.get("model", {})),
         }
         single: Any = trainer
         rows = next(iter(single.train.batches(2)))[0] if single.inspectable else None
-        save_model(Path(path), model, facts, origin.job, rows)
+        save_model(Path(path), model, facts, rows)
 
     def export(self, path: str | Path, inputs: Any = None) -> None:
         """Write the model as a program that runs without its builder and without tuneflow, on batches of any size.

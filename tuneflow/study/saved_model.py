@@ -1,6 +1,5 @@
 """Saved models: a trained module in one file, with its configuration, normalizer and versions, and back again."""
 
-import copy
 import hashlib
 import io
 import json
@@ -14,54 +13,56 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tuneflow.compress.operations import apply_all, operations_of
+from tuneflow.compress.winner import BuildRecord, parts_of, recorded, wrappers
 from tuneflow.errors import CheckpointError, listed
 from tuneflow.heuristics.input_scaling import NormalizedModule
 from tuneflow.heuristics.restoring import Misfit, holders, misfit, owner_of, restore_tensors
 from tuneflow.heuristics.target_scaling import RescaledModule
 from tuneflow.model import Model, tensors_of
-from tuneflow.seeds import seeded_globals
-from tuneflow.space.search_space import SearchSpace
+from tuneflow.nested import mapped, paths
+from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.space.values import rounded
 from tuneflow.store.checkpoints import write_bytes
 from tuneflow.study.saved_normalizer import facts_of, rebuilt
-from tuneflow.train.job import Job
 from tuneflow.train.spread import Spread, install, installed
 from tuneflow.version import __version__
 
-FORMAT = 4  # 1 had no scale of the targets, 2 another digest, 3 one kind of normalizer and no spread of the inputs
-TENSORS = ("weights", "normalizer", "scale")  # the entries of a file that hold tensors by name
+FORMAT = 5  # 1 had no scale of the targets, 2 another digest, 3 one kind of normalizer and no spread, 4 no operations
 
 
-def save_model(path: Path, module: nn.Module, facts: Mapping[str, Any], job: Job, rows: Any = None) -> None:
+def save_model(path: Path, module: nn.Module, facts: Mapping[str, Any], rows: Any = None) -> None:
     """Write a trained module and `facts`, plain values, to a file that `load` reads.
 
     Args:
         path: the file to write.
         module: as `Result.model` returns it.
-        facts: at least `config`, and the `labels` in it that stand for objects; see `labels_of`.
-        job: the one that it was trained for.
+        facts: to be read by people; `load` goes by the module's own record.
         rows: a few raw inputs, to try out a normalizer that an object of the user's has fitted.
 
     Raises:
         ValueError: such a normalizer cannot be made again from its tensors.
         StoreError: the file cannot be written; what was there before stays.
     """
-    module, normalizer, scale = _unwrapped(module, job)
-    kind = False if job.model is None else job.model.normalization(job.config)
-    spread = installed(module)
+    winner = parts_of(module)
+    record, normalizer, scale, spread = winner.record, winner.normalizer, winner.scale, installed(winner.module)
     content = {
         "format": FORMAT,
         "tuneflow": __version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         **facts,
-        "weights": {name: tensor.detach().cpu() for name, tensor in tensors_of(module).items()},
-        "buffers": holders(module),
+        "built": {"config": dict(record.config), "labels": list(record.labels)},
+        "operations": [operation.to_values() for operation in record.operations],
+        "rows": list(record.rows),
+        "weights": tensors_of(winner.module),
+        "buffers": holders(winner.module),
         "normalizer": None if normalizer is None else tensors_of(normalizer),
-        "normalizer_facts": None if normalizer is None else facts_of(normalizer, kind, rows),
-        "scale": scale,
+        "normalizer_facts": None if normalizer is None else facts_of(normalizer, record.normalize, rows),
+        "scale": None if scale is None else {"mean": scale.mean, "std": scale.std},
         "spread": None if spread is None else asdict(spread),
     }
+    content = mapped(lambda tensor: tensor.detach().cpu(), content)
     buffer = io.BytesIO()
     torch.save(content | {"sha256": digest_of(content)}, buffer)
     write_bytes(path, buffer.getbuffer())
@@ -70,36 +71,57 @@ def save_model(path: Path, module: nn.Module, facts: Mapping[str, Any], job: Job
 def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: SearchSpace | None = None) -> nn.Module:
     """Return the module that `Result.save` wrote, in evaluation mode on the CPU, as `Result.model` returns it.
 
+    Operations of steps are carried out again on what the builder makes, without data and without the packages that the
+    steps needed to decide on them.
+
     Args:
         path: the file.
-        builder: the function or tn.Model that made the module; it is called with the saved configuration's section
-            `model`. A normalizer that an object of your own has fitted needs the tn.Model, with `normalize=` that
-            object: it fits a new module to made-up rows, which gets the saved tensors.
-        space: the study's space, needed only where that section holds labels that stand for objects.
+        builder: the function or tn.Model that made the module, of a fork the one that made its winner; it is called
+            with the saved configuration's section `model`. A normalizer that an object of your own has fitted needs the
+            tn.Model, with `normalize=` that object: it fits a new module to made-up rows, which gets the saved tensors.
+        space: the space of the study that the builder had, needed only where that section holds labels that stand for
+            objects.
 
     Raises:
         CheckpointError: the file is damaged, or was written by a newer or older tuneflow.
         ValueError: the weights do not fit what the builder makes, or the space is needed.
     """
     content = _read(path)
-    if content["labels"] and space is None:
+    built, labels = content["built"]["config"], content["built"]["labels"]
+    if labels and space is None:
         raise ValueError(
-            f"{path}: {listed(content['labels'])} stands for an object that only the study's space knows; pass space=."
+            f"{path}: {listed(labels)} stands for an object that only the study's space knows; pass space=."
         )
-    config = content["config"] if space is None else space.resolve(space.cast(content["config"]))
+    config = built if space is None else space.resolve(space.cast(built))
     model = builder if isinstance(builder, Model) else Model(builder)
+    module, wrapped = _built(model, config, content, str(path))
+    record = BuildRecord(
+        built, labels, model.normalization(config), operations_of(content["operations"]), wrapped, content["rows"]
+    )
+    facts, scale = content["normalizer_facts"], content["scale"]
+    if facts is not None:
+        normalizer = rebuilt(facts, content["normalizer"], record.normalize, str(path))
+        module = NormalizedModule(module, normalizer)
+    return recorded((module if scale is None else RescaledModule(module, scale["mean"], scale["std"])).eval(), record)
+
+
+def _built(model: Model, config: Config, content: Mapping[str, Any], path: str) -> tuple[nn.Module, int]:
+    """Return the module of a file without normalizer and scale, and the number of those that its builder brings."""
     try:
         module = model.build(config)
     except TypeError as error:
         raise ValueError(f"{path}: {_not_taken(config)}: {error}.") from None
-    _fill(module, content, str(path))
+    wrapped = len(wrappers(module))
+    try:
+        apply_all(operations_of(content["operations"]), module)
+    except (ValueError, IndexError, RuntimeError) as error:
+        raise ValueError(
+            f"{path}: the steps behind it do not fit the module that the builder makes: {error}."
+        ) from None
+    _fill(module, content, path)
     if content["spread"] is not None:
         install(module, Spread(**content["spread"]))
-    facts, scale = content["normalizer_facts"], content["scale"]
-    if facts is not None:
-        normalizer = rebuilt(facts, content["normalizer"], model.normalization(config), str(path))
-        module = NormalizedModule(module, normalizer)
-    return (module if scale is None else RescaledModule(module, scale["mean"], scale["std"])).eval()
+    return module, wrapped
 
 
 def _not_taken(config: Mapping[str, Any]) -> str:
@@ -127,12 +149,12 @@ def labels_of(name: str, stored: Any, resolved: Any) -> list[str]:
 
 def digest_of(content: Mapping[str, Any]) -> str:
     """Return the SHA-256 of everything in a saved file but the digest itself."""
-    plain = {name: value for name, value in content.items() if name not in (*TENSORS, "sha256")}
-    sha = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
-    for entry in TENSORS:
-        for name, tensor in (content[entry] or {}).items():
-            sha.update(f"{entry}.{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-            sha.update(np.ascontiguousarray(tensor.detach().reshape(-1).view(torch.uint8).numpy()).data)
+    sha = hashlib.sha256()
+    for path, value in paths({name: value for name, value in content.items() if name != "sha256"}).items():
+        plain = (str(value.dtype), list(value.shape)) if isinstance(value, Tensor) else value
+        sha.update(json.dumps([path, plain], sort_keys=True).encode())
+        if isinstance(value, Tensor):
+            sha.update(np.ascontiguousarray(value.detach().reshape(-1).view(torch.uint8).numpy()).data)
     return sha.hexdigest()
 
 
@@ -156,34 +178,6 @@ def _read(path: str | Path) -> dict[str, Any]:
     if damaged:
         raise CheckpointError(f"{path}: its SHA-256 differs from the one it was written with; the file is damaged.")
     return content
-
-
-def _unwrapped(module: nn.Module, job: Job) -> tuple[nn.Module, nn.Module | None, dict[str, Tensor] | None]:
-    """Return the module as its builder makes it, the normalizer in front of it, and the scale behind it, on the CPU.
-
-    A normalizer or scale that the builder itself brings is part of the module.
-    """
-    around = _wrappers(module)
-    if job.model is not None:
-        with seeded_globals(0, "save"):
-            around = around[: len(around) - len(_wrappers(job.model.build(job.config)))]
-    normalizer, scale = None, None
-    for wrapper in around:
-        if isinstance(wrapper, NormalizedModule):
-            normalizer = copy.deepcopy(wrapper.normalizer).cpu()
-        else:
-            scale = {"mean": wrapper.mean.cpu(), "std": wrapper.std.cpu()}
-        module = wrapper.module
-    return module, normalizer, scale
-
-
-def _wrappers(module: nn.Module) -> list[NormalizedModule | RescaledModule]:
-    """Return the normalizers and scales around a module, from the outside."""
-    wrappers = []
-    while isinstance(module, NormalizedModule | RescaledModule):
-        wrappers.append(module)
-        module = module.module
-    return wrappers
 
 
 def _fill(module: nn.Module, content: Mapping[str, Any], path: str) -> None:

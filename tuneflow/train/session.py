@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 
 from tuneflow.compress.operations import Operation, apply_all, operations_of
 from tuneflow.compress.step import StepRows
+from tuneflow.compress.winner import BuildRecord, wrappers
 from tuneflow.data.data import Batch
 from tuneflow.errors import Diverged
 from tuneflow.heuristics.initialization_record import Initialized
@@ -285,6 +287,16 @@ class Session:
     def complete(self) -> nn.Module:
         """Return the module with normalizer and scale around it: raw inputs, and outputs in the targets' units."""
         return completed(self.module, self.normalizer, self.scale)
+
+    @property
+    def record(self) -> BuildRecord:
+        """The facts by which the module is made again, but for the builder's configuration."""
+        job, winner = self.job, self.model.winner
+        if winner is None:
+            new = BuildRecord(normalize=self.model.normalization(job.config), wrapped=len(wrappers(self.module)))
+        else:
+            new = winner.record
+        return replace(new, operations=[*new.operations, *self.recipe])
 
     def loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the loss to minimize on a batch: the trainer's, divided by `unit`; `module` is `whole`."""

@@ -5,7 +5,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, Self
 from weakref import WeakKeyDictionary
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneflow.compress.distill import with_teacher
+from tuneflow.compress.winner import recorded
 from tuneflow.data.data import Batch
 from tuneflow.data.folds import folds_of
 from tuneflow.data.nested_rows import nested_part
@@ -275,7 +276,7 @@ class Trainer(TrainerProtocol):
         self._trained_losses[module] = run.settings.loss
         if run.normalizer is not None:
             self._normalizers[module] = run.normalizer
-        return module
+        return recorded(module, replace(run.record, rows=[*run.record.rows, self._rows]))
 
     def check(self, dry_run: DryRun) -> None:
         """Raise unless every branch of the space fits this trainer; in a new study each is trained for a few steps."""
@@ -319,6 +320,12 @@ class Trainer(TrainerProtocol):
         """
         loss = self._trained_losses.get(module)
         return loss if isinstance(loss, nn.Module) else None
+
+    @property
+    def _rows(self) -> str:
+        """The digest of the training rows."""
+        digest: str = self._prepared.get("digest") or self._prepared.setdefault("digest", self.train.digest())
+        return digest
 
     @property
     def _trained_losses(self) -> WeakKeyDictionary[nn.Module, Any]:

@@ -113,6 +113,49 @@ class Attention(nn.Module):
         return self.out((x + self.down(F.gelu(self.up(self.norm2(x)))))[:, 0])
 
 
+class Dense(nn.Module):
+    """Every convolution takes the outputs of all before."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 4, 3, padding=1)) for width in (1, 5, 9)
+        )
+        self.norm, self.out = nn.BatchNorm2d(13), nn.Linear(13, 2)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.cat([x, layer(x)], 1)
+        return self.out(self.norm(x).max(-1)[0].amax(-1))
+
+
+class Mixer(nn.Module):
+    """Layers over the pixels and over the channels in turn."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.pixels1, self.pixels2 = nn.Conv2d(1, 8, 2, 2), nn.Linear(16, 10), nn.Linear(10, 16)
+        self.channels1, self.channels2, self.out = nn.Linear(8, 12), nn.Linear(12, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2)
+        x = (x + self.pixels2(F.gelu(self.pixels1(x)))).transpose(1, 2)
+        return self.out((x + self.channels2(F.gelu(self.channels1(x)))).mean(1))
+
+
+class Spotlight(nn.Module):
+    """One channel that weighs the pixels of all others."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.light, self.out = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 1, 1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = torch.where(x > 0, x, 0.1 * x)
+        return self.out(x * torch.sigmoid(self.light(x)))
+
+
 class Words(nn.Module):
     def __init__(self):
         super().__init__()
@@ -211,7 +254,7 @@ def encoder():
 
 IMAGES, ROWS, SEQUENCES = torch.Size([2, 1, 8, 8]), torch.Size([2, 3]), torch.Size([2, 5, 3])
 
-# name -> net, shape of the inputs, width of each group, and a part of each reason
+# name -> net, shape of the inputs or what makes them, width of each group, and a part of each reason
 NETS = {
     "chain": (lambda: nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)), ROWS, {"0": 8}, {"2": "outputs"}),
     "convolutional": (convolutional, IMAGES, {"0": 6, "5": 5}, {"7": "outputs"}),
@@ -221,6 +264,10 @@ NETS = {
         {"0": 8, "1.expand.0": 16, "1.gate.1": 4}, {"2": "outputs"},
     ),
     "skips": (Skips, IMAGES, {"down1": 6, "down2": 10, "up": 6, "merge": 7}, {"out": "outputs"}),
+    "dense": (Dense, IMAGES, {"layers.0.2": 4, "layers.1.2": 4, "layers.2.2": 4}, {"out": "outputs"}),
+    "mixer": (Mixer, IMAGES, {"patches": 8, "pixels1": 10, "channels1": 12}, {"pixels2": "add()"}),
+    "spotlight": (Spotlight, IMAGES, {"conv": 6}, {"light": "one channel"}),
+    "squeezed": (lambda: Between(lambda y: y.squeeze().flatten(1)), IMAGES, {"fc1": 5}, {"conv": "squeeze()"}),
     "flattened": (lambda: Between(lambda y: y.view(y.size(0), -1)), IMAGES, {"conv": 6, "fc1": 5}, {}),
     "flattened by length": (lambda: Between(lambda y: y.reshape(len(y), -1)), IMAGES, {"conv": 6, "fc1": 5}, {}),
     "channels last": (lambda: Between(lambda y: y.permute(0, 2, 3, 1).flatten(1)), IMAGES, {"conv": 6, "fc1": 5}, {}),
@@ -242,6 +289,7 @@ NETS = {
                 {"1.layers.0.self_attn": "MultiheadAttention"}),
     "repeated": (Repeated, ROWS, {"into": 6}, {"out": "outputs"}),
     "own parameter": (Scaled, ROWS, {"c": 6, "d": 7}, {"a": "mul()", "b.weight": "directly", "scale": "directly"}),
+    "words": (Words, lambda: torch.randint(10, (2, 4)), {"hidden": 9}, {"words": "Embedding", "into": "LSTM"}),
     "tied": (tied, ROWS, {"3": 5}, {"0": '"2"', "1": '"2" (Linear)', "2": '"0"'}),
     "one dimension": (one_dimensional, torch.Size([2, 2, 8]), {"0": 4, "3": 5}, {"6": "outputs"}),
     "three dimensions": (three_dimensional, torch.Size([2, 1, 5, 5, 5]), {"0": 4, "3": 1}, {"5": "outputs"}),
@@ -261,5 +309,6 @@ def net_of(name):
             if layer.running_mean is not None:
                 layer.running_mean.normal_()
                 layer.running_var.uniform_(0.5, 2)
-    inputs = {key: torch.randn(size) for key, size in shape.items()} if isinstance(shape, dict) else torch.randn(shape)
-    return net.eval(), inputs
+    if isinstance(shape, dict):
+        return net.eval(), {key: torch.randn(size) for key, size in shape.items()}
+    return net.eval(), shape() if callable(shape) else torch.randn(shape)

@@ -8,15 +8,14 @@ from tuneflow.compress.layer_rules import Rule, drop_out, keep_all, reshaped, re
 from tuneflow.compress.traced_op import Channels, Traced, TracedOp, traced_in
 
 ELEMENTWISE = (
-    "abs add celu clamp clamp_max clamp_min clip clone contiguous cos detach div double elu exp expm1 float floordiv "
-    "gelu hardsigmoid hardswish hardtanh iadd imul isub itruediv leaky_relu log log1p logsigmoid maximum minimum mish "
-    "mul multiply neg pow reciprocal relu relu6 rsqrt selu sigmoid silu sin softplus softsign sqrt square sub subtract "
-    "tanh to true_divide truediv"
+    "abs add celu clamp clamp_max clamp_min clip clone contiguous cos detach div double elu eq exp expm1 float "
+    "floordiv ge gelu gt hardsigmoid hardswish hardtanh iadd imul isub itruediv le leaky_relu log log1p logsigmoid "
+    "lt masked_fill maximum minimum mish mul multiply ne neg pow reciprocal relu relu6 rsqrt selu sigmoid silu sin "
+    "softplus softsign sqrt square sub subtract tanh to true_divide truediv where"
 )
 DROPOUTS = "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout"
 POOLS = [f"{kind}_pool{dims}d" for kind in ("max", "avg", "adaptive_max", "adaptive_avg", "lp") for dims in (1, 2, 3)]
 REDUCTIONS = ("amax", "amin", "mean", "sum")
-JOINS = ("cat", "concat", "concatenate")
 ORDERS = ("permute", "transpose", "movedim", "swapaxes", "swapdims", "t")
 
 
@@ -59,15 +58,22 @@ def _reduced(op: TracedOp, spaces: ChannelSpaces) -> Channels:
     """A sum or the like over some dimensions, which are gone afterwards unless they are kept with size 1."""
     ndim, dims = op.first.ndim, op.argument(1, "dim")
     gone = {dim % ndim for dim in ([dims] if isinstance(dims, int) else dims or range(ndim))}
-    if not isinstance(op.result, Tensor) or gone & set(op.first.channels):
-        return keep_all(op, spaces)
-    if op.result.ndim == ndim:
-        return op.first.channels
-    return {dim - sum(other < dim for other in gone): labels for dim, labels in op.first.channels.items()}
+    channels = without_mixing(op, spaces, sorted(gone))
+    kept = (op.result if isinstance(op.result, Tensor) else op.result[0]).ndim == ndim
+    left = {dim: labels for dim, labels in channels.items() if dim not in gone}
+    return left if kept else {dim - sum(other < dim for other in gone): labels for dim, labels in left.items()}
+
+
+def _extreme(op: TracedOp, spaces: ChannelSpaces) -> Channels:
+    """The maximum over a dimension, whose result is a pair, or of two values."""
+    if isinstance(op.argument(1, "dim"), int):
+        return _reduced(op, spaces)
+    return _aligned(op, spaces) if len(op.args) == 2 else keep_all(op, spaces)
 
 
 def _softmax(op: TracedOp, spaces: ChannelSpaces) -> Channels:
-    return without_mixing(op, spaces, [op.argument(1, "dim")])
+    dim = op.argument(1, "dim")
+    return keep_all(op, spaces) if dim is None else without_mixing(op, spaces, [dim])
 
 
 def _reordered(op: TracedOp, spaces: ChannelSpaces) -> Channels:
@@ -109,6 +115,8 @@ def _squeezed(op: TracedOp, spaces: ChannelSpaces) -> Channels:
 def _indexed(op: TracedOp, spaces: ChannelSpaces) -> Channels:
     """Slices and numbers in dimensions that number no channels."""
     index = op.argument(1, "index")
+    if not isinstance(op.first.value, Tensor):
+        return op.first.channels
     parts = list(index) if isinstance(index, tuple) else [index]
     taken = [part for part in parts if part is not None and part is not Ellipsis]
     if not isinstance(op.result, Tensor) or not all(isinstance(part, int | slice) for part in taken):
@@ -145,7 +153,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("softmax", "log_softmax", "softmin"), _softmax),
     **dict.fromkeys(("flatten", "view", "reshape", "unsqueeze"), reshaped),
     **dict.fromkeys(ORDERS, _reordered),
-    **dict.fromkeys(JOINS, _concatenated),
+    **dict.fromkeys(("cat", "concat", "concatenate"), _concatenated),
+    **dict.fromkeys(("max", "min"), _extreme),
     "squeeze": _squeezed,
     "getitem": _indexed,
 }

@@ -1,7 +1,7 @@
 """Rules of layers: from the channels that a layer takes to those that it gives, and its tensors that number them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -72,13 +72,11 @@ def resized(op: TracedOp, spaces: ChannelSpaces) -> Channels:
 
 
 def in_front_of(op: TracedOp, dims: int, spaces: ChannelSpaces) -> Channels:
-    """Keep the channels of the last `dims` dimensions, and return the others."""
+    """The channels stay, those of the last `dims` dimensions for good."""
     first = op.first
-    inner = {dim: labels for dim, labels in first.channels.items() if dim >= first.ndim - dims}
-    unclear = not isinstance(op.result, Tensor) or op.result.ndim != first.ndim or dims < 1
-    if inner or unclear:
+    if not isinstance(op.result, Tensor) or op.result.ndim != first.ndim or dims < 1:
         return keep_all(op, spaces)
-    return first.channels
+    return without_mixing(op, spaces, [-1 - dim for dim in range(dims)])
 
 
 def _linear(op: TracedOp, spaces: ChannelSpaces) -> Channels:
@@ -139,7 +137,8 @@ def _per_channel(op: TracedOp, spaces: ChannelSpaces, dim: int, tensors: tuple[s
 
 
 def _softmax(op: TracedOp, spaces: ChannelSpaces) -> Channels:
-    return without_mixing(op, spaces, [getattr(op.layer, "dim", None)])
+    dim = getattr(op.layer, "dim", None)
+    return keep_all(op, spaces) if dim is None else without_mixing(op, spaces, [dim])
 
 
 def _layer_norm(op: TracedOp, spaces: ChannelSpaces) -> Channels:
@@ -147,10 +146,11 @@ def _layer_norm(op: TracedOp, spaces: ChannelSpaces) -> Channels:
     return without_mixing(op, spaces, [-1 - dim for dim in range(len(layer.normalized_shape))])
 
 
-def without_mixing(op: TracedOp, spaces: ChannelSpaces, dims: list[int | None]) -> Channels:
-    """Keep what enters if an operation mixes one of the labeled dimensions; otherwise the channels stay."""
-    mixed = {dim % op.first.ndim if dim is not None else None for dim in dims}
-    return keep_all(op, spaces) if None in mixed or mixed & set(op.first.channels) else op.first.channels
+def without_mixing(op: TracedOp, spaces: ChannelSpaces, dims: Sequence[int]) -> Channels:
+    """The channels stay, those of the dimensions that an operation mixes for good."""
+    for dim in {dim % op.first.ndim for dim in dims} & set(op.first.channels):
+        spaces.keep(op.first.channels[dim], f"its channels go into {op}")
+    return op.first.channels
 
 
 def _flatten(op: TracedOp, spaces: ChannelSpaces) -> Channels:

@@ -139,7 +139,7 @@ class _ChannelWalk(fx.Interpreter):
             self.spaces.keep_layer(op.name, self._fixed[op.name])
             return layer_rules.keep_all(op, self.spaces)
         rule = function_rules.rule_of(op.name) if op.layer is None else layer_rules.rule_of(op.layer)
-        if rule is not None and (isinstance(op.first.value, Tensor) or op.name in function_rules.JOINS):
+        if rule is not None:
             return rule(op, self.spaces)
         if op.layer is not None and any(True for _ in op.layer.parameters()):
             self.spaces.keep_layer(op.name, f"{type(op.layer).__name__} is not narrowed")

@@ -54,9 +54,8 @@ class TracedOp:
 
     @property
     def first(self) -> Traced:
-        """The first argument, which may have been given by name."""
-        values = [*self.args, *self.named.values()]
-        return values[0] if values and isinstance(values[0], Traced) else Traced(None, {})
+        """The first value of the pass among the arguments, such as the input of a layer."""
+        return next(traced_in([self.args, self.named]), Traced(None, {}))
 
     @property
     def labels(self) -> list[Labels]:

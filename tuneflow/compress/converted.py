@@ -108,6 +108,11 @@ def converted(module: nn.Module, convert: Convert, calibration: Mapping[str, Ten
     return ConvertedModule(in_channels_last(new) if convert.channels_last else new, convert, dtype_of(module))
 
 
+def is_converted(module: nn.Module) -> bool:
+    """True for a module that has a converted one in it, as behind a normalizer."""
+    return any(isinstance(part, ConvertedModule) for part in module.modules())
+
+
 def _restored(content: bytes, convert: Convert, dtype: torch.dtype) -> ConvertedModule:
     from tuneflow.compress import int8
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from tuneflow.runtime.precision import label
+
 Values = dict[str, Any]
 
 
@@ -121,6 +123,16 @@ class Convert(Operation):
 
     kind: ClassVar[str] = "convert"
     converts: ClassVar[bool] = True
+
+    @property
+    def label(self) -> str:
+        """The arithmetic in words, such as `bf16 with channels_last`; empty for float32 as torch lays it out."""
+        return label(self.precision, self.channels_last)
+
+    @property
+    def needs_ranges(self) -> bool:
+        """True if the module is converted with ranges that were measured on data."""
+        return self.precision == "int8"
 
     def apply(self, module: nn.Module) -> None:
         """Leave the trained module as it is."""

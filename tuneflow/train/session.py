@@ -32,11 +32,13 @@ from tuneflow.train.job import Job, TrainState
 from tuneflow.train.patience import Waiting
 from tuneflow.train.preparation import Preparation
 from tuneflow.train.reported_metrics import measured_of
+from tuneflow.train.scored_form import ScoredForm
 from tuneflow.train.scored_weights import ScoredWeights, estimate_statistics
 from tuneflow.train.settings import Settings
 from tuneflow.train.trained_loss import TrainedLoss, evaluating
 
 INIT_ROWS = 256  # of the training part, that an initialization is corrected on
+CALIBRATION_ROWS, CALIBRATION_SIZE = 512, 128  # of the training part, that ranges for int8 come from; more gain nothing
 
 
 class Session:
@@ -47,6 +49,8 @@ class Session:
         whole: it takes the batches and gives outputs in the targets' units: the module itself, or with these behind it.
             If the loss takes raw inputs, the batches are raw, and the normalizer is in front of it.
         recipe: the operations of the model's steps, which the module has behind it.
+        form: converts the module where it is scored and handed over in another arithmetic.
+        epoch: the one that was trained last.
         unit: the trainer's loss divided by this is minimized.
         loss: the trainer's loss, as far as it is trained.
         parameters: those of the module and of the loss that are trained.
@@ -81,6 +85,7 @@ class Session:
         self.steps = math.ceil(self.train.order.rows / settings.batch_size)
         self.recipe = self._made_recipe() if recipe is None else operations_of(recipe)
         apply_all(self.recipe, self.module)
+        self.form = ScoredForm(self.recipe, job.runtime)
         trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
         trained |= {f"loss.{name}": p for name, p in self.loss.parameters.items()}
         self.parameters = list(trained.values())
@@ -90,6 +95,7 @@ class Session:
         self.rate = settings.schedule.attach(self.optimizer, self.groups, self.steps, settings.epochs)
         self.waiting = Waiting(settings.patience)
         self.scaler = job.runtime.scaler()
+        self.epoch = 0
         self.module.train()
 
     def _made_recipe(self) -> list[Operation]:
@@ -182,6 +188,8 @@ class Session:
         }
         if self.recipe:
             values["recipe"] = [operation.to_values() for operation in self.recipe]
+        if self.form.calibration:
+            values["calibration"] = self.form.calibration
         if self.loss.module is not None:
             values["loss"] = self.loss.state()
         if self.scaler is not None:
@@ -195,6 +203,7 @@ class Session:
         saved, before = state.values["module"], state.values["settings"]
         self.weights.to(state.values.get("weights", "train"))  # before they are loaded: a mode may be an attribute
         restore_tensors(self.module, saved)
+        self.form.calibration = copied(state.values.get("calibration", {}))
         self.loss.restore(state.values.get("loss", {}))
         self.optimizer.load_state_dict(copied(state.values["optimizer"]))
         lay_out(self.optimizer)
@@ -212,7 +221,7 @@ class Session:
             Diverged: the loss of a batch is not finite.
         """
         self.weights.to("train")
-        total, last = 0.0, None
+        total, last, self.epoch = 0.0, None, epoch
         first, rows, size = (epoch - 1) * self.steps, self.train.order.rows, self.settings.batch_size
         for step, batch in enumerate(self.batches(epoch)):
             self.rate.before(first + step)
@@ -228,17 +237,40 @@ class Session:
     def evaluate(self) -> dict[str, Measured]:
         """Return loss and metrics over the whole validation part; what the next epoch depends on is left as it was."""
         with self.evaluating():
-            returned = self.settings.evaluate(self.whole, self.valid)
+            returned = self.settings.evaluate(self._scored(), self.valid)
         return measured_of(returned)
+
+    def _scored(self) -> nn.Module:
+        """Return the module that is scored, in the form of `whole`; within `evaluating`.
+
+        Raises:
+            Diverged: a value in the module is not finite, so that it has no range.
+        """
+        if self.form.plain:
+            return self.whole
+        with self.job.at_work("calibration", 0):
+            try:
+                module = self.form.calibrated(self.module, self._calibration_inputs())
+            except FloatingPointError:
+                raise Diverged(self.epoch, 0, None) from None
+        return completed(module, self.normalizer if self.settings.raw_inputs else None, self.scale)
+
+    def _calibration_inputs(self) -> Iterator[Any]:
+        """Yield the inputs of training rows, in the order of the first epoch, from which ranges are taken."""
+        batches = islice(self._plain_batches(CALIBRATION_SIZE), CALIBRATION_ROWS // CALIBRATION_SIZE)
+        return (self._normalized(inputs) for inputs, _ in batches)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Within the block the scored weights are in place, in evaluation mode, without gradients, in the precision."""
+        """Within the block the scored weights are in place, in evaluation mode, without gradients.
+
+        The precision is that of training, and float32 where the module is converted to another arithmetic.
+        """
         self.to_scored()
         modes = [(m, m.training) for m in self.module.modules()]
         self.module.eval()
         try:
-            with torch.no_grad(), self.job.runtime.autocast(), evaluating(self.settings.loss):
+            with torch.no_grad(), self.job.runtime.autocast(self.form.plain), evaluating(self.settings.loss):
                 yield
         finally:
             for module, mode in modes:
@@ -297,6 +329,14 @@ class Session:
         else:
             new = winner.record
         return replace(new, operations=[*new.operations, *self.recipe])
+
+    def handed_over(self) -> nn.Module:
+        """Return the module that is scored, complete and in evaluation mode, once `to_scored` was called."""
+        if self.form.plain:
+            return self.complete().eval()
+        with self.job.at_work("calibration", 0):
+            module = self.form.handed_over(self.module.eval(), self._calibration_inputs())
+        return completed(module, self.normalizer, self.scale).eval()
 
     def loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the loss to minimize on a batch: the trainer's, divided by `unit`; `module` is `whole`."""

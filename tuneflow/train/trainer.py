@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from tuneflow.compress.converted import is_converted
 from tuneflow.compress.distill import with_teacher
 from tuneflow.compress.winner import recorded
 from tuneflow.data.data import Batch
@@ -269,14 +270,18 @@ class Trainer(TrainerProtocol):
         )
 
     def module(self, job: Job, state: TrainState) -> nn.Module:
-        """Return the module of `state`, in evaluation mode: raw inputs, and outputs in the targets' units."""
+        """Return the module of `state`, in evaluation mode: raw inputs, and outputs in the targets' units.
+
+        Where a step has chosen another arithmetic, it is the converted module, which is scored too.
+        """
         run = self.resumed(job, state)
         run.to_scored()
-        module = run.complete().eval()
+        module = run.handed_over()
         self._trained_losses[module] = run.settings.loss
         if run.normalizer is not None:
             self._normalizers[module] = run.normalizer
-        return recorded(module, replace(run.record, rows=[*run.record.rows, self._rows]))
+        trained = None if run.form.plain else run.complete().eval()
+        return recorded(module, replace(run.record, rows=[*run.record.rows, self._rows], trained=trained))
 
     def check(self, dry_run: DryRun) -> None:
         """Raise unless every branch of the space fits this trainer; in a new study each is trained for a few steps."""
@@ -303,7 +308,7 @@ class Trainer(TrainerProtocol):
             inner = (own.own_loss and not own.raw_inputs) or own.own_evaluation
             normalizer = self._normalizers.get(module) if inner else None
             source = DeviceData(as_source(data, "test: data"), job.runtime, normalizer)
-            with torch.no_grad(), job.runtime.autocast(), evaluating(own.loss):
+            with torch.no_grad(), job.runtime.autocast(not is_converted(module)), evaluating(own.loss):
                 return own.tested(module if normalizer is None else module.get_submodule("module"), source)
 
     def tested(self, module: nn.Module, data: DeviceData) -> dict[str, Measured]:

@@ -49,6 +49,8 @@ def unfit_lane(lane: Lane) -> str:
         return "the loss changes its buffers"
     if lane.run.weights.switches:
         return f"{type(lane.run.optimizer).__name__} scores other weights than it trains, and a stack holds one of each"
+    if lane.run.form.label:
+        return f"a stack of trials scores the modules that it trains, and this one is scored in {lane.run.form.label}"
     label = lane.job.runtime.label
     return f"a stack of trials has no {label}" if label else ""
 

@@ -83,6 +83,17 @@ def test_sections_of_steps_are_short():
     assert settings_text({"narrow": {"even": False}, "lr": 0.123456}, ["narrow"]) == "narrow; {'lr': 0.1235}"
 
 
+@pytest.mark.parametrize("scheduler", [tn.Full(), tn.Halving(2), tn.Hyperband(2)], ids=repr)
+@pytest.mark.parametrize("searcher", [tn.TPE(3), tn.NSGA2(4), tn.Evolution(10), tn.CMAES(), tn.Random()], ids=repr)
+def test_every_searcher_trades_a_noisy_goal_for_an_exact_one_within_a_limit(searcher, scheduler):
+    made = study(searcher=searcher, scheduler=scheduler, limits={"accuracy": tn.within(0.5, of=0.6)})
+    made.run(trials=10)
+    costs = np.array([made.objective.costs(result.metrics) for result in made.front])
+    assert len(costs)
+    assert all(result.metrics["accuracy"] >= 0.1 for result in made.front)
+    assert not any(((costs <= own).all(1) & (costs < own).any(1)).any() for own in costs)
+
+
 # Under fresh seeds.
 
 

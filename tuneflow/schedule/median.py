@@ -42,7 +42,10 @@ class Median(Scheduler):
 
     def check(self, history: History) -> None:
         if history.objective.several:
-            raise ValueError("Median: compares trials by one objective, got several; use tn.Full().")
+            raise ValueError(
+                "Median: compares trials by one objective, got several; tn.Halving() and tn.Hyperband() promote by"
+                " fronts, tn.Full() trains every trial."
+            )
 
     @override
     def next(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Decision:

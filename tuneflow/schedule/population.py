@@ -57,7 +57,10 @@ class Population(Scheduler):
 
     def check(self, history: History) -> None:
         if history.objective.several:
-            raise ValueError("Population: compares trials by one objective, got several; use tn.Full().")
+            raise ValueError(
+                "Population: compares trials by one objective, got several; tn.Halving() and tn.Hyperband() promote by"
+                " fronts, tn.Full() trains every trial."
+            )
         if self.every >= history.epochs:
             raise ValueError(
                 f"Population: every={self.every} leaves no replacement within the full"

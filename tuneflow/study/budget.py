@@ -40,7 +40,10 @@ class Budget:
             raise TypeError(f"run: target needs to be a score of {objective.metric}, got {target!r}.")
         for name, value in (("target", target), ("plateau", plateau)):
             if value is not None and objective.several:
-                raise ValueError(f"run: {name} needs one objective, and this study has several; leave it out.")
+                raise ValueError(
+                    f"run: {name} needs one objective, and this study has several; trials=, epochs= and seconds= end a"
+                    " run too."
+                )
         return cls(
             math.inf if trials is None else check_whole("run: trials", trials),
             math.inf if epochs is None else check_whole("run: epochs", epochs),

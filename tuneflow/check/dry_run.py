@@ -25,6 +25,7 @@ from tuneflow.check.rows_setting import check_rows
 from tuneflow.check.samples import SampledPart, check_finite, few, parts_of
 from tuneflow.check.seeding import seeded_by_builder
 from tuneflow.check.step_counters import warn_of_counters
+from tuneflow.check.structure_metrics import check_structure_metrics
 from tuneflow.check.undefined_metrics import warn_of_undefined
 from tuneflow.compress.step import is_ready
 from tuneflow.data.data import Data
@@ -233,6 +234,7 @@ def check_training(trainer: Trainer, job: Job, valid: Source) -> None:
     except Exception:
         trainer.valid = valid
         _run(trainer, job).evaluate()
+    check_structure_metrics(trainer, _run(trainer, job), trainer.valid)
     check_chunks(_run(trainer, job))
 
     def restored(state: TrainState) -> TrainState:

@@ -32,7 +32,8 @@ def warn_of_undefined(trainer: Trainer, session: Callable[[], Session]) -> None:
         trainer: only a validation part that is a Data is looked at.
         session: makes one of few rows.
     """
-    valid, metrics = trainer.valid, {k: metric for k, metric in trainer.metrics.items() if metric is not accuracy}
+    valid, of_outputs = trainer.valid, trainer.measures.metrics
+    metrics = {name: metric for name, metric in of_outputs.items() if metric is not accuracy}
     if not metrics or not isinstance(valid, Data) or trainer.own_evaluation:
         return
     chunks = _drawn(session(), valid)

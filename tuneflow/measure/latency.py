@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -90,6 +90,10 @@ class Latency:
             return _median([1e3 * seconds for seconds in times])
         ratios = [mine / other for mine, other in zip(times, others, strict=True)]
         return _median([ratio * (1.0 if unit is None or self.relative else unit) for ratio in ratios])
+
+    def brief(self) -> "Latency":
+        """Return this measure with as few samples as it can have, to try whether it runs."""
+        return replace(self, seconds=1e-6)
 
     def _times(self, module: nn.Module, data: Any, reference: nn.Module | None) -> tuple[list[float], list[float]]:
         """Return the seconds of a forward pass, sample by sample, of the module and of the reference."""

@@ -17,6 +17,7 @@ from tuneflow.store.store import Store
 from tuneflow.study.ledger import CHOICE
 from tuneflow.study.retention import selected_epochs
 from tuneflow.study.score_text import error_of, number_text, score_of
+from tuneflow.study.taken_measures import TakenMeasures
 from tuneflow.train.job import Job
 from tuneflow.train.protocol import TrainerProtocol
 
@@ -82,6 +83,7 @@ class Looks:
         executor: makes the executor that they are trained by.
         trainer: the trainer of one seed, on every fold.
         job: returns the job of a trial under a seed, both by number.
+        measures: those of the modules' structures; None where there is none to take.
     """
 
     store: Store
@@ -89,6 +91,7 @@ class Looks:
     executor: Callable[[], Executor]
     trainer: TrainerProtocol
     job: Callable[[int, int], Job]
+    measures: TakenMeasures | None = None
 
     def of(self, trials: Sequence[Trial], seeds: range) -> list[Confirmed]:
         """Return the scores of each of the trials under these seeds."""
@@ -117,9 +120,17 @@ class Looks:
         new = [look for look in looks if look not in results]
         jobs = [(self._job(look), look.epoch) for look in new]
         for index, last, end in trained(self.executor, self.trainer, jobs):
+            if last is not None and self.measures is not None:
+                last, end = self._measured(last, end, jobs[index][0])
             result = self._result(last, end)
             results[new[index]] = result if end.status == "FAILED" else self.store.remember(new[index].key, result)
         return results
+
+    def _measured(self, last: Reported, end: Ended, job: Job) -> tuple[Reported, Ended]:
+        """Return the last report with the measures of the structure; the end is a failure where one raises."""
+        assert self.measures is not None
+        completed = self.measures.completed(last, self.trainer, job)
+        return (last, completed) if isinstance(completed, Ended) else (replace(last, report=completed), end)
 
     def _result(self, last: Reported | None, end: Ended) -> dict[str, Any]:
         if end.status in WORTHLESS or last is None:

@@ -24,6 +24,7 @@ from tuneflow.study.ledger import Ledger
 from tuneflow.study.new_trials import new_trial
 from tuneflow.study.progress import Progress
 from tuneflow.study.signals import Interrupts
+from tuneflow.study.taken_measures import TakenMeasures
 from tuneflow.train.job import Job, TrainState
 
 FAILURES = 5  # failed trials in a row that end a run
@@ -48,6 +49,7 @@ class Driver:
         ledger: records what happens.
         probes: the study's probes; None without a model to measure.
         progress: shows what happens.
+        measures: those of the modules' structures; None where there is none to take.
         paired: True if trials share their seeds, so that a configuration is trained once.
         lag: number of slices under way in a fixed order of reports; None for reports as they come.
         call: called with every trial that reported.
@@ -61,6 +63,7 @@ class Driver:
     ledger: Ledger
     probes: Probes | None
     progress: Progress
+    measures: TakenMeasures | None
     paired: bool
     lag: int | None
     call: Callable[[Trial], None]
@@ -227,11 +230,23 @@ class Driver:
                 self.ledger.again(event.trial, event.state)
             elif isinstance(event, Reported):
                 epochs += 1
-                self._history.objective.check(event.report.metrics)
-                self.call(self.ledger.report(event.trial, event.report, event.state))
+                self._report(event, executor)
             else:
                 self._finish(event)
         return epochs
+
+    def _report(self, event: Reported, executor: Executor) -> None:
+        """Record a report, with the measures of the trial's structure; a measure that raises ends the trial."""
+        trial, report = self._history.trials[event.trial], event.report
+        if self.measures is not None:
+            completed = self.measures.completed(event, self.trainer, self.job(trial), trial.reports)
+            if isinstance(completed, Ended):
+                executor.stop(event.trial)
+                self._finish(completed)
+                return
+            report = completed
+        self._history.objective.check(report.metrics)
+        self.call(self.ledger.report(event.trial, report, event.state))
 
     def _finish(self, event: Ended) -> None:
         if event.status != "DONE" or self._history.trials[event.trial].epochs >= self._history.epochs:

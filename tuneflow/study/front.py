@@ -151,8 +151,3 @@ def _beaten(
     others = {number: objective.costs(scores[number]) for number in front}
     beaten = (number for number, costs in others.items() if all(a <= b for a, b in zip(costs, own, strict=True)))
     return f"beaten by trial {next(beaten)}"
-
-
-def module_metrics(trainer: Any) -> list[str]:
-    """Return the names of a trainer's metrics that are of the module itself, such as a latency."""
-    return [name for name, metric in getattr(trainer, "metrics", {}).items() if hasattr(metric, "of_module")]

@@ -38,7 +38,7 @@ from tuneflow.study.confirmed_front import check_front, confirm_front, last_fron
 from tuneflow.study.driver import Driver
 from tuneflow.study.extension import Extended, Extending, Extension, check_epochs, left_lines, lengths_of
 from tuneflow.study.final_model import FinalModels
-from tuneflow.study.front import Front, module_metrics, unbeaten
+from tuneflow.study.front import Front, unbeaten
 from tuneflow.study.growth import Growing
 from tuneflow.study.learning_curve import LearningCurve, curve_of
 from tuneflow.study.ledger import Ledger
@@ -48,8 +48,10 @@ from tuneflow.study.preflight import Preflight
 from tuneflow.study.progress import Progress
 from tuneflow.study.result import Provenance, Result
 from tuneflow.study.retention import with_kept_model
+from tuneflow.study.taken_measures import measures_of
 from tuneflow.study.within import Within
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.module_metrics import of_module
 from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.train.repeated import repeated
 from tuneflow.validate import check_whole
@@ -140,7 +142,7 @@ class Study:
         self.trainer: Any = None if trainer is None else repeated(trainer, replicas)
         self.objective = arguments.objective_of(maximize, minimize, at, limits, self.trainer)
         single = None if self.trainer is None else self.trainer.single
-        self._shown = tuple(dict.fromkeys([*self.objective.metrics, *module_metrics(single)]))
+        self._shown = tuple(dict.fromkeys([*self.objective.metrics, *of_module(getattr(single, "metrics", {}))]))
         steps = tuple(getattr(model, "steps", ()))
         self._front_of = partial(Front, objective=self.objective, metrics=self._shown, steps=steps)
         self._progress = Progress(progress, self.objective, self.runtime)
@@ -161,13 +163,14 @@ class Study:
             inspected: Any = trainer
             probes = Probes(store, space, model, inspected, self.runtime, seed, self._progress.log)
             self.history.prober = probes
+        self._measures = None if trainer is None else measures_of(trainer, store)
         models = trainer is None or trainer.has_model
         self._ledger = Ledger(
             store, states, self.history, folder.keep, folder.checkpoint, elsewhere=trainer is None, models=models
         )
         self._driver = Driver(
             trainer=self.trainer, job=self._job, searcher=searcher, scheduler=scheduler, ledger=self._ledger,
-            probes=probes, progress=self._progress, paired=paired, lag=lag,
+            probes=probes, progress=self._progress, measures=self._measures, paired=paired, lag=lag,
             call=self._listeners.report, ended=self._listeners.trial_end,
         )  # fmt: skip
         self._asked = AskAndTell(self._driver, self._listeners.begin, scheduled=trainer is None)
@@ -320,7 +323,7 @@ class Study:
     def _looks(self, count: int) -> Looks:
         """Return what trains under fresh seeds; about `count` trainings are to come."""
         executor, trainer = partial(self._executor, lambda: count), repeated(self.trainer.single, 1)
-        return Looks(self._ledger.store, self.objective, executor, trainer, self._fresh_job)
+        return Looks(self._ledger.store, self.objective, executor, trainer, self._fresh_job, self._measures)
 
     def _curve(self, trial: Trial, rows: Sequence[int] | None, seeds: int) -> LearningCurve:
         """Return the learning curve of a trial; its trainings are kept in the store."""

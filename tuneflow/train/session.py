@@ -29,6 +29,7 @@ from tuneflow.optim.build import build_optimizer
 from tuneflow.train.augmentation import Augmentation
 from tuneflow.train.gradients import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.module_metrics import take_all
 from tuneflow.train.patience import Waiting
 from tuneflow.train.preparation import Preparation
 from tuneflow.train.reported_metrics import measured_of
@@ -80,6 +81,7 @@ class Session:
         self.whole = self.complete() if settings.raw_inputs else self.whole
         self.late = before if settings.augment else None  # augmentations see raw inputs
         early = None if settings.augment else before
+        self._raw_valid = preparation.valid
         self.train = preparation.on_device(preparation.train, job.runtime, early)
         self.valid = preparation.on_device(preparation.valid, job.runtime, before)
         self.steps = math.ceil(self.train.order.rows / settings.batch_size)
@@ -238,7 +240,9 @@ class Session:
         """Return loss and metrics over the whole validation part; what the next epoch depends on is left as it was."""
         with self.evaluating():
             returned = self.settings.evaluate(self._scored(), self.valid)
-        return measured_of(returned)
+            own = self.settings.module_metrics
+            of_module = take_all(own, self.handed_over(), self._raw_valid) if own else {}
+        return {**measured_of(returned), **of_module}
 
     def _scored(self) -> nn.Module:
         """Return the module that is scored, in the form of `whole`; within `evaluating`.

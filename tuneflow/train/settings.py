@@ -41,6 +41,7 @@ class Settings:
         loss_of: training loss of (module, batch), a scalar tensor with a gradient.
         evaluate: loss and metrics of (module, data).
         measures: loss and metrics as functions of outputs and targets.
+        module_metrics: metrics of the module itself that every evaluation has.
         plan: the way to evaluate (module, data), of which the first rows are given.
         own_loss: True if a subclass or an object computes the training loss, from anything in module and batch.
         raw_inputs: True if such an object takes raw inputs, and the module with its normalizer.
@@ -59,6 +60,7 @@ class Settings:
     loss_of: Callable[[nn.Module, Batch], Tensor]
     evaluate: Callable[..., dict[str, Measured]]
     measures: Measures
+    module_metrics: Mapping[str, Any]
     plan: Callable[..., Plan]
     own_loss: bool
     raw_inputs: bool

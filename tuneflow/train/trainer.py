@@ -35,6 +35,7 @@ from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loss_object import fit_to_targets, has_loss_of, instance_of, placed, takes_outputs, takes_raw_inputs
 from tuneflow.train.micro_batch import check_unknown_loss
+from tuneflow.train.module_metrics import of_epoch, of_module, of_outputs, reference_of, take_all
 from tuneflow.train.on_all_rows import train_unscored
 from tuneflow.train.patience import Patience
 from tuneflow.train.preparation import DeviceData, Preparation
@@ -73,7 +74,8 @@ class Trainer(TrainerProtocol):
         epochs: the full length of a trial.
         batch_size: rows per optimizer step; the last batch of an epoch may be smaller.
         metrics: name to metric, see tn.metrics, or an object with update, compute and reset, as torchmetrics has;
-            `loss` and `train_loss` are always reported.
+            `loss` and `train_loss` are always reported. An object with `of_module(module, data)` is a metric of the
+            module itself, as those of tn.measure are, which a study takes once for each structure.
         schedule: the learning rate over the full `epochs`, see tn.rates.
         clip: the largest norm of a step's gradient; a larger gradient is scaled down to it.
         patience: end a trial when the validation loss has not improved for so many epochs in a row; a
@@ -142,7 +144,7 @@ class Trainer(TrainerProtocol):
 
     @property
     def reports(self) -> list[str]:
-        """Names of the metrics in every report."""
+        """Names of the metrics in every report; those once for each structure are added by a study."""
         return ["loss", *self.metrics, "train_loss"]
 
     def describe(self) -> dict[str, Any]:
@@ -198,7 +200,12 @@ class Trainer(TrainerProtocol):
     @property
     def measures(self) -> Measures:
         """The loss and the metrics, as functions of outputs and targets; no loss if it is computed otherwise."""
-        return Measures(None if self.scored_by_own_loss else self.loss, self.metrics)
+        return Measures(None if self.scored_by_own_loss else self.loss, of_outputs(self.metrics))
+
+    @property
+    def module_metrics(self) -> Mapping[str, Any]:
+        """The metrics of the module that are computed with every evaluation."""
+        return of_epoch(self.metrics)
 
     def plan(self, module: nn.Module, data: DeviceData | Source, first: Chunk) -> Plan:
         """Return the way to evaluate `module` on `data`, as its outputs for the first rows show."""
@@ -299,7 +306,7 @@ class Trainer(TrainerProtocol):
         for name in ("init", "advance"):
             if getattr(type(self), name) is not getattr(Trainer, name):
                 return f"{type(self).__name__} has an {name} of its own"
-        return ""
+        return "".join(f'metric "{name}" is of the module in every epoch' for name in list(self.module_metrics)[:1])
 
     def test(self, job: Job, module: nn.Module, data: Any) -> dict[str, Measured]:
         with job.runtime.active():
@@ -309,7 +316,8 @@ class Trainer(TrainerProtocol):
             normalizer = self._normalizers.get(module) if inner else None
             source = DeviceData(as_source(data, "test: data"), job.runtime, normalizer)
             with torch.no_grad(), job.runtime.autocast(not is_converted(module)), evaluating(own.loss):
-                return own.tested(module if normalizer is None else module.get_submodule("module"), source)
+                scores = own.tested(module if normalizer is None else module.get_submodule("module"), source)
+        return {**scores, **take_all(of_module(self.metrics), module, as_source(data, "test: data"), reference_of(job))}
 
     def tested(self, module: nn.Module, data: DeviceData) -> dict[str, Measured]:
         """Return what `evaluate` does, every value with an error and an interval where it can have one."""
@@ -399,6 +407,10 @@ class Trainer(TrainerProtocol):
     def resolved(self) -> Settings:
         """Return the values that a session trains with; this trainer needs to be configured for the job."""
         return Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
+
+    def scored_rows(self, job: Job) -> Source:
+        """Return the rows that a job is scored on, as the user has them."""
+        return (self if job.fold is None else self.in_fold(job.fold)).valid
 
     def preparation(self) -> Preparation:
         """Return the data with its cache, prepared for sessions."""

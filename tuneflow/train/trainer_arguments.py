@@ -5,13 +5,14 @@ from typing import Any
 
 import torch
 
-from tuneflow.metrics.adapters import Metric, as_metric
+from tuneflow.metrics.adapters import as_metric
 from tuneflow.metrics.calibration import ece
 from tuneflow.metrics.classes import accuracy, f1, top_k
 from tuneflow.metrics.ranking import auc, average_precision
 from tuneflow.metrics.regression import mae, r2, rmse
 from tuneflow.signature import name_of
 from tuneflow.train.loss_object import is_loss
+from tuneflow.train.module_metrics import is_of_module
 from tuneflow.train.reported_metrics import described
 
 ELSEWHERE = {  # arguments that a Trainer does not take, and what does
@@ -47,8 +48,8 @@ def check_callables(loss: Any, optimizer: Any) -> None:
         )
 
 
-def metrics_of(metrics: Any) -> dict[str, Metric]:
-    """Return what a Trainer got as `metrics` as callables by name.
+def metrics_of(metrics: Any) -> dict[str, Any]:
+    """Return what a Trainer got as `metrics`, by name: callables, and objects with `of_module` as they are.
 
     Raises:
         TypeError: it is no mapping, a name is taken, or a metric is none.
@@ -84,7 +85,13 @@ def _name(name: Any) -> str:
     return name
 
 
-def _metric(name: str, metric: Any) -> Metric:
+def _metric(name: str, metric: Any) -> Any:
+    if is_of_module(metric):
+        if isinstance(metric, type):
+            raise TypeError(
+                f'Trainer: metric "{name}" needs an instance, got the class {metric.__name__}; add parentheses.'
+            )
+        return metric
     try:
         return as_metric(metric)
     except TypeError as error:

@@ -1,0 +1,98 @@
+"""Metrics of the module itself, in a Trainer's `metrics=` beside those of outputs: which they are, and their values."""
+
+import copy
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from tuneflow.metrics.measured import Measured
+from tuneflow.train.evaluation_plan import with_name
+from tuneflow.train.job import Job
+from tuneflow.train.reported_metrics import numbers_of
+
+Metrics = Mapping[str, Any]
+
+
+def is_of_module(metric: Any) -> bool:
+    """True for an object with `of_module(module, data)`."""
+    return callable(getattr(metric, "of_module", None))
+
+
+def of_outputs(metrics: Metrics) -> Metrics:
+    """Return the metrics of outputs and targets."""
+    return {name: metric for name, metric in metrics.items() if not is_of_module(metric)}
+
+
+def of_module(metrics: Metrics) -> Metrics:
+    """Return the metrics of the module."""
+    return {name: metric for name, metric in metrics.items() if is_of_module(metric)}
+
+
+def of_structure(metrics: Metrics) -> Metrics:
+    """Return the metrics of the module that are taken once for each structure."""
+    return {name: metric for name, metric in of_module(metrics).items() if _once(metric)}
+
+
+def of_epoch(metrics: Metrics) -> Metrics:
+    """Return the metrics of the module that are computed with every evaluation."""
+    return {name: metric for name, metric in of_module(metrics).items() if not _once(metric)}
+
+
+def _once(metric: Any) -> bool:
+    return bool(getattr(metric, "once_per_structure", False))
+
+
+def take_all(metrics: Metrics, module: nn.Module, data: Any, reference: nn.Module | None = None) -> dict[str, Measured]:
+    """Return the values of metrics of a module.
+
+    Args:
+        metrics: objects with `of_module`, by name.
+        module: takes raw inputs, and gives outputs in the targets' units.
+        data: raw rows.
+        reference: for metrics that compare with one.
+    """
+    return {name: take(name, metric, module, data, reference) for name, metric in metrics.items()}
+
+
+def take(
+    name: str, metric: Any, module: nn.Module, data: Any, reference: nn.Module | None = None, unit: float | None = None
+) -> Measured:
+    """Return the value of a metric of a module; an error of it names the metric.
+
+    Args:
+        name: the metric's.
+        metric: has `of_module`; with an attribute `compares` it takes `reference` and `unit` too.
+        module: takes raw inputs, and gives outputs in the targets' units.
+        data: raw rows.
+        reference: the module to compare with; None for none.
+        unit: the reference's value.
+    """
+    comparing = reference is not None and getattr(metric, "compares", False)
+    named = {"reference": reference, "unit": unit} if comparing else {}
+    return with_name(name, lambda: _measured(metric.of_module(module, data, **named)))  # type: ignore[no-any-return]
+
+
+def _measured(returned: Any) -> Measured:
+    if isinstance(returned, Measured):
+        return returned
+    values, errors = numbers_of({"value": returned}, "of_module")
+    return Measured(values["value"], errors.get("value", float("nan")))
+
+
+def reference_of(job: Job) -> nn.Module | None:
+    """Return the trained winner that a job's module is made of, complete and on the device; None without one."""
+    winner = None if job.model is None else job.model.winner
+    if winner is None:
+        return None
+    return copy.deepcopy(winner.complete).to(job.runtime.device).eval()
+
+
+def brief(metrics: Metrics) -> Metrics:
+    """Return metrics that are to be tried only, with as little repetition as they allow by a method `brief`."""
+    return {name: getattr(metric, "brief", partial(_same, metric))() for name, metric in metrics.items()}
+
+
+def _same(metric: Any) -> Any:
+    return metric

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.helpers.channel_nets import NETS, Branching, net_of
+from tests.helpers.channel_nets import NETS, Branching, Heads, net_of
 from tuneflow.compress.channel_groups import groups_of, named_groups
 from tuneflow.compress.group import Selection, select, select_all
 from tuneflow.compress.operations import apply_all, operations_of
@@ -84,6 +84,16 @@ def test_torch_pruning_finds_the_same_groups(name):
 def test_a_forward_that_branches_on_values_is_followed_by_torch_pruning():
     net, inputs = Branching(), torch.ones(2, 3)
     assert [group.name for group in groups_of(net, inputs).groups] == ["a"]
+
+
+def test_a_wrong_group_of_torch_pruning_is_seen_although_the_weights_hide_it():
+    torch.manual_seed(0)
+    net = Heads()
+    for layer in (net.query, net.key):
+        layer.weight.data *= 1e-3  # an attention that is almost uniform
+    groups, kept = groups_of(net, torch.randn(2, 5, 3))
+    assert [group.name for group in groups] == ["hidden"]
+    assert "other outputs" in next(each.reason for each in kept if each.layer == "query")
 
 
 def test_without_torch_pruning_a_branch_on_values_is_refused(monkeypatch):

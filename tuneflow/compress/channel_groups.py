@@ -4,18 +4,14 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tuneflow.compress.group import Group, Kept, Selection, select_all
-from tuneflow.compress.operations import apply_all
+from tuneflow.compress.group import Group, Kept
 from tuneflow.compress.pruning_groups import spaces_by_pruning
+from tuneflow.compress.removal_check import removal_failures
 from tuneflow.compress.traced_groups import Arguments, CannotTrace, fixed_layers, spaces_by_tracing
 from tuneflow.errors import did_you_mean, in_one_line, listed
 from tuneflow.heuristics.unchanged import looked_at
-from tuneflow.nested import leaves
-
-TOLERANCE = 1e-3  # of the outputs' range
 
 
 class ChannelGroups(NamedTuple):
@@ -35,9 +31,9 @@ def groups_of(module: nn.Module, inputs: Any) -> ChannelGroups:
 
     The forward pass is recorded by torch.fx, and the channels are followed through chains, additions, products,
     concatenations, BatchNorm, pooling, flattening and depthwise convolutions. Where torch.fx cannot record it, the
-    package torch-pruning finds the groups. Then each group is checked on `inputs`: without half of its channels, the
-    module must give what it gives where the layers that use them take nothing from them. A group that does not is
-    kept with the reason, such as a number of channels that stands in the forward.
+    package torch-pruning finds the groups. Then each group is checked on `inputs`, with weights of the module's own and
+    with random ones: without half of its channels, the module must give what it gives where the layers that use them
+    take nothing from them. A group that fails is kept with the reason, such as a number that stands in the forward.
 
     Args:
         module: in evaluation mode or not; it is not changed.
@@ -62,9 +58,11 @@ def groups_of(module: nn.Module, inputs: Any) -> ChannelGroups:
     module = copy.deepcopy(module).eval()
     with looked_at(module):
         groups, kept = _proposed(module, inputs)
-        checked = [(group, difference(module, inputs, group)) for group in groups]
-    failed = [Kept(member.layer, why) for group, why in checked if why for member in group.makers]
-    return ChannelGroups([group for group, why in checked if not why], kept + list(dict.fromkeys(failed)))
+        failed = removal_failures(module, inputs, groups)
+    kept += [
+        Kept(layer, why) for group, why in failed.items() for layer in dict.fromkeys(m.layer for m in group.makers)
+    ]
+    return ChannelGroups([group for group in groups if group not in failed], kept)
 
 
 def _proposed(module: nn.Module, inputs: Any) -> tuple[list[Group], list[Kept]]:
@@ -125,40 +123,3 @@ def _arguments(module: nn.Module, inputs: Any) -> Arguments:
     finally:
         handle.remove()
     return seen[0]
-
-
-def difference(module: nn.Module, inputs: Any, group: Group) -> str:
-    """Return why a group cannot be narrowed: what a module without half of it does otherwise; empty for nothing.
-
-    Args:
-        module: in evaluation mode, without gradients; not changed.
-        inputs: as the module takes them.
-        group: of at least two channels; of one channel, two copies are compared with it.
-    """
-    changed = copy.deepcopy(module)
-    if group.width > 1:
-        choice = Selection(group, torch.arange(0, group.width, 2))
-        _silence(changed, group, torch.arange(1, group.width, 2))
-    else:
-        choice = Selection(group, torch.tensor([0, 0]), torch.tensor([0.5, 0.5]))
-    expected = leaves(changed(inputs))
-    try:
-        outputs = leaves(apply_all(select_all([choice]), changed)(inputs))
-    except Exception as error:
-        return f"forward fails without some of its channels: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
-    same = len(outputs) == len(expected) and all(map(_close, outputs, expected))
-    return "" if same else "forward gives other outputs than those of its channels being 0: it depends on their number"
-
-
-def _silence(module: nn.Module, group: Group, dropped: Tensor) -> None:
-    """Make the layers that use some channels of a group take nothing from them."""
-    for member in group.users:
-        weight = getattr(module.get_submodule(member.layer), member.tensor)
-        weight.index_fill_(member.dim, member.positions[dropped].flatten(), 0)
-
-
-def _close(outputs: Tensor, expected: Tensor) -> bool:
-    if outputs.shape != expected.shape or not outputs.is_floating_point():
-        return outputs.shape == expected.shape
-    span = float(expected.abs().nan_to_num().max()) if expected.numel() else 0.0
-    return torch.allclose(outputs, expected, rtol=0, atol=TOLERANCE * span + 1e-12, equal_nan=True)

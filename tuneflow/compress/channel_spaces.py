@@ -113,7 +113,7 @@ class ChannelSpaces:
         """Return what can be narrowed, and what cannot, in the order of the layers."""
         for number in set(map(self._root, range(len(self._spaces)))):
             if not self._spaces[number].reason and not self._is_used(number):
-                self._spaces[number].reason = "no layer uses its channels"
+                self._spaces[number].reason = "it makes outputs, or no layer uses its channels"
         roots = [n for n in range(len(self._spaces)) if self._root(n) == n]
         groups = [self._group(number) for number in roots if not self._spaces[number].reason]
         kept = {layer: self._spaces[n].reason for n in roots for layer in self._spaces[n].layers}

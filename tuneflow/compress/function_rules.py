@@ -4,7 +4,16 @@ import torch
 from torch import Tensor
 
 from tuneflow.compress.channel_spaces import ChannelSpaces, Labels, joined, unlabeled
-from tuneflow.compress.layer_rules import Rule, drop_out, keep_all, reshaped, resized, spatial, without_mixing
+from tuneflow.compress.layer_rules import (
+    Rule,
+    drop_out,
+    in_front_of,
+    keep_all,
+    reshaped,
+    resized,
+    spatial,
+    without_mixing,
+)
 from tuneflow.compress.traced_op import Channels, Traced, TracedOp, traced_in
 
 ELEMENTWISE = (
@@ -52,6 +61,11 @@ def _meet(parts: list[tuple[int, Labels | None]], size: int, op: str, spaces: Ch
     for other in full[1:]:
         spaces.unite(full[0], other, f"its channels meet others, or values that are no layer's channels, in {op}")
     return full[0]
+
+
+def _padded(op: TracedOp, spaces: ChannelSpaces) -> Channels:
+    """Padding, with two numbers for each dimension from the last one on."""
+    return in_front_of(op, len(op.argument(1, "pad")) // 2, spaces)
 
 
 def _reduced(op: TracedOp, spaces: ChannelSpaces) -> Channels:
@@ -155,6 +169,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(ORDERS, _reordered),
     **dict.fromkeys(("cat", "concat", "concatenate"), _concatenated),
     **dict.fromkeys(("max", "min"), _extreme),
+    "pad": _padded,
     "squeeze": _squeezed,
     "getitem": _indexed,
 }

@@ -82,6 +82,7 @@ class _Tracer(fx.Tracer):
     def __init__(self, bound: inspect.BoundArguments) -> None:
         super().__init__()
         self._bound, self._runs = bound, False
+        self._interpreter: fx.Interpreter | None = None
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _SizedProxy(node, self)
@@ -92,15 +93,16 @@ class _Tracer(fx.Tracer):
         return not own and type(m).forward.__module__.startswith("torch.") and not isinstance(m, nn.Sequential)
 
     def value_of(self, node: fx.Node) -> Any:
-        """Return a value of the pass, computed from what has been recorded so far."""
-        graph = fx.Graph()
-        values: dict[fx.Node, fx.Node] = {}
-        for each in self.graph.nodes:
-            values[each] = graph.node_copy(each, values.__getitem__)
-        graph.output(values[node])
+        """Return a value of the pass; what has been recorded up to it is run, once."""
         self._runs = True
         try:
-            return fx.Interpreter(fx.GraphModule(self.root, graph)).run(*_in_order(self._bound))
+            if self._interpreter is None:
+                self._interpreter = fx.Interpreter(self.root, garbage_collect_values=False, graph=self.graph)
+                self._interpreter.args_iter = iter(_in_order(self._bound))
+            for each in self.graph.nodes:
+                if each not in self._interpreter.env:
+                    self._interpreter.env[each] = self._interpreter.run_node(each)
+            return self._interpreter.env[node]
         finally:
             self._runs = False
 

@@ -14,8 +14,8 @@ def untouched(what: str) -> Iterator[None]:
     """A block that raises AssertionError if the global generators changed within it."""
 
     def states() -> list[Any]:
-        legacy = [repr(part) for part in np.random.get_state()]  # noqa: NPY002
-        return [torch.get_rng_state().tolist(), random.getstate(), legacy]
+        legacy = [np.asarray(part).tobytes() for part in np.random.get_state()]  # noqa: NPY002
+        return [torch.get_rng_state().numpy().tobytes(), random.getstate(), legacy]
 
     before = states()
     yield

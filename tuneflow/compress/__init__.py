@@ -5,12 +5,14 @@ from tuneflow.compress.channel_groups import ChannelGroups, groups_of
 from tuneflow.compress.distill import Distill
 from tuneflow.compress.group import Group, Kept, Member, Selection, select, select_all
 from tuneflow.compress.low_rank import LowRank
-from tuneflow.compress.operations import Convert, Factorize, Operation, Select
+from tuneflow.compress.narrow import Narrow
+from tuneflow.compress.operations import Assign, Convert, Factorize, Operation, Select
 from tuneflow.compress.step import ModelStep, StepRows
 from tuneflow.compress.widen import Widen
 
 __all__ = [
     "Arithmetic",
+    "Assign",
     "ChannelGroups",
     "Convert",
     "Distill",
@@ -20,6 +22,7 @@ __all__ = [
     "LowRank",
     "Member",
     "ModelStep",
+    "Narrow",
     "Operation",
     "Select",
     "Selection",

@@ -4,18 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def names_of(step: str, only: Any) -> tuple[str, ...]:
-    """Return the names in `only`.
+def check_names(step: str, only: Any) -> None:
+    """Raise TypeError unless `only` is a sequence of names, or None.
 
     Args:
         step: the step's name, for the message.
-        only: a sequence of names.
-
-    Raises:
-        TypeError: it is none.
+        only: its argument.
     """
-    if isinstance(only, str) or not isinstance(only, Sequence) or not all(isinstance(name, str) for name in only):
-        raise TypeError(
-            f'{step}: only needs to be a list of names of layers, such as ["0", "features.3"], got {only!r}.'
-        )
-    return tuple(only)
+    names = isinstance(only, Sequence) and not isinstance(only, str) and all(isinstance(name, str) for name in only)
+    if only is not None and not names:
+        raise TypeError(f'{step}: only needs to be a list of names of layers, such as ["0", "conv.3"], got {only!r}.')

@@ -4,21 +4,23 @@ import copy
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from tuneflow.compress.layer_names import names_of
+from tuneflow.compress.layer_names import check_names
 from tuneflow.compress.operations import Factorize, Operation, apply_all
 from tuneflow.compress.step import StepRows
 from tuneflow.errors import in_one_line
 from tuneflow.validate import is_number
 
 
+@dataclass(frozen=True)
 class LowRank:
-    """Makes two layers of each Linear and Conv2d, with `keep` times its weights between them.
+    """A step that makes two layers of each Linear and Conv2d, with `keep` times its weights between them.
 
     A weight of m outputs and n inputs (of a convolution: input channels times kernel) is replaced by its best
     approximation of rank r, which has r (m + n) weights; r is the largest rank with at most `keep` m n, and at least 1.
@@ -30,9 +32,6 @@ class LowRank:
         only: names of the layers; None for every Linear and Conv2d that is used once, has no groups and no
             parametrization.
 
-    Raises:
-        TypeError, ValueError: an argument is none of these.
-
     Example:
         >>> net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
         >>> [(each.layer, each.rank) for each in LowRank(0.25).operations(net)]
@@ -42,16 +41,15 @@ class LowRank:
     2016.
     """
 
-    def __init__(self, keep: float = 0.5, only: Sequence[str] | None = None) -> None:
-        if not is_number(keep) or not 0 < keep <= 1:
-            raise ValueError(
-                f"LowRank: keep needs to be a share of the weights, above 0 and at most 1, got {keep!r}; 1 keeps all."
-            )
-        self.keep = float(keep)
-        self.only = None if only is None else names_of("LowRank", only)
+    keep: float = 0.5
+    only: Sequence[str] | None = None
 
-    def __repr__(self) -> str:
-        return f"LowRank(keep={self.keep:g}, only={self.only})"
+    def __post_init__(self) -> None:
+        if not is_number(self.keep) or not 0 < self.keep <= 1:
+            raise ValueError(
+                f"LowRank: keep needs to be a share of the weights, above 0 and at most 1 for all, got {self.keep!r}."
+            )
+        check_names("LowRank", self.only)
 
     def operations(self, module: nn.Module, rows: StepRows | None = None) -> list[Operation]:
         """Return the factorizations, in the order of the layers.

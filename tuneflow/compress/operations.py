@@ -138,7 +138,33 @@ class Convert(Operation):
         """Leave the trained module as it is."""
 
 
-KINDS = {kind.kind: kind for kind in (Select, Factorize, Convert)}
+@dataclass(frozen=True, eq=False)
+class Assign(Operation):
+    """Gives a parameter other values, in the shape that the operations before leave it.
+
+    A recipe does not hold them: a state or file has the weights, which are loaded after it.
+
+    Attributes:
+        layer: the submodule's name.
+        tensor: the parameter's name in it.
+        values: of its shape; None in an operation that was read from a recipe, and changes nothing.
+    """
+
+    layer: str
+    tensor: str
+    values: Tensor | None = None
+
+    kind: ClassVar[str] = "assign"
+
+    def apply(self, module: nn.Module) -> None:
+        if self.values is not None:
+            getattr(layer_of(module, self.layer), self.tensor).copy_(self.values)
+
+    def to_values(self) -> Values:
+        return {"kind": self.kind, "layer": self.layer, "tensor": self.tensor}
+
+
+KINDS = {kind.kind: kind for kind in (Select, Factorize, Assign, Convert)}
 
 
 def operations_of(recipe: Iterable[Mapping[str, Any]]) -> list[Operation]:

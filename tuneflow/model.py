@@ -1,12 +1,14 @@
 """Model: makes modules, by a builder or from a trained winner, with normalization, initialization and steps."""
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from tuneflow.compress.step import ModelStep, is_ready, step_of
+from tuneflow.compress.operations import Operation
+from tuneflow.compress.step import Decided, ModelStep, is_ready, step_of
 from tuneflow.compress.winner import Winner, winner_of
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.heuristics.by_part import ByPart
@@ -136,6 +138,12 @@ class Model:
     def steps_for(self, config: Config) -> list[tuple[str, ModelStep]]:
         """Return the steps with the settings of a resolved configuration, by name, in their order."""
         return [(name, step_of(step, config.get(name, {}))) for name, step in self.steps.items()]
+
+    def decided(self, recipe: Sequence[Operation]) -> "Model":
+        """Return this model with its steps decided on, so that they are not asked again for the same job."""
+        model = copy.copy(self)
+        model.steps = {"recipe": Decided(recipe)} if recipe else {}
+        return model
 
     def build(self, config: Config) -> nn.Module:
         """Make a new module for a resolved configuration, before the steps.

@@ -13,8 +13,8 @@ class Keep:
     Which these are depends on the winner, the rows, the seed and the settings.
     """
 
-    def __init__(self, share=0.5, first="1", second="3", noise=1e-3):
-        self.share, self.first, self.second, self.noise = share, first, second, noise
+    def __init__(self, share=0.5, first="1", second="3", noise=1e-3, norm=None):
+        self.share, self.first, self.second, self.noise, self.norm = share, first, second, noise, norm
 
     def operations(self, module, rows):
         layer = module.get_submodule(self.first)
@@ -24,6 +24,8 @@ class Keep:
         saliency = saliency * (1 + self.noise * torch.rand(len(saliency)))
         index = saliency.topk(max(1, round(self.share * len(saliency)))).indices.sort().values
         kept = [(self.first, "weight", 0), (self.first, "bias", 0), (self.second, "weight", 1)]
+        if self.norm is not None:
+            kept += [(self.norm, name, 0) for name in ("weight", "bias", "running_mean", "running_var")]
         return [Select(*where, index) for where in kept]
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tuneflow as tn
+from tests.helpers.narrowing import Keep
 from tuneflow.execute.inline import InlineExecutor
 from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.history.trial import Slice
@@ -116,6 +118,11 @@ TRAINED = {
     "loader": {
         "trainer": trainer(DataLoader(TensorDataset(torch.rand(48, 12), torch.arange(48) % 3), 16, num_workers=1)),
         "model": tn.Model(net),
+    },
+    "forks": {
+        "trainer": trainer(),
+        "model": tn.Model(net(), steps={"keep": partial(Keep, first="1", second="4", norm="2")}),
+        "space": tn.SearchSpace(keep={"share": tn.Float(0.3, 0.9)}, optimizer={"lr": tn.Float(1e-3, 0.3, log=True)}),
     },
 }
 

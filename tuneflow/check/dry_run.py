@@ -24,6 +24,7 @@ from tuneflow.check.round_trip import check_round_trip
 from tuneflow.check.rows_setting import check_rows
 from tuneflow.check.samples import SampledPart, check_finite, few, parts_of
 from tuneflow.check.seeding import seeded_by_builder
+from tuneflow.check.seen_rows import check_seen_rows
 from tuneflow.check.step_counters import warn_of_counters
 from tuneflow.check.structure_metrics import check_structure_metrics
 from tuneflow.check.undefined_metrics import warn_of_undefined
@@ -114,6 +115,7 @@ def check_space(
     for config in space.examples():
         check_sections(space.resolve(config), model, trainer)
     check_rows(space, trainer)
+    check_seen_rows(model, trainer)
     notes: dict[str, None] = {}
     if not dry:
         return notes
@@ -178,6 +180,8 @@ def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart], wa
     """Raise unless `trainer` can train this configuration; return a line about its inputs. See `check_space`."""
     configured = small(trainer, ROWS).configured(job.config)
     _check_new(_built(job), _built(job))
+    if job.model is not None and job.model.steps:
+        job = replace(job, model=job.model.decided(_run(configured, job).recipe))
     with _eagerly():
         try:
             note = _check_step(configured, job, parts, ways)
@@ -307,7 +311,8 @@ def _building() -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # argparse in a builder exits
-        raise ending_where(error, ValueError(f"cannot be built: {in_one_line(error)}")) from None
+        where = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
+        raise ending_where(error, ValueError(f"cannot be built: {where}{in_one_line(error)}")) from None
 
 
 def _check_new(module: nn.Module, other: nn.Module) -> None:

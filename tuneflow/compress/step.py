@@ -1,6 +1,6 @@
 """Steps: changes of a trained module, each with settings that can be tuned."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -37,6 +37,21 @@ class ModelStep(Protocol):
             rows: of the training part.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A step that was decided before, and does the same again.
+
+    Attributes:
+        recipe: its operations.
+    """
+
+    recipe: Sequence[Operation]
+
+    def operations(self, module: nn.Module, rows: StepRows) -> list[Operation]:  # noqa: ARG002
+        """Return the operations, whatever the module and the rows are."""
+        return list(self.recipe)
 
 
 def step_of(step: Any, section: Any) -> ModelStep:

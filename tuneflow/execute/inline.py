@@ -15,6 +15,8 @@ from tuneflow.train.checked_epochs import checked_epochs
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import Epochs, TrainerProtocol
 
+SHORT = 60  # characters of a note that is part of a reason, such as `in replica 1`
+
 
 class InlineExecutor:
     """Trains in the calling process; `wait` trains one epoch."""
@@ -88,7 +90,9 @@ def ended(trial: int, error: BaseException, seconds: float) -> Ended:
             trial, "FAILED", "the trainer stopped before the end of its slice and gave no reason", seconds=seconds
         )
     detail = _encodable("".join(traceback.format_exception(error)))
-    return Ended(trial, "FAILED", _encodable(in_one_line(error)), detail, seconds, names_of(error))
+    where = [note for note in getattr(error, "__notes__", ()) if len(note) <= SHORT and "\n" not in note]
+    reason = in_one_line(error) + "".join(f" ({note})" for note in where)
+    return Ended(trial, "FAILED", _encodable(reason), detail, seconds, names_of(error))
 
 
 def _encodable(text: str) -> str:

@@ -1,7 +1,7 @@
 """History: the append-only log of a study's trials, which searchers and schedulers decide by."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -37,6 +37,8 @@ class History(Columns):
         remaining: number of trials that the run may still start; `inf` without a limit.
         grown: number of trials that there were when the study's space grew last; 0 where it never did.
         trainings: which trials train the same configuration.
+        settled: sections of the space that a fork of a trial takes over, as what they decided is in the trial's state:
+            those of a Model's steps.
         prober: the function behind `probe`; None where there is no model to measure.
     """
 
@@ -46,6 +48,7 @@ class History(Columns):
         self.number = 0
         self.remaining = math.inf
         self.grown = 0
+        self.settled: Collection[str] = ()
         self.prober: Callable[[Config], Any] | None = None
         self._view = Trials(self._trials, None)
         self._live: dict[str, dict[int, None]] = {"RUNNING": {}, "PAUSED": {}, "CLAIMED": {}}  # numbers by status

@@ -85,8 +85,8 @@ class _Measuring:
     """One measurement, on new modules."""
 
     def __init__(self, trainer: Trainer, job: Job) -> None:
-        self.trainer, self.job = trainer, job
-        self.session = trainer.session(replace(job, runtime=job.runtime.in_fp32()))
+        self.trainer, self.session = trainer, trainer.session(replace(job, runtime=job.runtime.in_fp32()))
+        self.job = replace(job, model=self.session.model.decided(self.session.recipe))
         self.session.begin()
         self.unsure = False  # the race found no optimum
         self.swept: float | None = None  # the rate of a range test, where there is no rule

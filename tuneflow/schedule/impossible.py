@@ -38,6 +38,13 @@ def _of_its_trial(decision: Continue | Fork | Stop, history: History) -> str:
         return _short(decision.until, min(trial.epochs, history.epochs - 1))
     if not is_whole(decision.epoch, 1) or decision.epoch > trial.epochs:
         return f"Fork needs an epoch that was trained, and trial {trial.number} has trained {trial.epochs}"
+    for name in history.settled:
+        needed, got = trial.config.get(name), decision.config.get(name)
+        if needed != got:
+            return (
+                f'Fork takes over what the step "{name}" of trial {trial.number} did, so the section "{name}" needs to'
+                f" be {needed!r}, got {got!r}"
+            )
     return _short(decision.until, decision.epoch)
 
 

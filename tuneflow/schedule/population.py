@@ -1,5 +1,7 @@
 """Population based training: the worst trials are replaced by changed copies of the best on the way."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from tuneflow.errors import plural
@@ -18,8 +20,8 @@ class Population(Scheduler):
 
     All members train to the same epoch. Then each of the worst `share` ends, and a new trial in its place continues
     from the state of one of the best `share`, with slightly changed settings: every Float, such as a rate, momentum or
-    dropout, takes a step in the unit cube. Parameters that decide shapes and kinds stay the parent's. A fork is a new
-    trial and counts in `trials=`; without a trial left, none is replaced.
+    dropout, takes a step in the unit cube. Parameters that decide shapes and kinds stay the parent's, as do settings of
+    a Model's steps. A fork is a new trial and counts in `trials=`; without a trial left, none is replaced.
 
     Args:
         members: number of trials at a time, at least 4.
@@ -83,7 +85,9 @@ class Population(Scheduler):
         vacant = sum(t.status == "STOPPED" for t in worst) + self._lost(history, epoch) - len(replaced)
         if vacant > 0 and history.remaining > 0 and best:
             parent = best[len(replaced) % len(best)]
-            return Fork(parent.number, epoch, self._changed(space, parent, rng), self._after(history, epoch))
+            return Fork(
+                parent.number, epoch, self._changed(space, history.settled, parent, rng), self._after(history, epoch)
+            )
         for trial in worst:
             if trial.status == "PAUSED" and trial.epochs == epoch and history.remaining > 0:
                 return Stop(trial.number, f"place {here.index(trial) + 1} of {len(here)} at epoch {epoch}: replaced")
@@ -107,10 +111,18 @@ class Population(Scheduler):
         since = epoch - self.every
         return sum(t.status in ("FAILED", "DIVERGED") and since <= t.epochs < epoch for t in history.trials)
 
-    def _changed(self, space: SearchSpace, parent: Trial, rng: np.random.Generator) -> Config:
-        """Return the parent's configuration with a step for every Float; unchanged where no step is allowed."""
+    def _changed(self, space: SearchSpace, settled: Collection[str], parent: Trial, rng: np.random.Generator) -> Config:
+        """Return the parent's configuration with a step for every Float that may move; unchanged where none is allowed.
+
+        Args:
+            space: the study's.
+            settled: sections that stay as they are.
+            parent: the trial that is copied.
+            rng: draws the steps.
+        """
         unit = space.to_unit(parent.config)
-        moves = np.array([isinstance(c.parameter, Float) for c in space.coordinates]) & np.isfinite(unit)
+        free = [isinstance(c.parameter, Float) and c.path[0] not in settled for c in space.coordinates]
+        moves = np.array(free) & np.isfinite(unit)
         for _ in range(TRIES):
             moved = np.where(moves, unit + self.step * rng.standard_normal(len(unit)), unit)
             inside = 1 - np.abs(1 - np.abs(moved) % 2)  # reflected at the borders

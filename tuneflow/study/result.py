@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from tuneflow.check.seen_rows import has_seen
 from tuneflow.compress.winner import Winner, record_of, recorded, winner_of
 from tuneflow.errors import CheckpointError, StudyError, plural
 from tuneflow.history.trial import WORTHLESS, Trial
@@ -239,13 +240,20 @@ class Result(Trial):
             seeds: number of trainings at each.
 
         Raises:
-            StudyError: the trainer has no setting `rows`, or the trial went on from another trial's state.
+            StudyError: the trainer has no setting `rows`, the trial went on from another trial's state, or from a
+                winner that was trained on all rows.
             ValueError, TypeError: a number is not one of rows.
         """
         curve = self._from.curve
         if curve is None or self.status in WORTHLESS:
             why = "the study has no trainer" if curve is None else f"it is {self.status} ({self.reason})"
             raise StudyError(f"trial {self.number} has no learning curve: {why}.")
+        single: Any = self._trainer.single
+        if single.inspectable and has_seen(self._from.job.model, single.train):
+            raise StudyError(
+                "learning_curve trains on fewer rows, and the winner was trained on all of them; take the curve of the"
+                " study that it comes from."
+            )
         return curve(rows, seeds)
 
     def save(self, path: str | Path) -> None:

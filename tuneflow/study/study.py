@@ -156,6 +156,7 @@ class Study:
             self._preflight = Preflight(trainer, dry_run, self.objective, seed)
             self._preflight.check()
         self.history = History(space, self.objective, seed, length)
+        self.history.settled = () if model is None else tuple(model.steps)
         scheduler.check(self.history)
         store, states = folder.open()
         probes = None

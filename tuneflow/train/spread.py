@@ -86,11 +86,13 @@ def connect(module: nn.Module, inputs: Any, target: str = "") -> Spread | None:
 
 
 def install(module: nn.Module, spread: Spread) -> Spread:
-    """Give `module` this hook.
+    """Give `module` this hook, in the place of another such.
 
     Raises:
         TypeError: it is a scripted module, which takes none.
     """
+    for key in [key for key, hook in module._forward_pre_hooks.items() if isinstance(hook, Spread)]:
+        del module._forward_pre_hooks[key], module._forward_pre_hooks_with_kwargs[key]  # a winner's own
     try:
         module.register_forward_pre_hook(spread, prepend=True, with_kwargs=True)
     except RuntimeError:

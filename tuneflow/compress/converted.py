@@ -8,10 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from tuneflow.compress.operations import Convert
+from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
+from tuneflow.heuristics.target_scaling import Scale, completed
 from tuneflow.nested import mapped
 from tuneflow.runtime.precision import LOWERED, in_channels_last
 
 Calibration = dict[str, Tensor]
+
+SETTLED = 4  # calls in a row with inputs of a new shape, after which an int8 module prepares for them
 
 
 class ConvertedModule(nn.Module):
@@ -24,33 +28,79 @@ class ConvertedModule(nn.Module):
         module: a copy of the trained one, with its own forward.
         convert: the arithmetic.
         dtype: that of outputs.
+        calibration: the ranges of int8.
+        entry: scale and zero point of the input, where `module` takes it quantized.
 
     Attributes:
         module: computes in that arithmetic.
         convert: the arithmetic.
+        calibration: the ranges that it was converted with; empty but for int8.
     """
 
-    def __init__(self, module: nn.Module, convert: Convert, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        convert: Convert,
+        dtype: torch.dtype,
+        calibration: Mapping[str, Tensor] | None = None,
+        entry: tuple[float, int] | None = None,
+    ) -> None:
         super().__init__()
         self.module, self.convert = module.eval().requires_grad_(False), convert
+        self.calibration, self.entry, self._outside = dict(calibration or {}), entry, dtype
+        self._prepared: Any = None  # shape of inputs
+        self._last: Any = None
+        self._others = 0  # calls in a row with the shape `_last`
         self._inside = torch.bfloat16 if convert.precision == "bf16" else None
-        self._outside = dtype
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
+        if self.convert.precision == "int8" and inputs:
+            self._settle(inputs[0])
+        if self.entry is not None and not named:
+            return self.module(*(torch.quantize_per_tensor(each, *self.entry, torch.quint8) for each in inputs))
         if self.convert.precision != "int8":
             inputs, named = mapped(self._enter, inputs), mapped(self._enter, named)
         outputs = self.module(*inputs, **named)
         return outputs if self._inside is None else mapped(self._leave, outputs)
 
+    def of_bytes(self, inputs: Tensor) -> Any:
+        """Return the outputs for inputs whose bytes are the integers that the module computes with."""
+        assert self.entry is not None
+        self._settle(inputs)
+        return self.module(torch._make_per_tensor_quantized_tensor(in_channels_last(inputs), *self.entry))
+
+    def takes_bytes(self, normalizer: nn.Module | None) -> bool:
+        """True if bytes are the integers to which the module quantizes them behind this normalizer."""
+        if self.entry is None or type(normalizer) is not Normalizer:
+            return False
+        every = torch.arange(256, dtype=torch.uint8).reshape(-1, *[1] * max(0, normalizer.mean.ndim - 1))
+        integers = torch.quantize_per_tensor(normalizer(every), *self.entry, torch.quint8).int_repr()
+        return bool((integers == every).all())
+
+    def _settle(self, inputs: Any) -> None:
+        """Prepare for inputs of another shape than before, once it is the shape of several calls in a row."""
+        shape = getattr(inputs, "shape", None)
+        if shape == self._prepared:
+            self._others = 0
+            return
+        self._others = self._others + 1 if shape == self._last else 1
+        self._last = shape
+        if self._prepared is None or self._others == SETTLED:
+            if self._prepared is not None:
+                from tuneflow.compress import int8
+
+                int8.renew(self.module)
+            self._prepared, self._others = shape, 0
+
     def extra_repr(self) -> str:
-        return f"{self.convert.precision}{', channels_last' if self.convert.channels_last else ''}"
+        return self.convert.label or "fp32"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if self.convert.precision != "int8":
             return super().__reduce_ex__(protocol)
         from tuneflow.compress import int8
 
-        return _restored, (int8.to_bytes(self.module), self.convert, self._outside)
+        return _restored, (int8.to_bytes(self.module), self.convert, self._outside, self.calibration, self.entry)
 
     def _enter(self, tensor: Tensor) -> Tensor:
         if self._inside is not None and tensor.is_floating_point():
@@ -82,7 +132,7 @@ def calibrated(module: nn.Module, convert: Convert, inputs: Iterable[Any]) -> tu
     ranges = int8.ranges_of(observing)
     if not all(bool(values.isfinite().all()) for values in ranges.values()):
         raise FloatingPointError("int8 needs finite numbers in the module, got others")
-    return ConvertedModule(int8.quantized(observing), convert, dtype_of(module)), ranges
+    return _in_int8(observing, convert, ranges), ranges
 
 
 def converted(module: nn.Module, convert: Convert, calibration: Mapping[str, Tensor]) -> ConvertedModule:
@@ -101,11 +151,30 @@ def converted(module: nn.Module, convert: Convert, calibration: Mapping[str, Ten
 
         observing = int8.observing_copy(module)
         int8.with_ranges(observing, calibration)
-        return ConvertedModule(int8.quantized(observing), convert, dtype_of(module))
+        return _in_int8(observing, convert, calibration)
     new = copy.deepcopy(module)
     if convert.precision == "bf16":
         _to_bfloat16(new)
     return ConvertedModule(in_channels_last(new) if convert.channels_last else new, convert, dtype_of(module))
+
+
+def completed_form(module: nn.Module, normalizer: nn.Module | None, scale: Scale | None) -> nn.Module:
+    """Return a converted module with normalizer and scale around it: raw inputs, and outputs in the targets' units.
+
+    Images of bytes go past the normalizer where the first quantization would give the same bytes again.
+    """
+    if isinstance(module, ConvertedModule) and normalizer is not None and module.takes_bytes(normalizer):
+        return completed(NormalizedBytes(module, normalizer), None, scale)
+    return completed(module, normalizer, scale)
+
+
+class NormalizedBytes(NormalizedModule):
+    """An int8 module with its input normalizer in front, which bytes need not pass."""
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        if len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].dtype == torch.uint8:
+            return self.module.of_bytes(inputs[0])  # type: ignore[operator]
+        return super().forward(*inputs, **named)
 
 
 def is_converted(module: nn.Module) -> bool:
@@ -113,16 +182,23 @@ def is_converted(module: nn.Module) -> bool:
     return any(isinstance(part, ConvertedModule) for part in module.modules())
 
 
-def _restored(content: bytes, convert: Convert, dtype: torch.dtype) -> ConvertedModule:
+def _restored(content: bytes, *arguments: Any) -> ConvertedModule:
     from tuneflow.compress import int8
 
-    return ConvertedModule(int8.from_bytes(content), convert, dtype)
+    return ConvertedModule(int8.from_bytes(content), *arguments)
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:
     """Return the dtype of a module's first floating-point tensor."""
     tensors = (*module.parameters(), *module.buffers())
     return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.get_default_dtype())
+
+
+def _in_int8(observing: Any, convert: Convert, ranges: Mapping[str, Tensor]) -> ConvertedModule:
+    from tuneflow.compress import int8
+
+    module = int8.quantized(observing)
+    return ConvertedModule(module, convert, torch.float32, ranges, int8.without_entry(module))
 
 
 def _to_bfloat16(module: nn.Module) -> None:

@@ -97,6 +97,14 @@ def quantized(observing: fx.GraphModule) -> fx.GraphModule:
     return with_hooks(converted.requires_grad_(False), hooks_of(observing))
 
 
+def renew(module: nn.Module) -> None:
+    """Pack the weights of every layer anew: torch's kernels stay prepared for the first shape that a layer has seen."""
+    with _torch_quantization(), torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, (*CONVOLUTIONS, Linear)):
+                layer.set_weight_bias(*layer._weight_bias())  # type: ignore[no-untyped-call]
+
+
 def to_bytes(module: nn.Module) -> bytes:
     """Return an int8 module as bytes, which pickle alone cannot restore."""
     buffer = io.BytesIO()
@@ -122,13 +130,20 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def leading_quantization(module: fx.GraphModule) -> tuple[float, int] | None:
-    """Return scale and zero point that the only input is quantized with, if nothing else is done with it; else None."""
+def without_entry(module: fx.GraphModule) -> tuple[float, int] | None:
+    """Take out, in place, the quantization of the only input, and return its scale and zero point.
+
+    None, and nothing is done, where inputs are used otherwise too, or reach the module by a hook.
+    """
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     users = [user for node in inputs for user in node.users]
-    if len(inputs) != 1 or len(users) != 1 or users[0].target is not torch.quantize_per_tensor:
+    if len(inputs) != 1 or len(users) != 1 or users[0].target is not torch.quantize_per_tensor or any(hooks_of(module)):
         return None
     scale, zero_point = (getattr(module, str(node.target)) for node in users[0].args[1:3])
+    users[0].replace_all_uses_with(inputs[0])
+    module.graph.erase_node(users[0])
+    module.graph.eliminate_dead_code()
+    module.recompile()
     return float(scale), int(zero_point)
 
 

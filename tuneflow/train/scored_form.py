@@ -47,7 +47,7 @@ class ScoredForm:
             return module
         new, self.calibration = calibrated(module, self.convert, inputs)
         self._kept = self._kept or new
-        self._kept.module = new.module
+        vars(self._kept).update(vars(new))
         return self._kept
 
     def handed_over(self, module: nn.Module, inputs: Iterable[Any]) -> nn.Module:

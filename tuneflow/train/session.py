@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from tuneflow.compress.converted import completed_form
 from tuneflow.compress.operations import Operation, apply_all, operations_of
 from tuneflow.compress.step import StepRows
 from tuneflow.compress.winner import BuildRecord, wrappers
@@ -340,7 +341,7 @@ class Session:
             return self.complete().eval()
         with self.job.at_work("calibration", 0):
             module = self.form.handed_over(self.module.eval(), self._calibration_inputs())
-        return completed(module, self.normalizer, self.scale).eval()
+        return completed_form(module, self.normalizer, self.scale).eval()
 
     def loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the loss to minimize on a batch: the trainer's, divided by `unit`; `module` is `whole`."""

@@ -9,7 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from tuneflow.compress import Arithmetic, Convert, StepRows
+from tuneflow.compress.completed_form import NormalizedBytes, completed_form
 from tuneflow.compress.converted import calibrated, converted
+from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
 from tuneflow.train.spread import connect
 
 
@@ -145,6 +147,31 @@ def test_statistics_of_batchnorm_stay_in_float32_under_bf16():
         torch.float32
     }
     assert {tensors[f"module.{name}.weight"].dtype for name in ("first.0", "second.0", "last")} == {torch.bfloat16}
+
+
+@torch.no_grad()
+def test_bytes_go_past_the_normalizer_to_the_same_bits():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 4)).eval()
+    inputs = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8)
+    normalizer = Normalizer(torch.full((1, 3, 1, 1), 72.9), torch.full((1, 3, 1, 1), 90.1))
+    ours, _ = calibrated(module, Convert("int8"), [normalizer(inputs)])
+    form = completed_form(ours, normalizer, None)
+    assert type(form) is NormalizedBytes
+    assert torch.equal(form(inputs), NormalizedModule(ours, normalizer)(inputs))
+    assert torch.equal(form(inputs.float()), form(inputs))
+    by_channel = Normalizer(torch.tensor([60.0, 70.0, 90.0]).reshape(1, 3, 1, 1), torch.full((1, 3, 1, 1), 90.1))
+    ours, _ = calibrated(module, Convert("int8"), [by_channel(inputs)])
+    assert type(completed_form(ours, by_channel, None)) is NormalizedModule
+
+
+@torch.no_grad()
+def test_outputs_do_not_depend_on_the_shapes_that_came_before():
+    module, inputs = trained("residual")
+    ours, _ = calibrated(module, Convert("int8"), [inputs])
+    one = ours(inputs[:1])
+    for rows in (4, 4, 1, 4, 4, 4, 4, 4, 1, 1, 1, 1, 1):
+        assert torch.equal(ours(inputs[:rows])[:1], one)
 
 
 class Branch(nn.Module):

@@ -11,6 +11,8 @@ import tuneflow as tn
 from tests.helpers.trainer_runs import flat
 from tuneflow.compress import Arithmetic
 from tuneflow.compress.converted import is_converted
+from tuneflow.compress.winner import record_of
+from tuneflow.study.saved_model import save_model
 from tuneflow.types import Job
 
 KINDS = [("fp32", True), ("bf16", False), ("bf16", True), ("int8", False)]
@@ -81,13 +83,29 @@ def test_a_resumed_trial_ends_equal_and_a_module_needs_no_data():
         assert torch.equal(ours.module(job, whole[1][0])(inputs), elsewhere.module(job, whole[1][0])(inputs))
 
 
-def test_handed_over_modules_can_be_copied_and_pickled():
-    ours, job = trainer(epochs=1), job_of("int8")
+@pytest.mark.parametrize(("precision", "channels_last"), KINDS)
+def test_handed_over_modules_come_back_equal_from_files_copies_and_pickles(precision, channels_last, tmp_path):
+    ours, job = trainer(epochs=1), job_of(precision, channels_last)
     module = ours.module(job, epochs(ours, job)[0][0])
+    save_model(tmp_path / "model.pt", module, {})
+    loaded = tn.load(tmp_path / "model.pt", net)
+    save_model(tmp_path / "again.pt", loaded, {})
+    copies = [loaded, tn.load(tmp_path / "again.pt", net), copy.deepcopy(module), pickle.loads(pickle.dumps(module))]
     with torch.no_grad():
         outputs = module(ours.valid.inputs)
-        for again in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        for again in copies:
             assert torch.equal(again(ours.valid.inputs), outputs)
+
+
+def test_a_fork_of_a_converted_winner_trains_its_float_weights_and_keeps_no_arithmetic():
+    ours, job = trainer(epochs=1), job_of("int8")
+    state = epochs(ours, job)[0][0]
+    module = ours.module(job, state)
+    fork = Job(tn.Model(module), {"optimizer": {"lr": 0.05}}, tn.Runtime("cpu"))
+    start = ours.init(fork)
+    assert torch.equal(start.values["module"]["6.weight"], state.values["module"]["6.weight"])
+    assert not is_converted(ours.module(fork, start))
+    assert not any(operation.converts for operation in record_of(ours.module(fork, start)).operations)
 
 
 def regression():

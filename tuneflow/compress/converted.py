@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tuneflow.compress.operations import Convert
-from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
-from tuneflow.heuristics.target_scaling import Scale, completed
+from tuneflow.compress.winner import RECORD
+from tuneflow.heuristics.input_scaling import Normalizer
 from tuneflow.nested import mapped
 from tuneflow.runtime.precision import LOWERED, in_channels_last
 
@@ -100,7 +100,8 @@ class ConvertedModule(nn.Module):
             return super().__reduce_ex__(protocol)
         from tuneflow.compress import int8
 
-        return _restored, (int8.to_bytes(self.module), self.convert, self._outside, self.calibration, self.entry)
+        arguments = (int8.to_bytes(self.module), self.convert, self._outside, self.calibration, self.entry)
+        return _restored, arguments, {RECORD: vars(self)[RECORD]} if RECORD in vars(self) else {}
 
     def _enter(self, tensor: Tensor) -> Tensor:
         if self._inside is not None and tensor.is_floating_point():
@@ -156,25 +157,6 @@ def converted(module: nn.Module, convert: Convert, calibration: Mapping[str, Ten
     if convert.precision == "bf16":
         _to_bfloat16(new)
     return ConvertedModule(in_channels_last(new) if convert.channels_last else new, convert, dtype_of(module))
-
-
-def completed_form(module: nn.Module, normalizer: nn.Module | None, scale: Scale | None) -> nn.Module:
-    """Return a converted module with normalizer and scale around it: raw inputs, and outputs in the targets' units.
-
-    Images of bytes go past the normalizer where the first quantization would give the same bytes again.
-    """
-    if isinstance(module, ConvertedModule) and normalizer is not None and module.takes_bytes(normalizer):
-        return completed(NormalizedBytes(module, normalizer), None, scale)
-    return completed(module, normalizer, scale)
-
-
-class NormalizedBytes(NormalizedModule):
-    """An int8 module with its input normalizer in front, which bytes need not pass."""
-
-    def forward(self, *inputs: Any, **named: Any) -> Any:
-        if len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].dtype == torch.uint8:
-            return self.module.of_bytes(inputs[0])  # type: ignore[operator]
-        return super().forward(*inputs, **named)
 
 
 def is_converted(module: nn.Module) -> bool:

@@ -105,8 +105,13 @@ def winner_of(module: nn.Module) -> Winner:
         TypeError: it cannot be copied, or a parameter has no values yet.
     """
     record = record_of(module)
-    plain = _copy(module if record.trained is None else record.trained)
-    return parts_of(recorded(plain, replace(record, trained=None)))
+    return parts_of(recorded(_copy(in_float(module)), replace(record, trained=None)))
+
+
+def in_float(module: nn.Module) -> nn.Module:
+    """Return the trained module behind one that is handed over in another arithmetic, with its record; else itself."""
+    record = record_of(module)
+    return module if record.trained is None else recorded(record.trained, replace(record, trained=None))
 
 
 def parts_of(module: nn.Module) -> Winner:

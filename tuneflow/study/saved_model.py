@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tuneflow.compress.completed_form import calibration_of, converted_again
 from tuneflow.compress.operations import apply_all, operations_of
-from tuneflow.compress.winner import BuildRecord, parts_of, recorded, wrappers
+from tuneflow.compress.winner import BuildRecord, in_float, parts_of, recorded, wrappers
 from tuneflow.errors import CheckpointError, listed
 from tuneflow.heuristics.input_scaling import NormalizedModule
 from tuneflow.heuristics.restoring import Misfit, holders, misfit, owner_of, restore_tensors
@@ -44,7 +45,7 @@ def save_model(path: Path, module: nn.Module, facts: Mapping[str, Any], rows: An
         ValueError: such a normalizer cannot be made again from its tensors.
         StoreError: the file cannot be written; what was there before stays.
     """
-    winner = parts_of(module)
+    winner = parts_of(in_float(module))
     record, normalizer, scale, spread = winner.record, winner.normalizer, winner.scale, installed(winner.module)
     content = {
         "format": FORMAT,
@@ -54,6 +55,7 @@ def save_model(path: Path, module: nn.Module, facts: Mapping[str, Any], rows: An
         **facts,
         "built": {"config": dict(record.config), "labels": list(record.labels)},
         "operations": [operation.to_values() for operation in record.operations],
+        "calibration": calibration_of(module),
         "rows": list(record.rows),
         "weights": tensors_of(winner.module),
         "buffers": holders(winner.module),
@@ -102,7 +104,8 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
     if facts is not None:
         normalizer = rebuilt(facts, content["normalizer"], record.normalize, str(path))
         module = NormalizedModule(module, normalizer)
-    return recorded((module if scale is None else RescaledModule(module, scale["mean"], scale["std"])).eval(), record)
+    whole = (module if scale is None else RescaledModule(module, scale["mean"], scale["std"])).eval()
+    return converted_again(recorded(whole, record), content["calibration"])
 
 
 def _built(model: Model, config: Config, content: Mapping[str, Any], path: str) -> tuple[nn.Module, int]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tuneflow.compress.converted import completed_form
+from tuneflow.compress.completed_form import completed_form
 from tuneflow.compress.operations import Operation, apply_all, operations_of
 from tuneflow.compress.step import StepRows
 from tuneflow.compress.winner import BuildRecord, wrappers
@@ -333,7 +333,8 @@ class Session:
             new = BuildRecord(normalize=self.model.normalization(job.config), wrapped=len(wrappers(self.module)))
         else:
             new = winner.record
-        return replace(new, operations=[*new.operations, *self.recipe])
+        before = [operation for operation in new.operations if not operation.converts]
+        return replace(new, operations=[*before, *self.recipe])
 
     def handed_over(self) -> nn.Module:
         """Return the module that is scored, complete and in evaluation mode, once `to_scored` was called."""

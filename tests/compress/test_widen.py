@@ -51,9 +51,9 @@ def test_a_factor_of_1_changes_nothing():
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in wide.state_dict().items())
 
 
-@pytest.mark.parametrize("factor", [0.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("factor", [0.5, float("nan"), float("inf"), "2", None])
 def test_a_factor_below_1_is_refused(factor):
-    with pytest.raises(ValueError, match="Widen: factor has to be at least 1"):
+    with pytest.raises(ValueError, match="Widen: factor needs to be a number >= 1"):
         Widen(factor)
 
 

@@ -247,6 +247,13 @@ def one_dimensional():
     )  # fmt: skip
 
 
+def upsampling():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.Upsample(scale_factor=2), nn.ConvTranspose2d(4, 4, 3, groups=4),
+        nn.ConvTranspose2d(4, 6, 2, stride=2), nn.ZeroPad2d(1), nn.Dropout2d(0.0), nn.Conv2d(6, 2, 1),
+    )  # fmt: skip
+
+
 def three_dimensional():
     pooled = nn.Conv3d(1, 4, 3), nn.AdaptiveMaxPool3d(1), nn.Flatten()
     return nn.Sequential(*pooled, nn.Linear(4, 1), nn.Tanh(), nn.Linear(1, 3))
@@ -307,6 +314,7 @@ NETS = {
     "words": (Words, lambda: torch.randint(10, (2, 4)), {"hidden": 9}, {"words": "Embedding", "into": "LSTM"}),
     "tied": (tied, ROWS, {"3": 5}, {"0": '"2"', "1": '"2" (Linear)', "2": '"0"'}),
     "one dimension": (one_dimensional, torch.Size([2, 2, 8]), {"0": 4, "3": 5}, {"6": "outputs"}),
+    "upsampling": (upsampling, IMAGES, {"0": 4, "3": 6}, {"6": "outputs"}),
     "three dimensions": (three_dimensional, torch.Size([2, 1, 5, 5, 5]), {"0": 4, "3": 1}, {"5": "outputs"}),
     "grouped": (grouped, IMAGES, {}, {"0": "GroupNorm", "1": "GroupNorm", "2": "Conv2d", "3": "grouped"}),
     "weight norm": (weight_normed, ROWS, {"1": 5}, {"0": "computed from others"}),

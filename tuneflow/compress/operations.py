@@ -213,19 +213,22 @@ def fit_attributes(layer: nn.Module) -> None:
     if not isinstance(weight, Tensor) or is_lazy(weight):
         return
     if isinstance(layer, nn.modules.conv._ConvNd):
-        out, into = weight.shape[:2]
-        if layer.transposed:
-            layer.in_channels, layer.out_channels = out, into * layer.groups
-            return
-        if layer.groups > 1 and layer.groups == layer.in_channels:  # depthwise: one input channel to each group
-            layer.groups = out * layer.groups // layer.out_channels
-        layer.in_channels, layer.out_channels = into * layer.groups, out
+        _fit_convolution(layer, *weight.shape[:2])
     elif isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = weight.shape
     elif isinstance(layer, nn.modules.batchnorm._NormBase):
         layer.num_features = len(weight)
     elif isinstance(layer, nn.PReLU):
         layer.num_parameters = len(weight)
+
+
+def _fit_convolution(layer: nn.modules.conv._ConvNd, first: int, second: int) -> None:
+    """Set the sizes of a convolution to those of the first two dimensions of its weight."""
+    before = layer.in_channels if layer.transposed else layer.out_channels
+    if layer.groups > 1 and layer.groups == layer.in_channels:  # depthwise: one input channel to each group
+        layer.groups = first * layer.groups // before
+    grouped = second * layer.groups
+    layer.in_channels, layer.out_channels = (first, grouped) if layer.transposed else (grouped, first)
 
 
 def _factored_linear(layer: nn.Linear, rank: int) -> nn.Sequential:

@@ -13,6 +13,7 @@ from tuneflow.compress.operations import Operation, apply_all
 from tuneflow.compress.step import StepRows
 from tuneflow.heuristics.unchanged import looked_at
 from tuneflow.nested import leaves
+from tuneflow.validate import is_number
 
 TOLERANCE = 1e-4  # of the outputs' range
 
@@ -39,8 +40,10 @@ class Widen:
     only: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.factor < float("inf"):
-            raise ValueError(f"Widen: factor has to be at least 1, got {self.factor}; Narrow makes a module smaller")
+        if not is_number(self.factor) or self.factor < 1:
+            raise ValueError(
+                f"Widen: factor needs to be a number >= 1, got {self.factor!r}; Narrow makes a module smaller."
+            )
 
     def operations(self, module: nn.Module, rows: StepRows) -> list[Operation]:
         """Return the selections that widen `module`, which is widened on return.

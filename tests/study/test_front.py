@@ -10,11 +10,11 @@ from torch import nn
 import tuneflow as tn
 from tuneflow.errors import StudyError
 from tuneflow.history.objective import Limit, Objective
-from tuneflow.metrics.measured import Estimate
+from tuneflow.metrics.measured import Estimate, number_text
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.study.front import FrontScores, remarks_of
 from tuneflow.study.result import Scores
-from tuneflow.study.score_text import number_text, settings_text
+from tuneflow.study.score_text import settings_text
 
 CALLS = []
 BOTH = Objective((("accuracy", True), ("size", False)), "last")
@@ -191,27 +191,61 @@ def test_confirm_says_which_way_a_study_is_confirmed():
 # On other data.
 
 
-def test_each_member_is_tested_on_other_data():
+@pytest.fixture(scope="module")
+def digits():
     train, valid, test = tn.data.digits()
     trainer = tn.Trainer(
         train[:200], valid[:100], loss=nn.CrossEntropyLoss(), optimizer=torch.optim.Adam, epochs=1,
-        metrics={"accuracy": tn.metrics.accuracy, "margin": lambda outputs, targets: float(outputs.abs().mean())},
+        metrics={
+            "accuracy": tn.metrics.accuracy,
+            "products": tn.measure.MACs(),
+            "latency": tn.measure.Latency(seconds=0.01),
+        },
     )  # fmt: skip
     made = tn.Study(
-        model=tn.Model(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), trainer=trainer, progress=False,
-        space=tn.SearchSpace(optimizer={"lr": tn.Float(1e-4, 0.1, log=True)}), maximize="accuracy", minimize="margin",
+        model=tn.Model(lambda width: nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, 10))),
+        trainer=trainer, progress=False, maximize="accuracy", minimize="products",
+        space=tn.SearchSpace(model={"width": tn.Int(1, 64)}, optimizer={"lr": tn.Float(1e-3, 0.1, log=True)}),
     )  # fmt: skip
     made.run(trials=4)
-    test = test[:200]
+    return made, test[:200]
+
+
+def test_each_member_is_tested_on_other_data(digits):
+    made, test = digits
     tested = made.test(test)
     assert list(tested) == front_of(made)
-    assert len(tested) > 1
     for result in made.front:
-        alone = result.test(test)
-        assert repr(tested[result.number]) == repr(alone)
-        assert tested[result.number]["accuracy"].low < tested[result.number]["accuracy"].value
-    assert repr(tested).splitlines()[0].split() == ["trial", "accuracy", "margin", "loss"]
+        accuracy, products = tested[result.number]["accuracy"], tested[result.number]["products"]
+        assert str(accuracy) == str(result.test(test)["accuracy"])
+        assert accuracy.low < accuracy.value
+        assert products.value == result.metrics["products"]
+        assert tested[result.number]["latency"].low != result.metrics["latency"]  # it is measured anew
+    assert repr(tested).splitlines()[0].split() == ["trial", "accuracy", "products", "loss", "latency"]
     assert set(tested.front) <= set(tested)
+
+
+def test_results_show_the_metrics_of_the_module(digits):
+    made, _ = digits
+    result = made.front[0]
+    assert f"products {number_text(result.metrics['products'])}, latency {result.metrics['latency']:.4f} +- " in repr(
+        result
+    )
+    members = made.confirm(front=True, top=1, seeds=2)
+    (member,) = members
+    assert member.confirmed.errors["latency"] > 0  # that of the one measurement of its structure
+    assert repr(members).splitlines()[0].split() == ["trial", "accuracy", "products", "latency", "configuration"]
+
+
+def test_a_limit_on_a_measure_is_below_whatever_its_name_is(digits):
+    made, _ = digits
+    again = tn.Study(
+        model=made.model, trainer=made.trainer.single, space=made.space, progress=False, maximize="accuracy",
+        limits={"products": tn.within(100, of=made.front[0])},
+    )  # fmt: skip
+    (limit,) = again.objective.limits
+    assert limit.least is None
+    assert limit.most == pytest.approx(made.front[0].metrics["products"] + 100)
 
 
 def scores_of_members(*values):

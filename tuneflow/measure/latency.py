@@ -58,6 +58,7 @@ class Latency:
     relative: bool = False
     seconds: float = 2.0
     once_per_structure: ClassVar[bool] = True
+    higher_is_better: ClassVar[bool] = False
     compares: ClassVar[bool] = True  # with a reference module
 
     def __post_init__(self) -> None:

@@ -48,6 +48,7 @@ class MACs:
     """
 
     once_per_structure: ClassVar[bool] = True
+    higher_is_better: ClassVar[bool] = False
 
     def of_module(self, module: nn.Module, data: Any) -> int:
         """Return the number of multiply-accumulate operations.

@@ -37,6 +37,7 @@ class PeakMemory:
 
     batch: int = 1
     once_per_structure: ClassVar[bool] = True
+    higher_is_better: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_whole("PeakMemory: batch", self.batch)

@@ -20,6 +20,7 @@ class Parameters:
     """
 
     once_per_structure: ClassVar[bool] = True
+    higher_is_better: ClassVar[bool] = False
 
     def of_module(self, module: nn.Module, data: Any = None) -> int:  # noqa: ARG002 (as every metric of a module)
         """Return the number of parameters.
@@ -47,6 +48,7 @@ class Bytes:
     """
 
     once_per_structure: ClassVar[bool] = True
+    higher_is_better: ClassVar[bool] = False
 
     def of_module(self, module: nn.Module, data: Any = None) -> int:  # noqa: ARG002 (as every metric of a module)
         """Return the number of bytes.

@@ -114,8 +114,25 @@ class Estimate:
     examples: int
 
     def __str__(self) -> str:
-        interval = "" if math.isnan(self.low) else f" [{self.low:.4f}, {self.high:.4f}]"
-        return f"{self.value:.4f}{interval}"
+        interval = "" if math.isnan(self.low) else f" [{number_text(self.low)}, {number_text(self.high)}]"
+        return f"{number_text(self.value)}{interval}"
+
+
+WHOLE, LARGE = 100, 10_000  # from here on whole numbers, and all numbers, are shown without decimals
+
+
+def number_text(value: float) -> str:
+    """Return a number with four decimals; a large one, such as a count, whole and in groups of three digits.
+
+    Example:
+        >>> [number_text(value) for value in (0.87125, 3.04, 1204224, 512, 12345.6, 0.00001234)]
+        ['0.8712', '3.0400', '1,204,224', '512', '12,346', '1.234e-05']
+    """
+    if not math.isfinite(value):
+        return str(value)
+    if abs(value) >= LARGE or (abs(value) >= WHOLE and value == int(value)):
+        return f"{value:,.0f}"
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.0001 else f"{value:.4g}"
 
 
 Z = 1.959964  # the standard normal's 97.5 % quantile

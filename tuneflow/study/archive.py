@@ -15,6 +15,7 @@ from tuneflow.history.history import History, Trials
 from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.pareto import ranking
 from tuneflow.history.trial import WORTHLESS, Trial, with_reports
+from tuneflow.metrics.measured import number_text
 from tuneflow.runtime.precision import label
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.folder import path_of
@@ -24,7 +25,7 @@ from tuneflow.study.confirmed_front import last_front
 from tuneflow.study.extension import lengths_of
 from tuneflow.study.front import unbeaten
 from tuneflow.study.growth import Growth
-from tuneflow.study.score_text import number_text, table_lines
+from tuneflow.study.score_text import table_lines
 
 NEED_A_STUDY = ("run", "result", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler")
 # The facts of a trial that a line of JSON holds, beside its reports.

@@ -12,11 +12,12 @@ from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.history.trainings import means_of
 from tuneflow.history.trial import WORTHLESS, Slice, Trial
+from tuneflow.metrics.measured import number_text
 from tuneflow.space.search_space import Config
 from tuneflow.store.store import Store
 from tuneflow.study.ledger import CHOICE
 from tuneflow.study.retention import selected_epochs
-from tuneflow.study.score_text import error_of, number_text, score_of
+from tuneflow.study.score_text import error_of, score_of
 from tuneflow.study.taken_measures import TakenMeasures
 from tuneflow.train.job import Job
 from tuneflow.train.protocol import TrainerProtocol
@@ -229,7 +230,9 @@ def _summary(trial: Trial, looks: Sequence[Mapping[str, Any]]) -> Confirmed:
         return Confirmed(trial.number, trial.config, {}, {}, len(looks), reason)
     if len(looks) == 1:
         return Confirmed(trial.number, trial.config, looks[0]["metrics"], looks[0]["errors"], 1)
-    return Confirmed(trial.number, trial.config, *means_of([look["metrics"] for look in looks]), len(looks))
+    means, errors = means_of([look["metrics"] for look in looks])
+    own = {name: error for name, error in looks[0]["errors"].items() if errors.get(name) == 0}  # of one measurement
+    return Confirmed(trial.number, trial.config, means, errors | own, len(looks))
 
 
 def last_choice(store: Store, history: History) -> Confirmed | None:

@@ -10,9 +10,9 @@ from tuneflow.execute.guard import Guarded
 from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Trial
+from tuneflow.metrics.measured import number_text
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.study.advice import lanes_advice, precision_advice
-from tuneflow.study.score_text import number_text
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 

@@ -14,13 +14,13 @@ from tuneflow.check.seen_rows import has_seen
 from tuneflow.compress.winner import Winner, record_of, recorded, winner_of
 from tuneflow.errors import CheckpointError, StudyError, plural
 from tuneflow.history.trial import WORTHLESS, Trial
-from tuneflow.metrics.measured import Estimate, estimate
+from tuneflow.metrics.measured import Estimate, estimate, number_text
 from tuneflow.store.checkpoints import States
 from tuneflow.study.confirm import Confirmed
 from tuneflow.study.exported import export_model, few_inputs
 from tuneflow.study.learning_curve import Curve, LearningCurve
 from tuneflow.study.saved_model import labels_of, save_model
-from tuneflow.study.score_text import error_of, number_text, score_of, settings_text
+from tuneflow.study.score_text import error_of, score_of, settings_text
 from tuneflow.study.selection_bias import optimism
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol

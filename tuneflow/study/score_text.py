@@ -1,26 +1,10 @@
 """Scores as text: numbers with their errors, the settings of a trial, and tables with aligned columns."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tuneflow.metrics.measured import number_text
 from tuneflow.space.values import rounded
-
-WHOLE, LARGE = 100, 10_000  # from here on whole numbers, and all numbers, are shown without decimals
-
-
-def number_text(value: float) -> str:
-    """Return a number with four decimals; a large one, such as a count, whole and in groups of three digits.
-
-    Example:
-        >>> [number_text(value) for value in (0.87125, 3.04, 1204224, 512, 12345.6, 0.00001234)]
-        ['0.8712', '3.0400', '1,204,224', '512', '12,346', '1.234e-05']
-    """
-    if not math.isfinite(value):
-        return str(value)
-    if abs(value) >= LARGE or (abs(value) >= WHOLE and value == int(value)):
-        return f"{value:,.0f}"
-    return f"{value:.4f}" if value == 0 or abs(value) >= 0.0001 else f"{value:.4g}"
 
 
 def value_text(metric: str, metrics: Mapping[str, float], errors: Mapping[str, float]) -> str:

@@ -20,6 +20,7 @@ WARM = 3  # calls before the first sample, at least
 FEWEST, MOST = 3, 400  # samples: at least, also where they take longer than the limit, and at most
 USUAL = 25  # samples from which on a small error ends the measurement
 PRECISION = 0.02  # of the median: the standard error that ends it
+FREED = 31 * 2**20  # bytes; just below the largest size that glibc learns from
 SAMPLE = 1e-3  # seconds that a sample takes at least, by calls that are repeated
 
 Clock = Callable[[Callable[[], Any], int], float]  # seconds of so many calls
@@ -104,7 +105,7 @@ class Latency:
             inputs = inputs_of(data, self.batch, device)
             modules = [module] if reference is None else [module, reference]
             calls = [forward_of(each, inputs) for each in modules]
-            with no_collection():
+            with steady():
                 counts = [_warm(call, clock) for call in calls]
                 samples = self._samples(calls, counts, clock)
         return [row[0] for row in samples], [row[-1] for row in samples]
@@ -123,7 +124,7 @@ class Latency:
 def clock_of(device: torch.device, threads: int) -> Clock:
     """Return the clock for forward passes on a device."""
     if device.type == "cuda":
-        return _by_events
+        return _by_events(device)
     if device.type != "cpu":
         return _waiting(device)
     return _by(time.thread_time if threads == 1 else time.perf_counter)
@@ -147,15 +148,20 @@ def _by(read: Callable[[], float]) -> Clock:
     return clock
 
 
-def _by_events(call: Callable[[], Any], count: int) -> float:
+def _by_events(device: torch.device) -> Clock:
     kind: Any = torch.cuda.Event
-    start, end = kind(enable_timing=True), kind(enable_timing=True)
-    start.record()
-    for _ in range(count):
-        call()
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end)) / 1e3
+
+    def clock(call: Callable[[], Any], count: int) -> float:
+        with torch.cuda.device(device):
+            start, end = kind(enable_timing=True), kind(enable_timing=True)
+            start.record()
+            for _ in range(count):
+                call()
+            end.record()
+            end.synchronize()
+        return float(start.elapsed_time(end)) / 1e3
+
+    return clock
 
 
 def _waiting(device: torch.device) -> Clock:
@@ -179,8 +185,13 @@ def _warm(call: Callable[[], Any], clock: Clock) -> int:
 
 
 @contextmanager
-def no_collection() -> Iterator[None]:
-    """A block without automatic garbage collection."""
+def steady() -> Iterator[None]:
+    """A block without automatic garbage collection, in which freed memory is kept for what comes next.
+
+    Glibc gives large tensors back to the system, and their pages cost a quarter of a forward pass when they come anew;
+    but not in a process that has once freed a chunk as large as this, as one that runs for long has.
+    """
+    torch.empty(FREED, dtype=torch.uint8)
     was = gc.isenabled()
     gc.disable()
     try:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tuneflow.errors import in_one_line
 from tuneflow.heuristics.lazy_layers import copy_of
 from tuneflow.measure.forward_pass import device_of, eagerly, forward_of, inputs_of, measuring
-from tuneflow.measure.latency import Latency, no_collection, now
+from tuneflow.measure.latency import Latency, now, steady
 from tuneflow.measure.macs import counting
 from tuneflow.measure.own_amounts import OwnAmounts
 from tuneflow.measure.size import own_weights_of
@@ -155,7 +155,7 @@ def _layers(module: nn.Module, forward: Callable[[], Any], batch: int) -> list[L
         forward()
     counter.warn_of_uncounted()
     timings = []
-    with eagerly(), no_collection():
+    with eagerly(), steady():
         for _ in range(REPEATS):
             with OwnAmounts(module, lambda: now(device)) as seconds:
                 forward()

@@ -306,7 +306,7 @@ class Trainer(TrainerProtocol):
         for name in ("init", "advance"):
             if getattr(type(self), name) is not getattr(Trainer, name):
                 return f"{type(self).__name__} has an {name} of its own"
-        return "".join(f'metric "{name}" is of the module in every epoch' for name in list(self.module_metrics)[:1])
+        return ""
 
     def test(self, job: Job, module: nn.Module, data: Any) -> dict[str, Measured]:
         with job.runtime.active():

@@ -216,8 +216,8 @@ def _part(rows: int) -> int:
 
 
 def evaluates_together(settings: Settings) -> bool:
-    """True if loss and metrics are functions of outputs and targets."""
-    return not (settings.own_loss or settings.own_evaluation)
+    """True if loss and metrics are functions of outputs and targets, and none is of the module."""
+    return not (settings.own_loss or settings.own_evaluation or settings.module_metrics)
 
 
 def _loss_of(lane: Lane) -> Callable[[nn.Module, Any], Tensor]:

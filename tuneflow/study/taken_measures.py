@@ -85,5 +85,4 @@ def measures_of(trainer: Any, store: Store) -> TakenMeasures | None:
 
 def _failed(trial: int, error: BaseException) -> Ended:
     """Return the end of a trial whose measure raised, with the metric's name in the reason."""
-    end = ended(trial, error, 0.0)
-    return replace(end, status="FAILED", reason=": ".join([*getattr(error, "__notes__", ()), end.reason]))
+    return replace(ended(trial, error, 0.0), status="FAILED")

@@ -13,12 +13,14 @@ from tuneflow.compress import Assign, Narrow, StepRows, Widen
 from tuneflow.compress.channel_costs import ChannelCosts
 from tuneflow.compress.channel_groups import groups_of
 from tuneflow.compress.group import Selection, select_all
-from tuneflow.compress.narrowing import narrowed
+from tuneflow.compress.narrowing import kept_channels, narrowed
 from tuneflow.compress.operations import apply_all, operations_of
 from tuneflow.model import tensors_of
 from tuneflow.nested import leaves, mapped
 
-WIDTHS = {name: widths.values() for name, (_, _, widths, _) in NETS.items() if name != "joined twice"}  # two rows only
+WIDTHS = {
+    name: widths.values() for name, (_, _, widths, _) in NETS.items() if name not in ("joined twice", "squeezed")
+}  # not of one row
 NARROWED = [name for name, widths in WIDTHS.items() if widths and max(widths) > 1]
 
 
@@ -56,7 +58,7 @@ def test_multiplications_come_to_what_was_asked_for(name):
     assert all(torch.equal(a, b) for a, b in zip(tensors_of(result).values(), tensors_of(module).values(), strict=True))
 
 
-@pytest.mark.parametrize("name", NARROWED)
+@pytest.mark.parametrize("name", [name for name in NARROWED if name != "mixer"])
 def test_costs_and_groups_are_followed_without_a_look_at_the_narrowed_net(name):
     net, inputs = net_of(name)
     groups = groups_of(net, inputs).groups
@@ -67,6 +69,17 @@ def test_costs_and_groups_are_followed_without_a_look_at_the_narrowed_net(name):
     for ours, anew in zip(narrowed(groups, kept), groups_of(result, inputs).groups, strict=True):
         assert (ours.name, ours.width) == (anew.name, anew.width)
         assert all(torch.equal(a.positions, b.positions) for a, b in zip(ours.members, anew.members, strict=True))
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.3])
+def test_no_channel_that_went_would_still_fit(share):
+    net, inputs = net_of("flattened")
+    groups = groups_of(net, inputs).groups
+    costs = ChannelCosts(net, groups, inputs)
+    scores = [torch.rand(group.width) for group in groups]
+    kept = [len(index) for index in kept_channels(scores, costs, share * costs.full)]
+    more = [[n + (i == j) for j, n in enumerate(kept)] for i in range(len(kept)) if kept[i] < groups[i].width]
+    assert costs.macs(kept) <= share * costs.full < min(map(costs.macs, more))
 
 
 WIDE = ["chain", "convolutional", "residual", "flattened", "channels last", "encoder", "one dimension"]

@@ -26,7 +26,8 @@ class ChannelCosts:
     """The multiply-accumulate operations of one row, while channels are dropped.
 
     Those of a layer are in proportion to each dimension of its weight. What belongs to no layer with channels, such as
-    attention, stays.
+    attention, stays. A layer that runs over the channels one by one, as a mixer's over its pixels, has fewer operations
+    than this says once channels are gone.
 
     Args:
         module: the module with all its channels, in evaluation mode.

@@ -79,8 +79,9 @@ class Narrow:
         for number in range(1, rounds + 1):
             moments = channel_moments(module, narrowing.groups, rows, self.rows) if self.refit else None
             scores = self._scores(module, narrowing.groups, rows, moments)
+            left = ChannelCosts(module, narrowing.groups, rows.inputs)
             macs = costs.full / self.macs ** (number / rounds)
-            narrowing.keep(kept_channels(scores, costs, macs, per_mac=self.by in PER_MAC), moments)
+            narrowing.keep(kept_channels(scores, left, macs, per_mac=self.by in PER_MAC), moments)
         return narrowing.operations()
 
     def _scores(

@@ -62,6 +62,8 @@ class Narrowing:
 def kept_channels(scores: Sequence[Tensor], costs: ChannelCosts, macs: float, per_mac: bool = True) -> list[Tensor]:
     """Return the channels of each group that stay where the one with the smallest score goes first, over all groups.
 
+    When enough are gone, those come back that still fit: a channel of one layer can cost many of another.
+
     Args:
         scores: of each channel of each group.
         costs: of the module.
@@ -75,11 +77,24 @@ def kept_channels(scores: Sequence[Tensor], costs: ChannelCosts, macs: float, pe
     ascending = [score[order].tolist() for score, order in zip(scores, orders, strict=True)]
     kept = [len(score) for score in scores]
     while costs.macs(kept) > macs and max(kept) > 1:
-        savings = costs.savings(kept) if per_mac else [1.0] * len(kept)
-        worth = [ascending[i][-number] / max(savings[i], TINY) for i, number in enumerate(kept)]
-        cheapest = min((i for i, number in enumerate(kept) if number > 1), key=worth.__getitem__)
-        kept[cheapest] -= 1
+        worth = _worth(ascending, kept, costs, per_mac)
+        kept[min((i for i, number in enumerate(kept) if number > 1), key=worth.__getitem__)] -= 1
+    while fitting := [i for i in range(len(kept)) if _fits(i, ascending, kept, costs, macs)]:
+        worth = _worth(ascending, [min(n + 1, len(s)) for n, s in zip(kept, ascending, strict=True)], costs, per_mac)
+        kept[max(fitting, key=worth.__getitem__)] += 1
     return [order[len(order) - number :].sort().values for order, number in zip(orders, kept, strict=True)]
+
+
+def _worth(ascending: Sequence[list[float]], kept: Sequence[int], costs: ChannelCosts, per_mac: bool) -> list[float]:
+    """Return the score of the next channel of each group that would go."""
+    savings = costs.savings(kept) if per_mac else [1.0] * len(kept)
+    return [ascending[i][-number] / max(savings[i], TINY) for i, number in enumerate(kept)]
+
+
+def _fits(group: int, ascending: Sequence[list[float]], kept: list[int], costs: ChannelCosts, macs: float) -> bool:
+    """True if a group can have one channel more and there are still no more operations."""
+    more = [number + (i == group) for i, number in enumerate(kept)]
+    return kept[group] < len(ascending[group]) and costs.macs(more) <= macs
 
 
 def narrowed(groups: Sequence[Group], kept: Sequence[Tensor]) -> list[Group]:

@@ -86,6 +86,12 @@ def test_a_forward_that_branches_on_values_is_followed_by_torch_pruning():
     assert [group.name for group in groups_of(net, inputs).groups] == ["a"]
 
 
+def test_a_dropout_is_noted_of_every_group_that_torch_pruning_finds():
+    net = Branching()
+    net.rate = 0.5
+    assert [group.dropouts for group in groups_of(net, torch.ones(2, 3)).groups] == [("dropout()",)]
+
+
 def test_a_wrong_group_of_torch_pruning_is_seen_although_the_weights_hide_it():
     torch.manual_seed(0)
     net = Heads()

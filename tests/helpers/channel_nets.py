@@ -220,10 +220,10 @@ class Branching(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.a, self.out = nn.Linear(3, 5), nn.Linear(5, 2)
+        self.a, self.out, self.rate = nn.Linear(3, 5), nn.Linear(5, 2), 0.0
 
     def forward(self, x):
-        hidden = self.a(x)
+        hidden = F.dropout(self.a(x), self.rate, self.training)
         return self.out(hidden if x.sum() > 0 else hidden.relu())
 
 

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from tuneflow.compress.group import Group, Kept
@@ -11,7 +12,6 @@ from tuneflow.compress.pruning_groups import spaces_by_pruning
 from tuneflow.compress.removal_check import removal_failures
 from tuneflow.compress.traced_groups import Arguments, CannotTrace, fixed_layers, spaces_by_tracing
 from tuneflow.errors import did_you_mean, in_one_line, listed
-from tuneflow.heuristics.unchanged import looked_at
 
 
 class ChannelGroups(NamedTuple):
@@ -56,7 +56,7 @@ def groups_of(module: nn.Module, inputs: Any) -> ChannelGroups:
             "groups of channels are found in the module itself, not in a compiled one; pass module._orig_mod"
         )
     module = copy.deepcopy(module).eval()
-    with looked_at(module):
+    with torch.no_grad():
         groups, kept = _proposed(module, inputs)
         failed = removal_failures(module, inputs, groups)
     kept += [

@@ -1,12 +1,14 @@
 """Groups by the package torch-pruning, for forward passes that torch.fx cannot record."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tuneflow.compress.channel_spaces import FIXED, ChannelSpaces, Labels, joined
+from tuneflow.compress.function_rules import DROPOUTS
 from tuneflow.compress.layer_rules import CONVOLUTIONS, NORMS, TRANSPOSED
 from tuneflow.compress.traced_groups import Arguments
 from tuneflow.nested import leaves
@@ -37,7 +39,7 @@ def spaces_by_pruning(module: nn.Module, arguments: Arguments, fixed: Mapping[st
             output_transform=lambda outputs: [leaf for leaf in leaves(outputs) if leaf.requires_grad],
             verbose=False,
         )
-    return _Conversion(module, graph, fixed).spaces()
+    return _Conversion(module, graph, fixed).spaces(_dropouts(module, arguments))
 
 
 class _Conversion:
@@ -49,14 +51,16 @@ class _Conversion:
         self._spaces = ChannelSpaces()
         self._labels: dict[Key, tuple[Labels, bool]] = {}
 
-    def spaces(self) -> ChannelSpaces:
-        """Return the spaces of every layer that the graph can narrow."""
+    def spaces(self, dropouts: Iterable[str]) -> ChannelSpaces:
+        """Return the spaces of every layer that the graph can narrow; any of them may pass the dropouts."""
         for layer, name in self._names.items():
             root = isinstance(layer, (nn.Linear, *CONVOLUTIONS)) and layer in self._graph.module2node
             if root and not _is_depthwise(layer) and (name, "weight", _made_dim(layer)) not in self._labels:
                 self._add(layer, name)
         for key, (labels, makes) in self._labels.items():
             self._spaces.member(*key, labels, makes)
+            for name in dropouts:
+                self._spaces.drop_out(labels, name)
         return self._spaces
 
     def _add(self, layer: Any, name: str) -> None:
@@ -104,6 +108,26 @@ class _Conversion:
             key, (joined([Labels(torch.full((size,), FIXED), torch.zeros(size).long())]), makes)
         )
         labels.space[positions], labels.channel[positions] = channels.space[chosen], chosen
+
+
+class _DropoutWatch(TorchFunctionMode):
+    """Records the dropouts of a forward pass, in evaluation mode as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: dict[str, None] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, named = getattr(func, "__name__", "").strip("_"), kwargs or {}
+        if name in DROPOUTS.split() and named.get("p", args[1] if len(args) > 1 else 0.5):
+            self.names[f"{name}()"] = None
+        return func(*args, **named)
+
+
+def _dropouts(module: nn.Module, arguments: Arguments) -> list[str]:
+    with _DropoutWatch() as watch:
+        module(*arguments[0], **arguments[1])
+    return list(watch.names)
 
 
 def _is_depthwise(layer: Any) -> bool:

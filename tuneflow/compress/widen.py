@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tuneflow.compress.channel_groups import groups_of, named_groups
 from tuneflow.compress.group import Group, Selection, select_all
+from tuneflow.compress.layer_names import check_names
 from tuneflow.compress.operations import Operation, apply_all
 from tuneflow.compress.step import StepRows
 from tuneflow.heuristics.unchanged import looked_at
@@ -40,6 +41,7 @@ class Widen:
     only: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        check_names("Widen", self.only)
         if not is_number(self.factor) or self.factor < 1:
             raise ValueError(
                 f"Widen: factor needs to be a number >= 1, got {self.factor!r}; Narrow makes a module smaller."

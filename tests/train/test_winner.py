@@ -124,6 +124,24 @@ def test_what_is_loaded_copied_or_pickled_is_the_same_winner(tmp_path):
     assert {model.winner.record.config["model"]["width"] for model in models} == {best.config["model"]["width"]}
 
 
+@pytest.mark.parametrize("precision", ["bf16", "int8", "fp32"])
+def test_a_converted_fork_is_loaded_to_the_bit_and_forked_in_float(precision, tmp_path):
+    arithmetic = partial(tn.compress.Arithmetic, precision=precision, channels_last=True)
+    steps = {"keep": KEEP, "arithmetic": arithmetic}
+    ours = regression(mlp, INPUTS, tn.Model(regression(mlp, INPUTS, tn.Model(mlp)).best, steps=steps))
+    module = ours.best.model()
+    ours.best.save(tmp_path / "fork.pt")
+    again = tn.load(tmp_path / "fork.pt", mlp)
+    with torch.no_grad():
+        assert torch.equal(again(INPUTS), module(INPUTS))
+    winners = [tn.Model(source).winner for source in (ours.best, module, copy.deepcopy(module), again)]
+    assert len({winner.digest for winner in winners}) == 1
+    assert {p.dtype for p in winners[0].module.parameters()} == {torch.float32}
+    second = regression(mlp, INPUTS, tn.Model(again))
+    second.best.save(tmp_path / "second.pt")
+    assert same(tn.load(tmp_path / "second.pt", mlp), second.best.model())
+
+
 def test_labels_of_the_winners_builder_need_its_space_again(tmp_path):
     space = {"model": {"act": tn.Choice({"relu": nn.ReLU})}, "optimizer": {"lr": tn.Float(1e-3, 0.1)}}
     study = make(space)

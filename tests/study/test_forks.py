@@ -19,6 +19,7 @@ from tuneflow.schedule import Fork, Start
 
 ALL = tn.Folder(None, keep="all")
 WIDTH = 8
+RATE = {"optimizer": {"lr": 0.01}}
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +188,23 @@ def test_forks_are_extended_and_confirmed(winner):
     whole.run(trials=2)
     assert [t.reports[-1].metrics for t in longer.trials] == [t.reports[-1].metrics for t in whole.trials]
     assert study.confirm(top=2, seeds=2).confirmed.seeds == 2
+
+
+class Counted(Keep):
+    asked = 0
+
+    def operations(self, module, rows):
+        Counted.asked += 1
+        return super().operations(module, rows)
+
+
+def test_a_probe_is_of_the_module_that_the_steps_leave_and_asks_them_once(winner):
+    study = fork(winner, steps={"keep": Counted})
+    before = Counted.asked
+    probes = {share: study.history.probe({"keep": {"share": share}} | RATE) for share in (0.31, 0.32, 0.89)}
+    assert Counted.asked - before == 2
+    assert probes[0.31] == probes[0.32]
+    units = {share: round(share * WIDTH) for share in (0.31, 0.89)}
+    assert {share: probes[share].parameters for share in units} == {
+        share: (64 + 1) * count + (count + 1) * 10 for share, count in units.items()
+    }

@@ -126,7 +126,7 @@ class History(Columns):
         """Return what `tn.probe` measures of this configuration's structure, a tn.Probe.
 
         Measured on first use and kept with the study, so a resumed one does not measure again. Configurations that
-        differ in Floats only are of one structure.
+        differ in Floats only are of one structure, but for Floats of a Model's steps, in eighths of their range.
 
         Raises:
             StudyError: the study has no model and Trainer to measure; `prober` is None.

@@ -11,15 +11,19 @@ from tuneflow.probing.measuring import in_words, probe
 from tuneflow.probing.probe import Probe
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import digest
-from tuneflow.space.parameters import Choice
+from tuneflow.space.parameters import Choice, Float
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.store import Store
 from tuneflow.train.trainer import Trainer
+
+CELLS = 8  # parts of the range of a step's setting, in each of which there is one probe
 
 
 @dataclass(frozen=True, eq=False)
 class Probes:
     """Probes by configuration, for `history.probe`; configurations that differ in Floats only share one.
+
+    Floats of a Model's steps decide shapes: there those share one that are in the same of CELLS parts of its range.
 
     Args:
         store: keeps the probes with the study.
@@ -80,4 +84,18 @@ class Probes:
         return "" if stored is None else str(stored["screened"])
 
     def _key(self, config: Config) -> str:
-        return f"probe:{digest(json.dumps(self.space.structure(config), sort_keys=True)):x}"
+        structure, cells = self.space.structure(config), self._cells(config)
+        facts = {"structure": structure, "steps": cells} if cells else structure
+        return f"probe:{digest(json.dumps(facts, sort_keys=True)):x}"
+
+    def _cells(self, config: Config) -> dict[str, int]:
+        """Return the part of its range that each Float of a step is in, by name."""
+        if not self.model.steps:
+            return {}
+        unit = self.space.to_unit(config).tolist()
+        of_steps = [
+            (axis.name, u)
+            for axis, u in zip(self.space.coordinates, unit, strict=True)
+            if axis.path[0] in self.model.steps and isinstance(axis.parameter, Float) and u == u
+        ]
+        return {name: min(int(u * CELLS), CELLS - 1) for name, u in of_steps}

@@ -236,7 +236,8 @@ class _Measuring:
             self.notes.append("the best racer is at the edge of the race; the best rate may lie beyond.")
         if best > LEARNED * self.naive:
             self.unsure = True
-            self.notes.append("no racer has learned anything; the rate is a guess.")
+            better = "learned anything" if self.session.model.winner is None else "come below the winner's own loss"
+            self.notes.append(f"no racer has {better}; the rate is a guess.")
         return result
 
     def _doubt(self, racers: Race | None) -> float:

@@ -213,6 +213,27 @@ def test_a_study_of_a_teacher_resumes_exactly(winner, tmp_path):
     assert losses(study(Distill(winner), folder=tmp_path)) == losses(study(Distill(winner)))
 
 
+def test_the_teacher_sees_each_row_once_where_rows_stay_as_they_are(winner):
+    class Counting(nn.Module):
+        rows = 0
+
+        def __init__(self):
+            super().__init__()
+            self.inner = winner.model()
+
+        def forward(self, inputs):
+            Counting.rows += len(inputs)
+            return self.inner(inputs)
+
+    made = study(Distill(Counting()))  # whose dry run calls it too
+    Counting.rows = 0
+    kept = losses(made)
+    assert Counting.rows <= 3 * len(TRAIN)  # of which the rehearsal of the first trial has its own
+    afresh = losses(study(Distill(Counting()), augment=lambda inputs: inputs))
+    assert Counting.rows > 6 * len(TRAIN)
+    assert kept == pytest.approx(afresh, rel=1e-5)
+
+
 @pytest.mark.parametrize("make", [Distill, lambda teacher: partial(Distill, teacher)], ids=["ready", "partial"])
 def test_another_teacher_is_another_study(winner, tmp_path, make):
     class Nested(nn.Module):

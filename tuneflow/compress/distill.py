@@ -99,16 +99,21 @@ class Distill:
 
         Args:
             module: takes raw inputs, and gives outputs in the targets' units.
-            batch: raw inputs, and targets.
+            batch: raw inputs, and targets; with the teacher's outputs as its attribute `taught` where they are known.
 
         Raises:
             TypeError, ValueError: the outputs are not one tensor of the shape of the teacher's.
         """
         inputs, targets = batch
-        with torch.no_grad():
-            taught = self._module(inputs)
+        taught = getattr(batch, "taught", None)
+        taught = self.taught(inputs) if taught is None else taught
         outputs = module(inputs)
         return (1 - self.weight) * self(outputs, targets) + self.weight * self._soft(outputs, taught, targets)
+
+    def taught(self, inputs: Any) -> Any:
+        """Return the teacher's outputs for raw inputs."""
+        with torch.no_grad():
+            return self._module(inputs)
 
     def _soft(self, outputs: Any, taught: Any, targets: Any) -> Tensor:
         if not isinstance(outputs, Tensor) or not isinstance(taught, Tensor):

@@ -75,13 +75,13 @@ class Preparation:
     """
 
     def __init__(self, train: Source, valid: Source, cache: dict[Any, Any], fits: InputFits | None = None) -> None:
-        self.train, self.valid, self._cache = train, valid, cache
+        self.train, self.valid, self.cache = train, valid, cache
         self.fits = fits or InputFits(train, cache)
 
     def on_device(self, source: Source, runtime: Runtime, normalizer: nn.Module | None) -> DeviceData:
         """Return `source` on the device and normalized: once where it is small, batch by batch where it is not."""
         key = (id(source), runtime.device, runtime.channels_last, id(normalizer))
-        sets: OrderedDict[Any, DeviceData] = self._cache.setdefault("on device", OrderedDict())
+        sets: OrderedDict[Any, DeviceData] = self.cache.setdefault("on device", OrderedDict())
         if key not in sets:
             sets[key] = DeviceData(source, runtime, normalizer)
         sets.move_to_end(key)
@@ -121,11 +121,11 @@ class Preparation:
     def _brought(self, winner: Winner, runtime: Runtime) -> tuple[nn.Module | None, Scale | None]:
         """Return a winner's normalizer and scale on the device."""
         key = ("winner", id(winner), runtime.device)
-        if key not in self._cache:
+        if key not in self.cache:
             parts = (None if part is None else copy.deepcopy(part).to(runtime.device).requires_grad_(False)
                      for part in (winner.normalizer, winner.scale))  # fmt: skip
-            self._cache[key] = (winner, *parts)
-        _, normalizer, scale = self._cache[key]
+            self.cache[key] = (winner, *parts)
+        _, normalizer, scale = self.cache[key]
         return normalizer, scale
 
     def ready(self, job: Job, module: nn.Module) -> None:
@@ -150,10 +150,10 @@ class Preparation:
             return
         inner = getattr(module, "_orig_mod", module)
         key = ("spread", job.runtime.device, str(parameters_of(inner.forward)), *map(type, module.modules()))
-        if key not in self._cache:
+        if key not in self.cache:
             tried = copy_of(module) if lazy_tensors(module) else module  # it takes no shapes from a trial
-            self._cache[key] = spread_of(tried, self._few(job), self.train.target)
-        spread: Spread | None = self._cache[key]
+            self.cache[key] = spread_of(tried, self._few(job), self.train.target)
+        spread: Spread | None = self.cache[key]
         if spread is not None:
             install(module, spread)
 
@@ -165,7 +165,7 @@ class Preparation:
 
     def _few(self, job: Job) -> Any:
         """Return the inputs of two training rows, on the device and not normalized."""
-        if (key := ("few", job.runtime.device)) not in self._cache:
+        if (key := ("few", job.runtime.device)) not in self.cache:
             with seeded_globals(0, "few rows"):  # a dataset may draw
-                self._cache[key] = job.runtime.place(next(iter(self.train.batches(2)))[0])
-        return self._cache[key]
+                self.cache[key] = job.runtime.place(next(iter(self.train.batches(2)))[0])
+        return self.cache[key]

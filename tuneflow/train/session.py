@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -37,6 +38,7 @@ from tuneflow.train.reported_metrics import measured_of
 from tuneflow.train.scored_form import ScoredForm
 from tuneflow.train.scored_weights import ScoredWeights, estimate_statistics
 from tuneflow.train.settings import Settings
+from tuneflow.train.taught_rows import taught_outputs, with_taught
 from tuneflow.train.trained_loss import TrainedLoss, evaluating
 
 INIT_ROWS = 256  # of the training part, that an initialization is corrected on
@@ -85,6 +87,7 @@ class Session:
         self._raw_valid = preparation.valid
         self.train = preparation.on_device(preparation.train, job.runtime, early)
         self.valid = preparation.on_device(preparation.valid, job.runtime, before)
+        self._taught = partial(taught_outputs, settings.loss, self.train, preparation.cache)
         self.steps = math.ceil(self.train.order.rows / settings.batch_size)
         self.recipe = self._made_recipe() if recipe is None else operations_of(recipe)
         apply_all(self.recipe, self.module)
@@ -301,7 +304,9 @@ class Session:
         """Yield the training batches of an epoch as `whole` takes them."""
         order, batches = self.job.order(epoch, self.train.order), self.train.batches
         if self.settings.augment is None:
-            yield from batches(self.settings.batch_size, order)
+            size, taught = self.settings.batch_size, self._taught()
+            plain = batches(size, order)
+            yield from plain if taught is None else with_taught(plain, order, size, taught)
             return
         module = self.complete() if self.augmentation.sees_module else None
         for batch in batches(self.settings.batch_size, order):

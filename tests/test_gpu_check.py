@@ -10,7 +10,14 @@ import torch
 from tests.gpu import check
 
 SCRIPT = Path(check.__file__)
-HERE = ["exact", "several", "lanes", "precision", "probe"]  # the others start processes, which takes seconds
+HERE = [
+    "exact",
+    "several",
+    "lanes",
+    "precision",
+    "measures",
+    "probe",
+]  # the others start processes
 
 
 def test_a_cpu_passes_in_the_reduced_form_and_is_left_as_it_was(capsys):
@@ -18,7 +25,7 @@ def test_a_cpu_passes_in_the_reduced_form_and_is_left_as_it_was(capsys):
     *rows, end = capsys.readouterr().out.splitlines()[1:]
     assert end.startswith("0 checks failed")
     assert {row[:66].split()[-1] for row in rows} == {"passed", "-"}
-    assert len(rows) == 14
+    assert len(rows) == 17
     assert not torch.are_deterministic_algorithms_enabled()
 
 

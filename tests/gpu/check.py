@@ -155,6 +155,18 @@ class Checks:
             worst = max(map(_apart, self.alone, first))
             yield what, worst < 0.25 and first == second, f"{worst:.1e} of the loss"
 
+    def measures(self) -> Iterator[Row]:
+        module, rows = convnet(), torch.randn(64, 1, 8, 8)
+        there = tn.Runtime(self.device).place(convnet())
+        measures = tn.measure.MACs(), tn.measure.Bytes()
+        counts = [[measure.of_module(each, rows) for measure in measures] for each in (module, there)]
+        yield "multiplications and bytes equal to the CPU's", counts[0] == counts[1], ""
+        peaks = [tn.measure.PeakMemory(batch=64).of_module(m, rows) for m in (module, there)]
+        figure = f"{peaks[1]:,} bytes, by operations {peaks[0]:,}"
+        yield "peak memory at least that of the operations", peaks[1] >= 0.9 * peaks[0], figure
+        ratio = tn.measure.Latency(batch=64, relative=True).of_module(there, rows, reference=there)
+        yield "latency relative to itself", None, f"{ratio.value:.3f} +- {ratio.error:.3f}"
+
     def probe(self) -> Iterator[Row]:
         job = {"config": {"optimizer": {"momentum": 0.9}}}
         here, cpu = (
@@ -274,7 +286,7 @@ def _short(value: float | None) -> str:
     return "none" if value is None else f"{value:.3g}"
 
 
-PARTS = ("exact", "processes", "several", "lanes", "precision", "probe", "speed")
+PARTS = ("exact", "processes", "several", "lanes", "precision", "measures", "probe", "speed")
 
 
 def rows(checks: Checks, parts: list[str]) -> Iterator[Row]:

@@ -6,6 +6,8 @@ from torch import nn
 
 from tests.helpers.measured_networks import convnet, quantized
 from tests.helpers.small_networks import Tied
+from tuneflow.heuristics.input_scaling import Normalizer
+from tuneflow.heuristics.target_scaling import Scale, completed
 from tuneflow.measure import LayerProfile, MACs, Parameters, Profile, profile
 
 
@@ -46,10 +48,16 @@ def test_layers_are_named_in_the_order_in_which_they_run():
     assert str(table).splitlines()[0].split() == ["layer", "kind", "time", "parameters", "MACs", "output"]
 
 
+def test_layers_of_a_trained_module_have_the_names_of_its_builder():
+    whole = completed(convnet(), Normalizer(torch.zeros(1), torch.ones(1)), Scale(torch.zeros(1), torch.ones(1), 1.0))
+    names = [layer.name for layer in profile(whole, torch.randn(4, 1, 8, 8), batch=4).layers]
+    assert names == ["module.normalizer", *"01234567", "(rest)"]
+
+
 def test_an_int8_module_has_a_profile_without_other_arithmetic():
     x = torch.randn(4, 1, 8, 8)
     table = profile(quantized(convnet(), x), x, batch=4)
-    assert sum(layer.parameters for layer in table.layers) == 522
+    assert [layer.parameters for layer in table.layers if layer.parameters] == [40, 152, 330]
 
 
 def test_a_result_is_profiled_by_its_module():

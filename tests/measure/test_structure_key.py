@@ -41,6 +41,11 @@ DIFFERENT = {
 }
 
 
+def test_a_key_is_the_same_each_time():
+    module = quantized(convnet(), X)
+    assert len({structure_key(module) for _ in range(5)}) == 1
+
+
 def test_keys_differ_with_the_structure():
     assert len({structure_key(make()) for make in DIFFERENT.values()}) == len(DIFFERENT)
 

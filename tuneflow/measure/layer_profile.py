@@ -28,7 +28,7 @@ class LayerProfile:
     """The part of one layer in a module.
 
     Attributes:
-        name: its name in the module.
+        name: its name in the module, as its builder gave it.
         kind: its class.
         milliseconds: time of a forward pass of the whole batch, without the layers in it.
         parameters: number of its own parameters.
@@ -160,18 +160,27 @@ def _layers(module: nn.Module, forward: Callable[[], Any], batch: int) -> list[L
             with OwnAmounts(module, lambda: now(device)) as seconds:
                 forward()
             timings.append(seconds.own)
-    layers, rest, seen = [], 0.0, set[int]()
+    wrapped = _wrapped(module)
+    layers, rest, seen = [], 0.0, dict[int, Tensor]()  # which keeps them, since unpacked weights are new objects
     for part in macs.own:
         weights = [tensor for tensor in _weights(part, macs.own) if id(tensor) not in seen]
-        seen.update(map(id, weights))
+        seen |= {id(tensor): tensor for tensor in weights}
         milliseconds = 1e3 * min(own.get(part, 0.0) for own in timings)
         if macs.has_layers(part) and not weights and not macs.own[part]:
             rest += milliseconds
             continue
         numbers = sum(tensor.numel() for tensor in weights), round(macs.own[part] / batch)
-        name, kind = macs.names[part], type(part).__name__
+        name, kind = macs.names[part].removeprefix(wrapped), type(part).__name__
         layers.append(LayerProfile(name or kind, kind, milliseconds, *numbers, macs.shapes[part]))
     return [*layers, LayerProfile(REST, "", rest, 0, 0, ())]
+
+
+def _wrapped(module: nn.Module) -> str:
+    """Return the prefix of the layers' names that comes from the library's wrappers, such as that of a normalizer."""
+    inner = getattr(module, "module", None)
+    if not isinstance(inner, nn.Module) or not type(module).__module__.startswith("tuneflow."):
+        return ""
+    return f"module.{_wrapped(inner)}"
 
 
 def _weights(part: nn.Module, called: Container[nn.Module]) -> list[Tensor]:

@@ -22,21 +22,29 @@ def structure_key(module: nn.Module) -> str:
     That is, of each module in it: name, class, code where it was traced, settings that are no floats, hooks; and
     shapes, dtypes and layouts of its tensors; and the device. Modules that share a tensor share it in the key too.
     """
-    numbers: dict[int, int] = {}
-    lines = (line for name, part in module.named_modules() for line in _lines(name, part, numbers))
+    seen: dict[int, tuple[int, Tensor]] = {}
+    lines = (line for name, part in module.named_modules() for line in _lines(name, part, seen))
     device = device_of(module)
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return hashlib.sha256("\n".join(chain([kind], lines)).encode()).hexdigest()[:32]
 
 
-def _lines(name: str, part: nn.Module, numbers: dict[int, int]) -> Iterator[str]:
+def _lines(name: str, part: nn.Module, seen: dict[int, tuple[int, Tensor]]) -> Iterator[str]:
+    """Yield lines about a module without those in it.
+
+    Args:
+        name: the module's.
+        part: the module.
+        seen: tensors so far with their numbers, by id; it keeps them, since unpacked weights are new objects each time.
+    """
     yield f"{name}: {type(part).__module__}.{type(part).__qualname__}"
     yield from (f"{key}={value}" for key, value in sorted(_settings(part)))
     code = getattr(part, "code", None)
     yield code if isinstance(code, str) else ""
     yield repr([name_of(hook) for hook in (*part._forward_pre_hooks.values(), *part._forward_hooks.values())])
     for tensor in (*own_weights_of(part), *part.buffers(recurse=False)):
-        yield f"{numbers.setdefault(id(tensor), len(numbers))} {_form(tensor)}"
+        number, _ = seen.setdefault(id(tensor), (len(seen), tensor))
+        yield f"{number} {_form(tensor)}"
 
 
 def _form(tensor: Tensor) -> str:

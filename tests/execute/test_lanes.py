@@ -2,12 +2,14 @@
 
 import logging
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 import tuneflow as tn
+from tests.helpers.narrowing import Keep
 from tests.helpers.switching_optimizers import MeanInGroup
 from tuneflow.execute.lanes import lane_stack as stack
 from tuneflow.execute.lanes import structure_group as group
@@ -79,7 +81,8 @@ def trainer(data=None, **settings):
 
 
 def run(runtime, builder=mlp, space=RATES, trials=6, of=None, **settings):
-    given = {"model": tn.Model(builder), "trainer": of or trainer(), "space": space, "runtime": runtime, "seed": 3}
+    model = builder if isinstance(builder, tn.Model) else tn.Model(builder)
+    given = {"model": model, "trainer": of or trainer(), "space": space, "runtime": runtime, "seed": 3}
     study = tn.Study(**given, progress=False, **settings)
     study.run(trials=trials)
     return study
@@ -154,6 +157,19 @@ def test_batch_norm_keeps_the_statistics_of_each_trial(engine):
     assert_alike(*both)
     for name, tensor in both[0].best.model().state_dict().items():
         torch.testing.assert_close(tensor, both[1].best.model().state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "steps", [{}, {"keep": partial(Keep, first="1", second="4")}], ids=["without steps", "with steps"]
+)
+def test_forks_of_a_winner_share_lanes_where_their_structures_are_equal(stacked, steps):
+    torch.manual_seed(0)
+    model = tn.Model(mlp(), steps=steps)
+    space = {"keep": {"share": tn.Choice([0.25, 0.5])}} if steps else {}
+    space = tn.SearchSpace(optimizer={"lr": tn.Float(1e-3, 0.3, log=True)}, **space)
+    both = [run(runtime, model, space) for runtime in (LANES, INLINE)]
+    assert_alike(*both)
+    assert max(len(lanes.live) for lanes in stacked) > 1
 
 
 def test_label_smoothing_may_differ_from_lane_to_lane(stacked):

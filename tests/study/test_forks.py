@@ -208,3 +208,16 @@ def test_a_probe_is_of_the_module_that_the_steps_leave_and_asks_them_once(winner
     assert {share: probes[share].parameters for share in units} == {
         share: (64 + 1) * count + (count + 1) * 10 for share, count in units.items()
     }
+
+
+def test_a_section_of_a_step_may_come_later(winner, tmp_path):
+    fork(winner, {"optimizer": SPACE["optimizer"]}, folder=tmp_path).run(trials=1)
+    grown = fork(winner, folder=tmp_path)
+    assert grown.trials[0].config["keep"] == {"share": 0.5}
+    grown.run(trials=2)
+    assert [trial.status for trial in grown.trials] == ["DONE", "DONE"]
+
+
+def test_a_setting_of_a_step_in_no_section_is_shown_its_section(winner):
+    with pytest.raises(ValueError, match=r'write tn.SearchSpace\(keep=\{"share": ...\}, optimizer=\{"lr": ...\}\)'):
+        fork(winner, {"share": tn.Float(0.3, 0.9), "lr": tn.Float(0.01, 0.1)})

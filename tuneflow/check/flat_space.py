@@ -47,7 +47,9 @@ def _is_section(entry: Any) -> bool:
 
 def _owner(name: str, model: Model, trainer: Trainer) -> str:
     """Return the section of what takes an argument `name`; empty if nothing does."""
-    takers = {"model": model.builder, "optimizer": trainer.optimizer, "loss": trainer.loss, "augment": trainer.augment}
+    takers = {"optimizer": trainer.optimizer, "loss": trainer.loss, "augment": trainer.augment} | model.steps
+    if model.winner is None:
+        takers = {"model": model.builder} | takers
     for section, taker in takers.items():
         if taker is not None and name in [parameter.name for parameter in parameters_of(taker) or []]:
             return section

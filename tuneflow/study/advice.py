@@ -40,6 +40,7 @@ def precision_advice(trainer: Trainer, job: Job) -> str:
     few = small(trainer, trainer.configured(job.config).batch_size).configured(job.config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        job = _decided(few, job)
         steps = {other: step for other in alternatives(few, job) if (step := _step(few, replace(job, runtime=other)))}
         gains, rounds = measured_gains(steps, time.perf_counter() + SECONDS)
     best = max(gains, key=lambda other: round(gains[other], 1), default=None)
@@ -75,6 +76,17 @@ def alternatives(trainer: Trainer, job: Job) -> Iterator[Runtime]:
             other = copy.copy(own)
             other.precision, other.channels_last = precision, channels_last
             yield other
+
+
+def _decided(trainer: Trainer, job: Job) -> Job:
+    """Return the job with the steps of its model decided on, once for all that are compared."""
+    if job.model is None or not job.model.steps:
+        return job
+    try:
+        with exceptions_only("a step"):
+            return replace(job, model=job.model.decided(trainer.session(job).recipe))
+    except Exception:  # as below
+        return job
 
 
 def _has_images(trainer: Trainer, job: Job) -> bool:

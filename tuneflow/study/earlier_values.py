@@ -130,6 +130,8 @@ class Sections(EarlierValues):
     def of(self, name: str) -> Any:
         if name == "model":
             return self.model.builder
+        if name in self.model.steps:
+            return self.model.steps[name]
         return self.model.normalize if name == "normalize" else getattr(self.trainer, name, None)
 
     def inside(self, name: str, names: Collection[str]) -> EarlierValues:

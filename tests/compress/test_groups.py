@@ -114,6 +114,12 @@ def test_a_compiled_module_is_refused_with_the_way_out():
         groups_of(compiled, torch.ones(2, 2))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_module_is_refused_with_the_way_out():
+    with pytest.raises(ValueError, match=r"got a TopLevelTracedModule, .* pass what was scripted"):
+        groups_of(torch.jit.trace(nn.Linear(2, 2), torch.ones(2, 2)), torch.ones(2, 2))
+
+
 def test_a_dict_that_a_hook_spreads_over_the_arguments():
     net = nn.Bilinear(3, 4, 2)
     net.register_forward_pre_hook(lambda _, args: (args[0]["x"], args[0]["y"]))

@@ -43,7 +43,7 @@ def groups_of(module: nn.Module, inputs: Any) -> ChannelGroups:
         The groups, in the order of their layers, and the layers whose channels stay.
 
     Raises:
-        ValueError: the module is compiled, or neither way can follow its forward pass.
+        ValueError: the module is compiled or scripted, or neither way can follow its forward pass.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -51,10 +51,7 @@ def groups_of(module: nn.Module, inputs: Any) -> ChannelGroups:
         >>> [(group.name, group.width) for group in groups], str(kept[0])
         ([('0', 8)], '"2": it makes the outputs of the module')
     """
-    if hasattr(module, "_orig_mod"):
-        raise ValueError(
-            "groups of channels are found in the module itself, not in a compiled one; pass module._orig_mod"
-        )
+    _check_kind(module)
     module = copy.deepcopy(module).eval()
     with torch.no_grad():
         groups, kept = _proposed(module, inputs)
@@ -63,6 +60,14 @@ def groups_of(module: nn.Module, inputs: Any) -> ChannelGroups:
         Kept(layer, why) for group, why in failed.items() for layer in dict.fromkeys(m.layer for m in group.makers)
     ]
     return ChannelGroups([group for group in groups if group not in failed], kept)
+
+
+def _check_kind(module: nn.Module) -> None:
+    rule = "groups of channels are found in the module itself"
+    if hasattr(module, "_orig_mod"):
+        raise ValueError(f"{rule}, got a compiled one; pass module._orig_mod")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError(f"{rule}, got a {type(module).__name__}, whose layers cannot change; pass what was scripted")
 
 
 def _proposed(module: nn.Module, inputs: Any) -> tuple[list[Group], list[Kept]]:

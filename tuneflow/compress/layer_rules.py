@@ -153,10 +153,6 @@ def without_mixing(op: TracedOp, spaces: ChannelSpaces, dims: Sequence[int]) -> 
     return op.first.channels
 
 
-def _flatten(op: TracedOp, spaces: ChannelSpaces) -> Channels:
-    return reshaped(op, spaces)
-
-
 def _transformer(op: TracedOp, spaces: ChannelSpaces) -> Channels:
     """Channels inside of the Transformer layers' own pairs of Linears; everything around them stays."""
     assert op.layer is not None
@@ -229,8 +225,9 @@ def blocks(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[i
 RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: _linear,
     nn.PReLU: _prelu,
-    nn.Flatten: _flatten,
     nn.LayerNorm: _layer_norm,
+    nn.Flatten: reshaped,
+    nn.Unflatten: reshaped,
     **dict.fromkeys(CONVOLUTIONS, _convolution),
     **dict.fromkeys(NORMS, _norm),
     **dict.fromkeys(ELEMENTWISE, same),

@@ -70,7 +70,7 @@ def _silence(module: nn.Module, group: Group, dropped: Tensor) -> None:
     """Make the layers that use some channels of a group take nothing from them."""
     for member in group.users:
         weight = getattr(module.get_submodule(member.layer), member.tensor)
-        weight.index_fill_(member.dim, member.positions[dropped].flatten(), 0)
+        weight.index_fill_(member.dim, member.positions[dropped].flatten().to(weight.device), 0)
 
 
 def _close(outputs: Tensor, expected: Tensor) -> bool:

@@ -12,6 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from tuneflow.compress import function_rules, layer_rules
 from tuneflow.compress.channel_spaces import ChannelSpaces
 from tuneflow.compress.traced_op import Channels, Traced, TracedOp
+from tuneflow.errors import in_one_line
 from tuneflow.nested import leaves
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -32,15 +33,17 @@ def spaces_by_tracing(module: nn.Module, arguments: Arguments, fixed: Mapping[st
     Raises:
         CannotTrace: torch.fx cannot record the forward pass.
     """
-    bound = inspect.signature(module.forward).bind(*arguments[0], **arguments[1])
-    defaults = {name: p.default for name, p in bound.signature.parameters.items() if name not in bound.arguments}
-    constants = {name: value for name, value in defaults.items() if value is not inspect.Parameter.empty}
     try:
-        graph = _Tracer(bound).trace(module, constants)
+        bound = inspect.signature(module.forward).bind(*arguments[0], **arguments[1])
+        parameters = bound.signature.parameters.values()
+        missing = {p.name: p.default for p in parameters if p.name not in bound.arguments and p.default is not p.empty}
+        graph = _Tracer(bound).trace(module, missing)
         walk = _ChannelWalk(fx.GraphModule(module, graph), fixed)
         walk.run(*_in_order(bound))
+    except CannotTrace:
+        raise
     except Exception as error:
-        raise CannotTrace(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from None
+        raise CannotTrace(in_one_line(error).splitlines()[0][:160]) from None
     return walk.spaces
 
 

@@ -12,6 +12,9 @@ from tests.helpers.trainer_runs import flat
 from tuneflow.compress import Arithmetic
 from tuneflow.compress.converted import is_converted
 from tuneflow.compress.winner import record_of
+from tuneflow.execute.lanes.lane import Lane
+from tuneflow.execute.lanes.structure import unfit_lane
+from tuneflow.history.trial import Slice
 from tuneflow.study.saved_model import save_model
 from tuneflow.types import Job
 
@@ -141,6 +144,32 @@ def test_a_loss_of_its_own_is_evaluated_on_the_converted_module():
     assert plain["train_loss"] == converted["train_loss"]
     assert plain["loss"] != converted["loss"]
     assert plain["loss"] == pytest.approx(converted["loss"], rel=0.05)
+
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.last(x.flatten(1))
+
+
+class Reaching:
+    def loss_of(self, module, batch):
+        return nn.functional.cross_entropy(module(batch[0]), batch[1]) + module.last.weight.square().mean()
+
+
+def test_a_loss_that_reaches_into_the_converted_module_is_told_so():
+    ours, job = trainer(loss=Reaching(), metrics={}), job_of("bf16", model=Named)
+    with pytest.raises(AttributeError, match='a module in bf16 has its forward alone, and no "last"'):
+        epochs(ours, job)
+
+
+@pytest.mark.parametrize(("precision", "reason"), [("fp32", ""), ("int8", "this one is scored in int8")])
+def test_lanes_train_what_is_converted_alone(precision, reason):
+    job = job_of(precision, runtime=tn.Runtime("cpu", threads=1))
+    assert unfit_lane(Lane(Slice(0, 0, 2), trainer(), job, None)).endswith(reason)
 
 
 def test_scores_under_a_lower_training_precision_are_those_of_the_step():

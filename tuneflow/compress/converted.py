@@ -63,6 +63,15 @@ class ConvertedModule(nn.Module):
         outputs = self.module(*inputs, **named)
         return outputs if self._inside is None else mapped(self._leave, outputs)
 
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            raise AttributeError(
+                f'a module in {self.convert.label or "fp32"} has its forward alone, and no "{name}"; a loss or metric'
+                ' that reaches into the module needs Arithmetic("fp32").'
+            ) from None
+
     def of_bytes(self, inputs: Tensor) -> Any:
         """Return the outputs for inputs whose bytes are the integers that the module computes with."""
         assert self.entry is not None

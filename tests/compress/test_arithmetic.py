@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tuneflow.compress import Arithmetic, Convert, StepRows
+from tuneflow.compress import Arithmetic, Convert, StepRows, padding
 from tuneflow.compress.completed_form import NormalizedBytes, completed_form
 from tuneflow.compress.converted import calibrated, converted
 from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
@@ -172,6 +172,28 @@ def test_outputs_do_not_depend_on_the_shapes_that_came_before():
     one = ours(inputs[:1])
     for rows in (4, 4, 1, 4, 4, 4, 4, 4, 1, 1, 1, 1, 1):
         assert torch.equal(ours(inputs[:rows])[:1], one)
+
+
+def pooled(width):
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(width, width + 1, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(width + 1, 4),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("width", "convolutions"), [(28, [32, 32]), (8, [8, 9]), (43, [43, 64]), (32, [32, 33])])
+@torch.no_grad()
+def test_padded_channels_change_no_bit(width, convolutions, monkeypatch):
+    torch.manual_seed(0)
+    module, inputs = pooled(width), torch.randn(IMAGES)
+    module(inputs)
+    ours, ranges = calibrated(module.eval(), Convert("int8"), [inputs])
+    assert [part.out_channels for part in ours.modules() if hasattr(part, "out_channels")] == convolutions
+    monkeypatch.setattr(padding, "LEAST", 32)
+    plain, plain_ranges = calibrated(module, Convert("int8"), [inputs])
+    assert all(torch.equal(ranges[name], plain_ranges[name]) for name in ranges)
+    assert torch.equal(ours(inputs), plain(inputs))
+    assert (ours(inputs) - module(inputs)).abs().max() < 0.05 * module(inputs).std() * 4
 
 
 class Branch(nn.Module):

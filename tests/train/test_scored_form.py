@@ -146,6 +146,18 @@ def test_a_loss_of_its_own_is_evaluated_on_the_converted_module():
     assert plain["loss"] == pytest.approx(converted["loss"], rel=0.05)
 
 
+def test_a_fork_has_the_layout_of_its_own_runtime_and_steps():
+    ours, job = trainer(epochs=1), job_of("fp32", runtime=tn.Runtime("cpu", channels_last=True))
+    winner = ours.module(job, ours.init(job))
+    layouts = []
+    for channels_last in (False, True):
+        fork = job_of("fp32", channels_last, model=lambda: winner)
+        module = ours.module(fork, ours.init(fork))
+        weight = next(tensor for tensor in module.parameters() if tensor.ndim == 4)
+        layouts.append(weight.stride())
+    assert layouts == [(9, 9, 3, 1), (9, 1, 3, 1)]
+
+
 class Named(nn.Module):
     def __init__(self):
         super().__init__()

@@ -19,6 +19,7 @@ from torch.ao.quantization import MinMaxObserver, PerChannelMinMaxObserver, QCon
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from torch.nn import functional
 
+from tuneflow.compress.padding import pad_channels
 from tuneflow.compress.tracing import hooks_of, traced, with_hooks
 
 _settings: Any = QConfig  # which has no types
@@ -54,6 +55,7 @@ def observing_copy(module: nn.Module) -> fx.GraphModule:
         ValueError: it cannot be traced, or prepared.
     """
     graph = traced(module)
+    pad_channels(graph)
     with _torch_quantization():
         return with_hooks(prepare_fx(graph, _types(), ()), hooks_of(module))
 

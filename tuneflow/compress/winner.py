@@ -136,13 +136,21 @@ def _copy(module: nn.Module) -> nn.Module:
             " function that makes it."
         )
     try:
-        plain = copy.deepcopy(module, _computed(module)).cpu().eval()
+        plain = _laid_out(copy.deepcopy(module, _computed(module)).cpu().eval())
     except Exception as error:
         raise TypeError(
             f"Model: every trial starts from a copy of the trained {type(module).__name__}, which cannot be copied"
             f" ({error})."
         ) from None
     return plain
+
+
+def _laid_out(module: nn.Module) -> nn.Module:
+    """Give every tensor torch's own layout, in place: that of a fork is its runtime's, or chosen by its steps."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.ndim == 4 and tensor.layout is torch.strided:
+            tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+    return module
 
 
 def _computed(module: nn.Module) -> dict[int, Any]:

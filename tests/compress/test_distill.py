@@ -14,8 +14,14 @@ from tuneflow.compress.distill import Distill
 from tuneflow.errors import FingerprintError
 
 TRAIN, VALID, TEST = (part[:96] for part in tn.data.digits())
-INPUTS = torch.linspace(-3, 5, 96)[:, None] * torch.tensor([1.0, 100.0])
-NUMBERS = tn.Data(INPUTS, 40 + 30 * INPUTS[:, :1].sin() + INPUTS[:, 1:])
+
+
+def numbers(shift):
+    inputs = (torch.linspace(-3, 5, 96) + shift)[:, None] * torch.tensor([1.0, 100.0])
+    return tn.Data(inputs, 40 + 30 * inputs[:, :1].sin() + inputs[:, 1:])
+
+
+NUMBERS, OTHERS = numbers(0.0), numbers(0.01)
 
 
 def net(width=8, outputs=10):
@@ -142,13 +148,13 @@ def test_training_by_raw_inputs_equals_training_by_outputs(more):
 
 def test_without_weight_numbers_are_learned_as_without_a_teacher():
     """Standardized targets, and their unit in the rate, included."""
-    data = {"train": NUMBERS, "valid": NUMBERS, "model": line}
+    data = {"train": NUMBERS, "valid": OTHERS, "model": line}
     distilled = losses(study(Distill(line(), nn.MSELoss(), weight=0.0), **data))
     assert distilled == pytest.approx(losses(study(nn.MSELoss(), **data)), rel=1e-4)
 
 
 def test_numbers_are_learned_from_the_teacher_alone():
-    data = {"train": NUMBERS, "valid": NUMBERS, "model": line, "epochs": 20, "optimizer": torch.optim.Adam}
+    data = {"train": NUMBERS, "valid": OTHERS, "model": line, "epochs": 20, "optimizer": torch.optim.Adam}
     teacher = study(nn.MSELoss(), **data)
     teacher.run(trials=1)
     wrong = tn.Data(NUMBERS.inputs, NUMBERS.targets.flip(0))
@@ -191,7 +197,7 @@ def test_weight_and_temperature_are_tuned_and_scored_without_them(winner):
     assert made.test(TEST)["loss"].value == pytest.approx(other, abs=1e-5)
 
 
-@pytest.mark.parametrize("more", [{"folds": 2, "valid": None}, {"clip": 1.0}], ids=str)
+@pytest.mark.parametrize("more", [{"folds": 2, "valid": None, "train": TEST}, {"clip": 1.0}], ids=str)
 def test_a_teacher_goes_with_other_settings(winner, more):
     assert all(loss < 10 for loss in losses(study(Distill(winner), **more)))
 
@@ -300,6 +306,15 @@ def test_the_rate_is_probed_with_the_teacher(winner):
     )
     assert taught.curvature is not None
     assert taught.curvature != pytest.approx(plain.curvature, rel=0.05)
+
+
+@pytest.mark.parametrize("make", [Distill, lambda teacher: partial(Distill, teacher=teacher)], ids=["ready", "partial"])
+@pytest.mark.parametrize(
+    "data", [{"train": VALID, "valid": TRAIN}, {"folds": 2, "valid": None}], ids=["valid", "folds"]
+)
+def test_rows_that_the_teacher_was_trained_on_score_nothing(winner, make, data):
+    with pytest.raises(ValueError, match=r"the teacher was trained on th"):
+        study(make(winner), **data)
 
 
 @pytest.mark.parametrize(

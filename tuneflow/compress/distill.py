@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tuneflow.compress.teacher import teacher_of
+from tuneflow.compress.teacher import Teacher, teacher_of
 from tuneflow.heuristics.target_scaling import power_of
 from tuneflow.signature import name_of
 from tuneflow.validate import check_positive, is_number
@@ -71,6 +71,7 @@ class Distill:
         teacher = teacher_of(teacher)
         self.teacher: str = teacher.digest
         self._module: nn.Module = teacher.module
+        self._rows: tuple[str, ...] = teacher.rows
         self.weight, self.temperature = float(weight), float(temperature)
 
     def __call__(self, outputs: Any, targets: Any) -> Tensor:
@@ -88,6 +89,11 @@ class Distill:
         """The class number of targets that do not count, for classes; else None."""
         own = _setting(self.loss, "ignore_index")
         return own if isinstance(own, int) else IGNORED if _kind(self.loss) is CLASSES else None
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Digests of the rows that the teacher was trained on, as far as they are known."""
+        return self._rows
 
     @property
     def unit_power(self) -> int | None:
@@ -145,6 +151,13 @@ def with_teacher(loss: Any) -> Any:
     if "teacher" in keywords:
         keywords["teacher"] = teacher_of(keywords["teacher"])
     return partial(Distill, **keywords)
+
+
+def rows_of_teacher(loss: Any) -> tuple[str, ...]:
+    """Return digests of the rows that the teacher of a loss was trained on; empty where there is no teacher."""
+    if isinstance(loss, partial) and loss.func is Distill:
+        loss = next((part for part in (*loss.args, loss.keywords.get("teacher")) if isinstance(part, Teacher)), None)
+    return loss.rows if isinstance(loss, Distill | Teacher) else ()
 
 
 def _classes(outputs: Tensor, taught: Tensor) -> Tensor:

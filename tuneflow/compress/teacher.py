@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tuneflow.compress.winner import record_of
 from tuneflow.nested import leaves
 
 
@@ -23,6 +24,7 @@ class Teacher:
     """
 
     def __init__(self, module: nn.Module) -> None:
+        self._rows = tuple(record_of(module).rows)
         self._module = copy.deepcopy(module).eval().requires_grad_(False)
         self.digest = f"{type(module).__name__} {_digest_of(module)}"
 
@@ -30,6 +32,11 @@ class Teacher:
     def module(self) -> nn.Module:
         """The module."""
         return self._module
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Digests of the rows that it was trained on, as far as they are known."""
+        return self._rows
 
 
 def teacher_of(value: Any) -> Teacher:

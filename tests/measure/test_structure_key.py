@@ -16,6 +16,16 @@ class Repeats(nn.Module):
         self.count, self.activation, self.inner = count, activation, nn.Linear(4, 4)
 
 
+def closing_over(count):
+    class Again(nn.Module):
+        def forward(self, x):
+            for _ in range(count):
+                x = sum([part.relu() for part in x.unbind()])
+            return x
+
+    return Again()
+
+
 def tied():
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     net[1].weight = net[0].weight
@@ -35,6 +45,10 @@ DIFFERENT = {
     "not channels_last": lambda: nn.Conv2d(3, 4, 3, stride=2),
     "twice": Repeats,
     "three times": lambda: Repeats(3),
+    "a lambda": lambda: Repeats(activation=lambda x: x.relu()),
+    "another lambda": lambda: Repeats(activation=lambda x: x.tanh()),
+    "a closure": lambda: closing_over(2),
+    "another closure": lambda: closing_over(3),
     "tanh": lambda: Repeats(activation=torch.tanh),
     "float": convnet,
     "int8": lambda: quantized(convnet(), X),

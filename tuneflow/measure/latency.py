@@ -37,7 +37,8 @@ class Latency:
 
     In a study of a trained winner, every module is measured in turns with the winner in float32, so that both run at
     the same moments on a machine of changing speed. The value is then the ratio of the two, or, in milliseconds, this
-    ratio times the time of the winner when it was first measured: so values of different trials can be compared.
+    ratio times the time of the winner when it was first measured: so values of different trials can be compared. A
+    `test` has the milliseconds of the moment.
 
     Args:
         batch: rows of a forward pass; fewer rows than that are repeated.

@@ -1,8 +1,9 @@
 """Structure keys: modules with the same one have the same size, multiplications and speed."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
+from types import CodeType
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ def _lines(name: str, part: nn.Module, seen: dict[int, tuple[int, Tensor]]) -> I
     yield f"{name}: {type(part).__module__}.{type(part).__qualname__}"
     yield from (f"{key}={value}" for key, value in sorted(_settings(part)))
     code = getattr(part, "code", None)
-    yield code if isinstance(code, str) else ""
+    yield code if isinstance(code, str) else _function(type(part).forward)
     yield repr([name_of(hook) for hook in (*part._forward_pre_hooks.values(), *part._forward_hooks.values())])
     for tensor in (*own_weights_of(part), *part.buffers(recurse=False)):
         number, _ = seen.setdefault(id(tensor), (len(seen), tensor))
@@ -68,6 +69,25 @@ def _words(value: Any) -> str | None:
     if isinstance(value, tuple | list):
         parts = [_words(part) for part in value]
         return None if None in parts else repr(parts)
-    if isinstance(value, Callable) and not isinstance(value, nn.Module):  # type: ignore[arg-type]
-        return name_of(value)
-    return None
+    return _function(value) if callable(value) and not isinstance(value, nn.Module) else None
+
+
+def _function(function: Any) -> str:
+    """Return a function by its name, its code and the plain values that it takes from around it."""
+    inner = getattr(function, "__func__", function)
+    code = "" if not hasattr(inner, "__code__") else _code(inner.__code__)
+    held = [_words(cell.cell_contents) for cell in getattr(inner, "__closure__", None) or () if _is_filled(cell)]
+    return f"{name_of(function)} {code} {held}"
+
+
+def _code(code: CodeType) -> str:
+    """Return bytecode with its names and constants, without the addresses and lines of the code inside."""
+    constants = [_code(part) if isinstance(part, CodeType) else _words(part) for part in code.co_consts[1:]]
+    return f"{code.co_code.hex()} {code.co_names} {constants}"
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False

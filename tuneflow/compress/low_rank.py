@@ -1,41 +1,44 @@
-"""LowRank: a step that makes two thin layers of one, by singular value decomposition."""
+"""LowRank: a step that makes two thin layers of one, by the principal components of its outputs."""
 
 import copy
-import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from tuneflow.compress.layer_names import check_names
-from tuneflow.compress.operations import Factorize, Operation, apply_all
+from tuneflow.compress.operations import Assign, Factorize, Operation, apply_all
+from tuneflow.compress.scores import batches_of
 from tuneflow.compress.step import StepRows
 from tuneflow.errors import in_one_line
-from tuneflow.validate import is_number
+from tuneflow.validate import check_whole, is_number
 
 
 @dataclass(frozen=True)
 class LowRank:
-    """A step that makes two layers of each Linear and Conv2d, with `keep` times its weights between them.
+    """A step that makes two thin layers of each Linear and Conv2d, until `keep` of their weights are left.
 
-    A weight of m outputs and n inputs (of a convolution: input channels times kernel) is replaced by its best
-    approximation of rank r, which has r (m + n) weights; r is the largest rank with at most `keep` m n, and at least 1.
-    A convolution becomes one of the same kernel to r channels, and one of kernel 1 from there. Multiplications shrink
-    as the weights do. A layer that is too small to have fewer weights stays as it is, and with `keep` of 1 so do all.
+    A weight of m outputs and n inputs (of a convolution: input channels times kernel) is replaced by one of rank r,
+    which has r (m + n) weights; a convolution becomes one of the same kernel to r channels, and one of kernel 1 from
+    there. The directions that stay are principal components of what the layer gives on training rows, its bias aside:
+    no other r have a smaller mean squared error there. Over all layers, those go first that hold the smallest share of
+    their layer's outputs for the weights they cost, until `keep` of the weights are left, or one direction a layer.
+    Layers that would have more weights than before stay as they are, and with `keep` of 1 all do.
 
     Args:
-        keep: share of each layer's weights, above 0 and at most 1.
+        keep: share of the weights of these layers together, above 0 and at most 1.
         only: names of the layers; None for every Linear and Conv2d that is used once, has no groups and no
             parametrization.
+        rows: training rows that the layers' outputs are taken of.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-        >>> [(each.layer, each.rank) for each in LowRank(0.25).operations(net)]
-        [('0', 5), ('2', 1)]
+        >>> [(each.kind, each.layer) for each in LowRank(0.5, only=["0"]).operations(net)]
+        [('factorize', '0'), ('assign', '0.0'), ('assign', '0.1')]
 
     Source: Denton, Zaremba, Bruna, LeCun, Fergus, NIPS 27, 2014; the convolutions: Zhang, Zou, He, Sun, IEEE TPAMI 38,
     2016.
@@ -43,6 +46,7 @@ class LowRank:
 
     keep: float = 0.5
     only: Sequence[str] | None = None
+    rows: int = 512
 
     def __post_init__(self) -> None:
         if not is_number(self.keep) or not 0 < self.keep <= 1:
@@ -50,13 +54,14 @@ class LowRank:
                 f"LowRank: keep needs to be a share of the weights, above 0 and at most 1 for all, got {self.keep!r}."
             )
         check_names("LowRank", self.only)
+        check_whole("LowRank: rows", self.rows)
 
     def operations(self, module: nn.Module, rows: StepRows | None = None) -> list[Operation]:
         """Return the factorizations, in the order of the layers.
 
         Args:
             module: it is not changed.
-            rows: two of them go through the result, as a check; None for no check.
+            rows: of the training part; None for the best approximation of the weights, and no check.
 
         Raises:
             ValueError: `only` names a layer that cannot become two, or the module's forward fails with the result.
@@ -68,11 +73,61 @@ class LowRank:
             if reason := reasons.get(name, "there is no such layer"):
                 raise ValueError(f'LowRank: "{name}" cannot become two layers: {reason}.')
         names = [name for name, why in reasons.items() if not why and (self.only is None or name in self.only)]
-        ranks = {name: _rank(module.get_submodule(name), self.keep) for name in names}
-        operations: list[Operation] = [Factorize(name, rank) for name, rank in ranks.items() if rank]
+        moments = _output_moments(module, names, rows, self.rows)
+        for name in set(self.only or ()) - set(moments):
+            raise ValueError(f'LowRank: "{name}" cannot become two layers: its forward is not called.')
+        spectra = _spectra(module, names, moments)
+        ranks = _ranks(spectra, self.keep)
+        operations: list[Operation] = [Factorize(name, rank) for name, rank in ranks.items()]
         if rows is not None:
             _check_forward(module, operations, rows.inputs)
-        return operations
+        return operations + [each for name, rank in ranks.items() for each in _fitted(module, spectra[name], rank)]
+
+
+class _Spectrum(NamedTuple):
+    """The principal components of a layer's outputs.
+
+    Attributes:
+        name: of the layer.
+        shares: of the outputs' second moment, descending; no more than the weight's full rank.
+        axes: shape (outputs, components).
+        size: number of weights.
+        each: number of weights that one component costs.
+    """
+
+    name: str
+    shares: Tensor
+    axes: Tensor
+    size: int
+    each: int
+
+
+def _spectra(module: nn.Module, names: Sequence[str], moments: Mapping[str, Tensor]) -> dict[str, _Spectrum]:
+    """Return the components of each layer that was called."""
+    spectra = {}
+    for name in filter(moments.__contains__, names):
+        weight: Any = module.get_submodule(name).weight
+        values, axes = torch.linalg.eigh(moments[name])
+        out, into = weight.flatten(1).shape
+        full = min(out, into)
+        shares = values.flip(0)[:full].clamp(min=0)
+        shares = shares / shares.sum().clamp(min=torch.finfo(shares.dtype).tiny)
+        spectra[name] = _Spectrum(name, shares, axes.flip(1)[:, :full], weight.numel(), out + into)
+    return spectra
+
+
+def _ranks(spectra: Mapping[str, _Spectrum], keep: float) -> dict[str, int]:
+    """Return the rank of each layer that has fewer weights by it than before."""
+    worth = [(share / s.each, s.name) for s in spectra.values() for share in s.shares[1:].tolist()]
+    ranks = {name: len(spectrum.shares) for name, spectrum in spectra.items()}
+    wanted = keep * sum(spectrum.size for spectrum in spectra.values())
+    left = {name: spectrum.size for name, spectrum in spectra.items()}
+    for _, name in sorted(worth):
+        if sum(left.values()) <= wanted:
+            break
+        ranks[name] -= 1
+        left[name] = min(spectra[name].size, ranks[name] * spectra[name].each)
+    return {name: rank for name, rank in ranks.items() if left[name] < spectra[name].size}
 
 
 def _reasons(module: nn.Module) -> dict[str, str]:
@@ -101,12 +156,48 @@ def _reason(layer: nn.Module) -> str:
     return ""
 
 
-def _rank(layer: Any, keep: float) -> int:
-    """Return the largest rank with at most this share of the weights; 0 where no rank has fewer weights."""
-    out = len(layer.weight)
-    into = layer.weight.numel() // out
-    rank = max(1, math.floor(keep * out * into / (out + into)))
-    return rank if rank * (out + into) < out * into else 0
+def _output_moments(module: nn.Module, names: Sequence[str], rows: StepRows | None, count: int) -> dict[str, Tensor]:
+    """Return the second moments of what layers give on training rows, their biases aside: (outputs, outputs).
+
+    Without rows, those for independent inputs of variance 1.
+    """
+    if rows is None:
+        flat = {name: module.get_submodule(name).weight.detach().double().cpu().flatten(1) for name in names}  # type: ignore[operator]
+        return {name: weight @ weight.T for name, weight in flat.items()}
+    moments: dict[str, Tensor] = {}
+
+    def hooked(name: str) -> Any:
+        def add(layer: Any, _: Any, outputs: Tensor) -> None:
+            last = outputs if isinstance(layer, nn.Linear) else outputs.movedim(1, -1)
+            values = (last if layer.bias is None else last - layer.bias).flatten(0, -2).float()
+            moments[name] = moments.get(name, 0) + (values.T @ values).double().cpu()
+
+        return module.get_submodule(name).register_forward_hook(add)
+
+    handles = [hooked(name) for name in names]
+    try:
+        with torch.no_grad():
+            for batch, _ in batches_of(rows, count):
+                rows.loss_of(module, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return moments
+
+
+def _fitted(module: nn.Module, spectrum: _Spectrum, rank: int) -> list[Operation]:
+    """Return the weights of the two layers that one becomes.
+
+    Both weights of a component have the same norm, as is best for training them.
+    """
+    weight: Any = module.get_submodule(spectrum.name).weight
+    axes = spectrum.axes[:, :rank]
+    first = axes.T @ weight.detach().double().cpu().flatten(1)
+    root = first.norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny).sqrt()
+    into, out = (first / root[:, None]).to(weight), (axes * root).to(weight)
+    behind = [1] * (weight.ndim - 2)
+    pair = into.reshape(rank, *weight.shape[1:]), out.reshape(-1, rank, *behind)
+    return [Assign(f"{spectrum.name}.{number}", "weight", values) for number, values in enumerate(pair)]
 
 
 def _check_forward(module: nn.Module, operations: Sequence[Operation], inputs: Any) -> None:

@@ -7,6 +7,8 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from tuneflow.fused.gradient import LARGE
@@ -66,7 +68,8 @@ def trace(function: Callable[..., Any], inputs: Sequence[Tensor], lasting: int |
             a large product of other values is then returned as its two factors. None: every output is a tensor.
     """
     copies = [tensor.clone() for tensor in inputs]
-    module = make_fx(function)(*copies)
+    with tracing(TracingContext(FakeTensorMode())):  # else torch makes such a mode for every value: half of the time
+        module = make_fx(function)(*copies)
     traced = TracedGraph(module.graph)
     _observe(traced, module, [tensor.clone() for tensor in inputs])
     _out_of_place_views(traced)

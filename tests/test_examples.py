@@ -108,7 +108,7 @@ def drawn(path, shape="polyline"):
 
 
 def test_searchers_are_compared_at_equal_cost_and_the_best_never_gets_worse(tmp_path):
-    flags = ["--seeds", "2", "--trials", "8", "--epochs", "3", "--rows", "480"]
+    flags = ["--seeds", "2", "--trials", "8", "--epochs", "3", "--rows", "288"]
     text = run_example(EXAMPLES / "02_searchers.py", tmp_path, *flags)
     names = ["grid", "random", "sobol", "lecun"]
     cell = r"(?:\S+ \[\S+, \S+\]|no trial yet) +"
@@ -141,7 +141,7 @@ def test_learning_rates_stand_beside_the_truth(tmp_path, optimizer):
 
 
 def test_initializations_are_compared_with_and_without_the_pass(tmp_path):
-    text = run_example(EXAMPLES / "04_initialization.py", tmp_path, "--epochs", "2", "--seeds", "1", "--rows", "512")
+    text = run_example(EXAMPLES / "04_initialization.py", tmp_path, "--epochs", "2", "--seeds", "1", "--rows", "384")
     rows = re.findall(r"^(6 sigmoid|10 ReLU) layers +(no|yes) +(\w+) +([\d.]+) +[\d.e-]+ +([\d.]+)$", text, re.M)
     assert len(rows) == 2 * 2 * 5
     guess = 2.303

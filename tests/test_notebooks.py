@@ -9,12 +9,12 @@ from tests.helpers.forked import output_of
 from tests.helpers.notebooks import EXAMPLES, notebook_of, scripts
 
 BUDGETS = {
-    "01_article_cnn": "--images 96 --epochs 1 --trials 2",
-    "02_searchers": "--seeds 2 --trials 4 --epochs 2 --rows 256",
-    "03_learning_rate": "--epochs 2 --seeds 1 --points 4",
-    "04_initialization": "--epochs 1 --seeds 1 --rows 256",
+    "01_article_cnn": "--images 32 --epochs 1 --trials 2",
+    "02_searchers": "--seeds 2 --trials 4 --epochs 1 --rows 64",
+    "03_learning_rate": "--epochs 1 --seeds 1 --points 2",
+    "04_initialization": "--epochs 1 --seeds 1 --rows 64",
     "05_stop_and_resume": "--trials 4 --epochs 3 --rows 256",
-    "06_custom_searcher": "--seeds 2 --trials 2 --epochs 1 --rows 256",
+    "06_custom_searcher": "--seeds 2 --trials 2 --epochs 1 --rows 64",
     "07_softmax": "--seeds 1 --epochs 1 --rows 128",
 }
 each_example = pytest.mark.parametrize("script", scripts(), ids=lambda script: script.stem)

@@ -19,7 +19,6 @@ pytestmark = [
 
 WAYS = {
     "inline": lambda: tn.Runtime("cpu", threads=1),
-    "processes": lambda: tn.Runtime("cpu", threads=1, workers=2),
     "ray": lambda: tn.RayRuntime(workers=2),
     "lanes": lambda: tn.Runtime("cpu", threads=1, lanes=4),
 }
@@ -91,9 +90,10 @@ def needs_ray(way):
 
 
 @pytest.mark.parametrize("way", ["processes", "ray"])
-def test_trials_and_scores_are_the_same_to_the_last_digit(way, inline):
+def test_trials_and_scores_are_the_same_to_the_last_digit(way, inline, processes):
     needs_ray(way)
-    assert table(train(way, searcher=tn.Sobol())) == table(inline)
+    runtime = processes if way == "processes" else None
+    assert table(train(way, runtime, searcher=tn.Sobol())) == table(inline)
 
 
 @pytest.mark.parametrize("way", ["processes", "ray"])

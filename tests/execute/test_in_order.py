@@ -131,8 +131,8 @@ def ran(*kind, trials=TRIALS, **settings):
 def test_the_same_study_for_any_number_of_workers_however_fast(searcher, scheduler, lag):
     expected = ran(searcher, scheduler, lag=lag)
     assert len(expected[0]) == TRIALS
-    for slots in range(1, lag + 1):
-        for seed in range(3):
+    for slots in sorted({1, 2, lag // 2, lag}):
+        for seed in range(2):
             runtime = Clocked(slots, uneven(seed, between=10.0))
             assert ran(searcher, scheduler, runtime=runtime, lag=lag) == expected
             assert runtime.made[0].most == slots

@@ -11,7 +11,6 @@ from tests.helpers.searching import ask_all, cube, history_of, searched
 from tuneflow.search.evolution.cma_distribution import CMADistribution
 from tuneflow.search.evolution.cmaes import EvolvedDistribution
 from tuneflow.seeds import stream
-from tuneflow.testing import check_searcher
 
 
 def learned(space, history):
@@ -62,10 +61,6 @@ def test_one_distant_point_moves_the_mean_by_a_step_and_not_by_its_distance():
     points[0] = 1.0
     state.learn(points)
     assert np.abs(state.mean - 0.5).max() < 1e-3 * (math.sqrt(2) + 3)
-
-
-def test_shared_checks_pass():
-    check_searcher(tn.CMAES, trials=16)
 
 
 @pytest.mark.parametrize("dimensions", [1, 5, 30])

@@ -16,7 +16,6 @@ from tuneflow.search.evolution import cmaes, nsga2
 from tuneflow.search.evolution.mutation import changed, crossed
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Coordinates
-from tuneflow.testing import check_searcher
 
 
 def two_bowls(config):
@@ -124,11 +123,6 @@ def test_a_child_has_every_value_from_one_of_two():
 
 
 # The searchers.
-
-
-@pytest.mark.parametrize("make", [*MAKERS.values(), tn.Evolution, tn.NSGA2])
-def test_shared_checks_pass(make):
-    check_searcher(make, trials=16)
 
 
 @pytest.mark.parametrize(("module", "make"), [(cmaes, tn.CMAES), (nsga2, lambda: tn.NSGA2(4))], ids=["cmaes", "nsga2"])

@@ -12,7 +12,6 @@ from tuneflow.search.parzen import Parzen
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Coordinates
 from tuneflow.space.priors import Bell
-from tuneflow.testing import check_searcher
 from tuneflow.testing.check_searcher import SPACES
 
 
@@ -90,11 +89,6 @@ def test_parameters_that_go_together_are_drawn_together():
 
 
 # The searcher.
-
-
-def test_shared_checks_pass():
-    check_searcher(tn.TPE, trials=16)
-    check_searcher(lambda: tn.TPE(start=3, candidates=4))
 
 
 @pytest.mark.parametrize(("dimensions", "trials", "better"), [(1, 30, 0.2), (5, 80, 0.2), (30, 120, 0.8)])

@@ -149,6 +149,20 @@ def test_a_step_that_fails_for_the_example_is_found_before_trial_0(winner):
         fork(winner, steps={"keep": Fails}, space=SPACE | {"keep": {"share": tn.Float(0.6, 0.9)}})
 
 
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (lambda: 3, r"needs a method operations\(module, rows\), got 3"),
+        (type("Nothing", (), {"operations": lambda *_: None}), "needs to return a list of operations, .* got None"),
+        (type("Numbers", (), {"operations": lambda *_: [1]}), r"needs to return a list of operations, .* got \[1\]"),
+    ],
+    ids=["no step", "nothing", "numbers"],
+)
+def test_what_is_no_step_is_refused_before_trial_0(winner, step, said):
+    with pytest.raises(ValueError, match=f'step "keep": TypeError: a step {said}'):
+        fork(winner, {"optimizer": SPACE["optimizer"]}, steps={"keep": step})
+
+
 CHOSEN = {
     "keep": tn.Choice({"most": tn.call(Keep, share=tn.Float(0.7, 0.9)), "some": partial(Keep, share=0.3)}),
     "optimizer": {"lr": tn.Float(1e-3, 0.1, log=True)},

@@ -67,6 +67,23 @@ def step_of(step: Any, section: Any) -> ModelStep:
     return ready
 
 
+def operations_by(step: ModelStep, module: nn.Module, rows: StepRows) -> list[Operation]:
+    """Return the operations of a step.
+
+    Raises:
+        TypeError: it has no method for them, or returns something else.
+    """
+    if not is_ready(step):
+        raise TypeError(f"a step needs a method operations(module, rows), got {step!r}.")
+    returned: Any = step.operations(module, rows)
+    if not isinstance(returned, list | tuple) or not all(isinstance(each, Operation) for each in returned):
+        raise TypeError(
+            "a step needs to return a list of operations, such as those of tn.compress, and empty for none, got"
+            f" {returned!r}."
+        )
+    return list(returned)
+
+
 def is_ready(step: Any) -> bool:
     """True for an instance of a step, not for a class or anything that makes one."""
     return not isinstance(step, type) and callable(getattr(step, "operations", None))

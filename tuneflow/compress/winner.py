@@ -142,6 +142,7 @@ def _copy(module: nn.Module) -> nn.Module:
             f"Model: every trial starts from a copy of the trained {type(module).__name__}, which cannot be copied"
             f" ({error})."
         ) from None
+    plain.zero_grad()  # what its last step left
     return plain
 
 

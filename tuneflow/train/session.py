@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from tuneflow.compress.completed_form import completed_form
 from tuneflow.compress.operations import Operation, apply_all, operations_of
-from tuneflow.compress.step import StepRows
+from tuneflow.compress.step import StepRows, operations_by
 from tuneflow.compress.winner import BuildRecord, wrappers
 from tuneflow.data.data import Batch
 from tuneflow.errors import Diverged
@@ -113,7 +113,7 @@ class Session:
         with self.job.at_work("steps", 0):
             for name, step in self.model.steps_for(self.job.config):
                 try:
-                    new = list(step.operations(copy.deepcopy(module), self._step_rows()))
+                    new = operations_by(step, copy.deepcopy(module), self._step_rows())
                     apply_all(new, module)
                 except Exception as error:
                     error.add_note(f'step "{name}"')

@@ -187,3 +187,11 @@ def test_a_softmax_too_many_is_refused_and_its_cost_measured(tmp_path):
     assert "Leave the softmax out, or keep it and take nn.NLLLoss" in " ".join(text.split())
     logits, right, wrong = (float(best) for best in re.findall(r"^\w+, .* (\d\.\d{3})$", text, re.M))
     assert abs(logits - right) < 0.1 < right - wrong
+
+
+def test_a_trained_network_is_made_smaller_and_used_elsewhere(tmp_path):
+    flags = ["--size", "8", "--rows", "64", "--epochs", "1", "--more", "1", "--trials", "2", "--seconds", "0.05"]
+    text = run_example(EXAMPLES / "08_smaller_and_faster.py", tmp_path, *flags)
+    assert "of the parameters and" in text  # the profile's sentence
+    assert re.search(r"^trial \d, saved and exported: the same outputs$", text, re.M)
+    assert {path.stem for path in (tmp_path / "runs" / "smaller").iterdir()} == {"small"}

@@ -30,6 +30,7 @@ LAYERS = [
     ["types"],
     ["__init__"],
     ["demo"],
+    ["demo_techniques"],
     ["__main__"],
 ]
 LAYER = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}
@@ -39,6 +40,7 @@ GP_FILES = [path.stem for path in (ROOT / "search" / "gp").glob("*.py")]
 # What is optional or slow to import, and who waits with it until it is used.
 LATE = {
     ("tuneflow.__main__", "tuneflow.demo"),
+    ("tuneflow.__main__", "tuneflow.demo_techniques"),
     ("tuneflow.__main__", "tuneflow.study.archive"),
     ("tuneflow.compress.converted", "tuneflow.compress.int8"),  # torch.ao
     ("tuneflow.execute.choose", "tuneflow.execute.ray.executor"),  # Ray

@@ -37,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--trials", type=even, default=8, help=argparse.SUPPRESS)
     command.add_argument("--epochs", type=positive, default=5, help=argparse.SUPPRESS)
     command.add_argument("--seed", type=int, default=0, help="the first of three; default %(default)s")
+    text = "make one trained network smaller and faster, by each technique and by several (about a minute)"
+    command.add_argument("--techniques", action="store_true", help=text)
     command = added(commands, "show", "print the best trials of a study's folder", run_show)
     command.add_argument("folder", help="where the study is kept")
     command.add_argument("--trials", type=positive, default=20, help="how many; default %(default)s")
@@ -56,6 +58,11 @@ def added(commands: Any, name: str, text: str, run: Callable[[argparse.Namespace
 
 def run_demo(options: argparse.Namespace) -> None:
     """Train and compare; import the demo only now, so that other commands do not pay for it."""
+    if options.techniques:
+        from tuneflow.demo_techniques import demo_techniques
+
+        demo_techniques(options.folder, seed=options.seed)
+        return
     from tuneflow.demo import demo
 
     demo(options.folder, options.trials, options.epochs, options.seed)

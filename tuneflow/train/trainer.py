@@ -21,7 +21,6 @@ from tuneflow.data.folds import folds_of
 from tuneflow.data.nested_rows import nested_part
 from tuneflow.data.sources import Source, as_source
 from tuneflow.errors import did_you_mean, listed
-from tuneflow.metrics.adapters import Metric
 from tuneflow.metrics.measured import Measured
 from tuneflow.optim.build import optimizer_name, spans_trial
 from tuneflow.signature import hinting_at, name_of
@@ -111,7 +110,7 @@ class Trainer(TrainerProtocol):
         optimizer: Callable[..., torch.optim.Optimizer],
         epochs: int = 10,
         batch_size: int = 32,
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Mapping[str, Any] | None = None,
         schedule: Schedule | Callable[[], Schedule] = Fixed(),  # noqa: B008 (frozen)
         clip: float | None = None,
         patience: int | Patience | None = None,

@@ -72,6 +72,18 @@ class Several(nn.Module):
         return {"hidden": hidden, "out": self.b(hidden)}
 
 
+class Normed(nn.Module):
+    """Uses what a norm gives in int8 and in float32: torch alone lets int8 into functions that have none."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        hidden = self.norm(self.first(x))
+        return self.last(hidden) + hidden.softmax(-1)
+
+
 def slopes():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.PReLU(8), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(128, 4))
 
@@ -88,6 +100,7 @@ NETS = {
     "layer called twice": (Twice, ROWS),
     "PReLU": (slopes, IMAGES),
     "BatchNorm and softmax": (columns, ROWS),
+    "norm of two users": (Normed, ROWS),
     "one layer": (lambda: nn.Linear(8, 3), ROWS),
     "functional": (Own, ROWS),
     "tokens": (Tokens, None),

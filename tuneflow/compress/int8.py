@@ -16,11 +16,14 @@ from torch import Tensor, fx, nn
 from torch.ao.nn.intrinsic import quantized as fused_layers
 from torch.ao.nn.quantized import Conv1d, Conv2d, Conv3d, Linear
 from torch.ao.quantization import MinMaxObserver, PerChannelMinMaxObserver, QConfig, QConfigMapping
+from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from torch.nn import functional
 
 from tuneflow.compress.padding import pad_channels
-from tuneflow.compress.tracing import hooks_of, traced, with_hooks
+from tuneflow.compress.tracing import InFloat, hooks_of, keep_in_float, traced, with_hooks
+from tuneflow.nested import mapped
+from tuneflow.runtime.precision import in_channels_last
 
 _settings: Any = QConfig  # which has no types
 ENGINES = ("x86", "onednn", "qnnpack")
@@ -34,8 +37,11 @@ IN_FLOAT = (
     *(nn.Softmax, nn.Sigmoid, nn.Tanh, nn.Hardsigmoid, "softmax", "sigmoid", "tanh"),
     *(torch.softmax, torch.sigmoid, torch.tanh, functional.softmax, functional.sigmoid, functional.tanh),
     *(functional.layer_norm, functional.group_norm, functional.instance_norm, functional.hardsigmoid),
+    *(nn.PReLU, nn.GELU, nn.ELU, functional.gelu, functional.elu, functional.prelu, torch.prelu),  # PReLU's is far off
     *(functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d),
 )
+TYPES = QConfigMapping().set_global(_settings(activation=INPUTS, weight=WEIGHTS))
+UNTRACED = PrepareCustomConfig().set_non_traceable_module_classes([InFloat])
 CONVOLUTIONS = (Conv1d, Conv2d, Conv3d, fused_layers.ConvReLU1d, fused_layers.ConvReLU2d, fused_layers.ConvReLU3d)
 PACKED = ("quantized.linear", "quantized.conv")  # functions of weights that are no layer's
 
@@ -56,15 +62,17 @@ def observing_copy(module: nn.Module) -> fx.GraphModule:
     """
     graph = traced(module)
     pad_channels(graph)
+    keep_in_float(graph, IN_FLOAT)
     with _torch_quantization():
-        return with_hooks(prepare_fx(graph, _types(), ()), hooks_of(module))
+        observing: fx.GraphModule = in_channels_last(prepare_fx(graph, TYPES, (), UNTRACED))  # where it observes faster
+    return with_hooks(observing, hooks_of(module))
 
 
 def observe(observing: nn.Module, inputs: Iterable[Any]) -> None:
     """Run a module of `observing_copy` on batches of inputs."""
     with torch.no_grad():
         for batch in inputs:
-            observing(batch)
+            observing(mapped(in_channels_last, batch))
 
 
 def with_ranges(observing: nn.Module, ranges: Mapping[str, Tensor]) -> None:
@@ -147,13 +155,6 @@ def without_entry(module: fx.GraphModule) -> tuple[float, int] | None:
     module.graph.eliminate_dead_code()
     module.recompile()
     return float(scale), int(zero_point)
-
-
-def _types() -> QConfigMapping:
-    types = QConfigMapping().set_global(_settings(activation=INPUTS, weight=WEIGHTS))
-    for kind in IN_FLOAT:
-        types.set_object_type(kind, None)
-    return types
 
 
 def _observers(observing: nn.Module) -> list[tuple[str, MinMaxObserver]]:

@@ -8,6 +8,7 @@ from torch import fx, nn
 from torch.nn import functional
 from torch.nn.modules.dropout import _DropoutNd
 
+CALLS = ("call_module", "call_function", "call_method")
 WAY_OUT = 'choose "fp32" or "bf16", which need no trace'
 
 
@@ -77,15 +78,50 @@ def _simplify(graph: fx.GraphModule) -> None:
             graph.graph.erase_node(node)
         elif isinstance(layer, nn.Flatten):
             _replace(graph, node, torch.flatten, layer.start_dim, layer.end_dim)
-        elif isinstance(layer, nn.PReLU):  # as a layer it has an int8 kernel that is far off (torch 2.13)
-            with graph.graph.inserting_before(node):
-                slopes = graph.graph.get_attr(f"{node.target}.weight")
-            _replace(graph, node, torch.prelu, slopes)
         elif layer is not None and node.target in called:
             _repeat(graph, node, layer)
         called.add(str(node.target))
     graph.delete_all_unused_submodules()
     graph.recompile()
+
+
+class InFloat(nn.Module):
+    """A layer, or a function of tensors, that stays in float32: torch's conversion looks into no such module."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        return self.function(*inputs, **named)
+
+
+def keep_in_float(graph: fx.GraphModule, kinds: tuple[Any, ...]) -> None:
+    """Put layers of these classes, and calls of these functions and methods, into a module of their own, in place."""
+    for node in list(graph.graph.nodes):
+        layer = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if (node.target if layer is None else type(layer)) not in kinds or node.op not in CALLS:
+            continue
+        function = CallsMethod(str(node.target)) if node.op == "call_method" else layer or node.target
+        name = f"in_float_{node.name}"
+        graph.add_submodule(name, InFloat(function))
+        with graph.graph.inserting_after(node):
+            new = graph.graph.call_module(name, node.args, node.kwargs)
+        node.replace_all_uses_with(new)
+        graph.graph.erase_node(node)
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+
+
+class CallsMethod(nn.Module):
+    """A module that calls a method of its first input."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, tensor: Any, *inputs: Any, **named: Any) -> Any:
+        return getattr(tensor, self.name)(*inputs, **named)
 
 
 def _is_idle(node: fx.Node) -> bool:

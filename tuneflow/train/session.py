@@ -42,7 +42,10 @@ from tuneflow.train.taught_rows import taught_outputs, with_taught
 from tuneflow.train.trained_loss import TrainedLoss, evaluating
 
 INIT_ROWS = 256  # of the training part, that an initialization is corrected on
-CALIBRATION_ROWS, CALIBRATION_SIZE = 512, 128  # of the training part, that ranges for int8 come from; more gain nothing
+CALIBRATION_MOST, CALIBRATION_SIZE = (
+    512,
+    64,
+)  # rows of the training part, that ranges for int8 come from; more gain nothing
 
 
 class Session:
@@ -265,7 +268,8 @@ class Session:
 
     def _calibration_inputs(self) -> Iterator[Any]:
         """Yield the inputs of training rows, in the order of the first epoch, from which ranges are taken."""
-        batches = islice(self._plain_batches(CALIBRATION_SIZE), CALIBRATION_ROWS // CALIBRATION_SIZE)
+        rows = min(CALIBRATION_MOST, max(2 * CALIBRATION_SIZE, self.train.order.rows // 8))  # the cost is bounded
+        batches = islice(self._plain_batches(CALIBRATION_SIZE), rows // CALIBRATION_SIZE)
         return (self._normalized(inputs) for inputs, _ in batches)
 
     @contextmanager

@@ -11,6 +11,21 @@ import torch
 torch.set_num_threads(1)
 
 collect_ignore = [] if find_spec("ray") else ["tuneflow/execute/ray"]  # Ray is an extra
+# Groups of tests that take longest; at the end one process would run one of them while the others have no work.
+FIRST = [
+    "ray",
+    *("tests/fused/test_lanes.py", "tests/test_examples.py", "tests/execute/test_in_order.py"),
+    *("tests/execute/test_processes.py", "tests/test_docs.py", "tests/execute/test_by_value.py"),
+    *("tests/testing/test_conformance.py", "tests/test_notebooks.py", "tests/execute/test_lanes.py"),
+    *("tests/study/test_resume.py", "tests/fused/test_evaluation.py", "tests/test_demo.py", "tests/test_jobs.py"),
+    *("tests/execute/test_devices.py", "tests/runtime/test_precision.py", "tests/store/test_kills.py"),
+]
+
+
+def pytest_configure(config):
+    """With pytest-xdist, groups run in the order in which their tests are collected."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # by the number of tests, which says little of how long they take
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -19,3 +34,10 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    places = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(_group(item), len(places)))
+
+
+def _group(item):
+    marker = item.get_closest_marker("xdist_group")
+    return marker.args[0] if marker.args else marker.kwargs["name"]

@@ -39,11 +39,11 @@ technique      every row starts from the same trained network ({epochs} on {rows
                after the technique, the first row too.
 test accuracy  on {test} images that no training has seen, with its 95 % interval.
 parameters     numbers that are stored.
-MACs           multiplications for one image.
+MACs           multiplications for one image; int8 pads channels where that is faster.
 ms             of a forward pass of {batch} images on one thread: median with its standard error, measured in turns with
                the trained network. int8 and bf16 are fast where the processor has instructions for them.
-low rank       two thin layers in place of each, with half of its weights.
-narrowed       to a quarter of the multiplications, by the second derivatives of the loss.
+low rank       two thin layers in place of one, until half of the weights are left.
+narrowed       to a quarter of the multiplications, by the second derivatives of the loss; other channels stand in.
 
 One network, one seed, one machine. The table does not say what a small network reaches that is trained from scratch
 for as many epochs, nor what another network loses."""

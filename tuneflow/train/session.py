@@ -1,6 +1,5 @@
 """Session: the live objects of one job, between two states."""
 
-import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tuneflow.compress.completed_form import completed_form
-from tuneflow.compress.operations import Operation, apply_all, operations_of
-from tuneflow.compress.step import StepRows, operations_by
+from tuneflow.compress.operations import apply_all, operations_of
+from tuneflow.compress.step import StepRows
 from tuneflow.compress.winner import BuildRecord, wrappers
 from tuneflow.data.data import Batch
 from tuneflow.errors import Diverged
@@ -29,6 +28,7 @@ from tuneflow.model import tensors_of
 from tuneflow.nested import copied
 from tuneflow.optim.build import build_optimizer
 from tuneflow.train.augmentation import Augmentation
+from tuneflow.train.decided_steps import decided_recipe, step_rows
 from tuneflow.train.gradients import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.module_metrics import take_all
@@ -92,7 +92,8 @@ class Session:
         self.valid = preparation.on_device(preparation.valid, job.runtime, before)
         self._taught = partial(taught_outputs, settings.loss, self.train, preparation.cache)
         self.steps = math.ceil(self.train.order.rows / settings.batch_size)
-        self.recipe = self._made_recipe() if recipe is None else operations_of(recipe)
+        decided = decided_recipe(self.model, job, self.module, self._step_rows) if recipe is None else None
+        self.recipe = operations_of(recipe or ()) if decided is None else decided
         apply_all(self.recipe, self.module)
         self.form = ScoredForm(self.recipe, job.runtime)
         trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
@@ -107,37 +108,10 @@ class Session:
         self.epoch = 0
         self.module.train()
 
-    def _made_recipe(self) -> list[Operation]:
-        """Return the operations that the model's steps decide on, each on the module that those before leave."""
-        operations: list[Operation] = []
-        if not self.model.steps:
-            return operations
-        module = copy.deepcopy(self.module).eval()
-        with self.job.at_work("steps", 0):
-            for name, step in self.model.steps_for(self.job.config):
-                try:
-                    new = operations_by(step, copy.deepcopy(module), self._step_rows())
-                    apply_all(new, module)
-                except Exception as error:
-                    error.add_note(f'step "{name}"')
-                    raise
-                operations += new
-        return operations
-
     def _step_rows(self) -> StepRows:
         """Return the training rows, as a step sees them."""
-
-        def batches(size: int, count: int) -> Iterator[Batch]:
-            for inputs, targets in islice(self._plain_batches(size), count):
-                yield self._normalized(inputs), targets
-
-        def loss_of(module: nn.Module, batch: Batch) -> Tensor:
-            scaled = module if self.scale is None else RescaledModule(module, self.scale.mean, self.scale.std)
-            if self.settings.raw_inputs:
-                return self._plain_loss(scaled, batch)
-            return self.loss_of(scaled, batch)
-
-        return StepRows(next(batches(2, 1))[0], batches, loss_of)
+        loss_of = self._plain_loss if self.settings.raw_inputs else self.loss_of
+        return step_rows(self._module_batches, loss_of, self.scale)
 
     def begin(self) -> Initialized | None:
         """Draw the weights by the model's initialization; return its record, or None where the builder drew them."""
@@ -269,8 +243,8 @@ class Session:
     def _calibration_inputs(self) -> Iterator[Any]:
         """Yield the inputs of training rows, in the order of the first epoch, from which ranges are taken."""
         rows = min(CALIBRATION_MOST, max(2 * CALIBRATION_SIZE, self.train.order.rows // 8))  # the cost is bounded
-        batches = islice(self._plain_batches(CALIBRATION_SIZE), rows // CALIBRATION_SIZE)
-        return (self._normalized(inputs) for inputs, _ in batches)
+        batches = islice(self._module_batches(CALIBRATION_SIZE), rows // CALIBRATION_SIZE)
+        return (inputs for inputs, _ in batches)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -318,9 +292,13 @@ class Session:
             yield (inputs if self.late is None else self.late(inputs)), targets
 
     def _plain_batches(self, size: int) -> Iterator[Batch]:
-        """Yield batches of the first epoch's order without augmentation, as the module takes them."""
+        """Yield batches of the first epoch's order without augmentation, as `whole` takes them."""
         for inputs, targets in self.train.batches(size, self.job.order(1, self.train.order)):
             yield (inputs if self.late is None else self.late(inputs)), targets
+
+    def _module_batches(self, size: int) -> Iterator[Batch]:
+        """Yield such batches as the module itself takes them, without a normalizer in front of it."""
+        return ((self._normalized(inputs), targets) for inputs, targets in self._plain_batches(size))
 
     def _forward(self, batch: Batch) -> None:
         """Call the module on a batch, as training does; through the loss only where that has its own way."""

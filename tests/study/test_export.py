@@ -13,6 +13,9 @@ from torch import nn
 import tuneflow as tn
 from tests.helpers.forked import output_of
 from tests.helpers.small_studies import TEST, make
+from tuneflow.compress.converted import calibrated
+from tuneflow.compress.operations import Convert
+from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
 from tuneflow.nested import leaves
 from tuneflow.study.exported import export_model
 from tuneflow.train.spread import connect
@@ -119,6 +122,10 @@ CASES = {
     "a dict by name": (spread(ROWS), ROWS),
     "a tuple by position": (spread(tuple(ROWS.values())), tuple(ROWS.values())),
     "a named tuple": (spread(Rows(**ROWS)), Rows(**ROWS)),
+    "bytes": (
+        NormalizedModule(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), Normalizer(torch.ones(()), 2 * torch.ones(()))),
+        torch.randint(256, (5, 1, 4, 4), dtype=torch.uint8),
+    ),
     "attention": (nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), torch.randn(5, 3, 4)),
     "changed buffers": (Counts(3, 3), torch.randn(5, 3)),
     "one row": (nn.Linear(3, 1), torch.randn(1, 3)),
@@ -191,6 +198,21 @@ def test_a_scripted_module_is_sent_to_torchscript(tmp_path):
     with pytest.raises(tn.errors.StudyError, match=r'as TorchScript only: export\("model.pt"\)'):
         export_model(tmp_path / "model.pt2", scripted, [torch.randn(2, 3)], {})
     export_model(tmp_path / "model.pt", scripted, [torch.randn(2, 3)], {})
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(("precision", "ending"), [("bf16", ".pt2"), ("int8", ".pt")])
+def test_a_converted_module_is_written_as_it_is_handed_over(precision, ending, tmp_path):
+    images = torch.rand(8, 1, 4, 4)
+    module, _ = calibrated(IMAGES.eval(), Convert(precision, True), [images])
+    export_model(tmp_path / f"model{ending}", module, [images], {})
+    assert torch.equal(read(tmp_path / f"model{ending}")(images), module(images))
+
+
+def test_an_int8_module_is_sent_to_torchscript(tmp_path):
+    module, _ = calibrated(IMAGES.eval(), Convert("int8"), [torch.rand(8, 1, 4, 4)])
+    with pytest.raises(tn.errors.StudyError, match=r'int8 module is written as TorchScript only: export\("model.pt"\)'):
+        export_model(tmp_path / "model.pt2", module, [torch.rand(8, 1, 4, 4)], {})
 
 
 def test_onnx_runs_elsewhere_with_named_inputs_and_any_batch(tmp_path):

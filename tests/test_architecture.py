@@ -28,7 +28,20 @@ def test_the_command_line_has_at_most_eight_verbs():
     assert 1 <= len(verbs) <= 8
 
 
-FACES = [tn, tn.data, tn.measure, tn.metrics, tn.nn, tn.optim, tn.rates, tn.schedule, tn.types, tuneflow.testing]
+FACES = [
+    tn,
+    tn.compress,
+    tn.data,
+    tn.measure,
+    tn.measure,
+    tn.metrics,
+    tn.nn,
+    tn.optim,
+    tn.rates,
+    tn.schedule,
+    tn.types,
+    tuneflow.testing,
+]
 
 
 @pytest.mark.parametrize("module", FACES, ids=lambda module: module.__name__)
@@ -37,7 +50,7 @@ def test_what_a_face_names_is_there_and_documented(module):
     assert [name for name in module.__all__ if name != "__version__" and not getattr(module, name).__doc__] == []
 
 
-@pytest.mark.parametrize("module", [tn, tn.data], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [tn, tn.compress, tn.data, tn.measure], ids=lambda module: module.__name__)
 def test_dir_shows_the_public_names_only(module):
     assert dir(module) == module.__all__
 

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tuneflow.compress import Arithmetic, Convert, StepRows, padding
+from tuneflow.compress import Arithmetic, StepRows, padding
 from tuneflow.compress.completed_form import NormalizedBytes, completed_form
 from tuneflow.compress.converted import calibrated, converted
+from tuneflow.compress.operations import Convert
 from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
 from tuneflow.train.spread import connect
 

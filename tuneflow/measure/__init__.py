@@ -12,3 +12,7 @@ from tuneflow.measure.peak_memory import PeakMemory
 from tuneflow.measure.size import Bytes, Parameters
 
 __all__ = ["Bytes", "Latency", "LayerProfile", "MACs", "Parameters", "PeakMemory", "Profile", "profile"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -121,6 +121,17 @@ def test_outputs_of_few_directions_are_kept_by_as_few():
     assert [tensor.shape for tensor in again.parameters()] == [tensor.shape for tensor in result.parameters()]
 
 
+@pytest.mark.parametrize("layer", ["0", "5"])
+def test_a_replay_computes_no_decomposition_and_draws_nothing(layer, monkeypatch):
+    module, recipe = net(), [Factorize(layer, 4).to_values()]
+    bias, before = module.get_submodule(layer).bias, torch.get_rng_state()
+    monkeypatch.setattr(torch.linalg, "svd", None)
+    into, out = apply_all(operations_of(recipe), module).get_submodule(layer)
+    assert (into.weight.shape[0], out.weight.shape[1]) == (4, 4)
+    assert torch.equal(out.bias, bias)
+    assert torch.equal(before, torch.get_rng_state())
+
+
 class Peeking(nn.Module):
     def __init__(self):
         super().__init__()

@@ -78,7 +78,7 @@ class LowRank:
             raise ValueError(f'LowRank: "{name}" cannot become two layers: its forward is not called.')
         spectra = _spectra(module, names, moments)
         ranks = _ranks(spectra, self.keep)
-        operations: list[Operation] = [Factorize(name, rank) for name, rank in ranks.items()]
+        operations: list[Operation] = [Factorize(name, rank, False) for name, rank in ranks.items()]
         if rows is not None:
             _check_forward(module, operations, rows.inputs)
         return operations + [each for name, rank in ranks.items() for each in _fitted(module, spectra[name], rank)]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import skip_init
 
 from tuneflow.runtime.precision import label
 
@@ -91,22 +92,36 @@ class Factorize(Operation):
     Attributes:
         layer: the submodule's name.
         rank: the number of channels between the two.
+        decompose: False for weights of 0, where others are assigned or loaded after it; so it is in a recipe.
     """
 
     layer: str
     rank: int
+    decompose: bool = True
 
     kind: ClassVar[str] = "factorize"
 
     def apply(self, module: nn.Module) -> None:
         layer = layer_of(module, self.layer)
         if isinstance(layer, nn.Conv2d):
-            pair = _factored_convolution(layer, self.rank)
+            pair = _factored_convolution(layer, self._factors(layer.weight.flatten(1)))
         elif isinstance(layer, nn.Linear):
-            pair = _factored_linear(layer, self.rank)
+            pair = _factored_linear(layer, self._factors(layer.weight))
         else:
             raise ValueError(f'"{self.layer}" is a {type(layer).__name__}, and only Linear and Conv2d are factored')
         set_layer(module, self.layer, pair.train(layer.training))
+
+    def to_values(self) -> Values:
+        return {**super().to_values(), "decompose": False}
+
+    def _factors(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """Return two matrices, (rank, columns) and (rows, rank), whose product is nearest to `matrix`."""
+        if not self.decompose:
+            rows, columns = matrix.shape
+            return matrix.new_zeros(self.rank, columns), matrix.new_zeros(rows, self.rank)
+        u, s, v = torch.linalg.svd(matrix.detach().double(), full_matrices=False)
+        root = s[: self.rank].sqrt()
+        return (root[:, None] * v[: self.rank]).to(matrix), (u[:, : self.rank] * root).to(matrix)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,11 +246,11 @@ def _fit_convolution(layer: nn.modules.conv._ConvNd, first: int, second: int) ->
     layer.in_channels, layer.out_channels = (first, grouped) if layer.transposed else (grouped, first)
 
 
-def _factored_linear(layer: nn.Linear, rank: int) -> nn.Sequential:
-    first, second = _factors(layer.weight, rank)
-    kind: Any = {"device": layer.weight.device, "dtype": layer.weight.dtype}
-    into = nn.Linear(layer.in_features, rank, bias=False, **kind)
-    out = nn.Linear(rank, layer.out_features, bias=layer.bias is not None, **kind)
+def _factored_linear(layer: nn.Linear, factors: tuple[Tensor, Tensor]) -> nn.Sequential:
+    first, second = factors
+    kind: Any = {"device": first.device, "dtype": first.dtype}
+    into = _undrawn(nn.Linear, layer.in_features, len(first), bias=False, **kind)
+    out = _undrawn(nn.Linear, len(first), layer.out_features, bias=layer.bias is not None, **kind)
     into.weight.copy_(first)
     out.weight.copy_(second)
     if layer.bias is not None:
@@ -243,25 +258,22 @@ def _factored_linear(layer: nn.Linear, rank: int) -> nn.Sequential:
     return nn.Sequential(into, out)
 
 
-def _factored_convolution(layer: nn.Conv2d, rank: int) -> nn.Sequential:
+def _factored_convolution(layer: nn.Conv2d, factors: tuple[Tensor, Tensor]) -> nn.Sequential:
     """Return a convolution of the same kernel to `rank` channels, and one of kernel 1 from there."""
     if layer.groups > 1:
         raise ValueError("a grouped convolution is not factored")
-    first, second = _factors(layer.weight.flatten(1), rank)
-    kind: Any = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    first, second = factors
+    kind: Any = {"device": first.device, "dtype": first.dtype}
     geometry: Any = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "padding_mode")}
-    into = nn.Conv2d(layer.in_channels, rank, layer.kernel_size, bias=False, **geometry, **kind)  # type: ignore[arg-type]
-    out = nn.Conv2d(rank, layer.out_channels, 1, bias=layer.bias is not None, **kind)
+    into = _undrawn(nn.Conv2d, layer.in_channels, len(first), layer.kernel_size, bias=False, **geometry, **kind)
+    out = _undrawn(nn.Conv2d, len(first), layer.out_channels, 1, bias=layer.bias is not None, **kind)
     into.weight.copy_(first.reshape(into.weight.shape))
     out.weight.copy_(second[:, :, None, None])
     if layer.bias is not None:
-        assert out.bias is not None
         out.bias.copy_(layer.bias)
     return nn.Sequential(into, out)
 
 
-def _factors(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Return two matrices, (rank, columns) and (rows, rank), whose product is nearest to `matrix`."""
-    u, s, v = torch.linalg.svd(matrix.detach().double(), full_matrices=False)
-    root = s[:rank].sqrt()
-    return (root[:, None] * v[:rank]).to(matrix), (u[:, :rank] * root).to(matrix)
+def _undrawn(kind: type[nn.Module], *arguments: Any, **named: Any) -> Any:
+    """Return a layer whose weights are yet to be set: the global generators stay where they are."""
+    return skip_init(kind, *arguments, **named)  # type: ignore[no-untyped-call]

@@ -85,6 +85,48 @@ class Normed(nn.Module):
         return self.last(hidden) + hidden.softmax(-1)
 
 
+class InPlace(nn.Module):
+    """Changes values in place and leaves the results aside, and calls a layer by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.side = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3)
+        self.relu, self.last = nn.LeakyReLU(0.3, inplace=True), nn.Linear(288, 8)
+
+    def forward(self, x):
+        hidden, side = self.first(input=x), self.side(x)
+        functional.relu(side, inplace=True)
+        self.relu(hidden)
+        hidden.add_(side)
+        hidden.mul_(2).clamp_(-1)
+        torch.mul(hidden, 3.0, out=hidden)
+        same = hidden
+        hidden += side
+        return self.last(same.flatten(1))
+
+
+class Viewed(nn.Module):
+    """Views images as rows, which torch alone refuses of those in channels_last."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3), nn.Linear(288, 8)
+
+    def forward(self, x):
+        return self.last(self.first(x).view(x.size(0), -1))
+
+
+class PartInPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        hidden = self.first(x)
+        hidden.chunk(2, 1)[0].zero_()
+        return self.last(hidden)
+
+
 def slopes():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.PReLU(8), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(128, 4))
 
@@ -104,6 +146,7 @@ NETS = {
     "norm of two users": (Normed, ROWS),
     "one layer": (lambda: nn.Linear(8, 3), ROWS),
     "functional": (Own, ROWS),
+    "in place": (InPlace, IMAGES),
     "tokens": (Tokens, None),
     "several inputs": (Several, ROWS),
 }
@@ -140,6 +183,7 @@ def test_outputs_are_near_and_come_again_bit_for_bit(name, precision, channels_l
     assert not torch.equal(outputs, plain)
     for again in (converted(module, convert, ranges), copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
         assert torch.equal(values(again(inputs)), outputs)
+    assert torch.equal(values(ours.train()(inputs)), outputs)
     assert torch.equal(values(module(inputs)), plain)  # the trained module is as it was
     assert len(ours.state_dict()) > 0
     assert not any(p.requires_grad for p in ours.parameters())
@@ -152,6 +196,15 @@ def test_channels_last_alone_changes_the_layout_only():
         torch.testing.assert_close(ours(inputs), module(inputs))
     assert ours.module.first[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert module.first[0].weight.is_contiguous()
+
+
+@torch.no_grad()
+def test_a_conversion_leaves_the_global_generator():
+    module, inputs = Viewed().eval(), torch.randn(IMAGES)
+    before = torch.get_rng_state()
+    ours, _ = calibrated(module, Convert("int8"), [inputs])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (ours(inputs) - module(inputs)).abs().max() < 0.1
 
 
 def test_statistics_of_batchnorm_stay_in_float32_under_bf16():
@@ -228,6 +281,7 @@ def hooked():
 @pytest.mark.parametrize(
     ("make", "precision", "message"),
     [
+        (PartInPlace, "int8", "a part of a tensor in place"),
         (Branch, "int8", "forward can be traced, got Branch .*control flow"),
         (lambda: nn.LayerNorm(8), "int8", "needs a linear layer or a convolution"),
         (hooked, "int8", 'hooks, which a trace leaves out, got some on "0"'),

@@ -1,5 +1,7 @@
 """Arithmetic: a step that chooses the precision and memory layout in which a trained module is used."""
 
+import io
+from contextlib import redirect_stderr
 from typing import Any, Literal
 
 import torch
@@ -13,6 +15,7 @@ from tuneflow.nested import leaves
 
 PRECISIONS = ("fp32", "bf16", "int8")
 TRIED = 64  # rows
+ROUNDING = 0.01  # standard deviations by which a trace may be off
 MOST = 0.5  # standard deviations of the outputs that they may be off by
 
 
@@ -52,10 +55,12 @@ class Arithmetic:
         """Return the conversion, after it was tried on a few rows."""
         convert = Convert(self.precision, self.channels_last)
         inputs = next(rows.batches(TRIED, 1))[0]
-        with torch.no_grad():
-            plain = module(inputs)
+        with torch.no_grad(), redirect_stderr(io.StringIO()):  # where torch.fx prints tracebacks of its own
+            plain = _outputs(module, inputs)
             try:
-                outputs = calibrated(module, convert, [inputs])[0](inputs)
+                outputs = _outputs(calibrated(module, convert, [inputs])[0], inputs)
+                if convert.needs_ranges:
+                    _check_trace(module, inputs, plain)
             except ValueError:
                 raise
             except Exception as error:
@@ -65,6 +70,27 @@ class Arithmetic:
                 ) from None
         check_alike(plain, outputs, self.precision)
         return [convert]
+
+
+def _outputs(module: nn.Module, inputs: Any) -> Any:
+    """Return the outputs with the same random numbers each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return module(inputs)
+
+
+def _check_trace(module: nn.Module, inputs: Any, plain: Any) -> None:
+    """Raise ValueError unless a module's trace, of which int8 is made, gives what the module gives."""
+    from tuneflow.compress.tracing import traced
+
+    pairs = zip(leaves(plain), leaves(_outputs(traced(module), inputs)), strict=False)
+    off = max((_distance(*pair) for pair in pairs if pair[0].is_floating_point()), default=0.0)
+    if off > ROUNDING:
+        raise ValueError(
+            f"Arithmetic: int8 is made of a trace of the module, whose outputs are off by {off:.2g} times the spread of"
+            " the module's: forward changes a part of a tensor in place and uses the whole, or computes with Python"
+            ' what depends on the rows; write it without that, or choose "fp32" or "bf16".'
+        )
 
 
 def check_alike(plain: Any, outputs: Any, precision: str) -> None:

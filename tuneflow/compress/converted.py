@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,10 @@ class ConvertedModule(nn.Module):
             inputs, named = mapped(self._enter, inputs), mapped(self._enter, named)
         outputs = self.module(*inputs, **named)
         return outputs if self._inside is None else mapped(self._leave, outputs)
+
+    def train(self, mode: bool = True) -> Self:  # noqa: ARG002
+        """Stay in evaluation mode: it is for inference alone."""
+        return super().train(False)
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -37,6 +37,7 @@ IN_FLOAT = (
     *(nn.Softmax, nn.Sigmoid, nn.Tanh, nn.Hardsigmoid, "softmax", "sigmoid", "tanh"),
     *(torch.softmax, torch.sigmoid, torch.tanh, functional.softmax, functional.sigmoid, functional.tanh),
     *(functional.layer_norm, functional.group_norm, functional.instance_norm, functional.hardsigmoid),
+    *(torch.cat, torch.concat, torch.concatenate, torch.stack),  # of values with ranges of their own
     *(nn.PReLU, nn.GELU, nn.ELU, functional.gelu, functional.elu, functional.prelu, torch.prelu),  # PReLU's is far off
     *(functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d),
 )
@@ -178,7 +179,7 @@ def _torch_quantization() -> Iterator[None]:
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = _engine()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):  # it draws weights that it replaces
             warnings.simplefilter("ignore")  # torch announces the end of this path; all of it is called from here
             yield
     except Exception as error:

@@ -1,6 +1,7 @@
 """Tracing: a module as a graph of its layers, as it computes in evaluation mode."""
 
 import copy
+import operator
 from typing import Any
 
 import torch
@@ -73,6 +74,9 @@ def _simplify(graph: fx.GraphModule) -> None:
     called: set[str] = set()
     for node in list(graph.graph.nodes):
         layer = graph.get_submodule(node.target) if node.op == "call_module" else None
+        _normalize(node)
+        if _is_in_place(node, layer):
+            _pass_on(node)
         if isinstance(layer, _DropoutNd | nn.Identity) or _is_idle(node):
             node.replace_all_uses_with(_input_of(node))
             graph.graph.erase_node(node)
@@ -81,8 +85,43 @@ def _simplify(graph: fx.GraphModule) -> None:
         elif layer is not None and node.target in called:
             _repeat(graph, node, layer)
         called.add(str(node.target))
+    for part in graph.modules():
+        if hasattr(part, "inplace"):
+            part.inplace = False  # type: ignore[assignment]
+    graph.graph.eliminate_dead_code()  # as a conversion does
     graph.delete_all_unused_submodules()
     graph.recompile()
+
+
+def _normalize(node: fx.Node) -> None:
+    """Write a call in the form that torch converts: a layer's input by position, reshape where view needs a layout."""
+    if node.op == "call_module" and not node.args and "input" in node.kwargs:
+        node.args, node.kwargs = (node.kwargs["input"],), {k: v for k, v in node.kwargs.items() if k != "input"}
+    if node.op == "call_method" and node.target == "view" and not isinstance(node.args[1], torch.dtype):
+        node.target = "reshape"
+
+
+def _is_in_place(node: fx.Node, layer: nn.Module | None) -> bool:
+    """True for a call that changes a value it gets, such as `y.add_(z)`, `y += z` or `relu(y, inplace=True)`."""
+    if layer is not None:
+        return getattr(layer, "inplace", False) is True
+    if node.kwargs.get("inplace") is True or "out" in node.kwargs:
+        return True
+    name = str(getattr(node.target, "__name__", node.target))
+    if getattr(node.target, "__module__", "") == "_operator":
+        return name.startswith("i") and hasattr(operator, f"__{name[1:]}__")
+    return node.op in CALLS and name.endswith("_") and not name.endswith("__")
+
+
+def _pass_on(node: fx.Node) -> None:
+    """Let later uses of the value that a call changes take the call's result, without which it would be dead code."""
+    changed = node.kwargs.get("out", _input_of(node))
+    if isinstance(changed, fx.Node):
+        changed.replace_all_uses_with(node, lambda user: user > node)
+    if "inplace" in node.kwargs:
+        node.kwargs = {**node.kwargs, "inplace": False}
+    if node.op == "call_method" and hasattr(torch.Tensor, str(node.target)[:-1]):
+        node.target = str(node.target)[:-1]
 
 
 class InFloat(nn.Module):

@@ -42,6 +42,7 @@ LATE = {
     ("tuneflow.__main__", "tuneflow.demo"),
     ("tuneflow.__main__", "tuneflow.demo_techniques"),
     ("tuneflow.__main__", "tuneflow.study.archive"),
+    ("tuneflow.compress.arithmetic", "tuneflow.compress.tracing"),
     ("tuneflow.compress.converted", "tuneflow.compress.int8"),  # torch.ao
     ("tuneflow.execute.choose", "tuneflow.execute.ray.executor"),  # Ray
     ("tuneflow.execute.workers.sendable", "cloudpickle"),  # optional

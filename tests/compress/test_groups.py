@@ -170,3 +170,10 @@ def test_groups_are_named_by_any_layer_that_makes_their_channels():
 def test_a_module_without_groups_is_refused_with_the_reasons():
     with pytest.raises(ValueError, match=r'no channels that could be .*"1": GroupNorm is not'):
         named_groups(groups_of(*net_of("grouped")), None)
+
+
+def test_complex_weights_are_refused_by_name():
+    net = nn.Sequential(nn.Linear(3, 8, dtype=torch.complex64), nn.Tanh(), nn.Linear(8, 2, dtype=torch.complex64))
+    groups, kept = groups_of(net, torch.ones(2, 3, dtype=torch.complex64))
+    assert not groups
+    assert str(kept[0]) == '"0": its weights are no real numbers in floating point'

@@ -97,14 +97,16 @@ def test_an_error_that_falls_with_the_rank():
 def test_no_directions_fit_the_training_rows_better(layer):
     module = net().eval()
     seen = {}
-    module.get_submodule(layer).register_forward_hook(
+    watch = module.get_submodule(layer).register_forward_hook(
         lambda _, args, outputs: seen.update(inputs=args[0], outputs=outputs)
     )
+    with torch.no_grad():
+        module(INPUTS)
+    watch.remove()
     step, errors = LowRank(0.3, only=[layer]), []
     for rows in (ROWS, None):
         pair = apply_all(step.operations(module, rows), copy.deepcopy(module)).get_submodule(layer)
         with torch.no_grad():
-            module(INPUTS)
             errors.append(float((pair(seen["inputs"]) - seen["outputs"]).norm()))
     assert 0 <= errors[0] < errors[1]
 
@@ -177,9 +179,48 @@ def test_layers_that_cannot_become_two_are_refused_by_name(module, only, message
         LowRank(0.3, only=only).operations(module, rows_of(torch.randn(4, 16)))
 
 
-@pytest.mark.parametrize("module", [tied(), twice(), nn.TransformerEncoderLayer(16, 2)])
-def test_without_names_such_layers_stay(module):
-    assert LowRank(0.3).operations(module) == []
+def hooked():
+    module = nn.Sequential(nn.Linear(16, 16))
+    module[0].register_forward_hook(lambda *_: None)
+    return module
+
+
+def with_a_layer_in_it():
+    module = nn.Sequential(nn.Linear(16, 16))
+    module[0].side = nn.Linear(3, 3)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (tied(), '"0": it or its weight is used in two places'),
+        (nn.TransformerEncoderLayer(16, 2), '"linear1": its weight is looked at'),
+        (nn.Sequential(nn.Linear(16, 16, dtype=torch.complex64)), '"0": its weight is torch.complex64'),
+        (hooked(), "it has hooks"),
+        (nn.Sequential(nn.Conv1d(3, 3, 1)), "it is a Conv1d"),
+        (nn.ReLU(), "none with weights"),
+    ],
+)
+def test_a_module_without_such_layers_is_refused(module, message):
+    with pytest.raises(ValueError, match=f"no layer can become two.*{message}"):
+        LowRank(0.3).operations(module)
+
+
+def test_layers_that_cannot_become_two_stay_where_others_can():
+    module = nn.Sequential(*hooked(), nn.ReLU(), *twice(), *with_a_layer_in_it(), nn.Linear(16, 16))
+    assert {each.layer for each in LowRank(0.3).operations(module)} == {"5", "5.0", "5.1"}
+
+
+def test_two_layers_train_as_the_one_did():
+    module = net()
+    module[0].weight.requires_grad_(False)
+    module[5].bias.requires_grad_(False)
+    pairs = [each for each in apply_all([Factorize("0", 3), Factorize("5", 3)], module) if type(each) is nn.Sequential]
+    assert [[p.requires_grad for p in pair.parameters()] for pair in pairs] == [
+        [False, False, True],
+        [True, True, False],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -189,6 +230,7 @@ def test_without_names_such_layers_stay(module):
         ({"keep": 1.2}, "at most 1"),
         ({"keep": True}, "share"),
         ({"only": "fc"}, "list of names"),
+        ({"only": []}, "at least one name"),
     ],
 )
 def test_arguments_are_checked(arguments, message):

@@ -179,6 +179,7 @@ def test_modules_that_cannot_be_narrowed_are_refused_with_the_reason(name, argum
         ({"by": "obds"}, 'Did you mean "obd"'),
         ({"rows": 0}, "whole number >= 1"),
         ({"only": "conv"}, "list of names"),
+        ({"only": []}, "at least one name"),
     ],
 )
 def test_arguments_are_checked(arguments, message):

@@ -43,7 +43,7 @@ class Inverted(nn.Module):
 
     def forward(self, x):
         y = F.hardswish(self.depthwise(self.expand(x)))
-        return x + self.project(y * torch.sigmoid(self.gate(y)))
+        return x + self.project(input=y * torch.sigmoid(self.gate(y)))
 
 
 class Skips(nn.Module):

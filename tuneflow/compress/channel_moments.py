@@ -26,7 +26,7 @@ def channel_moments(module: nn.Module, groups: Sequence[Group], rows: StepRows, 
     """
     sums = [[_Sum(member) for member in group.users] for group in groups]
     hooks = [(each.layer, each) for own in sums for each in own]
-    handles = [module.get_submodule(name).register_forward_pre_hook(hook) for name, hook in hooks]
+    handles = [module.get_submodule(name).register_forward_pre_hook(hook, with_kwargs=True) for name, hook in hooks]
     try:
         with torch.no_grad():
             for batch, _ in batches_of(rows, count):
@@ -96,8 +96,8 @@ class _Sum:
         self._total = torch.zeros(len(member.positions), len(member.positions), dtype=torch.float64)
         self._number = 0
 
-    def __call__(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
-        inputs = args[0].detach()
+    def __call__(self, layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        inputs = (args[0] if args else named["input"]).detach()
         last = inputs if isinstance(layer, nn.Linear) else inputs.movedim(1, -1)
         channels = last[..., self._positions.to(inputs.device)].movedim(-2, -1).flatten(0, -2).float()
         self._total += (channels.T @ channels).double().cpu()

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from tuneflow.compress.group import Group, Member
 
-Hook = Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]
+Named = dict[str, Any]
+Hook = Callable[[nn.Module, tuple[Any, ...], Named], tuple[tuple[Any, ...], Named]]
 
 
 class Gates:
@@ -35,7 +36,7 @@ class Gates:
         for group, values in zip(self._groups, self.values, strict=True):
             for member in group.users:
                 layer = self._module.get_submodule(member.layer)
-                self._handles.append(layer.register_forward_pre_hook(_hook(member, values)))
+                self._handles.append(layer.register_forward_pre_hook(_hook(member, values), with_kwargs=True))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -59,12 +60,12 @@ def _hook(member: Member, values: Tensor) -> Hook:
     owners = _owners(member)
     free = owners < 0
 
-    def gated(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        inputs = args[0]
+    def gated(layer: nn.Module, args: tuple[Any, ...], named: Named) -> tuple[tuple[Any, ...], Named]:
+        inputs, *others = args or (named["input"],)
         gates = values[_rows_of(len(inputs), len(values))][:, owners.clamp(min=0)]
         if free.any():
             gates = gates.masked_fill(free.to(gates.device), 1.0)
-        return (inputs * _as_inputs(gates, inputs, layer), *args[1:])
+        return (inputs * _as_inputs(gates, inputs, layer), *others), {k: v for k, v in named.items() if k != "input"}
 
     return gated
 

@@ -14,7 +14,7 @@ from tuneflow.compress.layer_names import check_names
 from tuneflow.compress.operations import Assign, Factorize, Operation, apply_all
 from tuneflow.compress.scores import batches_of
 from tuneflow.compress.step import StepRows
-from tuneflow.errors import in_one_line
+from tuneflow.errors import in_one_line, listed
 from tuneflow.validate import check_whole, is_number
 
 
@@ -73,6 +73,8 @@ class LowRank:
             if reason := reasons.get(name, "there is no such layer"):
                 raise ValueError(f'LowRank: "{name}" cannot become two layers: {reason}.')
         names = [name for name, why in reasons.items() if not why and (self.only is None or name in self.only)]
+        if not names:
+            raise ValueError(f"LowRank: no layer can become two: {_listed(module, reasons)}.")
         moments = _output_moments(module, names, rows, self.rows)
         for name in set(self.only or ()) - set(moments):
             raise ValueError(f'LowRank: "{name}" cannot become two layers: its forward is not called.')
@@ -146,13 +148,24 @@ def _reasons(module: nn.Module) -> dict[str, str]:
     return reasons
 
 
-def _reason(layer: nn.Module) -> str:
+def _listed(module: nn.Module, reasons: Mapping[str, str]) -> str:
+    """Return the reasons of the layers that have weights."""
+    weighted = [name for name, layer in module.named_modules() if any(True for _ in layer.parameters(recurse=False))]
+    return listed(f'"{name}": {reasons[name]}' for name in weighted) if weighted else "it has none with weights"
+
+
+def _reason(layer: Any) -> str:
     if is_parametrized(layer):
         return "its weight is parametrized"
     if type(layer) not in (nn.Linear, nn.Conv2d):
         return f"it is a {type(layer).__name__}, neither a Linear nor a Conv2d"
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
         return "it is a grouped convolution"
+    if not layer.weight.is_floating_point():
+        return f"its weight is {layer.weight.dtype}"
+    hooks = (*layer._forward_hooks, *layer._forward_pre_hooks, *layer._backward_hooks, *layer._backward_pre_hooks)
+    if hooks or any(True for _ in layer.children()) or "forward" in vars(layer):
+        return "it has hooks, layers in it or a forward of its own"
     return ""
 
 

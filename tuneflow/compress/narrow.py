@@ -95,7 +95,8 @@ class Narrow:
     def _check_possible(self, costs: ChannelCosts, groups: Sequence[Group]) -> None:
         most = costs.full / costs.macs([1] * len(groups))
         if self.macs > most:
+            names = listed(f'"{group.name}"' for group in groups)
             raise ValueError(
                 f"Narrow: macs={self.macs:g} is more than this module can give: with one channel left in each of"
-                f" {listed(group.name for group in groups)} it has {most:.4g} times fewer multiplications."
+                f" {names} it has {most:.4g} times fewer multiplications."
             )

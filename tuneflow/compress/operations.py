@@ -109,6 +109,10 @@ class Factorize(Operation):
             pair = _factored_linear(layer, self._factors(layer.weight))
         else:
             raise ValueError(f'"{self.layer}" is a {type(layer).__name__}, and only Linear and Conv2d are factored')
+        for new in pair.parameters():
+            new.requires_grad_(layer.weight.requires_grad)
+        if layer.bias is not None:
+            pair[1].bias.requires_grad_(layer.bias.requires_grad)
         set_layer(module, self.layer, pair.train(layer.training))
 
     def to_values(self) -> Values:

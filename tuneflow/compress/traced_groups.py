@@ -188,6 +188,8 @@ def fixed_layers(module: nn.Module) -> dict[str, str]:
             fixed[name] = "its weight is computed from others (weight norm, spectral norm, pruning or the like)"
         elif any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in own.values()):
             fixed[name] = "it is lazy, and has no weights yet"
+        elif any(not parameter.is_floating_point() for parameter in own.values()):
+            fixed[name] = "its weights are no real numbers in floating point"
     for names in owners.values():
         fixed.update({name: f"its weight is that of {_others(names, name)}, too" for name in names if len(names) > 1})
     return fixed

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import tuneflow as tn
-from tuneflow.compress import Factorize, Select
+from tuneflow.compress import Factorize, Remove, Select
 from tuneflow.model import tensors_of
 
 
@@ -57,6 +57,40 @@ def test_every_trial_starts_from_the_winner():
     task, start = job(tn.Model(winner())), winner()
     module = trainer().module(task, trainer().init(task))
     assert all(torch.equal(a, b) for a, b in zip(module.parameters(), start.parameters(), strict=True))
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+
+    def forward(self, x):
+        return x + self.body(x)
+
+
+class Drop:
+    """Drops a block; or, by mistake, only that of its copy."""
+
+    def __init__(self, layer="1", returns=True):
+        self.layer, self.returns = layer, returns
+
+    def operations(self, module, rows):
+        module[int(self.layer)] = nn.Identity()
+        return [Remove(self.layer)] if self.returns else []
+
+
+def test_a_block_is_taken_out():
+    ours, net = trainer(), nn.Sequential(Block(), Block(), nn.Linear(4, 3))
+    task = tn.types.Job(tn.Model(net, steps={"drop": Drop}), {"optimizer": {"lr": 0.1}}, tn.Runtime())
+    (state,) = (state for state, _ in ours.advance(task, ours.init(task), 1))
+    module, rows = ours.module(task, state), torch.ones(2, 4)
+    assert torch.equal(module(rows), module[2](module[0](rows)))
+
+
+def test_a_step_that_changes_only_its_copy_is_refused():
+    task = tn.types.Job(tn.Model(winner(), steps={"drop": Drop("1", False)}), {"optimizer": {"lr": 0.1}}, tn.Runtime())
+    with pytest.raises(TypeError, match="Drop changed only the copy"):
+        trainer().init(task)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from tuneflow.compress.distill import Distill
 from tuneflow.compress.group import Selection, select_all
 from tuneflow.compress.low_rank import LowRank
 from tuneflow.compress.narrow import Narrow
-from tuneflow.compress.operations import Assign, Factorize, Select
+from tuneflow.compress.operations import Assign, Factorize, Remove, Select
 from tuneflow.compress.step import StepRows
 from tuneflow.compress.widen import Widen
 
@@ -17,6 +17,7 @@ __all__ = [
     "Factorize",
     "LowRank",
     "Narrow",
+    "Remove",
     "Select",
     "Selection",
     "StepRows",

@@ -183,7 +183,24 @@ class Assign(Operation):
         return {"kind": self.kind, "layer": self.layer, "tensor": self.tensor}
 
 
-KINDS = {kind.kind: kind for kind in (Select, Factorize, Assign, Convert)}
+@dataclass(frozen=True, eq=False)
+class Remove(Operation):
+    """Takes a layer or a block out: what it got goes on as it is, so it needs outputs of its input's shape.
+
+    Attributes:
+        layer: the submodule's name.
+    """
+
+    layer: str
+
+    kind: ClassVar[str] = "remove"
+
+    def apply(self, module: nn.Module) -> None:
+        layer_of(module, self.layer)
+        set_layer(module, self.layer, nn.Identity())
+
+
+KINDS = {kind.kind: kind for kind in (Select, Factorize, Remove, Assign, Convert)}
 
 
 def operations_of(recipe: Iterable[Mapping[str, Any]]) -> list[Operation]:

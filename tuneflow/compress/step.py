@@ -33,7 +33,8 @@ class ModelStep(Protocol):
         """Return the operations that carry the step out.
 
         Args:
-            module: a copy in evaluation mode, changed by the steps before; it may be changed.
+            module: a copy in evaluation mode, changed by the steps before. What is done to it has no effect but by the
+                operations that are returned.
             rows: of the training part.
         """
         ...
@@ -75,13 +76,27 @@ def operations_by(step: ModelStep, module: nn.Module, rows: StepRows) -> list[Op
     """
     if not is_ready(step):
         raise TypeError(f"a step needs a method operations(module, rows), got {step!r}.")
+    before = _structure(module)
     returned: Any = step.operations(module, rows)
     if not isinstance(returned, list | tuple) or not all(isinstance(each, Operation) for each in returned):
         raise TypeError(
             "a step needs to return a list of operations, such as those of tn.compress, and empty for none, got"
             f" {returned!r}."
         )
+    if not returned and _structure(module) != before:
+        raise TypeError(
+            f"a step needs to return the operations that change the module, and {type(step).__name__} changed only the"
+            " copy that it was given; tn.compress has Select, Factorize and Remove."
+        )
     return list(returned)
+
+
+def _structure(module: nn.Module) -> list[tuple[str, type, list[Any]]]:
+    """Return the names and kinds of all submodules, with the shapes of their parameters."""
+    return [
+        (name, type(part), [parameter.shape for parameter in part.parameters(recurse=False)])
+        for name, part in module.named_modules()
+    ]
 
 
 def is_ready(step: Any) -> bool:

@@ -10,6 +10,7 @@ from torch import nn
 
 import tuneflow as tn
 from tests.helpers.narrowing import Keep
+from tests.helpers.scaled import scaled
 from tests.helpers.switching_optimizers import MeanInGroup
 from tuneflow.execute.lanes import lane_stack as stack
 from tuneflow.execute.lanes import structure_group as group
@@ -164,7 +165,7 @@ def test_batch_norm_keeps_the_statistics_of_each_trial(engine):
 )
 def test_forks_of_a_winner_share_lanes_where_their_structures_are_equal(stacked, steps):
     torch.manual_seed(0)
-    model = tn.Model(mlp(), steps=steps)
+    model = tn.Model(scaled(mlp()), steps=steps)
     space = {"keep": {"share": tn.Choice([0.25, 0.5])}} if steps else {}
     space = tn.SearchSpace(optimizer={"lr": tn.Float(1e-3, 0.3, log=True)}, **space)
     both = [run(runtime, model, space) for runtime in (LANES, INLINE)]

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tuneflow as tn
 from tests.helpers.narrowing import Keep
+from tests.helpers.scaled import scaled
 from tuneflow.execute.inline import InlineExecutor
 from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.history.trial import Slice
@@ -121,7 +122,7 @@ TRAINED = {
     },
     "forks": {
         "trainer": trainer(),
-        "model": tn.Model(net(), steps={"keep": partial(Keep, first="1", second="4", norm="2")}),
+        "model": tn.Model(scaled(net()), steps={"keep": partial(Keep, first="1", second="4", norm="2")}),
         "space": tn.SearchSpace(keep={"share": tn.Float(0.3, 0.9)}, optimizer={"lr": tn.Float(1e-3, 0.3, log=True)}),
     },
 }

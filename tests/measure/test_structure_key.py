@@ -1,6 +1,9 @@
 """A structure's key changes with whatever can change its cost, and not with numbers."""
 
 import copy
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -32,6 +35,24 @@ def tied():
     return net
 
 
+def holding(value):
+    net = Repeats()
+    net.held = value
+    return net
+
+
+def calling_itself():
+    def again(x):
+        return again(x)
+
+    return holding(again)
+
+
+@dataclass
+class Sizes:
+    depth: int
+
+
 X = torch.ones(2, 1, 8, 8)
 DIFFERENT = {
     "width": lambda: nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 4)),
@@ -51,6 +72,20 @@ DIFFERENT = {
     "another closure": lambda: closing_over(3),
     "tanh": lambda: Repeats(activation=torch.tanh),
     "float": convnet,
+    "twice as large": lambda: nn.Upsample(scale_factor=2),
+    "4 times as large": lambda: nn.Upsample(scale_factor=4),
+    "a share": lambda: holding(0.1),
+    "another share": lambda: holding(0.9),
+    "a dict": lambda: holding({"sizes": [Sizes(1)]}),
+    "another dict": lambda: holding({"sizes": [Sizes(2)]}),
+    "a namespace": lambda: holding(SimpleNamespace(depth=range(2))),
+    "another namespace": lambda: holding(SimpleNamespace(depth=range(3))),
+    "a partial": lambda: holding(partial(torch.mul, other=2)),
+    "another partial": lambda: holding(partial(torch.mul, other=3)),
+    "a default": lambda: holding(lambda x, n=1: x * n),
+    "another default": lambda: holding(lambda x, n=2: x * n),
+    "a recursion": calling_itself,
+    "recurrent": lambda: nn.LSTM(2, 2),
     "int8": lambda: quantized(convnet(), X),
 }
 

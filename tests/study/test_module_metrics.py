@@ -200,6 +200,37 @@ def test_a_metric_of_every_epoch_is_computed_by_the_trainer():
     assert each.reports == ["loss", "mean", "size", "train_loss"]
 
 
+class Destroys:
+    """A metric that leaves its module useless."""
+
+    def __init__(self, once):
+        self._once = once
+
+    @property
+    def once_per_structure(self):
+        return self._once
+
+    def of_module(self, module, data):
+        with torch.no_grad():
+            for parameter in module.bfloat16().parameters():
+                parameter.zero_()
+        return 1.0
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_a_metric_may_change_its_module(once):
+    plain, other = (
+        make(**counting(MeanWeight(), before)) for before in ({}, {"accuracy": Destroys(once), "mean": MeanWeight()})
+    )
+    for study in (plain, other):
+        study.run(trials=1)
+    first, second = ([r.metrics["size"] for t in s.trials for r in t.reports] for s in (plain, other))
+    assert first == second
+    scores = other.test(TEST)
+    assert scores["size"].value == scores["mean"].value != 0
+    assert other.best.model()(TEST.inputs[:2]).any()
+
+
 def test_a_class_in_place_of_an_instance_is_refused():
     with pytest.raises(TypeError, match=r'metric "macs" needs an instance, got the class MACs; add parentheses'):
         trainer(metrics={"macs": tn.measure.MACs})

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import tuneflow as tn
+from tests.helpers.scaled import scaled
 from tests.helpers.trainer_runs import flat
 from tuneflow.compress import Arithmetic
 from tuneflow.compress.converted import is_converted
@@ -196,7 +197,7 @@ def test_a_study_on_folds_scores_and_tests_converted_modules():
     train, _, test = tn.data.digits()
     folds = tn.Trainer(train[:120], folds=2, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=1,
                        metrics={"accuracy": tn.metrics.accuracy})  # fmt: skip
-    study = tn.Study(model=tn.Model(net(), steps={"arithmetic": Arithmetic}), trainer=folds, space=space,
+    study = tn.Study(model=tn.Model(scaled(net()), steps={"arithmetic": Arithmetic}), trainer=folds, space=space,
                      searcher=tn.Grid(), maximize="accuracy", progress=False)  # fmt: skip
     study.run(trials=2)
     assert all(map(is_converted, study.best.models()))

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+import warnings
 from functools import partial
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 from torch import nn
 
 import tuneflow as tn
+from tests.helpers.measured_networks import quantized
 from tests.helpers.narrowing import Keep, fork, same, winners
+from tests.helpers.scaled import scaled
 from tests.helpers.small_studies import make, net
 from tuneflow.compress.winner import winner_of
 
@@ -103,7 +106,7 @@ def test_a_fork_of_a_loaded_fork_has_all_operations_behind_it(tmp_path):
 
 
 def test_a_module_of_ones_own_takes_raw_inputs(tmp_path):
-    plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    plain = scaled(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
     model = tn.Model(plain)
     nn.init.zeros_(plain[1].weight)
     assert model.winner.module[1].weight.any()
@@ -167,11 +170,40 @@ def test_a_file_of_a_fork_is_refused_by_another_builder(tmp_path):
     [
         (lambda: nn.LazyLinear(2), '"weight" has no values yet'),
         (lambda: Locked(), "every trial starts from a copy of the trained Locked, which cannot be copied"),
+        (lambda: traced(nn.Linear(2, 2)), "scripted modules are not trained; pass the module in Python and in float"),
+        (lambda: nn.Sequential(exported(nn.Linear(2, 2))), "exported modules are not trained"),
+        (lambda: quantized(nn.Sequential(nn.Linear(2, 2)), torch.ones(2, 2)), "quantized modules are not trained"),
     ],
 )
-def test_what_cannot_be_copied_is_no_winner(module, said):
+def test_what_cannot_be_copied_or_trained_is_no_winner(module, said):
     with pytest.raises(TypeError, match=said):
         tn.Model(module())
+
+
+def traced(module):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's of its own deprecation
+        return torch.jit.trace(module, torch.ones(2, 2))
+
+
+def exported(module):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(module, (torch.ones(2, 2),)).module()
+
+
+def test_a_part_without_weights_may_be_scripted():
+    net = nn.Sequential(traced(nn.ReLU()), nn.Linear(2, 2))
+    assert same(tn.Model(net).build({}), net)
+
+
+def test_a_module_in_place_of_its_builder_is_warned_of():
+    space = {"optimizer": {"lr": 0.01}}
+    with pytest.warns(UserWarning, match=r"weights as torch draws them, not trained.*tn\.Model\(net\) and not"):
+        make(space, model=tn.Model(net()))
+    best = winners().best
+    make(space, model=tn.Model(best.model()))  # trained by us, however little
+    make(space, model=tn.Model(scaled(net())))
 
 
 class Locked(nn.Module):

@@ -32,6 +32,7 @@ from tuneflow.compress.step import is_ready
 from tuneflow.data.data import Data
 from tuneflow.data.sources import Source
 from tuneflow.errors import did_you_mean, ending_where, exceptions_only, in_one_line, listed, warn
+from tuneflow.heuristics.drawn_weights import looks_untrained
 from tuneflow.model import OF_BUILDERS, Model
 from tuneflow.optim.build import check_settings
 from tuneflow.runtime.runtime import Runtime
@@ -119,6 +120,7 @@ def check_space(
     notes: dict[str, None] = {}
     if not dry:
         return notes
+    _warn_of_untrained(model)
     quiet, trainer = copy.copy(runtime), copy.copy(trainer)
     quiet.threads, trainer._prepared = 1, {}  # what is fitted is kept for the dry run only
     with quiet.active(), seeded_globals(0, "check", device=quiet.device):
@@ -144,6 +146,16 @@ def check_space(
                 warn_of_undefined(trainer, lambda: _run(small(trainer, ROWS), example))
         _warn_of_seeding(model, [Job(model, space.resolve(config), quiet) for config in space.examples()])
     return notes
+
+
+def _warn_of_untrained(model: Model) -> None:
+    """Warn of a module that was passed in place of the function that makes it."""
+    if model.winner is not None and not model.winner.record.rows and looks_untrained(model.winner.module):
+        warn(
+            f"Model: the {type(model.winner.module).__name__} has weights as torch draws them, not trained, and every"
+            " trial starts from these, on inputs and targets as they are; to have it initialized and normalized in each"
+            " trial, pass the function that makes it, tn.Model(net) and not tn.Model(net())."
+        )
 
 
 def _warn_of_seeding(model: Model, jobs: Sequence[Job]) -> None:

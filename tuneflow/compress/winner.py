@@ -17,6 +17,7 @@ from tuneflow.heuristics.lazy_layers import lazy_tensors
 from tuneflow.heuristics.target_scaling import RescaledModule, Scale, brought_scale, completed
 
 RECORD = "tuneflow_record"  # the attribute of a trained module
+NOT_TRAINED = {"torch.jit.": "scripted", "torch.export.": "exported", "torch.ao.nn.quantized.": "quantized"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ def winner_of(module: nn.Module) -> Winner:
         module: as a study or `tn.load` hands it over, or any other, which takes raw inputs.
 
     Raises:
-        TypeError: it cannot be copied, or a parameter has no values yet.
+        TypeError: it cannot be copied or trained, or a parameter has no values yet.
     """
     record = record_of(module)
     return parts_of(recorded(_copy(in_float(module)), replace(record, trained=None)))
@@ -135,8 +136,13 @@ def _copy(module: nn.Module) -> nn.Module:
             f'Model: "{lazy[0]}" has no values yet, and a trained module has; to train it from its start, pass a'
             " function that makes it."
         )
+    for kind in filter(None, map(_untrainable, module.modules())):
+        raise TypeError(
+            f"Model: a fork trains a copy of the module, and {kind} modules are not trained; pass the module in Python"
+            f" and in float that the {kind} one was made of."
+        )
     try:
-        plain = _laid_out(copy.deepcopy(module, _computed(module)).cpu().eval())
+        plain = _laid_out(copied_module(module).cpu().eval())
     except Exception as error:
         raise TypeError(
             f"Model: every trial starts from a copy of the trained {type(module).__name__}, which cannot be copied"
@@ -144,6 +150,19 @@ def _copy(module: nn.Module) -> nn.Module:
         ) from None
     plain.zero_grad()  # what its last step left
     return plain
+
+
+def _untrainable(part: nn.Module) -> str:
+    """Return the kind of a part that cannot be trained; empty for others, also for scripts without parameters."""
+    if isinstance(part, torch.jit.ScriptModule) and not any(True for _ in part.parameters()):
+        return ""
+    homes = [kind.__module__ for kind in type(part).__mro__]
+    return next((word for start, word in NOT_TRAINED.items() if any(home.startswith(start) for home in homes)), "")
+
+
+def copied_module(module: nn.Module) -> nn.Module:
+    """Return a deep copy of a module; torch does not copy attributes that a forward pass has computed, this does."""
+    return copy.deepcopy(module, _computed(module))
 
 
 def _laid_out(module: nn.Module) -> nn.Module:

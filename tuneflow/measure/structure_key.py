@@ -1,11 +1,15 @@
 """Structure keys: modules with the same one have the same size, multiplications and speed."""
 
 import hashlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from functools import partial
 from itertools import chain
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,15 +17,17 @@ from tuneflow.measure.forward_pass import device_of
 from tuneflow.measure.size import own_weights_of
 from tuneflow.signature import name_of
 
-NUMBERS = ("training", "zero_point")  # a mode, and of quantized outputs a number
-PLAIN = (bool, int, str, torch.dtype, type(None))  # floats, such as the rate of a dropout, cost nothing
+NUMBERS = {*vars(nn.Module()), "zero_point"}  # what a line says otherwise, or that costs nothing
+COSTLY = ("scale_factor", "output_ratio", "norm_type")  # other floats of torch's layers, such as rates, cost nothing
+PLAIN = (bool, int, float, complex, str, bytes, range, slice, torch.dtype, torch.device, type(None))
+DEEPEST = 4  # values within values that are looked at
 
 
 def structure_key(module: nn.Module) -> str:
-    """Return a digest of everything about a module but its numbers.
+    """Return a digest of everything about a module but its numbers: weights, and rates of torch's own layers.
 
-    That is, of each module in it: name, class, code where it was traced, settings that are no floats, hooks; and
-    shapes, dtypes and layouts of its tensors; and the device. Modules that share a tensor share it in the key too.
+    That is, of each module in it: name, class, code, settings, hooks; and shapes, dtypes and layouts of its tensors;
+    and the device. Modules that share a tensor share it in the key too.
     """
     seen: dict[int, tuple[int, Tensor]] = {}
     lines = (line for name, part in module.named_modules() for line in _lines(name, part, seen))
@@ -42,7 +48,7 @@ def _lines(name: str, part: nn.Module, seen: dict[int, tuple[int, Tensor]]) -> I
     yield from (f"{key}={value}" for key, value in sorted(_settings(part)))
     code = getattr(part, "code", None)
     yield code if isinstance(code, str) else _function(type(part).forward)
-    yield repr([name_of(hook) for hook in (*part._forward_pre_hooks.values(), *part._forward_hooks.values())])
+    yield _words([*part._forward_pre_hooks.values(), *part._forward_hooks.values()])
     for tensor in (*own_weights_of(part), *part.buffers(recurse=False)):
         number, _ = seen.setdefault(id(tensor), (len(seen), tensor))
         yield f"{number} {_form(tensor)}"
@@ -55,34 +61,59 @@ def _form(tensor: Tensor) -> str:
 
 
 def _settings(part: nn.Module) -> Iterator[tuple[str, str]]:
-    """Yield the settings of a module that can change its operations: plain values, sequences of them, functions."""
+    """Yield the settings of a module that can change its operations; of an own one a rate can, too."""
     for key, value in vars(part).items():
-        if key in NUMBERS:
-            continue
-        if (text := _words(value)) is not None:
-            yield key, text
+        rate = isinstance(value, float) and _is_of_torch_or_ours(part) and key not in COSTLY
+        if key not in NUMBERS and not rate:
+            yield key, _words(value)
 
 
-def _words(value: Any) -> str | None:
+def _words(value: Any, depth: int = 0) -> str:
+    """Return a value in words without addresses: plain ones, tensors' forms, and what others hold of these."""
+    value = value.item() if isinstance(value, np.generic) else value
+    inner = partial(_words, depth=depth + 1)
     if isinstance(value, PLAIN):
         return repr(value)
+    if isinstance(value, Tensor):
+        return _form(value)
+    if inspect.isroutine(value):
+        return _function(value, depth)
+    if depth >= DEEPEST or isinstance(value, type):
+        return name_of(value)
     if isinstance(value, tuple | list):
-        parts = [_words(part) for part in value]
-        return None if None in parts else repr(parts)
-    return _function(value) if callable(value) and not isinstance(value, nn.Module) else None
+        return repr([*map(inner, value)])
+    if isinstance(value, set | frozenset):
+        return repr(sorted(map(inner, value)))
+    if isinstance(value, nn.Module) or _is_of_torch_or_ours(value):
+        return name_of(type(value))
+    facts = value if isinstance(value, Mapping) else _facts_of(value)
+    return f"{name_of(type(value))} {[(str(key), inner(fact)) for key, fact in facts.items()]}"
 
 
-def _function(function: Any) -> str:
-    """Return a function by its name, its code and the plain values that it takes from around it."""
+def _facts_of(value: Any) -> dict[str, Any]:
+    if isinstance(value, partial):
+        return {"func": value.func, "args": value.args, **value.keywords}
+    slots = {field.name: getattr(value, field.name, None) for field in fields(value)} if is_dataclass(value) else {}
+    return {**slots, **getattr(value, "__dict__", {})}
+
+
+def _is_of_torch_or_ours(value: Any) -> bool:
+    return type(value).__module__.split(".")[0] in ("torch", "tuneflow")
+
+
+def _function(function: Any, depth: int = 0) -> str:
+    """Return a function by its name, its code, its defaults and the values that it takes from around it."""
     inner = getattr(function, "__func__", function)
-    code = "" if not hasattr(inner, "__code__") else _code(inner.__code__)
-    held = [_words(cell.cell_contents) for cell in getattr(inner, "__closure__", None) or () if _is_filled(cell)]
-    return f"{name_of(function)} {code} {held}"
+    if not isinstance(inner, FunctionType) or depth >= DEEPEST:
+        return name_of(function)
+    held = [cell.cell_contents for cell in inner.__closure__ or () if _is_filled(cell)]
+    values = _words([held, inner.__defaults__, inner.__kwdefaults__], depth + 1)
+    return f"{name_of(function)} {_code(inner.__code__)} {values}"
 
 
 def _code(code: CodeType) -> str:
     """Return bytecode with its names and constants, without the addresses and lines of the code inside."""
-    constants = [_code(part) if isinstance(part, CodeType) else _words(part) for part in code.co_consts[1:]]
+    constants = [_code(part) if isinstance(part, CodeType) else _words(part) for part in code.co_consts]
     return f"{code.co_code.hex()} {code.co_names} {constants}"
 
 

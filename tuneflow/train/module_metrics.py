@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from tuneflow.compress.winner import copied_module
 from tuneflow.metrics.measured import Measured
 from tuneflow.train.evaluation_plan import with_name
 from tuneflow.train.job import Job
@@ -59,7 +60,7 @@ def take_all(metrics: Metrics, module: nn.Module, data: Any, reference: nn.Modul
 def take(
     name: str, metric: Any, module: nn.Module, data: Any, reference: nn.Module | None = None, unit: float | None = None
 ) -> Measured:
-    """Return the value of a metric of a module; an error of it names the metric.
+    """Return the value of a metric of a copy of a module, which it may change; an error of it names the metric.
 
     Args:
         name: the metric's.
@@ -71,7 +72,15 @@ def take(
     """
     comparing = reference is not None and getattr(metric, "compares", False)
     named = {"reference": reference, "unit": unit} if comparing else {}
-    return with_name(name, lambda: _measured(metric.of_module(module, data, **named)))  # type: ignore[no-any-return]
+    own = _copied(module)
+    return with_name(name, lambda: _measured(metric.of_module(own, data, **named)))  # type: ignore[no-any-return]
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    try:
+        return copied_module(module)
+    except Exception:  # one that holds a lock, say, cannot be copied, and a metric seldom changes its module
+        return module
 
 
 def _measured(returned: Any) -> Measured:

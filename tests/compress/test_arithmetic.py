@@ -131,6 +131,24 @@ def slopes():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.PReLU(8), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(128, 4))
 
 
+class ByTransposed(nn.Module):
+    """Uses a layer's weight again, transposed."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.last = nn.Linear(8, 16), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(functional.linear(torch.relu(self.inner(x)), self.inner.weight.t()))
+
+
+def paddings():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding="same"), nn.BatchNorm2d(8, track_running_stats=False), nn.ReLU(),
+        nn.Conv2d(8, 4, 3, padding=1, padding_mode="circular"), nn.Flatten(), nn.Linear(256, 4),
+    )  # fmt: skip
+
+
 def columns():
     return nn.Sequential(
         nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3), nn.Softmax(1)
@@ -147,6 +165,8 @@ NETS = {
     "one layer": (lambda: nn.Linear(8, 3), ROWS),
     "functional": (Own, ROWS),
     "in place": (InPlace, IMAGES),
+    "computed weight": (ByTransposed, ROWS),
+    "paddings": (paddings, IMAGES),
     "tokens": (Tokens, None),
     "several inputs": (Several, ROWS),
 }

@@ -53,6 +53,12 @@ def test_a_state_replays_its_recipe_without_asking_the_step():
         assert torch.equal(tensor, tensors_of(module)[name])
 
 
+def test_two_arithmetics_are_refused():
+    steps = {"halve": Halve, "one": tn.compress.Arithmetic("bf16"), "other": tn.compress.Arithmetic("fp32")}
+    with pytest.raises(ValueError, match="leave one Arithmetic"):
+        trainer().init(job(tn.Model(winner(), steps=steps)))
+
+
 def test_every_trial_starts_from_the_winner():
     task, start = job(tn.Model(winner())), winner()
     module = trainer().module(task, trainer().init(task))

@@ -94,6 +94,20 @@ def test_an_exported_module_has_its_macs():
     assert MACs().of_module(exported, x) == CONVNET
 
 
+def test_no_rows_are_refused():
+    with pytest.raises(ValueError, match="at least one row"):
+        MACs().of_module(nn.Linear(2, 2), torch.ones(0, 2))
+
+
+def test_marks_of_the_profiler_are_no_multiplications():
+    class Marked(nn.Linear):
+        def forward(self, inputs):
+            with torch.profiler.record_function("mark"):
+                return super().forward(inputs)
+
+    assert MACs().of_module(Marked(3, 2), torch.ones(1, 3)) == 6
+
+
 def test_the_module_is_as_it_was():
     net = convnet().train()
     before = copy.deepcopy(net.state_dict())

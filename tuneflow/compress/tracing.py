@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.nn.modules.dropout import _DropoutNd
 
 CALLS = ("call_module", "call_function", "call_method")
+WEIGHTED = (functional.linear, functional.conv1d, functional.conv2d, functional.conv3d, torch.conv2d)
 WAY_OUT = 'choose "fp32" or "bf16", which need no trace'
 
 
@@ -88,6 +89,8 @@ def _simplify(graph: fx.GraphModule) -> None:
     for part in graph.modules():
         if hasattr(part, "inplace"):
             part.inplace = False  # type: ignore[assignment]
+        if isinstance(part, nn.modules.conv._ConvNd) and isinstance(part.padding, str):
+            _pad_by_numbers(part)
     graph.graph.eliminate_dead_code()  # as a conversion does
     graph.delete_all_unused_submodules()
     graph.recompile()
@@ -99,6 +102,13 @@ def _normalize(node: fx.Node) -> None:
         node.args, node.kwargs = (node.kwargs["input"],), {k: v for k, v in node.kwargs.items() if k != "input"}
     if node.op == "call_method" and node.target == "view" and not isinstance(node.args[1], torch.dtype):
         node.target = "reshape"
+
+
+def _pad_by_numbers(layer: Any) -> None:
+    """Replace the padding "same" or "valid" by its numbers, where they are the same on both sides."""
+    before, after = (layer._reversed_padding_repeated_twice[side::2][::-1] for side in (0, 1))
+    if before == after:
+        layer.padding = tuple(before)
 
 
 def _is_in_place(node: fx.Node, layer: nn.Module | None) -> bool:
@@ -136,10 +146,13 @@ class InFloat(nn.Module):
 
 
 def keep_in_float(graph: fx.GraphModule, kinds: tuple[Any, ...]) -> None:
-    """Put layers of these classes, and calls of these functions and methods, into a module of their own, in place."""
+    """Put what has no int8 form into modules of their own, in place: calls of these, and others by their settings."""
+    read = {str(node.target).rpartition(".")[0] for node in graph.graph.nodes if node.op == "get_attr"}
     for node in list(graph.graph.nodes):
         layer = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if (node.target if layer is None else type(layer)) not in kinds or node.op not in CALLS:
+        kind = node.target if layer is None else type(layer)
+        looked_into = layer is not None and node.target in read
+        if node.op not in CALLS or not (kind in kinds or looked_into or _has_float_settings(node, layer)):
             continue
         function = CallsMethod(str(node.target)) if node.op == "call_method" else layer or node.target
         name = f"in_float_{node.name}"
@@ -150,6 +163,16 @@ def keep_in_float(graph: fx.GraphModule, kinds: tuple[Any, ...]) -> None:
         graph.graph.erase_node(node)
     graph.delete_all_unused_submodules()
     graph.recompile()
+
+
+def _has_float_settings(node: fx.Node, layer: nn.Module | None) -> bool:
+    """True for a layer or function that has an int8 form, but not with these settings or with a computed weight."""
+    if layer is None:
+        weight = _argument(node, 1, "weight") if node.target in WEIGHTED else None
+        return isinstance(weight, fx.Node) and weight.op != "get_attr"
+    without_statistics = isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is None
+    padding = getattr(layer, "padding", 0), getattr(layer, "padding_mode", "zeros")
+    return without_statistics or isinstance(padding[0], str) or padding[1] != "zeros"
 
 
 class CallsMethod(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tuneflow.data.sources import as_source
 from tuneflow.heuristics.unchanged import unchanged
-from tuneflow.nested import mapped, row_count, rows_taken
+from tuneflow.nested import leaves, mapped, row_count, rows_taken
 from tuneflow.runtime.environment import Environment
 from tuneflow.seeds import seeded_globals
 
@@ -60,6 +60,8 @@ def inputs_of(data: Any, rows: int, device: torch.device) -> Any:
         inputs = data[0]
     else:
         inputs, _ = next(iter(as_source(data, "measure: data").batches(rows)))
+    if any(leaf.ndim and not len(leaf) for leaf in leaves(inputs)):
+        raise ValueError("measure: data needs at least one row, got none.")
     count = row_count(inputs)
     if count:
         chosen = slice(0, rows) if count >= rows else torch.arange(rows) % count

@@ -31,7 +31,7 @@ QUANTIZED = (
     *("conv2d_add_relu", "conv3d", "conv3d_relu", "conv3d_dynamic", "linear", "linear_relu", "linear_dynamic"),
     *("linear_relu_dynamic", "linear_dynamic_fp16", "linear_relu_dynamic_fp16", "linear_leaky_relu", "linear_tanh"),
 )
-OURS = ("aten", "prim", "prims", "quantized")  # namespaces of torch's operations; others are a user's
+OURS = ("aten", "prim", "prims", "profiler", "quantized")  # namespaces of torch's operations; others are a user's
 
 
 @dataclass(frozen=True)

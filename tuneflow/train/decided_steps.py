@@ -25,6 +25,7 @@ def decided_recipe(model: Model, job: Job, module: nn.Module, rows: Callable[[],
 
     Raises:
         Exception: one that a step raised, with a note of its name.
+        ValueError: several steps choose an arithmetic.
     """
     operations: list[Operation] = []
     if not model.steps:
@@ -39,6 +40,8 @@ def decided_recipe(model: Model, job: Job, module: nn.Module, rows: Callable[[],
                 error.add_note(f'step "{name}"')
                 raise
             operations += new
+    if sum(each.converts for each in operations) > 1:
+        raise ValueError("of a model's steps one may choose the arithmetic, got several; leave one Arithmetic.")
     return operations
 
 

@@ -9,9 +9,10 @@ from torch import nn
 
 import tuneflow as tn
 from tests.helpers.channel_nets import NETS, net_of
-from tuneflow.compress import Assign, Narrow, StepRows, Widen
+from tuneflow.compress import Assign, Narrow, Select, StepRows, Widen
 from tuneflow.compress.channel_costs import ChannelCosts
-from tuneflow.compress.channel_groups import groups_of
+from tuneflow.compress.channel_groups import groups_of, named_groups
+from tuneflow.compress.channel_times import rates_of
 from tuneflow.compress.group import Selection, select_all
 from tuneflow.compress.narrowing import kept_channels, narrowed
 from tuneflow.compress.operations import apply_all, operations_of
@@ -121,6 +122,36 @@ def test_a_channel_without_effect_goes_first(by):
     assert operations[0].index.tolist() == [0, 1, 3, 4, 6, 7]
 
 
+@pytest.mark.parametrize(("slow", "group"), [(0, "0"), (1, "0"), (3, "2"), (4, "2")])
+def test_channels_of_slow_layers_go_first(monkeypatch, slow, group):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 6)).eval()
+    monkeypatch.setattr(
+        "tuneflow.compress.channel_times.layer_times",
+        lambda module, _: {part: 1e6 if i == slow else 1.0 for i, part in enumerate(module)},
+    )
+    operations = Narrow(1.5, rows=64, per="ms").operations(copy.deepcopy(net), rows_of(torch.randn(64, 6)))
+    assert {each.layer for each in operations if isinstance(each, Select) and each.dim == 0} == {group}
+
+
+@pytest.mark.parametrize("name", ["flattened", "encoder", "of a dict"])
+def test_every_layer_with_channels_has_a_time(name):
+    net, inputs = net_of(name)
+    costs = ChannelCosts(net, groups_of(net, inputs).groups, inputs)
+    rates = rates_of(net, costs.layers, costs.widths, inputs, 3)
+    assert min(rates.operation.values()) > 0
+    timed = ChannelCosts(net, groups_of(net, inputs).groups, inputs, rates)
+    assert min(timed.savings([group.width for group in groups_of(net, inputs).groups])) > 0
+
+
+@pytest.mark.parametrize("only", [["0"], ["2"]])
+def test_times_of_other_layers_do_not_count_for_the_named_ones(only):
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 6)).eval()
+    inputs = torch.randn(2, 6)
+    costs = ChannelCosts(net, named_groups(groups_of(net, inputs), only), inputs)
+    assert rates_of(net, costs.layers, costs.widths, inputs, 4).channel.keys() == set(only)
+
+
 def test_a_recipe_replays_the_structure_and_leaves_the_weights_to_the_state():
     net, inputs = net_of("residual")
     operations = Narrow(2.0, rows=2).operations(copy.deepcopy(net), rows_of(inputs))
@@ -178,6 +209,8 @@ def test_modules_that_cannot_be_narrowed_are_refused_with_the_reason(name, argum
         ({"macs": 0.5}, "number >= 1"),
         ({"by": "obds"}, 'Did you mean "obd"'),
         ({"rows": 0}, "whole number >= 1"),
+        ({"per": "time"}, "one of 'macs', 'ms', got 'time'"),
+        ({"batch": 0}, "batch .*whole number >= 1"),
         ({"only": "conv"}, "list of names"),
         ({"only": []}, "at least one name"),
     ],

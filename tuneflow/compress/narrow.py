@@ -1,19 +1,21 @@
 """Narrow: a step that drops the channels of a trained module that matter least for what they cost."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from tuneflow.compress.channel_costs import ChannelCosts
 from tuneflow.compress.channel_groups import groups_of, named_groups
 from tuneflow.compress.channel_moments import Moments, channel_moments, unexplained
+from tuneflow.compress.channel_times import rates_of
 from tuneflow.compress.group import Group
 from tuneflow.compress.layer_names import check_names
 from tuneflow.compress.narrowing import Narrowing, kept_channels
 from tuneflow.compress.operations import Operation
-from tuneflow.compress.scores import PER_MAC, SCORES
+from tuneflow.compress.scores import PER_COST, SCORES
 from tuneflow.compress.step import StepRows
 from tuneflow.errors import did_you_mean, listed
 from tuneflow.validate import check_whole, is_number
@@ -34,6 +36,11 @@ class Narrow:
     that go, by linear regression on the training rows. The score "obd" then counts only the share of a channel that the
     others of its group cannot stand in for. The outputs stay much closer to what they were, before any fine-tuning.
 
+    With `per="ms"` the score is divided by the milliseconds that a channel saves: those of its layers' multiplications,
+    and of the pooling, activation and norm behind, measured once in the module as it comes, on a CPU with one thread.
+    `macs` is what is reached either way. A measured time is never twice the same, so two trials of equal settings may
+    keep other channels. Each keeps its own decision in its state, and goes on exactly.
+
     Args:
         macs: times fewer multiply-accumulate operations, at least 1.
         by: "obd", half the curvature of the loss at a gate on the channel; "taylor", the gradient there; or
@@ -41,6 +48,8 @@ class Narrow:
         only: the layers whose channels may go, such as `["conv1"]`; None for all that can.
         rows: training rows for the scores and the new weights.
         refit: False leaves the weights of the channels that stay.
+        per: "macs", or "ms" for measured milliseconds; of no meaning for magnitudes.
+        batch: rows of the forward passes that are timed with "ms".
     """
 
     macs: float = 4.0
@@ -48,14 +57,16 @@ class Narrow:
     only: Sequence[str] | None = None
     rows: int = 512
     refit: bool = True
+    per: str = "macs"
+    batch: int = 64
 
     def __post_init__(self) -> None:
         if not is_number(self.macs) or self.macs < 1:
             raise ValueError(f"Narrow: macs needs to be a number >= 1, times fewer multiplications, got {self.macs!r}.")
-        if self.by not in SCORES:
-            near = did_you_mean(str(self.by), SCORES)
-            raise ValueError(f"Narrow: by needs to be one of {listed(map(repr, SCORES))}, got {self.by!r}.{near}")
+        _check_choice("by", self.by, SCORES)
+        _check_choice("per", self.per, ("macs", "ms"))
         check_whole("Narrow: rows", self.rows)
+        check_whole("Narrow: batch", self.batch)
         check_names("Narrow", self.only)
 
     def operations(self, module: nn.Module, rows: StepRows) -> list[Operation]:
@@ -74,14 +85,16 @@ class Narrow:
         groups = named_groups(groups_of(module, rows.inputs), self.only)
         costs = ChannelCosts(module, groups, rows.inputs)
         self._check_possible(costs, groups)
+        timed = (module, costs.layers, costs.widths, rows.inputs, self.batch)
+        rates = rates_of(*timed) if self.per == "ms" else None
         narrowing = Narrowing(module, groups)
         rounds = math.ceil(math.log(self.macs) / math.log(PER_ROUND))
         for number in range(1, rounds + 1):
             moments = channel_moments(module, narrowing.groups, rows, self.rows) if self.refit else None
             scores = self._scores(module, narrowing.groups, rows, moments)
-            left = ChannelCosts(module, narrowing.groups, rows.inputs)
+            left = ChannelCosts(module, narrowing.groups, rows.inputs, rates)
             macs = costs.full / self.macs ** (number / rounds)
-            narrowing.keep(kept_channels(scores, left, macs, per_mac=self.by in PER_MAC), moments)
+            narrowing.keep(kept_channels(scores, left, macs, per_cost=self.by in PER_COST), moments)
         return narrowing.operations()
 
     def _scores(
@@ -100,3 +113,9 @@ class Narrow:
                 f"Narrow: macs={self.macs:g} is more than this module can give: with one channel left in each of"
                 f" {names} it has {most:.4g} times fewer multiplications."
             )
+
+
+def _check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    if value not in choices:
+        near = did_you_mean(str(value), choices)
+        raise ValueError(f"Narrow: {name} needs to be one of {listed(map(repr, choices))}, got {value!r}.{near}")

@@ -59,7 +59,7 @@ class Narrowing:
         return values.detach().clone()
 
 
-def kept_channels(scores: Sequence[Tensor], costs: ChannelCosts, macs: float, per_mac: bool = True) -> list[Tensor]:
+def kept_channels(scores: Sequence[Tensor], costs: ChannelCosts, macs: float, per_cost: bool = True) -> list[Tensor]:
     """Return the channels of each group that stay where the one with the smallest score goes first, over all groups.
 
     When enough are gone, those come back that still fit: a channel of one layer can cost many of another.
@@ -68,7 +68,7 @@ def kept_channels(scores: Sequence[Tensor], costs: ChannelCosts, macs: float, pe
         scores: of each channel of each group.
         costs: of the module.
         macs: operations of a row that may be left; each group keeps a channel even where there are more.
-        per_mac: True to divide the scores by the operations that a channel saves.
+        per_cost: True to divide the scores by what a channel saves.
 
     Returns:
         Their numbers, in ascending order.
@@ -77,17 +77,17 @@ def kept_channels(scores: Sequence[Tensor], costs: ChannelCosts, macs: float, pe
     ascending = [score[order].tolist() for score, order in zip(scores, orders, strict=True)]
     kept = [len(score) for score in scores]
     while costs.macs(kept) > macs and max(kept) > 1:
-        worth = _worth(ascending, kept, costs, per_mac)
+        worth = _worth(ascending, kept, costs, per_cost)
         kept[min((i for i, number in enumerate(kept) if number > 1), key=worth.__getitem__)] -= 1
     while fitting := [i for i in range(len(kept)) if _fits(i, ascending, kept, costs, macs)]:
-        worth = _worth(ascending, [min(n + 1, len(s)) for n, s in zip(kept, ascending, strict=True)], costs, per_mac)
+        worth = _worth(ascending, [min(n + 1, len(s)) for n, s in zip(kept, ascending, strict=True)], costs, per_cost)
         kept[max(fitting, key=worth.__getitem__)] += 1
     return [order[len(order) - number :].sort().values for order, number in zip(orders, kept, strict=True)]
 
 
-def _worth(ascending: Sequence[list[float]], kept: Sequence[int], costs: ChannelCosts, per_mac: bool) -> list[float]:
+def _worth(ascending: Sequence[list[float]], kept: Sequence[int], costs: ChannelCosts, per_cost: bool) -> list[float]:
     """Return the score of the next channel of each group that would go."""
-    savings = costs.savings(kept) if per_mac else [1.0] * len(kept)
+    savings = costs.savings(kept) if per_cost else [1.0] * len(kept)
     return [ascending[i][-number] / max(savings[i], TINY) for i, number in enumerate(kept)]
 
 

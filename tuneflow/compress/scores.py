@@ -64,7 +64,7 @@ def obd(module: nn.Module, groups: Sequence[Group], rows: StepRows, count: int) 
 
 
 SCORES: dict[str, Score] = {"obd": obd, "taylor": taylor, "magnitude": magnitude}
-PER_MAC = ("obd", "taylor")  # in units of the loss, so that they are divided by what a channel costs
+PER_COST = ("obd", "taylor")  # in units of the loss, so that they are divided by what a channel costs
 
 
 class _Mean:

@@ -39,6 +39,17 @@ def eagerly() -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
+@contextmanager
+def layer_by_layer() -> Iterator[None]:
+    """A block in which the layers of a Transformer run one by one, and not as one operation that hides them."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
 def device_of(module: nn.Module) -> torch.device:
     """Return the device of a module's first tensor; the CPU for one without any, as a quantized one is."""
     first = next(chain(module.parameters(), module.buffers()), None)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from tuneflow.errors import in_one_line
 from tuneflow.heuristics.lazy_layers import copy_of
 from tuneflow.measure.forward_pass import device_of, eagerly, forward_of, inputs_of, measuring
-from tuneflow.measure.latency import Latency, now, steady
+from tuneflow.measure.latency import Latency
+from tuneflow.measure.layer_times import layer_times
 from tuneflow.measure.macs import counting
 from tuneflow.measure.own_amounts import OwnAmounts
 from tuneflow.measure.size import own_weights_of
@@ -18,7 +19,6 @@ from tuneflow.runtime.precision import in_channels_last
 from tuneflow.validate import check_whole
 
 REST = "(rest)"  # the name of what runs between the layers
-REPEATS = 10  # timed forward passes; the fastest of each layer counts
 SECONDS = 1.0  # that each arithmetic may be timed for
 GAIN = 1.1  # times as fast, from which on an arithmetic is worth a word
 
@@ -150,22 +150,16 @@ def _module_of(model: Any) -> nn.Module:
 
 def _layers(module: nn.Module, forward: Callable[[], Any], batch: int) -> list[LayerProfile]:
     """Return the layers that run, in order, and last the time of everything between them."""
-    device = device_of(module)
     with eagerly(), counting() as counter, OwnAmounts(module, lambda: counter.macs) as macs:
         forward()
     counter.warn_of_uncounted()
-    timings = []
-    with eagerly(), steady():
-        for _ in range(REPEATS):
-            with OwnAmounts(module, lambda: now(device)) as seconds:
-                forward()
-            timings.append(seconds.own)
+    times = layer_times(module, forward)
     wrapped = _wrapped(module)
     layers, rest, seen = [], 0.0, dict[int, Tensor]()  # which keeps them, since unpacked weights are new objects
     for part in macs.own:
         weights = [tensor for tensor in _weights(part, macs.own) if id(tensor) not in seen]
         seen |= {id(tensor): tensor for tensor in weights}
-        milliseconds = 1e3 * min(own.get(part, 0.0) for own in timings)
+        milliseconds = times.get(part, 0.0)
         if macs.has_layers(part) and not weights and not macs.own[part]:
             rest += milliseconds
             continue

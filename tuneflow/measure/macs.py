@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tuneflow.errors import listed, warn
-from tuneflow.measure.forward_pass import device_of, eagerly, forward_of, inputs_of, measuring
+from tuneflow.measure.forward_pass import device_of, eagerly, forward_of, inputs_of, layer_by_layer, measuring
 
 # Operations of torch's own that multiply, and whose multiplications are not counted.
 UNCOUNTED = (
@@ -90,14 +90,9 @@ def counting() -> Iterator[MacCounter]:
     """A block in which the operations of forward passes are counted."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # one operation for a whole layer, which hides its products
-    try:
-        flops = FlopCounterMode(display=False, custom_mapping=formulas())
-        with eagerly(), UnknownOperations() as unknown, flops:
-            yield MacCounter(flops, unknown)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    flops = FlopCounterMode(display=False, custom_mapping=formulas())
+    with layer_by_layer(), eagerly(), UnknownOperations() as unknown, flops:
+        yield MacCounter(flops, unknown)
 
 
 class UnknownOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -288,3 +288,10 @@ def test_remarks_agree_with_the_front_of_a_history():
     }
     for remark in filter(lambda text: text.startswith("beaten"), remarks.values()):
         assert not remarks[int(remark.split()[-1])]
+
+
+def test_of_trials_that_are_equal_in_all_goals_the_front_has_the_first():
+    study = tn.Study(space=tn.SearchSpace(x=tn.Float(0, 1)), maximize="a", minimize="b", progress=False)
+    for a, b in [(0.5, 2.0), (0.9, 3.0), (0.9, 3.0), (0.5, 2.0), (0.4, 2.0)]:
+        study.tell(study.ask(), {"a": a, "b": b})
+    assert [trial.number for trial in study.front] == [0, 1]

@@ -238,14 +238,16 @@ class History(Columns):
     def front(self) -> list[Trial]:
         """The finished trials within the limits that no other one of them beats in every objective, by number.
 
-        With one objective, the best.
+        Of trials that are equal in all of them it has the first. With one objective, the best.
         """
         means = {mean.number: mean for mean in map(self.trainings.mean, self.finished)}
         scored = [t for t in means.values() if has_score(t) and not self.objective.breach(t.metrics)]
+        scored.sort(key=lambda t: t.number)
         costs = np.array([self.objective.costs(t.metrics) for t in scored])
         costs = costs.reshape(len(scored), len(self.objective.goals))
         beaten = [bool(((costs <= own).all(1) & (costs < own).any(1)).any()) for own in costs]
-        return sorted((t for t, lost in zip(scored, beaten, strict=True) if not lost), key=lambda t: t.number)
+        equal = [bool((costs[:place] == own).all(1).any()) for place, own in enumerate(costs)]
+        return [t for t, lost, same in zip(scored, beaten, equal, strict=True) if not lost and not same]
 
 
 class Trials(Sequence[Trial]):

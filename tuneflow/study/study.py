@@ -244,8 +244,9 @@ class Study:
     def front(self) -> Front:
         """The finished trials within the limits that no other one beats in every objective, by number.
 
-        A list that prints as a table. After `confirm(front=True)`, and until more trials end, it holds those of the
-        members trained anew that are on the front of the means.
+        Of trials that are equal in all of them it has the first. A list that prints as a table. After
+        `confirm(front=True)`, and until more trials end, it holds those of the members trained anew that are on the
+        front of the means.
         """
         members = self._confirmed_front
         if members and members[0].ended == self.history.ended:

@@ -250,6 +250,8 @@ def test_bytes_go_past_the_normalizer_to_the_same_bits():
     by_channel = Normalizer(torch.tensor([60.0, 70.0, 90.0]).reshape(1, 3, 1, 1), torch.full((1, 3, 1, 1), 90.1))
     ours, _ = calibrated(module, Convert("int8"), [by_channel(inputs)])
     assert type(completed_form(ours, by_channel, None)) is NormalizedModule
+    by_column = Normalizer(torch.zeros(8), torch.ones(8))
+    assert not ours.takes_bytes(by_column)
 
 
 @torch.no_grad()

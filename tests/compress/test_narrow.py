@@ -181,6 +181,15 @@ def test_once_as_many_is_nothing_changed():
     assert Narrow(1.0).operations(net, rows_of(inputs)) == []
 
 
+def test_a_module_whose_channels_are_all_dead_is_narrowed():
+    net, inputs = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1)), torch.ones(32, 6)
+    nn.init.constant_(net[0].bias, -100.0)
+    operations = Narrow(2.0).operations(copy.deepcopy(net), rows_of(inputs))
+    result = apply_all(operations, copy.deepcopy(net))
+    assert result[0].out_features == 4
+    assert torch.equal(result(inputs), net(inputs))
+
+
 def test_only_the_named_layers_lose_channels():
     net, inputs = net_of("convolutional")
     operations = Narrow(1.1, only=["5"], rows=2).operations(copy.deepcopy(net), rows_of(inputs))

@@ -12,7 +12,7 @@ from torch import nn
 
 import tuneflow as tn
 from tests.helpers.forked import output_of
-from tests.helpers.small_studies import TEST, make
+from tests.helpers.small_studies import TEST, make, net
 from tuneflow.compress.converted import calibrated
 from tuneflow.compress.operations import Convert
 from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
@@ -286,3 +286,40 @@ def test_a_loop_needs_rows_to_follow(tmp_path):
         study.best.export(tmp_path / "model.pt2", inputs=[0.5])
     study.best.export(tmp_path / "model.pt2", inputs=(rows := torch.randn(2, 3)))
     assert torch.equal(read(tmp_path / "model.pt2")(rows), study.best.model()(rows))
+
+
+def test_a_bf16_module_may_round_elsewhere_in_its_program(tmp_path):
+    class Attending(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(1, 8), nn.Linear(8, 3)
+            self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+
+        def forward(self, x):
+            return self.last(self.layer(self.first(x[..., None])).mean(1))
+
+    torch.manual_seed(0)
+    rows = torch.randn(16, 6)
+    module, _ = calibrated(Attending().eval(), Convert("bf16"), [rows])
+    export_model(tmp_path / "model.pt2", module, [rows], {})
+    assert torch.allclose(read(tmp_path / "model.pt2")(rows), module(rows), atol=0.05)
+
+
+def test_inputs_that_the_module_does_not_take_are_refused_as_such(tmp_path):
+    study = make()
+    study.run(trials=1)
+    with pytest.raises(ValueError, match=r"export: the module does not take such inputs \(RuntimeError: mat1 and"):
+        study.best.export(tmp_path / "model.pt2", inputs=torch.ones(2, 3))
+
+
+def test_a_program_is_told_from_a_saved_model_and_a_trained_module_from_its_builder(tmp_path):
+    study = make()
+    study.run(trials=1)
+    study.best.save(tmp_path / "saved.pt")
+    for name in ("program.pt", "program.pt2"):
+        study.best.export(tmp_path / name)
+        with pytest.raises(tn.errors.CheckpointError, match=r"a program, as Result\.export writes one; torch"):
+            tn.load(tmp_path / name, net)
+    for source in (study.best, study.best.model(), tn.Model(study.best)):
+        with pytest.raises(TypeError, match="load needs the function that makes the module, got a trained one"):
+            tn.load(tmp_path / "saved.pt", source)

@@ -5,6 +5,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from tests.helpers.narrowing import SPACE, Keep, fork, same, trainer, winners
 from tests.helpers.scripts import forked_study
 from tests.helpers.small_studies import TRAIN, VALID
 from tuneflow.errors import FingerprintError, StudyError
+from tuneflow.history.trial import Trial
 from tuneflow.schedule import Fork, Start
 
 ALL = tn.Folder(None, keep="all")
@@ -102,6 +104,22 @@ def test_a_fork_of_a_fork_keeps_its_recipe_and_its_steps_settings(winner):
         assert trial.config["optimizer"] != parent.config["optimizer"]
         if trial.status == "DONE":
             assert hidden(study, trial.number) == max(1, round(trial.config["keep"]["share"] * WIDTH))
+
+
+def test_population_keeps_settings_of_steps_to_the_last_bit(winner):
+    """Of every Float, whose way through the unit cube may change it."""
+    space = tn.SearchSpace(keep={"share": tn.Float(1, 4, log=True)}, optimizer={"lr": tn.Float(1e-3, 0.1, log=True)})
+    share = next(s for s in (1 + k / 7 for k in range(1, 21)) if lossy(space, s))
+    config = {"keep": {"share": share}, "optimizer": {"lr": 0.01}}
+    rng = np.random.default_rng(0)
+    moved = tn.Population()._changed(space, ["keep"], Trial(0, config), rng)  # a study needs luck to meet such a value
+    assert moved["keep"] == config["keep"]
+    assert moved["optimizer"] != config["optimizer"]
+
+
+def lossy(space, share):
+    config = {"keep": {"share": share}, "optimizer": {"lr": 0.01}}
+    return space.from_unit(space.to_unit(config))["keep"]["share"] != share
 
 
 class ForksAnother(tn.Scheduler):

@@ -83,7 +83,7 @@ def _weight(module: nn.Module, member: Member) -> Tensor:
 
 
 def _with_ridge(moments: Tensor) -> Tensor:
-    scale = moments.diagonal().mean().clamp(min=torch.finfo(moments.dtype).tiny)
+    scale = moments.diagonal().mean().clamp(min=1e-100)  # all channels may be dead
     return moments + RIDGE * scale * torch.eye(len(moments), dtype=moments.dtype)
 
 

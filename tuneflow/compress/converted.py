@@ -86,12 +86,14 @@ class ConvertedModule(nn.Module):
         """True if bytes are the integers to which the module quantizes them behind this normalizer."""
         if self.entry is None or type(normalizer) is not Normalizer:
             return False
-        every = torch.arange(256, dtype=torch.uint8).reshape(-1, *[1] * max(0, normalizer.mean.ndim - 1))
+        every = torch.arange(256, dtype=torch.uint8).reshape(-1, *[1] * normalizer.mean.ndim)
         integers = torch.quantize_per_tensor(normalizer(every), *self.entry, torch.quint8).int_repr()
         return bool((integers == every).all())
 
     def _settle(self, inputs: Any) -> None:
         """Prepare for inputs of another shape than before, once it is the shape of several calls in a row."""
+        if torch._C._get_tracing_state() is not None:  # a program takes any shape
+            return
         shape = getattr(inputs, "shape", None)
         if shape == self._prepared:
             self._others = 0

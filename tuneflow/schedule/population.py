@@ -123,10 +123,11 @@ class Population(Scheduler):
         unit = space.to_unit(parent.config)
         free = [isinstance(c.parameter, Float) and c.path[0] not in settled for c in space.coordinates]
         moves = np.array(free) & np.isfinite(unit)
+        kept = {name: section for name, section in parent.config.items() if name in settled}  # to the last bit
         for _ in range(TRIES):
             moved = np.where(moves, unit + self.step * rng.standard_normal(len(unit)), unit)
             inside = 1 - np.abs(1 - np.abs(moved) % 2)  # reflected at the borders
-            config = space.from_unit(inside)
+            config = {**space.from_unit(inside), **kept}
             if space.allows(config):
                 return config
         return parent.config

@@ -7,6 +7,7 @@ import platform
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ def export_model(path: Path, module: nn.Module, batches: Sequence[Any], facts: M
     form = FORMATS.get(path.suffix)
     if form is None:
         raise ValueError(f"export: the file's ending needs to be one of {listed(FORMATS)}, got {path.name!r}.")
+    if refusal := _refused_kind(path, module):
+        raise StudyError(f"{path.name}: {refusal}")
     form.check_packages()
     if not all(map(row_count, batches)):
         raise ValueError("export: inputs needs to be a batch of tensors with at least one row, as model() takes it.")
@@ -54,12 +57,13 @@ def export_model(path: Path, module: nn.Module, batches: Sequence[Any], facts: M
     plain = [_plain_inputs(batch) for batch in batches]
     versions = {"tuneflow": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     text = json.dumps({**versions, **facts, "inputs": _shapes(plain[0])})
+    _check_taken(module, batches[0])
     try:
         with _quiet(), seeded_globals(0, "export"), looked_at(module):
             content = form.write(Export(module, plain, text))
             _compare(module, form.program(content), batches)
     except Exception as error:
-        raise ending_where(error, StudyError(f"{path.name}: {_refusal(error, path, module)}")) from None
+        raise ending_where(error, StudyError(f"{path.name}: {_refusal(error, path)}")) from None
     write_bytes(path, content)
 
 
@@ -111,6 +115,8 @@ def _shapes(inputs: Any) -> Any:
 
 def _compare(module: nn.Module, program: Program, batches: Sequence[Any]) -> None:
     """Raise ValueError unless a program gives the outputs of its module, for batches of several sizes."""
+    dtypes = {tensor.dtype for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()}
+    close = max([CLOSE, *(2 * torch.finfo(dtype).eps for dtype in dtypes)])  # a program may round elsewhere
     for batch in batches:
         for size in SIZES:
             rows = _rows_of(batch, size)
@@ -118,7 +124,7 @@ def _compare(module: nn.Module, program: Program, batches: Sequence[Any]) -> Non
                 expected = leaves(module(rows))
             with seeded_globals(0, "export"):
                 outputs = leaves(program(_plain_inputs(rows)))
-            if len(outputs) != len(expected) or not all(map(_agree, outputs, expected)):
+            if len(outputs) != len(expected) or not all(map(partial(_agree, close), outputs, expected)):
                 raise ValueError(f"the program gives other outputs than the module for {size} of the training rows")
 
 
@@ -128,22 +134,36 @@ def _rows_of(batch: Any, size: int) -> Any:
     return rows_taken(batch, torch.arange(size) % count, count)
 
 
-def _agree(one: Tensor, other: Tensor) -> bool:
+def _agree(close: float, one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     one, other = one.double(), other.double()
     size = other.nan_to_num(0.0, 0.0, 0.0).abs().max().item() if other.numel() else 0.0
-    return torch.allclose(one, other, rtol=0.0, atol=CLOSE * size, equal_nan=True)
+    return torch.allclose(one, other, rtol=0.0, atol=close * size, equal_nan=True)
 
 
-def _refusal(error: Exception, path: Path, module: nn.Module) -> str:
-    """Return the reason why a module is not written in a format, and the way out."""
-    other = f'export("{path.stem}{".pt2" if path.suffix == ".pt" else ".pt"}")'
+def _check_taken(module: nn.Module, inputs: Any) -> None:
+    """Raise ValueError where the module itself does not run on the inputs."""
+    try:
+        with torch.no_grad(), seeded_globals(0, "export"):
+            module(inputs)
+    except Exception as error:
+        raise ValueError(f"export: the module does not take such inputs ({_reason(error)}).") from None
+
+
+def _refused_kind(path: Path, module: nn.Module) -> str:
+    """Return the reason why modules of this kind are not written in a format, and the way out; else an empty string."""
     kind = "" if path.suffix == ".pt" else _torchscript_only(module)
     if kind:
-        return f"{kind} is written as TorchScript only: {other}."
+        return f'{kind} is written as TorchScript only: export("{path.stem}.pt").'
     if path.suffix == ".onnx" and any(tensor.dtype == torch.bfloat16 for tensor in module.parameters()):
         return f'ONNX is written in float32 only, got a bf16 module: export("{path.stem}.pt2").'
+    return ""
+
+
+def _refusal(error: Exception, path: Path) -> str:
+    """Return the reason why a module is not written in a format, and the way out."""
+    other = f'export("{path.stem}{".pt2" if path.suffix == ".pt" else ".pt"}")'
     return (
         f"{_reason(error)}; where forward branches on values or takes numbers out of tensors, use torch.where and"
         f" tensors; {other} follows it in another way, and save() keeps any module, for tn.load and its builder."

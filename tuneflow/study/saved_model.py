@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import platform
+import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -86,6 +88,7 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
 
     Raises:
         CheckpointError: the file is damaged, or was written by a newer or older tuneflow.
+        TypeError: the builder is a trained module.
         ValueError: the weights do not fit what the builder makes, or the space is needed.
     """
     content = _read(path)
@@ -96,6 +99,8 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
         )
     config = built if space is None else space.resolve(space.cast(built))
     model = builder if isinstance(builder, Model) else Model(builder)
+    if model.winner is not None:
+        raise TypeError(f"{path}: load needs the function that makes the module, got a trained one.")
     module, wrapped = _built(model, config, content, str(path))
     record = BuildRecord(
         built, labels, model.normalization(config), operations_of(content["operations"]), wrapped, content["rows"]
@@ -163,15 +168,16 @@ def digest_of(content: Mapping[str, Any]) -> str:
 
 def _read(path: str | Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'torch.load' received a zip file")  # a program; the error has it
+            content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         version = content["format"]
         damaged = version == FORMAT and digest_of(content) != content["sha256"]
         newer = version > FORMAT
     except FileNotFoundError:
         raise
     except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path}: not a file that tuneflow saved, or damaged ({reason}).") from None
+        raise CheckpointError(f"{path}: {_unreadable(path, error)}.") from None
     if version != FORMAT:
         raise CheckpointError(
             f"{path}: written by {'a newer' if newer else 'an older'} tuneflow, {content['tuneflow']} (file version"
@@ -181,6 +187,27 @@ def _read(path: str | Path) -> dict[str, Any]:
     if damaged:
         raise CheckpointError(f"{path}: its SHA-256 differs from the one it was written with; the file is damaged.")
     return content
+
+
+def _unreadable(path: str | Path, error: Exception) -> str:
+    """Return the reason why a file is not read; torch's is left out where it advises to run what the file holds."""
+    if _is_program(path):
+        return (
+            "not what Result.save wrote but a program, as Result.export writes one; torch.jit.load (.pt) or"
+            " torch.export.load (.pt2) reads it"
+        )
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    known = "" if "weights_only" in reason else f" ({reason})"
+    return f"not a file that tuneflow saved, or damaged{known}"
+
+
+def _is_program(path: str | Path) -> bool:
+    """True for a zip file with code in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name or "/models/" in name for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def _fill(module: nn.Module, content: Mapping[str, Any], path: str) -> None:

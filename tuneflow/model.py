@@ -18,6 +18,7 @@ from tuneflow.signature import name_of
 from tuneflow.space.search_space import Config
 
 SECTIONS = ("model", "normalize", "init", "optimizer", "loss", "augment", "trainer")  # of the space, beside the steps'
+LONGEST = 80  # characters of an object in a message
 OF_BUILDERS = ("model", "normalize", "init")  # those that a winner has settled
 
 
@@ -74,8 +75,8 @@ class Model:
         builder = source if self.winner is None else self.winner.copy
         if not callable(builder):
             raise TypeError(
-                "Model needs a function or class that makes a module, or a trained module or Result to copy, got"
-                f" {source!r}."
+                "Model needs a function or class that makes a module, or a trained module or Result to copy, such as"
+                f" study.best, study.result(3) or study.front[0], got {_short(source)}."
             )
         self.builder, self.normalize = builder, checked(normalize)
         self.init, self.data_driven = init, data_driven
@@ -164,6 +165,11 @@ class Model:
                 f"model builder {name_of(builder)} needs to return a torch.nn.Module, got {type(module).__name__}."
             )
         return module
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"a {type(value).__name__}"
 
 
 def _winner(source: Any) -> Winner | None:

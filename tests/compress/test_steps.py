@@ -99,6 +99,16 @@ def test_a_step_that_changes_only_its_copy_is_refused():
         trainer().init(task)
 
 
+def test_a_choice_of_ready_steps_takes_the_place_of_one():
+    space = {"halve": tn.Choice({"two": Halve(2), "three": Halve(3)}), "optimizer": {"lr": 0.01}}
+    study = tn.Study(
+        model=tn.Model(winner(), steps={"halve": Halve}), trainer=trainer(), space=tn.SearchSpace(**space),
+        searcher=tn.Grid(), progress=False, minimize="loss", folder=tn.Folder(None, keep="all"),
+    )  # fmt: skip
+    study.run()
+    assert len({sum(p.numel() for p in study.result(t.number).model().parameters()) for t in study.trials}) == 2
+
+
 @pytest.mark.parametrize(
     ("steps", "space", "message"),
     [

@@ -165,6 +165,14 @@ def test_a_file_of_a_fork_is_refused_by_another_builder(tmp_path):
         tn.load(tmp_path / "fork.pt", lambda width: nn.Sequential(nn.Linear(64, width)))
 
 
+def test_an_int8_file_with_another_builder_is_refused_with_its_path(tmp_path):
+    arithmetic = partial(tn.compress.Arithmetic, precision="int8")
+    first = regression(mlp, INPUTS, tn.Model(mlp), epochs=1).best
+    regression(mlp, INPUTS, tn.Model(first, steps={"arithmetic": arithmetic}), epochs=1).best.save(tmp_path / "fork.pt")
+    with pytest.raises(ValueError, match=r"fork\.pt: what the builder makes is not converted as the saved module was"):
+        tn.load(tmp_path / "fork.pt", lambda: nn.Sequential(nn.Linear(5, 8), nn.GELU(), nn.Linear(8, 1)))
+
+
 @pytest.mark.parametrize(
     ("module", "said"),
     [
@@ -190,6 +198,13 @@ def exported(module):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.export.export(module, (torch.ones(2, 2),)).module()
+
+
+def test_a_trial_in_place_of_its_result_is_answered_with_the_way_out():
+    study = winners()
+    for source in (study.trials[0], study, None):
+        with pytest.raises(TypeError, match=r"study\.best, study\.result\(3\) or study\.front\[0\], got .{,20}\.$"):
+            tn.Model(source)
 
 
 def test_a_part_without_weights_may_be_scripted():

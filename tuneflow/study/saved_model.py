@@ -110,7 +110,10 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
         normalizer = rebuilt(facts, content["normalizer"], record.normalize, str(path))
         module = NormalizedModule(module, normalizer)
     whole = (module if scale is None else RescaledModule(module, scale["mean"], scale["std"])).eval()
-    return converted_again(recorded(whole, record), content["calibration"])
+    try:
+        return converted_again(recorded(whole, record), content["calibration"])
+    except ValueError as error:
+        raise ValueError(f"{path}: what the builder makes is not converted as the saved module was: {error}") from None
 
 
 def _built(model: Model, config: Config, content: Mapping[str, Any], path: str) -> tuple[nn.Module, int]:

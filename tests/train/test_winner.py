@@ -178,9 +178,9 @@ def test_an_int8_file_with_another_builder_is_refused_with_its_path(tmp_path):
     [
         (lambda: nn.LazyLinear(2), '"weight" has no values yet'),
         (lambda: Locked(), "every trial starts from a copy of the trained Locked, which cannot be copied"),
-        (lambda: traced(nn.Linear(2, 2)), "scripted modules are not trained; pass the module in Python and in float"),
-        (lambda: nn.Sequential(exported(nn.Linear(2, 2))), "exported modules are not trained"),
-        (lambda: quantized(nn.Sequential(nn.Linear(2, 2)), torch.ones(2, 2)), "quantized modules are not trained"),
+        (lambda: traced(nn.Linear(2, 2)), "scripted modules cannot be trained; pass the module in Python and in float"),
+        (lambda: nn.Sequential(exported(nn.Linear(2, 2))), "exported modules cannot be trained"),
+        (lambda: quantized(nn.Sequential(nn.Linear(2, 2)), torch.ones(2, 2)), "quantized modules cannot be trained"),
     ],
 )
 def test_what_cannot_be_copied_or_trained_is_no_winner(module, said):

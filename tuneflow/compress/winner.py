@@ -138,8 +138,8 @@ def _copy(module: nn.Module) -> nn.Module:
         )
     for kind in filter(None, map(_untrainable, module.modules())):
         raise TypeError(
-            f"Model: a fork trains a copy of the module, and {kind} modules are not trained; pass the module in Python"
-            f" and in float that the {kind} one was made of."
+            f"Model: every trial trains a copy of the module, and copies of {kind} modules cannot be trained; pass the"
+            f" module in Python and in float that the {kind} one was made of."
         )
     try:
         plain = _laid_out(copied_module(module).cpu().eval())

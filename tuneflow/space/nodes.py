@@ -296,6 +296,8 @@ class TreeBuilder:
             return ConstantNode(entry.named(name))
         if not isinstance(entry, Parameter):
             way = f"tn.Choice({entry!r})" if isinstance(entry, list | tuple) else f'tn.Choice({{"{path[-1]}": ...}})'
+            if isinstance(entry, list):
+                way += f", or tn.Constant({entry!r}) for the list itself"
             if isinstance(entry, tuple) and len(entry) == 2 and all(map(is_number, entry)):
                 way = f"tn.{'Int' if all(is_whole(end, -math.inf) for end in entry) else 'Float'}{entry!r}, or {way}"
             raise TypeError(f'"{name}" needs a parameter, a dict of them or a plain value, got {entry!r}; try {way}.')

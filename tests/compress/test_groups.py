@@ -137,6 +137,17 @@ def test_finding_groups_leaves_the_module_and_the_generators_alone():
     assert torch.equal(generator, torch.get_rng_state())
 
 
+def test_right_groups_are_checked_at_once():
+    calls = []
+    for depth in (2, 6):
+        layers = [layer for _ in range(depth) for layer in (nn.Linear(8, 8), nn.ReLU())]
+        net = nn.Sequential(*layers, nn.Linear(8, 2))
+        net.register_forward_hook(lambda *_: calls[-1].append(1))
+        calls.append([])
+        assert len(groups_of(net, torch.ones(2, 8)).groups) == depth
+    assert len(calls[0]) == len(calls[1])
+
+
 def test_a_dropout_on_the_way_is_noted():
     net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 5), nn.Dropout(0.0), nn.Linear(5, 2))
     assert [group.dropouts for group in groups_of(net, torch.ones(2, 3)).groups] == [('"1" (Dropout)',), ()]

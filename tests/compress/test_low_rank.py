@@ -207,6 +207,25 @@ def test_a_module_without_such_layers_is_refused(module, message):
         LowRank(0.3).operations(module)
 
 
+class OfOneVector(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.vector = nn.Linear(16, 16), nn.Parameter(torch.ones(16))
+
+    def forward(self, inputs):
+        return inputs + self.inner(self.vector)
+
+
+def test_a_layer_that_takes_one_vector_becomes_two():
+    operations = LowRank(0.3).operations(OfOneVector(), rows_of(torch.randn(4, 16)))
+    assert [each.rank for each in operations if isinstance(each, Factorize)] == [2]
+
+
+def test_outputs_that_are_not_finite_are_named():
+    with pytest.raises(FloatingPointError, match='"0" on training rows are not finite'):
+        LowRank(0.3).operations(nn.Sequential(nn.Linear(16, 16)), rows_of(torch.full((4, 16), 1e30)))
+
+
 def test_layers_that_cannot_become_two_stay_where_others_can():
     module = nn.Sequential(*hooked(), nn.ReLU(), *twice(), *with_a_layer_in_it(), nn.Linear(16, 16))
     assert {each.layer for each in LowRank(0.3).operations(module)} == {"5", "5.0", "5.1"}

@@ -28,7 +28,8 @@ class Arithmetic:
     Args:
         precision: "fp32"; "bf16", in which weights and everything computed from them have 16 bits, but for BatchNorm's
             statistics; or "int8": linear layers and convolutions, and what follows them as ReLU, pooling and additions
-            do, compute with integers of 8 bits, with weights of 7; CPU only. Ranges are measured on up to 512 training
+            do, compute with integers of 8 bits, with weights of 7; CPU only. Layers inside of
+            torch's own, as in a TransformerEncoderLayer, stay in float32. Ranges are measured on up to 512 training
             rows after every epoch. Fast where the processor has VNNI or AMX.
         channels_last: images and the weights for them are laid out pixel by pixel. int8 computes so anyway.
 

@@ -109,6 +109,8 @@ def _spectra(module: nn.Module, names: Sequence[str], moments: Mapping[str, Tens
     spectra = {}
     for name in filter(moments.__contains__, names):
         weight: Any = module.get_submodule(name).weight
+        if not moments[name].isfinite().all():
+            raise FloatingPointError(f'LowRank: outputs of "{name}" on training rows are not finite, or overflow.')
         values, axes = torch.linalg.eigh(moments[name])
         out, into = weight.flatten(1).shape
         full = min(out, into)
@@ -182,7 +184,7 @@ def _output_moments(module: nn.Module, names: Sequence[str], rows: StepRows | No
     def hooked(name: str) -> Any:
         def add(layer: Any, _: Any, outputs: Tensor) -> None:
             last = outputs if isinstance(layer, nn.Linear) else outputs.movedim(1, -1)
-            values = (last if layer.bias is None else last - layer.bias).flatten(0, -2).float()
+            values = (last if layer.bias is None else last - layer.bias).reshape(-1, last.shape[-1]).float()
             moments[name] = moments.get(name, 0) + (values.T @ values).double().cpu()
 
         return module.get_submodule(name).register_forward_hook(add)

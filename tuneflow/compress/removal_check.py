@@ -15,14 +15,16 @@ from tuneflow.nested import leaves
 from tuneflow.seeds import torch_stream
 
 TOLERANCE = 1e-3  # of the outputs' range
+SHARES = 7  # a half, a third and so on
 
 
 def removal_failures(module: nn.Module, inputs: Any, groups: Sequence[Group]) -> dict[Group, str]:
     """Return the groups that cannot be narrowed, and the reasons.
 
-    Half of each group is removed, on its own, from a copy with random weights: with those that were trained, a wrong
-    removal may have effects that are too small to be seen, as in an attention that is almost uniform. Then half of all
-    is removed from the module as it is.
+    From a copy with random weights, as with those that were trained a wrong removal may have effects that are too small
+    to be seen, as in an attention that is almost uniform, channels of all groups are removed at once: of each another
+    share, so that no two that are wrong make up for each other. Then the same from the module as it is. Where outputs
+    differ, half of each group is removed on its own.
 
     Args:
         module: in evaluation mode, without gradients; not changed.
@@ -30,6 +32,9 @@ def removal_failures(module: nn.Module, inputs: Any, groups: Sequence[Group]) ->
         groups: found together.
     """
     random = _with_random_weights(module, inputs)
+    every = [2 + number % SHARES for number in range(len(groups))]
+    if not any(difference(net, inputs, groups, every) for net in (random, module)):
+        return {}
     reasons = {group: difference(random, inputs, [group]) for group in groups}
     right = [group for group, reason in reasons.items() if not reason]
     if difference(module, inputs, right):
@@ -37,18 +42,20 @@ def removal_failures(module: nn.Module, inputs: Any, groups: Sequence[Group]) ->
     return {group: reason for group, reason in reasons.items() if reason}
 
 
-def difference(module: nn.Module, inputs: Any, groups: Sequence[Group]) -> str:
-    """Return why groups cannot be narrowed: what a module without half of them does otherwise; empty for nothing.
+def difference(module: nn.Module, inputs: Any, groups: Sequence[Group], every: Sequence[int] = ()) -> str:
+    """Return why groups cannot be narrowed: what a module without a part of them does otherwise; empty for nothing.
 
     Args:
         module: in evaluation mode, without gradients; not changed.
         inputs: as the module takes them.
         groups: found together. A channel that is alone in its group becomes two.
+        every: of each group, one channel in so many is removed; empty for one in two.
     """
     changed = copy.deepcopy(module)
-    selections = [_half(group) for group in groups]
-    for group in groups:
-        _silence(changed, group, torch.arange(1, group.width, 2))
+    removed = [torch.arange(1, each.width, n) for each, n in zip(groups, every or [2] * len(groups), strict=True)]
+    selections = [_without(group, dropped) for group, dropped in zip(groups, removed, strict=True)]
+    for group, dropped in zip(groups, removed, strict=True):
+        _silence(changed, group, dropped)
     expected = leaves(changed(inputs))
     try:
         outputs = leaves(apply_all(select_all(selections), changed)(inputs))
@@ -60,9 +67,10 @@ def difference(module: nn.Module, inputs: Any, groups: Sequence[Group]) -> str:
     )
 
 
-def _half(group: Group) -> Selection:
+def _without(group: Group, dropped: Tensor) -> Selection:
     if group.width > 1:
-        return Selection(group, torch.arange(0, group.width, 2))
+        stays = torch.ones(group.width, dtype=torch.bool).index_fill_(0, dropped, False)
+        return Selection(group, stays.nonzero()[:, 0])
     return Selection(group, torch.tensor([0, 0]), torch.tensor([0.5, 0.5]))
 
 

@@ -40,7 +40,8 @@ class MACs:
 
     Counted are products of matrices, convolutions, attention and recurrent layers, by the shapes in one forward pass;
     not additions, activations and norms, as is usual. A layer in int8 has those of the same layer in float32, by the
-    shapes of its weight and output. An operation that multiplies in a way not known here is named in a warning.
+    shapes of its weight and output; `Arithmetic("int8")` adds channels of zeros where that is faster, and they count.
+    An operation that multiplies in a way not known here is named in a warning.
 
     Example:
         >>> MACs().of_module(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), torch.ones(5, 4))

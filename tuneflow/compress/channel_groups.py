@@ -33,7 +33,7 @@ def groups_of(module: nn.Module, inputs: Any) -> ChannelGroups:
     concatenations, BatchNorm, pooling, flattening and depthwise convolutions. Where torch.fx cannot record it, the
     package torch-pruning finds the groups. Then they are checked on `inputs`, with weights of the module's own and
     with random ones: without a part of their channels, the module must give what it gives where the layers that use
-    them take nothing from them. A group that fails is kept with the reason, such as a number that stands in the forward.
+    them take nothing from them. A group that fails is kept with the reason, such as a number that stands in forward.
 
     Args:
         module: in evaluation mode or not; it is not changed.

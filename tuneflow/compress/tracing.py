@@ -128,10 +128,20 @@ def _pass_on(node: fx.Node) -> None:
     changed = node.kwargs.get("out", _input_of(node))
     if isinstance(changed, fx.Node):
         changed.replace_all_uses_with(node, lambda user: user > node)
-    if "inplace" in node.kwargs:
-        node.kwargs = {**node.kwargs, "inplace": False}
-    if node.op == "call_method" and hasattr(torch.Tensor, str(node.target)[:-1]):
-        node.target = str(node.target)[:-1]
+    node.kwargs = {k: False if k == "inplace" else v for k, v in node.kwargs.items() if k != "out"}
+    node.target = _out_of_place(node)
+
+
+def _out_of_place(node: fx.Node) -> Any:
+    """Return the function or method that makes a new value, where there is one."""
+    if node.op == "call_method":
+        name = str(node.target).removesuffix("_")
+        return name if hasattr(torch.Tensor, name) else node.target
+    name = getattr(node.target, "__name__", "")
+    if getattr(node.target, "__module__", "") == "_operator":
+        return getattr(operator, f"__{name[1:]}__")
+    own = getattr(torch, name, None) is node.target
+    return getattr(torch, name.removesuffix("_"), node.target) if own else node.target
 
 
 class InFloat(nn.Module):

@@ -4,7 +4,8 @@ The article's ConvNet on Fashion-MNIST: 12,000 training rows, 10,000 test images
 multiplications cost before any training, by score, with new weights for the layers behind and without; what 8 and 16
 times fewer cost after 2 more epochs, beside the same structures drawn anew and trained for those 2 epochs, or for all
 7. The last are the fair control: training the winner cost 5 epochs too. All in points of test accuracy below the winner
-of the same seed. With --winners FOLDER trained nets are kept and read there.
+of the same seed. Last, channels scored per measured millisecond: points, and latency as a ratio to the net scored per
+multiplication, as fast as each other at 1. With --winners FOLDER trained nets are kept and read there.
 """
 
 import argparse
@@ -110,6 +111,17 @@ def after_training(bench, winner, best, say, scratch):
             say(f"{factor:g}x from scratch, {epochs} epochs", again - best, ratio)
 
 
+def per_millisecond(bench, winner, best, say):
+    for factor in (4.0, 8.0):
+        nets = {per: bench.trained(narrowed(winner, macs=factor, per=per), 0) for per in ("macs", "ms")}
+        for per, net in nets.items():
+            say(f"{factor:g}x by obd per {per}, before training", bench.accuracy(net) - best)
+        for batch in (64, 1):
+            latency = tn.measure.Latency(batch, relative=True, seconds=4)
+            ratio = latency.of_module(nets["ms"], bench.test, reference=nets["macs"])
+            say(f"{factor:g}x, latency of per ms over per macs, batch {batch}", ratio.value, f"+- {ratio.error:.3f}")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=3)
@@ -129,6 +141,7 @@ def main():
 
         before_training(bench, winner, best, say)
         after_training(bench, winner, best, say, options.scratch)
+        per_millisecond(bench, winner, best, say)
     print("\nmean over seeds, and its standard error")
     for name, values in results.items():
         spread = torch.tensor(values).std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan

@@ -62,18 +62,21 @@ class Profile:
 
     @property
     def sentence(self) -> str:
-        """The layer with the most parameters, and the arithmetic that would be fastest."""
-        return f"{self._largest}; {self._fastest}"
+        """The layers with the most parameters and with the most time, and the arithmetic that would be fastest."""
+        return f"{self._largest}; {self._slowest}; {self._fastest}"
 
     @property
     def _largest(self) -> str:
         largest = max(self.layers, key=lambda layer: layer.parameters)
         if not largest.parameters:
             return "there are no parameters"
-        share, macs = self._share(largest, "parameters"), self._share(largest, "macs")
-        return f"{largest.name} holds {share:.0%} of the parameters and {macs:.0%} of the multiplications".replace(
-            "%", " %"
-        )
+        share, macs = (100 * self._share(largest, of) for of in ("parameters", "macs"))
+        return f'"{largest.name}" holds {share:.0f} % of the parameters and {macs:.0f} % of the multiplications'
+
+    @property
+    def _slowest(self) -> str:
+        slowest = max(self.layers, key=lambda layer: layer.milliseconds)
+        return f'"{slowest.name}" takes {100 * self._share(slowest, "milliseconds"):.0f} % of the time'
 
     @property
     def _fastest(self) -> str:

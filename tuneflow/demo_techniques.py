@@ -38,15 +38,17 @@ NOTES = """\
 technique      every row starts from the same trained network ({epochs} on {rows} images), and is trained on for {more}
                after the technique, the first row too.
 test accuracy  on {test} images that no training has seen, with its 95 % interval.
-parameters     numbers that are stored.
-MACs           multiplications for one image; int8 pads channels where that is faster.
+parameters     numbers that are stored; int8 pads channels where that is faster, and stores these too.
+MACs           multiplications for one image, those of padded channels too.
 ms             of a forward pass of {batch} images on one thread: median with its standard error, measured in turns with
                the trained network. int8 and bf16 are fast where the processor has instructions for them.
+bf16           in channels_last, as int8 is.
 low rank       two thin layers in place of one, until half of the weights are left.
 narrowed       to a quarter of the multiplications, by the second derivatives of the loss; other channels stand in.
 
 One network, one seed, one machine. The table does not say what a small network reaches that is trained from scratch
-for as many epochs, nor what another network loses."""
+for as many epochs, nor what another network loses. Accuracies whose intervals overlap are not told apart by it.
+The models are kept in {folder}; docs/howto/smaller_faster.md says how to make, load and export such."""
 
 
 class InTurn(tn.Searcher):
@@ -112,7 +114,7 @@ def demo_techniques(
         print(f"{name} ...", file=sys.stderr, flush=True)
         forks.run(trials=number)
     print(table(forks, test), end="\n\n")
-    words = {"epochs": plural(epochs, "epoch"), "more": plural(more, "epoch"), "batch": BATCH}
+    words = {"epochs": plural(epochs, "epoch"), "more": plural(more, "epoch"), "batch": BATCH, "folder": folder}
     print(NOTES.format(rows=len(train), test=len(test), **words))
 
 

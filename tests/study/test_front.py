@@ -257,6 +257,12 @@ def scores_of_members(*values):
     return FrontScores(scores, BOTH)
 
 
+def test_an_interval_that_is_none_over_examples_is_told_apart():
+    scores = {0: Scores({"accuracy": Estimate(0.9, 0.8, 1.0, 10), "latency": Estimate(2.0, 1.9, 2.1, 0)})}
+    note = "[95 % intervals over 10 examples; of latency by the metric itself, at this moment]"
+    assert repr(FrontScores(scores, BOTH)).splitlines()[-1] == note
+
+
 def test_members_that_are_beaten_on_other_data_are_marked():
     scores = scores_of_members((0.9, 3.0), (0.8, 2.0), (0.85, 2.0), (0.7, 1.0))
     assert scores.front == [0, 2, 3]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tuneflow.errors import StudyError, plural
+from tuneflow.errors import StudyError, listed, plural
 from tuneflow.history.objective import Objective
 from tuneflow.history.pareto import fronts
 from tuneflow.study.confirm import Confirmed
@@ -109,9 +109,14 @@ class FrontScores(Mapping[int, Scores]):
             rows.append(
                 [str(number), *(str(scores[name]) if name in scores else "-" for name in names), remarks[number]]
             )
-        count = max((one.examples for scores in self.values() for one in scores.values()), default=0)
-        note = [f"[95 % intervals over {plural(count, 'example')}]"] if count else []
-        return "\n".join([*table_lines(rows), *note])
+        return "\n".join([*table_lines(rows), *self._footnote()])
+
+    def _footnote(self) -> list[str]:
+        pairs = [pair for scores in self.values() for pair in scores.items()]
+        count = max((one.examples for _, one in pairs), default=0)
+        own = dict.fromkeys(name for name, one in pairs if not one.examples and one.low < one.high)
+        others = f"; of {listed(own)} by the metric itself, at this moment" if own else ""
+        return [f"[95 % intervals over {plural(count, 'example')}{others}]"] if count else []
 
 
 def unbeaten(objective: Objective, members: Iterable[Confirmed]) -> list[Confirmed]:

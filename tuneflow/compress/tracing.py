@@ -136,7 +136,7 @@ def _out_of_place(node: fx.Node) -> Any:
     """Return the function or method that makes a new value, where there is one."""
     if node.op == "call_method":
         name = str(node.target).removesuffix("_")
-        return name if hasattr(torch.Tensor, name) else node.target
+        return name if callable(getattr(torch.Tensor, name, None)) else node.target
     name = getattr(node.target, "__name__", "")
     if getattr(node.target, "__module__", "") == "_operator":
         return getattr(operator, f"__{name[1:]}__")

@@ -38,8 +38,8 @@ NOTES = """\
 technique      every row starts from the same trained network ({epochs} on {rows} images), and is trained on for {more}
                after the technique, the first row too.
 test accuracy  on {test} images that no training has seen, with its 95 % interval.
-parameters     numbers that are stored; int8 pads channels where that is faster, and stores these too.
-MACs           multiplications for one image, those of padded channels too.
+parameters     weights and biases, without the zeros by which int8 pads channels where that is faster.
+MACs           multiplications for one image, without these zeros.
 ms             of a forward pass of {batch} images on one thread: median with its standard error, measured in turns with
                the trained network. int8 and bf16 are fast where the processor has instructions for them.
 bf16           in channels_last, as int8 is.

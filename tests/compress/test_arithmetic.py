@@ -13,6 +13,8 @@ from tuneflow.compress.completed_form import NormalizedBytes, completed_form
 from tuneflow.compress.converted import calibrated, converted
 from tuneflow.compress.operations import Convert
 from tuneflow.heuristics.input_scaling import NormalizedModule, Normalizer
+from tuneflow.measure import Bytes, MACs, Parameters, profile
+from tuneflow.measure.structure_key import structure_key
 from tuneflow.train.spread import connect
 
 
@@ -284,6 +286,21 @@ def test_padded_channels_change_no_bit(width, convolutions, monkeypatch):
     assert all(torch.equal(ranges[name], plain_ranges[name]) for name in ranges)
     assert torch.equal(ours(inputs), plain(inputs))
     assert (ours(inputs) - module(inputs)).abs().max() < 0.05 * module(inputs).std() * 4
+
+
+@pytest.mark.parametrize("copied", [lambda module: module, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_padding_counts_in_bytes_alone(copied):
+    sizes, keys = [], []
+    for width in (28, 30):
+        module, inputs = pooled(width).eval(), torch.randn(IMAGES)
+        ours = copied(calibrated(module, Convert("int8"), [inputs])[0])
+        assert MACs().of_module(ours, inputs) == MACs().of_module(module, inputs)
+        assert Parameters().of_module(ours) == Parameters().of_module(module) - 2 * width  # without BatchNorm
+        assert sum(layer.parameters for layer in profile(ours, inputs).layers) == Parameters().of_module(ours)
+        sizes.append(Bytes().of_module(ours))
+        keys.append(structure_key(ours))
+    assert sizes[0] == sizes[1]
+    assert keys[0] != keys[1]
 
 
 class Branch(nn.Module):

@@ -98,8 +98,13 @@ def quantized(observing: fx.GraphModule) -> fx.GraphModule:
     Raises:
         ValueError: torch cannot convert it, or nothing in it becomes int8.
     """
+    unpadded = {name: vars(part)["unpadded"] for name, part in observing.named_modules() if "unpadded" in vars(part)}
     with _torch_quantization():
         converted: fx.GraphModule = convert_fx(observing)
+    layers: dict[str, Any] = dict(converted.named_modules())
+    for name, shape in unpadded.items():
+        if layer := layers.get(name) or layers.get(name.rpartition(".")[0]):  # a fused layer has the outer name
+            layer.unpadded = shape
     if not _has_int8(converted):
         raise ValueError(
             "int8 needs a linear layer or a convolution that the module calls by itself, and got none: nothing in it"
@@ -137,7 +142,7 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, CONVOLUTIONS):
-            return _restored, (type(value), value.__getstate__())
+            return _restored, (type(value), value.__getstate__(), getattr(value, "unpadded", None))
         return NotImplemented
 
 
@@ -197,9 +202,11 @@ def _engine() -> str:
     return engine
 
 
-def _restored(kind: Any, state: Any) -> nn.Module:
+def _restored(kind: Any, state: Any, unpadded: tuple[int, ...] | None) -> nn.Module:
     layer: Any = kind.__new__(kind)
     nn.Module.__init__(layer)
     layer.__setstate__(state)
+    if unpadded is not None:
+        layer.unpadded = unpadded
     restored: nn.Module = layer
     return restored

@@ -1,7 +1,8 @@
 """Padding: channels that are 0 for every input, so that int8 kernels get numbers of channels that they are fast for.
 
 torch pools int8 images 32 channels at a time, and those left over one by one: 28 channels take seven times as long as
-32 (torch 2.13, AVX-512). Channels of zero weights, which the next layer does not look at, change no output.
+32 (torch 2.13, AVX-512). Channels of zero weights, which the next layer does not look at, change no output. A layer
+keeps the shape that its weight had without them in its attribute `unpadded`, by which multiplications are counted.
 """
 
 import torch
@@ -48,6 +49,10 @@ def _way(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
 def _pad(convolution: nn.Conv2d, way: list[nn.Module | None]) -> None:
     before = convolution.out_channels
     after = -(-before // AT_ONCE) * AT_ONCE
+    for layer in (convolution, *way):
+        weight = getattr(layer, "weight", None)
+        if weight is not None:
+            vars(layer).setdefault("unpadded", tuple(weight.shape))
     _grow(convolution, "weight", 0, after)
     _grow(convolution, "bias", 0, after)
     convolution.out_channels = after

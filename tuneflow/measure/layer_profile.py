@@ -13,7 +13,7 @@ from tuneflow.measure.latency import Latency
 from tuneflow.measure.layer_times import layer_times
 from tuneflow.measure.macs import counting
 from tuneflow.measure.own_amounts import OwnAmounts
-from tuneflow.measure.size import own_weights_of
+from tuneflow.measure.size import own_weights_of, padding_of
 from tuneflow.nested import mapped
 from tuneflow.runtime.precision import in_channels_last
 from tuneflow.validate import check_whole
@@ -166,7 +166,8 @@ def _layers(module: nn.Module, forward: Callable[[], Any], batch: int) -> list[L
         if macs.has_layers(part) and not weights and not macs.own[part]:
             rest += milliseconds
             continue
-        numbers = sum(tensor.numel() for tensor in weights), round(macs.own[part] / batch)
+        own = sum(tensor.numel() for tensor in weights) - (padding_of(part) if weights else 0)
+        numbers = own, round(macs.own[part] / batch)
         name, kind = macs.names[part].removeprefix(wrapped), type(part).__name__
         layers.append(LayerProfile(name or kind, kind, milliseconds, *numbers, macs.shapes[part]))
     return [*layers, LayerProfile(REST, "", rest, 0, 0, ())]

@@ -3,14 +3,17 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tuneflow.errors import listed, warn
 from tuneflow.measure.forward_pass import device_of, eagerly, forward_of, inputs_of, layer_by_layer, measuring
+from tuneflow.measure.size import padding_of, weights_of
 
 # Operations of torch's own that multiply, and whose multiplications are not counted.
 UNCOUNTED = (
@@ -40,8 +43,8 @@ class MACs:
 
     Counted are products of matrices, convolutions, attention and recurrent layers, by the shapes in one forward pass;
     not additions, activations and norms, as is usual. A layer in int8 has those of the same layer in float32, by the
-    shapes of its weight and output; `Arithmetic("int8")` adds channels of zeros where that is faster, and they count.
-    An operation that multiplies in a way not known here is named in a warning.
+    shapes of its weight, without the zeros that pad it, and of its output. An operation that multiplies in a way not
+    known here is named in a warning.
 
     Example:
         >>> MACs().of_module(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), torch.ones(5, 4))
@@ -71,11 +74,30 @@ class MacCounter:
 
     def __init__(self, flops: Any, unknown: "UnknownOperations") -> None:
         self._flops, self._unknown = flops, unknown
+        self._before = self._padded = 0
 
     @property
     def macs(self) -> int:
         """Multiply-accumulate operations so far, each of which is two floating-point operations."""
-        return int(self._flops.get_total_flops()) // 2
+        return int(self._flops.get_total_flops()) // 2 - self._padded
+
+    @contextmanager
+    def leaving_out_padding(self) -> Iterator[None]:
+        """A block in which layers with channels of zeros count by the shape of their weight without these."""
+        hooks = [register_module_forward_pre_hook(self._begin), register_module_forward_hook(self._end)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _begin(self, part: nn.Module, *_: Any) -> None:
+        self._before = self.macs if padding_of(part) else 0
+
+    def _end(self, part: nn.Module, *_: Any) -> None:
+        if padding_of(part):
+            own, stored = self.macs - self._before, max(tensor.numel() for tensor in weights_of(part))
+            self._padded += own - own * prod(vars(part)["unpadded"]) // stored
 
     def warn_of_uncounted(self) -> None:
         """Warn of the operations that multiply, and are not counted."""
@@ -93,7 +115,9 @@ def counting() -> Iterator[MacCounter]:
 
     flops = FlopCounterMode(display=False, custom_mapping=formulas())
     with layer_by_layer(), eagerly(), UnknownOperations() as unknown, flops:
-        yield MacCounter(flops, unknown)
+        counter = MacCounter(flops, unknown)
+        with counter.leaving_out_padding():
+            yield counter
 
 
 class UnknownOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]

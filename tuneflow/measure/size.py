@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import chain
+from math import prod
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 class Parameters:
     """The number of parameters that a module stores, frozen ones too; one that is shared counts once.
 
-    Buffers, such as the statistics of BatchNorm, are none. Of a quantized layer its weights and biases count.
+    Buffers, such as the statistics of BatchNorm, are none. Of a quantized layer its weights and biases count, but not
+    those of the channels of zeros by which `Arithmetic("int8")` pads a layer.
 
     Example:
         >>> Parameters().of_module(nn.Linear(4, 3), torch.ones(1, 4))
@@ -32,7 +34,7 @@ class Parameters:
         Raises:
             TypeError: its parameters cannot be seen, as those of a frozen TorchScript module.
         """
-        return sum(tensor.numel() for tensor in weights_of(module))
+        return sum(tensor.numel() for tensor in weights_of(module)) - sum(map(padding_of, module.modules()))
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,14 @@ def weights_of(module: nn.Module) -> list[Tensor]:
 def own_weights_of(module: nn.Module) -> list[Tensor]:
     """Return what `weights_of` returns, of this module without those in it."""
     return [*module.parameters(recurse=False), *_packed(module)]
+
+
+def padding_of(part: nn.Module) -> int:
+    """Return how many of a layer's parameters belong to channels of zeros: those beyond its attribute `unpadded`."""
+    shape = getattr(part, "unpadded", None)
+    if shape is None:
+        return 0
+    return sum(tensor.numel() - prod(shape[: tensor.ndim]) for tensor in weights_of(part))
 
 
 def bytes_of(tensor: Tensor) -> int:

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from tuneflow.errors import StudyError, listed, plural
+from tuneflow.errors import StudyError, plural
 from tuneflow.history.objective import Objective
 from tuneflow.history.pareto import fronts
 from tuneflow.study.confirm import Confirmed
 from tuneflow.study.result import Result, Scores
-from tuneflow.study.score_text import error_of, settings_text, table_lines, value_text
+from tuneflow.study.score_text import error_of, interval_note, settings_text, table_lines, value_text
 
 
 class Front(list[Result]):
@@ -112,11 +112,7 @@ class FrontScores(Mapping[int, Scores]):
         return "\n".join([*table_lines(rows), *self._footnote()])
 
     def _footnote(self) -> list[str]:
-        pairs = [pair for scores in self.values() for pair in scores.items()]
-        count = max((one.examples for _, one in pairs), default=0)
-        own = dict.fromkeys(name for name, one in pairs if not one.examples and one.low < one.high)
-        others = f"; of {listed(own)} by the metric itself, at this moment" if own else ""
-        return [f"[95 % intervals over {plural(count, 'example')}{others}]"] if count else []
+        return interval_note([pair for scores in self.values() for pair in scores.items()], "intervals")
 
 
 def unbeaten(objective: Objective, members: Iterable[Confirmed]) -> list[Confirmed]:

@@ -20,7 +20,7 @@ from tuneflow.study.confirm import Confirmed
 from tuneflow.study.exported import export_model, few_inputs
 from tuneflow.study.learning_curve import Curve, LearningCurve
 from tuneflow.study.saved_model import labels_of, save_model
-from tuneflow.study.score_text import error_of, score_of, settings_text
+from tuneflow.study.score_text import error_of, interval_note, score_of, settings_text
 from tuneflow.study.selection_bias import optimism
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
@@ -46,8 +46,7 @@ class Scores(Mapping[str, Estimate]):
     def __repr__(self) -> str:
         wide = max(map(len, self._estimates), default=0)
         rows = [f"{name:<{wide}}  {value}" for name, value in self._estimates.items()]
-        examples = max((e.examples for e in self._estimates.values()), default=0)
-        return "\n".join([*rows, f"[95 % interval over {plural(examples, 'example')}]"] if examples else rows)
+        return "\n".join([*rows, *interval_note(self._estimates.items(), "interval")])
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Scores as text: numbers with their errors, the settings of a trial, and tables with aligned columns."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from tuneflow.metrics.measured import number_text
+from tuneflow.errors import listed, plural
+from tuneflow.metrics.measured import Estimate, number_text
 from tuneflow.space.values import rounded
 
 
@@ -53,3 +54,16 @@ def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows of cells, the head first, as lines with aligned columns."""
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True)).rstrip() for row in rows]
+
+
+def interval_note(estimates: Collection[tuple[str, Estimate]], word: str) -> list[str]:
+    """Return a line on what intervals are over, or none: examples, and for a latency its own measurement.
+
+    Args:
+        estimates: name and value of each metric.
+        word: "interval" or "intervals".
+    """
+    examples = max((one.examples for _, one in estimates), default=0)
+    own = dict.fromkeys(name for name, one in estimates if not one.examples and one.low < one.high)
+    others = f"; of {listed(own)} by the metric itself, at this moment" if own else ""
+    return [f"[95 % {word} over {plural(examples, 'example')}{others}]"] if examples else []

@@ -33,8 +33,9 @@ class Narrow:
     number as channels allow. In rounds: after a shrinking by at most 1.3, what is left is scored anew.
 
     With `refit`, the layers behind get new weights in each round, in which the channels that stay stand in for those
-    that go, by linear regression on the training rows. The score "obd" then counts only the share of a channel that the
-    others of its group cannot stand in for. The outputs stay much closer to what they were, before any fine-tuning.
+    that go, by linear regression without an intercept on the training rows. The score "obd" then counts only the share
+    of a channel that the others of its group cannot stand in for. The outputs stay much closer to what they were,
+    before any fine-tuning.
 
     With `per="ms"` the score is divided by the milliseconds that a channel saves: those of its layers' multiplications,
     and of the pooling, activation and norm behind, measured once in the module as it comes, on a CPU with one thread.

@@ -47,6 +47,18 @@ def test_the_confirmed_score_is_free_of_the_luck_that_the_observed_one_has():
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(NOISE / 2, rel=0.3)
 
 
+def test_the_error_over_seeds_is_never_that_over_examples():
+    @tn.loop(epochs=1)
+    def same(config, run):
+        for _ in run.epochs(weight=torch.zeros(1)):
+            yield {"score": (config["x"], 0.125)}
+
+    made = study(same)
+    made.run(trials=2)
+    assert made.best.errors == {"score": 0.125}
+    assert made.confirm(seeds=2).confirmed.errors == {"score": 0.0}
+
+
 def test_every_training_is_made_once_and_kept(tmp_path):
     with study(folder=tmp_path) as made:
         made.run(trials=6)

@@ -14,7 +14,7 @@ from tuneflow.metrics.measured import Estimate, number_text
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.study.front import FrontScores, remarks_of
 from tuneflow.study.result import Scores
-from tuneflow.study.score_text import settings_text
+from tuneflow.study.score_text import settings_text, value_text
 
 CALLS = []
 BOTH = Objective((("accuracy", True), ("size", False)), "last")
@@ -261,6 +261,31 @@ def test_an_interval_that_is_none_over_examples_is_told_apart():
     scores = {0: Scores({"accuracy": Estimate(0.9, 0.8, 1.0, 10), "latency": Estimate(2.0, 1.9, 2.1, 0)})}
     note = "[95 % intervals over 10 examples; of latency by the metric itself, at this moment]"
     assert repr(FrontScores(scores, BOTH)).splitlines()[-1] == note
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [(121_567, 1539.33, "121,567 +- 1,539"), (121_567, 0.5, "121,567 +- 0.5000"), (3.0, 0.25, "3.0000 +- 0.2500")],
+)
+def test_an_error_has_as_many_decimals_as_its_number(value, error, text):
+    assert value_text("macs", {"macs": value}, {"macs": error}) == text
+
+
+def test_the_winner_is_tested_beside_the_front(digits):
+    made, test = digits
+    forks = tn.Study(
+        model=tn.Model(made.front[0]), trainer=made.trainer.single, progress=False, maximize="accuracy",
+        minimize="products", space=tn.SearchSpace(optimizer={"lr": 0.01}),
+    )  # fmt: skip
+    forks.run(trials=1)
+    tested = forks.test(test)
+    winner = made.front[0].test(test)
+    assert [str(tested.winner[name]) for name in ("accuracy", "products")] == [
+        str(winner[name]) for name in ("accuracy", "products")
+    ]
+    assert repr(tested).splitlines()[-2].split()[0] == "winner"
+    assert list(tested) == [0]
+    assert made.test(test).winner is None
 
 
 def test_members_that_are_beaten_on_other_data_are_marked():

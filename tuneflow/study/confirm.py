@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from tuneflow.study.retention import selected_epochs
 from tuneflow.study.score_text import error_of, score_of
 from tuneflow.study.taken_measures import TakenMeasures
 from tuneflow.train.job import Job
+from tuneflow.train.module_metrics import of_structure
 from tuneflow.train.protocol import TrainerProtocol
 
 
@@ -99,14 +100,18 @@ class Looks:
         epochs = [max(selected_epochs(trial, self.objective)) for trial in trials]
         looks = [[Look(t.number, seed, epoch) for seed in seeds] for t, epoch in zip(trials, epochs, strict=True)]
         results = self._results([look for row in looks for look in row])
-        return [_summary(t, [results[look] for look in row]) for t, row in zip(trials, looks, strict=True)]
+        return [self._summary(t, [results[look] for look in row]) for t, row in zip(trials, looks, strict=True)]
 
     def at_rows(self, trial: Trial, rows: Sequence[int], seeds: range) -> list[Confirmed]:
         """Return the scores of a trial for each of these numbers of training rows, under these seeds."""
         epoch = max(selected_epochs(trial, self.objective))
         looks = [[Look(trial.number, seed, epoch, number) for seed in seeds] for number in rows]
         results = self._results([look for row in looks for look in row])
-        return [_summary(trial, [results[look] for look in row]) for row in looks]
+        return [self._summary(trial, [results[look] for look in row]) for row in looks]
+
+    def _summary(self, trial: Trial, looks: Sequence[Mapping[str, Any]]) -> Confirmed:
+        single: Any = self.trainer.single
+        return _summary(trial, looks, () if self.measures is None else of_structure(single.metrics))
 
     def _job(self, look: Look) -> Job:
         job = self.job(look.number, look.seed)
@@ -224,14 +229,15 @@ def _best_lengths(history: History) -> dict[int, Trial]:
     return best
 
 
-def _summary(trial: Trial, looks: Sequence[Mapping[str, Any]]) -> Confirmed:
+def _summary(trial: Trial, looks: Sequence[Mapping[str, Any]], once: Container[str]) -> Confirmed:
+    """Return the means of looks; what is measured `once` for all keeps its own error."""
     reason = next((look["reason"] for look in looks if look["reason"]), "")
     if reason:
         return Confirmed(trial.number, trial.config, {}, {}, len(looks), reason)
     if len(looks) == 1:
         return Confirmed(trial.number, trial.config, looks[0]["metrics"], looks[0]["errors"], 1)
     means, errors = means_of([look["metrics"] for look in looks])
-    own = {name: error for name, error in looks[0]["errors"].items() if errors.get(name) == 0}  # of one measurement
+    own = {name: error for name, error in looks[0]["errors"].items() if name in once and errors.get(name) == 0}
     return Confirmed(trial.number, trial.config, means, errors | own, len(looks))
 
 

@@ -35,9 +35,11 @@ class Front(list[Result]):
     def test(self, data: Any) -> "FrontScores":
         """Return the metrics of each member's model on other data, with 95 % intervals; see Result.test.
 
-        A latency is measured anew. A member may be beaten by another one there; the table names these.
+        A latency is measured anew. A member may be beaten by another one there; the table names these. Its last row is
+        the trained winner that they were made of, where there is one.
         """
-        return FrontScores({result.number: result.test(data) for result in self}, self._objective)
+        winner = self[0].test_winner(data) if self else None
+        return FrontScores({result.number: result.test(data) for result in self}, self._objective, winner)
 
     def __repr__(self) -> str:
         if not self:
@@ -65,10 +67,14 @@ class FrontScores(Mapping[int, Scores]):
     Args:
         scores: each member's, by number.
         objective: the study's.
+        winner: those of the trained winner that the members were made of.
+
+    Attributes:
+        winner: as given; None without one.
     """
 
-    def __init__(self, scores: Mapping[int, Scores], objective: Objective) -> None:
-        self._scores, self._objective = dict(scores), objective
+    def __init__(self, scores: Mapping[int, Scores], objective: Objective, winner: Scores | None = None) -> None:
+        self._scores, self._objective, self.winner = dict(scores), objective, winner
 
     def __getitem__(self, number: int) -> Scores:
         return self._scores[number]
@@ -104,11 +110,11 @@ class FrontScores(Mapping[int, Scores]):
         names = list(dict.fromkeys([*self._objective.metrics, *(name for scores in self.values() for name in scores)]))
         names = [name for name in names if any(name in scores for scores in self.values())]
         remarks = dict.fromkeys(self, "") if self._missing else self._remarks
+        lines = [(str(number), scores, remarks[number]) for number, scores in self.items()]
+        lines += [] if self.winner is None else [("winner", self.winner, "")]
         rows = [["trial", *names, ""]]
-        for number, scores in self.items():
-            rows.append(
-                [str(number), *(str(scores[name]) if name in scores else "-" for name in names), remarks[number]]
-            )
+        for label, scores, remark in lines:
+            rows.append([label, *(str(scores[name]) if name in scores else "-" for name in names), remark])
         return "\n".join([*table_lines(rows), *self._footnote()])
 
     def _footnote(self) -> list[str]:

@@ -23,6 +23,7 @@ from tuneflow.study.saved_model import labels_of, save_model
 from tuneflow.study.score_text import error_of, interval_note, score_of, settings_text
 from tuneflow.study.selection_bias import optimism
 from tuneflow.train.job import Job, TrainState
+from tuneflow.train.module_metrics import reference_of
 from tuneflow.train.protocol import TrainerProtocol
 
 Array = NDArray[np.float64]
@@ -221,8 +222,20 @@ class Result(Trial):
             StudyError: the trainer has no metrics, or the trial no model.
             CheckpointError: as `model`.
         """
+        return self._scores(self.model(), data)
+
+    def test_winner(self, data: Any) -> Scores | None:
+        """Return what `test` does, of the trained winner that the model was made of; None where there is none.
+
+        Args:
+            data: as for `test`.
+        """
+        winner = reference_of(self._from.job)
+        return None if winner is None else self._scores(winner, data)
+
+    def _scores(self, model: nn.Module, data: Any) -> Scores:
         trainer = self._trainer.single
-        measured = trainer.test(self._from.job, self.model(), data)
+        measured = trainer.test(self._from.job, model, data)
         if measured is None:
             raise StudyError(f"{type(trainer).__name__} has no metrics to test with; use model() and your own.")
         return Scores({name: estimate(value) for name, value in measured.items()})

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tuneflow.errors import listed, plural
-from tuneflow.metrics.measured import Estimate, number_text
+from tuneflow.metrics.measured import LARGE, Estimate, number_text
 from tuneflow.space.values import rounded
 
 
@@ -12,8 +12,11 @@ def value_text(metric: str, metrics: Mapping[str, float], errors: Mapping[str, f
     """Return a metric's value as text, with its standard error unless that is 0; "-" where it was not measured."""
     if metric not in metrics:
         return "-"
-    error = f" +- {number_text(errors[metric])}" if errors.get(metric) else ""
-    return number_text(metrics[metric]) + error
+    value, error = metrics[metric], errors.get(metric, 0.0)
+    if not error:
+        return number_text(value)
+    whole = abs(value) >= LARGE and error >= 1
+    return f"{number_text(value)} +- {f'{error:,.0f}' if whole else number_text(error)}"
 
 
 def score_of(metric: str, metrics: Mapping[str, float], errors: Mapping[str, float]) -> str:

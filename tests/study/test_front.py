@@ -225,6 +225,19 @@ def test_each_member_is_tested_on_other_data(digits):
     assert set(tested.front) <= set(tested)
 
 
+def test_show_has_the_metrics_that_are_no_goals(digits, tmp_path):
+    made, _ = digits
+    with tn.Study(
+        model=made.model, trainer=made.trainer.single, progress=False, space=made.space, maximize="accuracy",
+        folder=tmp_path,
+    ) as again:  # fmt: skip
+        again.run(trials=1)
+        products = number_text(again.best.metrics["products"])
+    head, row = (line.split() for line in tn.open(tmp_path).table().splitlines()[1:3])
+    assert head[:7] == ["trial", "status", "accuracy", "products", "latency", "epochs", "seconds"]
+    assert row[3] == products
+
+
 def test_results_show_the_metrics_of_the_module(digits):
     made, _ = digits
     result = made.front[0]

@@ -15,7 +15,6 @@ from tuneflow.history.history import History, Trials
 from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.pareto import ranking
 from tuneflow.history.trial import WORTHLESS, Trial, with_reports
-from tuneflow.metrics.measured import number_text
 from tuneflow.runtime.precision import label
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.folder import path_of
@@ -25,7 +24,7 @@ from tuneflow.study.confirmed_front import last_front
 from tuneflow.study.extension import lengths_of
 from tuneflow.study.front import unbeaten
 from tuneflow.study.growth import Growth
-from tuneflow.study.score_text import table_lines
+from tuneflow.study.score_text import table_lines, value_text
 
 NEED_A_STUDY = ("run", "result", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler")
 # The facts of a trial that a line of JSON holds, beside its reports.
@@ -123,7 +122,7 @@ class Archive:
         objective = self.history.objective
         ranked = self._ranked()
         front = ["front"] if objective.several else []
-        head = ["trial", "status", *front, *objective.metrics, "epochs", "seconds", *self.space.parameters]
+        head = ["trial", "status", *front, *self._shown, "epochs", "seconds", *self.space.parameters]
         text = table_lines([head, *(self._row(trial) for trial in ranked[:most])])
         counts = {s: sum(t.status == s for t in self.trials) for s in dict.fromkeys(t.status for t in self.trials)}
         tally = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no trials"
@@ -145,10 +144,15 @@ class Archive:
         beyond = np.array([objective.breach(t.metrics) for t in scored])
         return [scored[place] for place in ranking(costs, beyond=beyond)]
 
+    @property
+    def _shown(self) -> list[str]:
+        """Names of the metrics that count, then of the others that the trainer was given."""
+        others = (self.facts["trainer"] or {}).get("metrics", {})
+        return list(dict.fromkeys([*self.history.objective.metrics, *(others if isinstance(others, dict) else ())]))
+
     def _row(self, trial: Trial) -> list[str]:
-        objective = self.history.objective
-        scores = [number_text(trial.metrics[metric]) for metric in objective.metrics]
-        if objective.several:
+        scores = [value_text(metric, trial.metrics, {}) for metric in self._shown]
+        if self.history.objective.several:
             scores.insert(0, "yes" if trial.number in {member.number for member in self.front} else "")
         axes = (self.space.coordinates[place] for place in self.space.parameters.values())
         settings = [_setting(trial.config, axis.path) for axis in axes]

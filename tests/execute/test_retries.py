@@ -65,7 +65,8 @@ def table(study):
 def test_a_trial_that_is_tried_again_has_the_scores_of_one_that_never_failed(retries, settings, caplog):
     found = studied(Lost("peer"), retries=retries, **settings)
     assert table(found) == table(studied(**settings))
-    assert "epoch 2: Lost: peer; goes on from epoch 1 (retry 1 of 1)" in caplog.text
+    where = " (in replica 0)" if "replicas" in settings else ""
+    assert f"epoch 2: Lost: peer{where}; goes on from epoch 1 (retry 1 of 1)" in caplog.text
 
 
 @pytest.mark.parametrize(

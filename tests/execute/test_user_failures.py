@@ -53,7 +53,7 @@ def test_a_trial_whose_code_raises_has_failed_and_the_others_go_on(kind, reason)
     study.run()
     assert {t.config["i"]: t.status for t in study.trials} == {0: "DONE", 1: "DONE", 2: "FAILED"}
     failed = study.trials[2]
-    assert failed.reason == reason
+    assert failed.reason == (f"{reason} (in replica 0)" if replicas > 1 else reason)
     assert "raise error" in failed.detail
 
 

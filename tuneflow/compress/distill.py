@@ -49,7 +49,7 @@ class Distill:
         >>> teacher, student = nn.Linear(4, 3), nn.Linear(4, 3)
         >>> loss = Distill(teacher, weight=1.0)
         >>> batch = torch.ones(2, 4), torch.tensor([0, 2])
-        >>> float(loss.loss_of(teacher, batch)), float(loss.loss_of(student, batch)) > 0
+        >>> loss.loss_of(teacher, batch).item(), loss.loss_of(student, batch).item() > 0
         (0.0, True)
 
     Source: Hinton, Vinyals, Dean, Distilling the knowledge in a neural network, 2015.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneflow.compress.group import Group, Member
-from tuneflow.compress.scores import batches_of
+from tuneflow.compress.scores import run_hooked
 from tuneflow.compress.step import StepRows
 
 RIDGE = 1e-3  # of the mean second moment, so that channels which are copies of each other do not matter
@@ -27,13 +27,7 @@ def channel_moments(module: nn.Module, groups: Sequence[Group], rows: StepRows, 
     sums = [[_Sum(member) for member in group.users] for group in groups]
     hooks = [(each.layer, each) for own in sums for each in own]
     handles = [module.get_submodule(name).register_forward_pre_hook(hook, with_kwargs=True) for name, hook in hooks]
-    try:
-        with torch.no_grad():
-            for batch, _ in batches_of(rows, count):
-                rows.loss_of(module, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_hooked(module, handles, rows, count)
     return [[each.mean for each in own] for own in sums]
 
 

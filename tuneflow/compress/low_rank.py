@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from tuneflow.compress.layer_names import check_names
 from tuneflow.compress.operations import Assign, Factorize, Operation, apply_all
-from tuneflow.compress.scores import batches_of
+from tuneflow.compress.scores import run_hooked
 from tuneflow.compress.step import StepRows
 from tuneflow.errors import in_one_line, listed
 from tuneflow.validate import check_whole, is_number
@@ -190,13 +190,7 @@ def _output_moments(module: nn.Module, names: Sequence[str], rows: StepRows | No
         return module.get_submodule(name).register_forward_hook(add)
 
     handles = [hooked(name) for name in names]
-    try:
-        with torch.no_grad():
-            for batch, _ in batches_of(rows, count):
-                rows.loss_of(module, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_hooked(module, handles, rows, count)
     return moments
 
 

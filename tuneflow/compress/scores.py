@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from tuneflow.compress.gates import Gates
 from tuneflow.compress.group import Group
@@ -90,6 +91,17 @@ def batches_of(rows: StepRows, count: int) -> Iterator[tuple[Any, int]]:
     size = min(BATCH, count)
     for batch in rows.batches(size, -(-count // size)):
         yield batch, row_count(batch[0])
+
+
+def run_hooked(module: nn.Module, hooks: Sequence[RemovableHandle], rows: StepRows, count: int) -> None:
+    """Run a module on `count` rows without gradients, for hooks that take note of it; they are removed."""
+    try:
+        with torch.no_grad():
+            for batch, _ in batches_of(rows, count):
+                rows.loss_of(module, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _absolute_weights(module: nn.Module, group: Group) -> Tensor:

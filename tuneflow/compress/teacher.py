@@ -1,14 +1,12 @@
 """Teachers: trained modules that another one learns from."""
 
 import copy
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
+from tuneflow.compress.tensor_digest import tensor_digest
 from tuneflow.compress.winner import record_of
 from tuneflow.nested import leaves
 
@@ -58,12 +56,8 @@ def teacher_of(value: Any) -> Teacher:
 
 
 def _digest_of(module: nn.Module) -> str:
-    sha = hashlib.sha256()
-    for name, value in (*module.state_dict().items(), *module.named_buffers()):
-        for tensor in _tensors(value):
-            sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-            sha.update(np.ascontiguousarray(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy()).data)
-    return sha.hexdigest()[:16]
+    entries = (*module.state_dict().items(), *module.named_buffers())
+    return tensor_digest((name, tensor) for name, value in entries for tensor in _tensors(value))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

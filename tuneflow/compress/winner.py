@@ -1,17 +1,16 @@
 """Winners: trained modules that a Model makes copies of, and the records by which they are made again."""
 
 import copy
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tuneflow.compress.operations import Operation
+from tuneflow.compress.tensor_digest import tensor_digest
 from tuneflow.heuristics.input_scaling import NormalizedModule
 from tuneflow.heuristics.lazy_layers import lazy_tensors
 from tuneflow.heuristics.target_scaling import RescaledModule, Scale, brought_scale, completed
@@ -76,12 +75,9 @@ class Winner:
     @cached_property
     def digest(self) -> str:
         """Hash of its layers' classes and of all tensors, normalizer and scale included."""
-        sha, module = hashlib.sha256(), self.complete
-        sha.update(repr([(name, type(inner).__qualname__) for name, inner in module.named_modules()]).encode())
-        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-            sha.update(_bytes_of(tensor))
-        return sha.hexdigest()[:16]
+        module = self.complete
+        kinds = repr([(name, type(inner).__qualname__) for name, inner in module.named_modules()])
+        return tensor_digest((*module.named_parameters(), *module.named_buffers()), kinds)
 
 
 def recorded(module: nn.Module, record: BuildRecord) -> nn.Module:
@@ -186,7 +182,3 @@ def wrappers(module: nn.Module) -> list[NormalizedModule | RescaledModule]:
         around.append(module)
         module = module.module
     return around
-
-
-def _bytes_of(tensor: Tensor) -> Any:
-    return np.ascontiguousarray(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy()).data

@@ -25,6 +25,7 @@ PAGES: dict[str, tuple[str, list[str]]] = {
         ["Study", "Folder", "Trial", "Result", "load", "open", "minimize", "maximize", "within"],
     ),
     "compression": ("Smaller and faster", ["compress", "measure"]),
+    "hardening": ("Harder to attack", ["harden"]),
     "runtime": ("Runtime", ["Runtime", "RayRuntime"]),
     "measurement": ("Measurement before training", ["probe", "Probe", "heuristics"]),
     "data": ("Data, metrics and modules", ["data", "metrics", "nn"]),

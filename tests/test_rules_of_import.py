@@ -21,6 +21,7 @@ LAYERS = [
     ["history", "heuristics", "fused"],
     ["measure"],
     ["compress"],
+    ["harden"],
     ["model"],
     ["search", "schedule"],
     ["train"],

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from tuneflow.check.loss_rules import LossRules
 from tuneflow.check.output_kinds import OutputKinds
 from tuneflow.check.samples import SampledPart, leaves_of
 from tuneflow.check.untrained import check_trained
+from tuneflow.compress.winner import record_of, recorded
 from tuneflow.data.data import Batch, sliced
 from tuneflow.errors import ending_where
 from tuneflow.heuristics.target_scaling import completed
@@ -105,6 +107,8 @@ def _complete(trainer: Trainer, job: Job, module: nn.Module) -> tuple[nn.Module,
     batch = runtime.place(next(iter(trainer.train.batches(size))))
     normalizer, scale = trainer.preparation().scaling(job, module, trainer.resolved())
     complete = completed(module, normalizer, scale)
+    if trainer.resolved().uses_box:
+        recorded(complete, replace(record_of(complete), box=trainer.preparation().fits.box()))
     inputs, targets = Augmentation(trainer.augment)(complete, batch)
     module.zero_grad()
     if trainer.raw_inputs:

@@ -31,6 +31,7 @@ class BuildRecord:
         wrapped: number of normalizers and scales that the builder itself has put around its module.
         rows: digests of the rows that it was trained on, as far as they are known.
         trained: the module in float, complete, where the one that is handed over computes otherwise.
+        box: the lowest and the highest value in the inputs of those rows, where something has asked for it.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class BuildRecord:
     wrapped: int = 0
     rows: Sequence[str] = ()
     trained: nn.Module | None = None
+    box: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from tuneflow.heuristics.normalizers import KINDS, described, fit_kind
 from tuneflow.heuristics.target_scaling import Scale, fit_both
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals, torch_stream
+from tuneflow.train.input_range import range_of
 
 KEPT = 8  # normalizers of a kind, for each device
 SAMPLE = 2**14  # rows of a Dataset that an object's `fit` gets at once
@@ -81,6 +82,18 @@ class InputFits:
             kept.popitem(last=False)
         result: nn.Module | None = kept[key][1]
         return result
+
+    def box(self) -> tuple[float, float]:
+        """Return the lowest and the highest value in the inputs, in raw units.
+
+        Raises:
+            TypeError, ValueError: they have no range.
+        """
+        if "box" not in self._cache:
+            with seeded_globals(0, "box"):  # a dataset may draw
+                self._cache["box"] = range_of(self.batches())
+        low, high = self._cache["box"]
+        return low, high
 
     def batches(self) -> Iterator[Any]:
         """Yield the inputs of all rows."""

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from tuneflow.compress.completed_form import completed_form
 from tuneflow.compress.operations import apply_all, operations_of
 from tuneflow.compress.step import StepRows
-from tuneflow.compress.winner import BuildRecord, wrappers
+from tuneflow.compress.winner import BuildRecord, record_of, recorded, wrappers
 from tuneflow.data.data import Batch
 from tuneflow.errors import Diverged
 from tuneflow.heuristics.initialization_record import Initialized
@@ -84,6 +84,7 @@ class Session:
         self.loss = TrainedLoss(settings.loss)
         self.augmentation = Augmentation(settings.augment)
         before = None if settings.raw_inputs else self.normalizer  # else it is a part of `whole`
+        self._box = preparation.fits.box() if settings.uses_box else None
         self.whole = self.complete() if settings.raw_inputs else self.whole
         self.late = before if settings.augment else None  # augmentations see raw inputs
         early = None if settings.augment else before
@@ -310,7 +311,8 @@ class Session:
 
     def complete(self) -> nn.Module:
         """Return the module with normalizer and scale around it: raw inputs, and outputs in the targets' units."""
-        return completed(self.module, self.normalizer, self.scale)
+        module = completed(self.module, self.normalizer, self.scale)
+        return module if self._box is None else recorded(module, replace(record_of(module), box=self._box))
 
     @property
     def record(self) -> BuildRecord:
@@ -321,7 +323,7 @@ class Session:
         else:
             new = winner.record
         before = [operation for operation in new.operations if not operation.converts]
-        return replace(new, operations=[*before, *self.recipe])
+        return replace(new, operations=[*before, *self.recipe], box=self._box or new.box)
 
     def handed_over(self) -> nn.Module:
         """Return the module that is scored, complete and in evaluation mode, once `to_scored` was called."""
@@ -329,7 +331,10 @@ class Session:
             return self.complete().eval()
         with self.job.at_work("calibration", 0):
             module = self.form.handed_over(self.module.eval(), self._calibration_inputs())
-        return completed_form(module, self.normalizer, self.scale).eval()
+        module = completed_form(module, self.normalizer, self.scale).eval()
+        if self._box is None:
+            return module
+        return recorded(module, replace(record_of(module), box=self._box, trained=self.complete().eval()))
 
     def loss_of(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the loss to minimize on a batch: the trainer's, divided by `unit`; `module` is `whole`."""

@@ -66,6 +66,12 @@ class Settings:
     raw_inputs: bool
     own_evaluation: bool
 
+    @property
+    def uses_box(self) -> bool:
+        """True if augmentation, loss or a metric of the module needs the range of the training inputs."""
+        objects = (self.augment, self.loss, *self.module_metrics.values())
+        return any(getattr(each, "uses_box", False) for each in objects)
+
 
 def with_section(target: Any, section: Any) -> Any:
     """Return `target` with the arguments of a section of the space, or the object that the section chose instead.

@@ -1,0 +1,13 @@
+"""Hardening: attacks on trained modules, training and cleaning against them, and what tells that a module is weak.
+
+An attack moves the inputs of a row by at most `eps`, a share of the width of the data's box, so that the module gives
+it another class. The box is the range of the training rows in their raw units, or is said: `box=(0, 16)`.
+"""
+
+from tuneflow.harden.fgsm import FGSM
+
+__all__ = ["FGSM"]
+
+
+def __dir__() -> list[str]:
+    return __all__

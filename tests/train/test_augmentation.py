@@ -172,3 +172,38 @@ def test_wrong_signatures_are_refused(augment, words):
             progress=False,
         )
     assert words in str(raised.value)
+
+
+def flipped(inputs):
+    return inputs.flip(-1)
+
+
+def test_option_none_means_no_augmentation_though_the_trainer_has_one():
+    _, chosen = run(trainer(flipped, epochs=1), job(augment=None))
+    _, without = run(trainer(None, epochs=1), job())
+    _, own = run(trainer(flipped, epochs=1), job(augment={}))
+    assert facts(chosen) == facts(without) != facts(own)
+
+
+def test_study_tunes_whether_there_is_an_augmentation():
+    space = tn.SearchSpace(optimizer={"lr": 0.1}, augment=tn.Choice({"none": None, "flip": flipped}))
+    study = tn.Study(model=tn.Model(net), trainer=trainer(flipped, epochs=1), space=space, progress=False)
+    study.run(trials=2)
+    losses = {trial.config["augment"]: trial.metrics["loss"] for trial in study.trials}
+    assert len(set(losses.values())) == len(losses) == 2
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("loss", 'section "loss": needs callables to choose from, got None'),
+        ("optimizer", 'section "optimizer": needs callables to choose from, got None'),
+        ("model", 'section "model": needs callables to choose from, got None'),
+        ("init", 'section "init": needs a dict of settings, got None'),
+        ("trainer", 'section "trainer": needs a dict of settings, got None'),
+    ],
+)
+def test_none_is_no_option_of_other_sections(section, words):
+    space = tn.SearchSpace(**{section: None})
+    with pytest.raises(TypeError, match=words):
+        tn.Study(model=tn.Model(net), trainer=trainer(None), space=space, progress=False)

@@ -340,6 +340,9 @@ def _check_new(module: nn.Module, other: nn.Module) -> None:
 
 def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) -> None:
     """Raise TypeError unless the resolved sections fit the signatures of their callables."""
+    for name in ("init", "trainer"):
+        if not isinstance(settings := resolved.get(name, {}), Mapping):
+            raise TypeError(f'space section "{name}": needs a dict of settings, got {settings!r}.')
     model.initialization(dict(resolved))
     model.normalization(dict(resolved))
     for name, target, passed in (
@@ -347,13 +350,15 @@ def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) 
         *((("normalize", model.normalize, 0),) if isinstance(model.normalize, type | partial) else ()),
         ("optimizer", trainer.optimizer, 1),
         ("loss", trainer.loss, 0 if is_class(trainer.loss) else 2),
-        ("augment", trainer.augment, _passed_to(trainer.augment, resolved.get("augment"))),
+        ("augment", trainer.augment, _passed_to(trainer.augment, resolved.get("augment", {}))),
         *((name, step, 0) for name, step in model.steps.items()),
     ):
         section, where = resolved.get(name, {}), f'space section "{name}"'
         if isinstance(section, Mapping):
             _check_arguments(target, section, where, passed, sections_of(section, model, trainer))
             check_settings(target, section, where)
+        elif name == "augment" and section is None:  # no augmentation
+            continue
         elif not (callable(section) or is_ready(section) or (name == "loss" and has_loss_of(section))):
             raise TypeError(f"{where}: needs callables to choose from, got {section!r}.")
         elif name in ("model", "optimizer", *model.steps):

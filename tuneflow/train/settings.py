@@ -78,9 +78,11 @@ def with_section(target: Any, section: Any) -> Any:
 
     Args:
         target: a function or a class, given to the Trainer.
-        section: resolved keyword arguments, or a chosen function or class.
+        section: resolved keyword arguments, empty for `target` as it is; or a chosen function or class, or None.
     """
-    return partial(target, **section) if section and isinstance(section, Mapping) else section or target
+    if isinstance(section, Mapping):
+        return partial(target, **section) if section else target
+    return section
 
 
 def schedule_of(value: Any) -> Schedule:

@@ -84,7 +84,8 @@ class Trainer(TrainerProtocol):
         augment: called with the inputs of each training batch, on the device and before normalization; a function, or a
             class with arguments that are tuned in the section `augment`. One that requires three positional arguments
             is called with `(module, inputs, targets)` and returns inputs and targets, as mixup does: the module takes
-            raw inputs and gives outputs in the targets' units.
+            raw inputs and gives outputs in the targets' units. None, as an option of that section too, leaves batches
+            as they are.
 
     The settings from `batch_size` on, but for metrics and augment, can be tuned in the space's section `trainer`; and
     there `rows`, the number of training rows: that many of them, drawn once by the study's seed, in proportion to the
@@ -368,8 +369,8 @@ class Trainer(TrainerProtocol):
             setattr(trainer, name, value)
         optimizer = config.get("optimizer", {})
         trainer.optimizer = partial(self.optimizer, **optimizer) if isinstance(optimizer, Mapping) else optimizer
-        trainer.loss = with_section(self.loss, config.get("loss"))
-        trainer.augment = with_section(self.augment, config.get("augment"))
+        trainer.loss = with_section(self.loss, config.get("loss", {}))
+        trainer.augment = with_section(self.augment, config.get("augment", {}))
         trainer._check_settings()
         return trainer
 

@@ -139,14 +139,14 @@ class LossRules(Rules):
     ) -> None:
         """Raise ValueError unless values lie within bounds; the batch's inputs or targets stand for all of the data."""
         for part, path, every in self._everywhere(values):
-            low, high = (float(v) for v in every.aminmax())
+            low, high = (float(v) for v in every.detach().aminmax())
             if bounds[0] <= low and high <= bounds[1]:
                 continue
             counted = every != ignored if ignored is not None else torch.ones_like(every, dtype=torch.bool)
             wrong = ((every < bounds[0]) | (every > bounds[1])) & counted
             if wrong.any():
                 value = every[wrong][0].item()
-                low, high = (v.item() for v in every[counted].aminmax())
+                low, high = (v.item() for v in every[counted].detach().aminmax())
                 raise ValueError(f"{whose}, got {value} in {part.describe(path, wrong)}{way(int(low), int(high))}.")
 
     def _in_every_fold(self, target: Tensor, ignored: int | None = None) -> None:

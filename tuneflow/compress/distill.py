@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tuneflow.compress.inner_loss import checked_inner, setting_of
 from tuneflow.compress.teacher import Teacher, teacher_of
 from tuneflow.heuristics.target_scaling import power_of
 from tuneflow.signature import name_of
@@ -67,7 +68,7 @@ class Distill:
         if not is_number(weight) or not 0 <= weight <= 1:
             raise ValueError(f"Distill: weight needs to be within [0, 1], got {weight!r}.")
         check_positive("Distill: temperature", temperature)
-        self.loss = _checked(nn.CrossEntropyLoss() if loss is None else loss)
+        self.loss = checked_inner("Distill", nn.CrossEntropyLoss() if loss is None else loss)
         teacher = teacher_of(teacher)
         self.teacher: str = teacher.digest
         self._module: nn.Module = teacher.module
@@ -87,7 +88,7 @@ class Distill:
     @property
     def ignore_index(self) -> int | None:
         """The class number of targets that do not count, for classes; else None."""
-        own = _setting(self.loss, "ignore_index")
+        own = setting_of(self.loss, "ignore_index")
         return own if isinstance(own, int) else IGNORED if _kind(self.loss) is CLASSES else None
 
     @property
@@ -193,25 +194,6 @@ def _kind_of_targets(outputs: Tensor, targets: Any) -> Any:
         "Distill needs to know what the outputs are: with a loss that is not torch's, targets are class numbers, or"
         f" numbers of the outputs' shape {tuple(outputs.shape)}, got {_described(targets)}."
     )
-
-
-def _checked(loss: Any) -> Any:
-    """Return the loss of outputs and targets, if it is one that can be mixed with the soft one."""
-    if not callable(loss) or isinstance(loss, type):
-        raise TypeError(f"Distill: loss needs a function of outputs and targets, such as nn.MSELoss(), got {loss!r}.")
-    if callable(getattr(loss, "fit", None)) or callable(getattr(loss, "loss_of", None)):
-        raise ValueError(
-            f"Distill: loss needs a plain function of outputs and targets, and {name_of(loss)} is fitted to targets, or"
-            " sees the module; write an object with loss_of that calls both."
-        )
-    reduction = _setting(loss, "reduction")
-    if reduction not in (None, "mean"):
-        raise ValueError(f'Distill: loss needs reduction="mean", as the soft loss is a mean, got "{reduction}".')
-    return loss
-
-
-def _setting(loss: Any, name: str) -> Any:
-    return loss.keywords.get(name) if isinstance(loss, partial) else getattr(loss, name, None)
 
 
 def _described(targets: Any) -> str:

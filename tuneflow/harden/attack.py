@@ -68,15 +68,25 @@ class Attack:
         return perturbed, targets
 
     def box_of(self, attacked: AttackedModule) -> Box:
-        """Return the box that holds for a module.
+        """Return the box that holds for a module; raise ValueError where there is none."""
+        return box_for(type(self).__name__, self.box, attacked)
 
-        Raises:
-            ValueError: there is none.
-        """
-        box = self.box or attacked.box
-        if box is None:
-            raise ValueError(
-                f"{type(self).__name__} needs the range of inputs where the module comes from no study; say it, such as"
-                " box=(0, 1)."
-            )
-        return box
+
+def box_for(what: str, box: Box | None, attacked: AttackedModule) -> Box:
+    """Return the box of an attack or loss, or else that of the rows that its module was trained on.
+
+    Args:
+        what: opens the message, such as "PGD".
+        box: the one that was said; None for none.
+        attacked: the module.
+
+    Raises:
+        ValueError: there is none.
+    """
+    box = box or attacked.box
+    if box is None:
+        raise ValueError(
+            f"{what} needs the range of inputs, which a study tells it where it is `augment` or `loss` itself, not"
+            " inside of another function, and not where the module comes from no study; say it, such as box=(0, 1)."
+        )
+    return box

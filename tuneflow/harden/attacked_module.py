@@ -33,7 +33,10 @@ class AttackedModule:
 
     def logits_of(self, form: nn.Module, inputs: Tensor) -> Tensor:
         """Return the logits that a form gives, shape (rows, classes), in float32."""
-        outputs: Tensor = form(inputs)
+        return self.as_logits(form(inputs))
+
+    def as_logits(self, outputs: Tensor) -> Tensor:
+        """Return outputs of a form as logits, shape (rows, classes), in float32."""
         return outputs.float()
 
     @contextmanager

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tuneflow.harden.ascent import ascended
 from tuneflow.harden.attack import Attack
 from tuneflow.harden.attacked_module import AttackedModule
 from tuneflow.harden.threat import Threat
@@ -32,9 +33,8 @@ class FGSM(Attack):
         threat: Threat,
         generator: torch.Generator | None = None,  # noqa: ARG002
     ) -> Tensor:
-        with torch.enable_grad():
-            leaf = inputs.detach().clone().requires_grad_()
-            loss = functional.cross_entropy(attacked.logits_of(attacked.forms[form], leaf), targets, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, leaf)
-        moved = inputs + threat.radius * threat.direction(gradient)
-        return torch.clamp(moved, *threat.box).detach()
+        def loss(rows: Tensor) -> Tensor:
+            logits = attacked.logits_of(attacked.forms[form], rows)
+            return functional.cross_entropy(logits, targets, reduction="sum")
+
+        return ascended(loss, inputs, inputs, threat, threat.radius)

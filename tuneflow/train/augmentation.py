@@ -52,6 +52,25 @@ class Augmentation:
             )
         return mapped(Tensor.detach, pair[0]), mapped(Tensor.detach, pair[1])
 
+    @property
+    def watches_epochs(self) -> bool:
+        """True if it has a method `after_epoch(module, inputs, targets)`, which returns a warning, empty for none."""
+        return callable(getattr(self._augment, "after_epoch", None))
+
+    def after_epoch(self, module: nn.Module, batch: Batch) -> str:
+        """Return the warning that it has after an epoch of training; empty where it has none.
+
+        Args:
+            module: as in a call; it is in evaluation mode for the time of this one.
+            batch: raw training rows and their targets.
+        """
+        modes = [(part, part.training) for part in module.modules()]
+        module.eval()
+        text: str = self._augment.after_epoch(module, *batch)  # type: ignore[union-attr]
+        for part, mode in modes:
+            part.training = mode
+        return text or ""
+
 
 def sees_module(augment: Callable[..., Any]) -> bool:
     """True if a callable requires three positional arguments; of a module, those of its forward."""

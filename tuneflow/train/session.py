@@ -17,7 +17,7 @@ from tuneflow.compress.operations import apply_all, operations_of
 from tuneflow.compress.step import StepRows
 from tuneflow.compress.winner import BuildRecord, record_of, recorded, wrappers
 from tuneflow.data.data import Batch
-from tuneflow.errors import Diverged
+from tuneflow.errors import Diverged, warn
 from tuneflow.heuristics.initialization_record import Initialized
 from tuneflow.heuristics.initialize import initialize
 from tuneflow.heuristics.restoring import restore_tensors
@@ -42,6 +42,7 @@ from tuneflow.train.taught_rows import taught_outputs, with_taught
 from tuneflow.train.trained_loss import TrainedLoss, evaluating
 
 INIT_ROWS = 256  # of the training part, that an initialization is corrected on
+WATCHED = 64  # rows of the training part, that an augmentation looks at after an epoch
 CALIBRATION_MOST, CALIBRATION_SIZE = (
     512,
     64,
@@ -106,7 +107,7 @@ class Session:
         self.rate = settings.schedule.attach(self.optimizer, self.groups, self.steps, settings.epochs)
         self.waiting = Waiting(settings.patience)
         self.scaler = job.runtime.scaler()
-        self.epoch = 0
+        self.epoch, self._warned = 0, False
         self.module.train()
 
     def _step_rows(self) -> StepRows:
@@ -163,7 +164,7 @@ class Session:
 
     def state(self, epoch: int) -> TrainState:
         """Return a copy of everything that the epoch after `epoch` depends on."""
-        values = {
+        values: dict[str, Any] = {
             "module": tensors_of(self.module),
             "optimizer": self.optimizer.state_dict(),
             "settings": self.groups,
@@ -180,11 +181,14 @@ class Session:
             values["scaler"] = self.scaler.state_dict()
         if self.weights.switches:
             values["weights"] = self.weights.mode
+        if self._warned:
+            values["warned"] = True
         return TrainState(epoch, copied(values))
 
     def restore(self, state: TrainState) -> None:
         """Go on from `state`; what this configuration sets otherwise than the state's, as in a fork, takes effect."""
         saved, before = state.values["module"], state.values["settings"]
+        self._warned = bool(state.values.get("warned"))
         self.weights.to(state.values.get("weights", "train"))  # before they are loaded: a mode may be an attribute
         restore_tensors(self.module, saved)
         self.form.calibration = copied(state.values.get("calibration", {}))
@@ -216,7 +220,18 @@ class Session:
                 self.rate.after_step()
             total += value * min(size, rows - step * size)
             last = value
+        if self.augmentation.watches_epochs and not self._warned:
+            self._watch(epoch)
         return total / rows
+
+    def _watch(self, epoch: int) -> None:
+        """Have the augmentation look at the module; warn of what it returns, once in a trial."""
+        rows = self.job.order(1, self.train.order)[:WATCHED]
+        with self.job.at_work("watch", epoch):
+            text = self.augmentation.after_epoch(self.complete(), next(iter(self.train.batches(len(rows), rows))))
+        if text:
+            self._warned = True
+            warn(f"epoch {epoch}: {text}")
 
     def evaluate(self) -> dict[str, Measured]:
         """Return loss and metrics over the whole validation part; what the next epoch depends on is left as it was."""

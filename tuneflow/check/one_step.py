@@ -24,6 +24,7 @@ from tuneflow.heuristics.target_scaling import completed
 from tuneflow.heuristics.unchanged import unchanged
 from tuneflow.nested import leaves, mapped
 from tuneflow.train.augmentation import Augmentation
+from tuneflow.train.evaluated_loss import evaluated
 from tuneflow.train.job import Job
 from tuneflow.train.trained_loss import evaluating
 from tuneflow.train.trainer import Trainer
@@ -83,19 +84,20 @@ def check_step(
 
 def _check_evaluation(trainer: Trainer, module: nn.Module, batch: Batch) -> None:
     """Raise if the module gives the loss other outputs in evaluation mode than it takes, such as probabilities."""
+    loss_of = evaluated(trainer.loss_of)
     few, outputs = mapped(torch.clone, next(sliced(batch, EVALUATED))), OutputRange()
     before = mapped(torch.clone, leaves_of(few))
     watch = Watch(module, 0, OutputKinds(evaluation=True), outputs)
     with unchanged(module), evaluating(trainer.loss), torch.no_grad(), suppress(Exception):
         module.eval()
         with watch:
-            trainer.loss_of(module, few)
+            loss_of(module, few)
     if watch.refusal is not None:
         raise watch.refusal
     _check_untouched(before, leaves_of(few))
     if outputs.bounded:
         with evaluating(trainer.loss):
-            check_bounded(module, lambda: trainer.loss_of(module, few))
+            check_bounded(module, lambda: loss_of(module, few))
 
 
 def _complete(trainer: Trainer, job: Job, module: nn.Module) -> tuple[nn.Module, Batch]:

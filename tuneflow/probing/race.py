@@ -18,6 +18,7 @@ from tuneflow.data.data import Batch, sliced
 from tuneflow.heuristics.range_test import FEWEST, Suggestions, suggestions, sweep
 from tuneflow.probing.shortened_schedule import shortened
 from tuneflow.train.evaluate import chunk_of
+from tuneflow.train.evaluated_loss import evaluated
 from tuneflow.train.gradients import backward
 from tuneflow.train.job import Job
 from tuneflow.train.rates import set_rate
@@ -251,7 +252,7 @@ class _Track:
             if isinstance(outputs, Tensor):
                 yield from (settings.loss(*part) for part in sliced((outputs, targets), self.size))
             else:
-                yield from (settings.loss_of(whole, part) for part in sliced((inputs, targets), self.size))
+                yield from (evaluated(settings.loss_of)(whole, part) for part in sliced((inputs, targets), self.size))
 
 
 def range_test(trainer: Trainer, job: Job, steps: int = 60) -> Suggestions | None:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tuneflow.data.data import Batch
-from tuneflow.nested import leaves
+from tuneflow.nested import leaves, mapped
 
 
 def loss_and_outputs(
@@ -36,4 +36,10 @@ def loss_and_outputs(
         loss = loss_of(module, batch)
     finally:
         handle.remove()
-    return loss, outputs[0] if len(outputs) == 1 else module(batch[0])
+    if len(outputs) != 1:
+        return loss, module(batch[0])
+    return loss, mapped(Tensor.detach, outputs[0]) if _has_gradients(outputs[0]) else outputs[0]
+
+
+def _has_gradients(outputs: Any) -> bool:
+    return any(tensor.requires_grad for tensor in leaves(outputs))

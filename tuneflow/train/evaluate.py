@@ -16,6 +16,7 @@ from tuneflow.nested import mapped, row_count, rows_taken
 from tuneflow.runtime.precision import LOWERED
 from tuneflow.seeds import seeded_globals
 from tuneflow.train.captured_outputs import loss_and_outputs
+from tuneflow.train.evaluated_loss import evaluated
 from tuneflow.train.evaluation_plan import Measures, Plan, RunningEvaluation, plan_of
 from tuneflow.train.preparation import DeviceData
 from tuneflow.train.running_measures import Chunk
@@ -37,7 +38,8 @@ class Evaluator:
     """
 
     def __init__(self, measures: Measures, cache: dict[Any, Any], loss_of: Callable[..., Any] | None = None) -> None:
-        self.measures, self._cache, self._loss_of = measures, cache, loss_of
+        self.measures, self._cache = measures, cache
+        self._loss_of = None if loss_of is None else evaluated(loss_of)
 
     def evaluate(
         self, module: nn.Module, data: DeviceData | Source, size: int | None = None, intervals: bool = False

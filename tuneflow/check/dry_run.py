@@ -14,6 +14,7 @@ from torch import nn
 from tuneflow.check.batch_parts import check_batch_parts
 from tuneflow.check.changed_attributes import changed_attributes
 from tuneflow.check.chunks import check_chunks
+from tuneflow.check.cut_inputs import cut_inputs
 from tuneflow.check.few_rows import Batching, batchings
 from tuneflow.check.flat_space import check_sectioned, sections_of
 from tuneflow.check.fold_scores import check_fold_scores
@@ -128,6 +129,7 @@ def check_space(
         for part in parts:
             check_finite(part)
         folded, trainer = trainer, trainer.in_fold(0)
+        cuts: dict[str, None] = {}
         for config in space.examples():
             ways = batchings(space, config, trainer, parts[0].trained)
             job = Job(model, space.resolve(config), quiet)
@@ -139,6 +141,9 @@ def check_space(
                 raise ending_where(error, kind(f"configuration {rounded(config)}: {error}")) from None
             with _eagerly():
                 warn_of_counters(_run(*_sized(trainer, job, SMALL)))
+                cuts[_cut(trainer, job)] = None
+        for cut in filter(None, cuts):
+            warn(cut)
         example = Job(model, space.resolve(next(iter(space.examples()))), quiet)
         check_fold_scores(folded, example, small(trainer, ROWS))
         if folded.fold_rows is None:
@@ -146,6 +151,10 @@ def check_space(
                 warn_of_undefined(trainer, lambda: _run(small(trainer, ROWS), example))
         _warn_of_seeding(model, [Job(model, space.resolve(config), quiet) for config in space.examples()])
     return notes
+
+
+def _cut(trainer: Trainer, job: Job) -> str:
+    return cut_inputs(trainer.configured(job.config), lambda: _run(small(trainer, ROWS), job))
 
 
 def _warn_of_untrained(model: Model) -> None:

@@ -1,5 +1,6 @@
 """Hardened training: attacks as augmentations and TRADES as a loss, through the seams of every trainer."""
 
+import warnings
 from functools import partial
 
 import pytest
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 import tuneflow as tn
 from tests.helpers.trainer_runs import facts, flat, run, through_file
+from tuneflow.harden.one_step_overfitting import StepAccuracies
 
 TRAIN, VALID, _ = tn.data.digits()
 TRAIN, VALID = TRAIN[:48], VALID[:48]
@@ -17,6 +19,7 @@ BOX = (0.0, 16.0)
 WAYS = {
     "fgsm": {"augment": tn.harden.FGSM(0.1)},
     "fast": {"augment": tn.harden.Fast(0.1)},
+    "pgd": {"augment": tn.harden.PGD(0.1, steps=2)},
     "fast l2": {"augment": tn.harden.Fast(0.3, norm="l2", step=2)},
     "trades": {"loss": tn.harden.TRADES(0.1, steps=2)},
     "trades l2": {"loss": partial(tn.harden.TRADES, 0.3, steps=2, norm="l2")},
@@ -141,6 +144,67 @@ def test_diverging_module_is_not_the_fault_of_the_attack():
 def test_settings_of_trades_out_of_their_range_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         tn.harden.TRADES(0.1, **arguments)
+
+
+def as_bytes(data):
+    return tn.Data(data.inputs.to(torch.uint8), data.targets)
+
+
+@every_way
+def test_bytes_are_attacked_as_the_numbers_they_are(way):
+    _, reports = run(trainer((as_bytes(TRAIN), as_bytes(VALID)), epochs=1, **way), job(plain_net))
+    _, same = run(trainer(epochs=1, **way), job(plain_net))
+    assert reports[0].metrics["train_loss"] == pytest.approx(same[0].metrics["train_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ({"augment": tn.harden.PGD(0.1, steps=2)}, "augment sees the module"),
+        ({"loss": tn.harden.TRADES(0.1, steps=2)}, "the loss attacks its inputs"),
+    ],
+    ids=["pgd", "trades"],
+)
+def test_lanes_train_it_one_by_one_with_the_reason(way, words, caplog):
+    space = tn.SearchSpace(optimizer={"lr": tn.Float(0.01, 0.1)})
+    studies = [
+        tn.Study(
+            model=tn.Model(plain_net),
+            trainer=trainer(epochs=1, **way),
+            space=space,
+            runtime=tn.Runtime("cpu", threads=1, lanes=lanes),
+            progress=False,
+        )
+        for lanes in (1, 2)
+    ]
+    for study in studies:
+        study.run(trials=2)
+    alone, together = ([trial.metrics for trial in study.trials] for study in studies)
+    assert alone == together
+    assert words in caplog.text
+
+
+def overfitted(module, inputs, targets):
+    del module, inputs, targets
+    return "it has overfitted."
+
+
+def test_what_an_augmentation_sees_after_an_epoch_is_warned_of_once_in_a_trial():
+    attack = tn.harden.Fast(0.1)
+    attack.after_epoch = overfitted
+    ours, warned = trainer(augment=attack, epochs=3), []
+    state = ours.init(job())
+    for until in (1, 2, 3):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            state, _ = run(ours, job(), until, through_file(state))
+        warned += [(until, str(warning.message)) for warning in caught]
+    assert warned == [(1, "epoch 1: it has overfitted.")]
+
+
+@pytest.mark.parametrize(("one", "several", "warned"), [(0.9, 0.1, True), (0.6, 0.3, False), (0.1, 0.0, False)])
+def test_overfitting_to_one_step_is_a_gap_that_is_large_both_ways(one, several, warned):
+    assert StepAccuracies(64, one, several).overfitted == warned
 
 
 def test_attack_inside_of_another_function_needs_its_box():

@@ -60,6 +60,7 @@ class Attack:
             ValueError: neither `box=` nor the module's record says what the box is.
         """
         attacked = AttackedModule(module)
+        inputs = attacked.rows(inputs)
         with attacked.evaluating():
             form = next(iter(attacked.forms))
             threat = Threat(self.eps, self.norm, self.box_of(attacked))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,19 @@ class AttackedModule:
         self.module = module
         self.forms: dict[str, nn.Module] = {"own": module}
         self.box = record_of(module).box
+
+    def rows(self, inputs: Any) -> Tensor:
+        """Return raw inputs as rows to attack: one tensor of floating-point numbers, bytes as such in the same units.
+
+        Raises:
+            TypeError: they are of another kind.
+        """
+        if isinstance(inputs, Tensor) and inputs.is_floating_point():
+            return inputs
+        if isinstance(inputs, Tensor) and inputs.dtype == torch.uint8:
+            return inputs.float()
+        kind = f"a tensor of {inputs.dtype}" if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise TypeError(f"attacks need inputs that are one tensor of floating-point numbers or bytes, got {kind}.")
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return the logits of the scored form, shape (rows, classes), without gradients."""

@@ -70,7 +70,7 @@ class Fast(Attack):
         attacked = AttackedModule(module)
         with attacked.evaluating():
             threat = Threat(self.eps, self.norm, self.box_of(attacked))
-            accuracies = StepAccuracies.of(attacked, inputs, targets, threat)
+            accuracies = StepAccuracies.of(attacked, attacked.rows(inputs), targets, threat)
         if not accuracies.overfitted:
             return ""
         return (

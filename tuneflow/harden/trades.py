@@ -89,7 +89,7 @@ class TRADES:
         """
         inputs, targets = batch
         attacked = AttackedModule(module)
-        perturbed = self._perturbed(attacked, inputs)
+        perturbed = self._perturbed(attacked, attacked.rows(inputs))
         outputs = module(inputs)
         clean = functional.log_softmax(attacked.as_logits(outputs), 1)
         other = functional.log_softmax(attacked.logits_of(module, perturbed), 1)

@@ -43,6 +43,8 @@ def unfit_lane(lane: Lane) -> str:
         return "micro_batch trains in parts"
     if lane.run.augmentation.sees_module:
         return "augment sees the module, whose weights are in the stack"
+    if getattr(lane.run.settings.loss, "uses_box", False):
+        return "the loss attacks its inputs, by gradients that a program of several trials does not have"
     if lane.run.loss.parameters:
         return "the loss has parameters"
     if _loss_changes(lane):

@@ -207,6 +207,39 @@ def test_overfitting_to_one_step_is_a_gap_that_is_large_both_ways(one, several, 
     assert StepAccuracies(64, one, several).overfitted == warned
 
 
+@pytest.mark.parametrize("attack", [tn.harden.PGD(0.1, box=(0, 1)), tn.harden.TRADES(0.1, box=(0, 1)).loss_of])
+def test_box_that_does_not_hold_the_inputs_is_refused_with_both_ranges(attack):
+    arguments = (TRAIN.inputs, TRAIN.targets)
+    with pytest.raises(ValueError, match=r"box needs to hold all inputs.*got \(0, 1\) for inputs from 0 to 16"):
+        attack(plain_net(), *(arguments if isinstance(attack, tn.harden.PGD) else [arguments]))
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)], ids=["rows", "column"])
+def test_one_logit_is_attacked_as_two(shape):
+    one = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0) if shape == (-1,) else nn.Identity())
+    targets = (TRAIN.targets % 2).float().reshape(shape)
+    moved, same = tn.harden.PGD(0.1, box=BOX, steps=3)(one, TRAIN.inputs, targets)
+    loss = F.binary_cross_entropy_with_logits
+    assert loss(one(moved), targets) > loss(one(TRAIN.inputs), targets) + 0.1
+    assert same is targets
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs", "targets", "words"),
+    [
+        (plain_net(), TRAIN.inputs, TRAIN.targets - 100, "class numbers from 0 to 9 as targets, got -100"),
+        (plain_net(), TRAIN.inputs, TRAIN.targets + 0.5, "class numbers of shape"),
+        (plain_net(), TRAIN.inputs.long(), TRAIN.targets, "one tensor of floating-point numbers or bytes as inputs"),
+        (nn.Identity(), TRAIN.inputs, TRAIN.targets, "logits of shape"),
+        (nn.LSTM(8, 2), TRAIN.inputs[:, 0], TRAIN.targets, "got outputs that are a tuple"),
+    ],
+    ids=["ignored rows", "numbers", "tokens", "dense", "several outputs"],
+)
+def test_other_tasks_are_refused_by_name(module, inputs, targets, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        tn.harden.FGSM(0.1, box=BOX)(module, inputs, targets)
+
+
 def test_attack_inside_of_another_function_needs_its_box():
     def flipped(module, inputs, targets):
         return tn.harden.Fast(0.1)(module, inputs.flip(-1), targets)

@@ -64,6 +64,7 @@ class Attack:
         with attacked.evaluating():
             form = next(iter(attacked.forms))
             threat = Threat(self.eps, self.norm, self.box_of(attacked))
+            threat.check_holds(type(self).__name__, inputs)
             perturbed = self.perturb(attacked, form, inputs, targets, threat)
         threat.check(perturbed, inputs)
         return perturbed, targets

@@ -1,13 +1,16 @@
 """AttackedModule: a module as attacks see it, by its logits and by the gradients that can be taken through it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tuneflow.compress.winner import record_of
+
+NEEDS = "attacks need"
 
 
 class AttackedModule:
@@ -37,8 +40,7 @@ class AttackedModule:
             return inputs
         if isinstance(inputs, Tensor) and inputs.dtype == torch.uint8:
             return inputs.float()
-        kind = f"a tensor of {inputs.dtype}" if isinstance(inputs, Tensor) else type(inputs).__name__
-        raise TypeError(f"attacks need inputs that are one tensor of floating-point numbers or bytes, got {kind}.")
+        raise TypeError(f"{NEEDS} one tensor of floating-point numbers or bytes as inputs, got {_described(inputs)}.")
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return the logits of the scored form, shape (rows, classes), without gradients."""
@@ -49,9 +51,52 @@ class AttackedModule:
         """Return the logits that a form gives, shape (rows, classes), in float32."""
         return self.as_logits(form(inputs))
 
-    def as_logits(self, outputs: Tensor) -> Tensor:
-        """Return outputs of a form as logits, shape (rows, classes), in float32."""
+    def as_logits(self, outputs: Any) -> Tensor:
+        """Return outputs of a form as logits, shape (rows, classes), in float32.
+
+        One logit for each row, as of nn.BCEWithLogitsLoss, becomes two, of which the first is 0.
+
+        Raises:
+            TypeError, ValueError: they are no logits of one class for each row.
+        """
+        if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
+            raise TypeError(f"{NEEDS} logits of shape (rows, classes), got outputs that are {_described(outputs)}.")
+        if outputs.ndim == 1 or (outputs.ndim == 2 and outputs.shape[1] == 1):
+            single = outputs.float().reshape(-1, 1)
+            return torch.cat([torch.zeros_like(single), single], 1)
+        if outputs.ndim != 2:
+            raise ValueError(f"{NEEDS} logits of shape (rows, classes), got outputs of {_described(outputs)}.")
         return outputs.float()
+
+    def classes(self, targets: Any, logits: Tensor) -> Tensor:
+        """Return targets as class numbers, shape (rows,), or as shares of classes in the shape of the logits.
+
+        Raises:
+            TypeError, ValueError: they are neither.
+        """
+        if not isinstance(targets, Tensor):
+            raise TypeError(f"{NEEDS} class numbers as targets, got {_described(targets)}.")
+        if targets.is_floating_point() and targets.shape == logits.shape:
+            return targets
+        numbers = targets.reshape(-1) if targets.shape in ((len(logits),), (len(logits), 1)) else None
+        whole = None if numbers is None else numbers.long()
+        if whole is None or not torch.equal(whole.to(targets.dtype), numbers.to(targets.dtype)):  # type: ignore[union-attr]
+            raise ValueError(f"{NEEDS} class numbers of shape (rows,) as targets, got {_described(targets)}.")
+        if len(whole) and not 0 <= int(whole.min()) <= int(whole.max()) < logits.shape[1]:
+            raise ValueError(
+                f"{NEEDS} class numbers from 0 to {logits.shape[1] - 1} as targets, got {int(whole.min())} to"
+                f" {int(whole.max())}; rows that a loss ignores have no class to attack."
+            )
+        return whole
+
+    def cross_entropy(self, form: str, targets: Any) -> Callable[[Tensor], Tensor]:
+        """Return the sum over rows of the cross-entropy that a form gives, as a function of the rows."""
+
+        def loss(rows: Tensor) -> Tensor:
+            logits = self.logits_of(self.forms[form], rows)
+            return functional.cross_entropy(logits, self.classes(targets, logits), reduction="sum")
+
+        return loss
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -64,3 +109,7 @@ class AttackedModule:
         finally:
             for part, mode in modes:
                 part.training = mode
+
+
+def _described(value: Any) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

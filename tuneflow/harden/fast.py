@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tuneflow.harden.ascent import ascended
 from tuneflow.harden.attack import Attack
@@ -53,10 +52,7 @@ class Fast(Attack):
         threat: Threat,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        def loss(rows: Tensor) -> Tensor:
-            logits = attacked.logits_of(attacked.forms[form], rows)
-            return functional.cross_entropy(logits, targets, reduction="sum")
-
+        loss = attacked.cross_entropy(form, targets)
         return ascended(loss, threat.random_start(inputs, generator), inputs, threat, self.step * threat.radius)
 
     def after_epoch(self, module: nn.Module, inputs: Any, targets: Any) -> str:

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from tuneflow.harden.ascent import ascended
 from tuneflow.harden.attack import Attack
@@ -33,8 +32,5 @@ class FGSM(Attack):
         threat: Threat,
         generator: torch.Generator | None = None,  # noqa: ARG002
     ) -> Tensor:
-        def loss(rows: Tensor) -> Tensor:
-            logits = attacked.logits_of(attacked.forms[form], rows)
-            return functional.cross_entropy(logits, targets, reduction="sum")
-
+        loss = attacked.cross_entropy(form, targets)
         return ascended(loss, inputs, inputs, threat, threat.radius)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Self
 
 from torch import Tensor
-from torch.nn import functional
 
 from tuneflow.harden.ascent import ascended
 from tuneflow.harden.attacked_module import AttackedModule
@@ -31,14 +30,11 @@ class StepAccuracies:
     @classmethod
     def of(cls, attacked: AttackedModule, inputs: Tensor, targets: Tensor, threat: Threat) -> Self:
         """Return the accuracies of a module in evaluation mode; draws from torch's global generator."""
-        form = next(iter(attacked.forms.values()))
-
-        def loss(rows: Tensor) -> Tensor:
-            logits = attacked.logits_of(form, rows)
-            return functional.cross_entropy(logits, targets, reduction="sum")
+        loss = attacked.cross_entropy(next(iter(attacked.forms)), targets)
 
         def accuracy(rows: Tensor) -> float:
-            return float((attacked.logits(rows).argmax(1) == targets).float().mean())
+            logits = attacked.logits(rows)
+            return float((logits.argmax(1) == attacked.classes(targets, logits)).float().mean())
 
         one = ascended(loss, inputs, inputs, threat, threat.radius)
         step = STRIDE * threat.radius / STEPS

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from tuneflow.harden.ascent import ascended
 from tuneflow.harden.attack import Attack
@@ -63,10 +62,7 @@ class PGD(Attack):
         threat: Threat,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        def loss(rows: Tensor) -> Tensor:
-            logits = attacked.logits_of(attacked.forms[form], rows)
-            return functional.cross_entropy(logits, targets, reduction="sum")
-
+        loss = attacked.cross_entropy(form, targets)
         start = threat.random_start(inputs, generator) if self.random_start else inputs
         step = (STRIDE / self.steps if self.step is None else self.step) * threat.radius
         return ascended(loss, start, inputs, threat, step, self.steps)

@@ -77,6 +77,16 @@ class Threat:
         change = self.direction(change) * (self.radius * lengths ** (1 / values)).reshape(_per_row(inputs))
         return self.project(inputs + change.to(inputs.dtype), inputs)
 
+    def check_holds(self, what: str, inputs: Tensor) -> None:
+        """Raise ValueError unless the box holds these rows; a message begins with `what`, such as "PGD"."""
+        low, high = (float(value) for value in inputs.aminmax())
+        slack = TOLERANCE * self.width
+        if low < self.box[0] - slack or high > self.box[1] + slack:
+            raise ValueError(
+                f"{what}: box needs to hold all inputs, in their raw units, got ({self.box[0]:g}, {self.box[1]:g}) for"
+                f" inputs from {low:g} to {high:g}; without it a study takes the range of the training rows."
+            )
+
     def check(self, perturbed: Tensor, inputs: Tensor) -> None:
         """Raise AssertionError unless every perturbed row is finite and within ball and box, up to float arithmetic."""
         slack = TOLERANCE * self.width

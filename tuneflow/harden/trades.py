@@ -98,6 +98,7 @@ class TRADES:
     def _perturbed(self, attacked: AttackedModule, inputs: Tensor) -> Tensor:
         """Return rows at which the outputs are far from those at the inputs, in evaluation mode."""
         threat = Threat(self.eps, self.norm, box_for("TRADES", self.box, attacked))
+        threat.check_holds("TRADES", inputs)
         with attacked.evaluating():
             clean = functional.log_softmax(attacked.logits(inputs), 1)
 

@@ -7,9 +7,10 @@ it another class. The box is the range of the training rows in their raw units, 
 from tuneflow.harden.fast import Fast
 from tuneflow.harden.fgsm import FGSM
 from tuneflow.harden.pgd import PGD
+from tuneflow.harden.square import Square
 from tuneflow.harden.trades import TRADES
 
-__all__ = ["FGSM", "PGD", "TRADES", "Fast"]
+__all__ = ["FGSM", "PGD", "TRADES", "Fast", "Square"]
 
 
 def __dir__() -> list[str]:

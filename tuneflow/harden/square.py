@@ -57,12 +57,13 @@ class Square(Attack):
     ) -> Tensor:
         search = _Search(attacked, inputs, targets, threat)
         begin, propose = (stripes, _new_signs) if threat.norm == "linf" else (tiles, _moved_change)
-        search.keep(search.grid + threat.radius * begin(search.grid, generator))
-        for query in range(1, self.queries):
+        proposed = search.grid + threat.radius * begin(search.grid, generator)
+        for query in range(1, self.queries + 1):
             if not search.any_left:
                 break
+            search.keep(proposed)
             share = SHARE / 2 ** sum(query > self.queries * part for part in HALVINGS)
-            search.keep(propose(search.best, search.grid, share, threat.radius, generator))
+            proposed = propose(search.best, search.grid, share, threat.radius, generator)
         return search.best.reshape(inputs.shape)
 
 

@@ -102,7 +102,8 @@ class Threat:
 
 def row_norms(values: Tensor) -> Tensor:
     """Return the l2 norm of each row, in a shape that broadcasts against (rows, ...)."""
-    norms: Tensor = torch.linalg.vector_norm(values.reshape(len(values), -1), dim=1)
+    flat = values.flatten(1) if values.ndim > 1 else values[:, None]
+    norms: Tensor = torch.linalg.vector_norm(flat, dim=1)
     return norms.reshape(_per_row(values))
 
 

@@ -21,14 +21,14 @@ class AttackedModule:
 
     Attributes:
         module: the one that is scored.
-        forms: the modules to take gradients through, by name.
+        forms: the modules to take gradients through, by name: "own", or "float" for the one behind a converted module.
         box: the range of the rows that it was trained on, where its record has it.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.forms: dict[str, nn.Module] = {"own": module}
-        self.box = record_of(module).box
+        record = record_of(module)
+        self.module, self.box = module, record.box
+        self.forms: dict[str, nn.Module] = {"own": module} if record.trained is None else {"float": record.trained}
 
     def rows(self, inputs: Any) -> Tensor:
         """Return raw inputs as rows to attack: one tensor of floating-point numbers, bytes as such in the same units.
@@ -49,7 +49,7 @@ class AttackedModule:
 
     def logits_of(self, form: nn.Module, inputs: Tensor) -> Tensor:
         """Return the logits that a form gives, shape (rows, classes), in float32."""
-        return self.as_logits(form(inputs))
+        return self.as_logits(form(inputs.clone()))  # which a first layer may change in place
 
     def as_logits(self, outputs: Any) -> Tensor:
         """Return outputs of a form as logits, shape (rows, classes), in float32.

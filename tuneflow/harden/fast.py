@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from tuneflow.harden.ascent import ascended
-from tuneflow.harden.attack import Attack
 from tuneflow.harden.attacked_module import AttackedModule
 from tuneflow.harden.one_step_overfitting import StepAccuracies
+from tuneflow.harden.row_attack import Attack
 from tuneflow.harden.threat import Box, Threat
 from tuneflow.validate import check_positive
 

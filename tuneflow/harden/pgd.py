@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from tuneflow.harden.ascent import ascended
-from tuneflow.harden.attack import Attack
 from tuneflow.harden.attacked_module import AttackedModule
+from tuneflow.harden.row_attack import Attack
 from tuneflow.harden.threat import Box, Threat
 from tuneflow.validate import check_positive, check_whole
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from tuneflow.harden.attack import Attack
 from tuneflow.harden.attacked_module import AttackedModule
 from tuneflow.harden.logit_margin import logit_margin
+from tuneflow.harden.row_attack import Attack
 from tuneflow.harden.threat import Box, Threat
 from tuneflow.harden.windows import bumps, random_signs, random_windows, stripes, tiles, window_sides
 from tuneflow.validate import check_whole

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from tuneflow.compress.inner_loss import checked_inner
 from tuneflow.harden.ascent import ascended
-from tuneflow.harden.attack import box_for
 from tuneflow.harden.attacked_module import AttackedModule
+from tuneflow.harden.row_attack import box_for
 from tuneflow.harden.threat import Box, Threat, checked_threat
 from tuneflow.signature import name_of
 from tuneflow.validate import check_positive, check_whole

@@ -13,9 +13,12 @@ from torch import nn
 from tuneflow.check.seen_rows import has_seen
 from tuneflow.compress.winner import Winner, record_of, recorded, winner_of
 from tuneflow.errors import CheckpointError, StudyError, plural
+from tuneflow.harden.attack_all import attack
+from tuneflow.harden.attack_table import AttackTable
 from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.metrics.measured import Estimate, estimate, number_text
 from tuneflow.store.checkpoints import States
+from tuneflow.study.attacked_result import settings_of_attack, with_box
 from tuneflow.study.confirm import Confirmed
 from tuneflow.study.exported import export_model, few_inputs
 from tuneflow.study.learning_curve import Curve, LearningCurve
@@ -239,6 +242,32 @@ class Result(Trial):
         if measured is None:
             raise StudyError(f"{type(trainer).__name__} has no metrics to test with; use model() and your own.")
         return Scores({name: estimate(value) for name, value in measured.items()})
+
+    def attack(
+        self,
+        data: Any,
+        eps: float | None = None,
+        norm: str | None = None,
+        box: tuple[float, float] | None = None,
+        rows: int | None = None,
+    ) -> AttackTable:
+        """Attack this trial's model in every way, as `tn.harden.attack` does; row by row the worst counts.
+
+        Args:
+            data: as a Trainer's `valid`, not normalized.
+            eps: the largest change, as a share of the box's width; None for that of the trainer's metric of robustness.
+            norm: "linf" or "l2"; None for the metric's, else "linf".
+            box: (low, high) of inputs in raw units; None for the metric's, else the range of the training rows.
+            rows: number of rows to attack, drawn evenly and always the same; None for all.
+
+        Raises:
+            ValueError: neither `eps` nor a metric says how much may change, or as `tn.harden.attack`.
+            TypeError: as `tn.harden.attack`.
+            StudyError, CheckpointError: as `model`.
+        """
+        single: Any = self._trainer.single
+        said = settings_of_attack(getattr(single, "metrics", None) or {}, eps=eps, norm=norm, box=box)
+        return attack(with_box(self.model(), single), data, **said, rows=rows)
 
     def learning_curve(self, rows: Sequence[int] | None = None, seeds: int = 3) -> LearningCurve:
         """Train this trial's configuration on fewer rows, and return the scores that tell what more would bring.

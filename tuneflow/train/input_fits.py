@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneflow.data.data import Data
+from tuneflow.data.input_range import range_of
 from tuneflow.data.sources import Source
 from tuneflow.errors import ending_where
 from tuneflow.heuristics.by_part import ByPart, PartNormalizer, standardizing
@@ -19,7 +20,6 @@ from tuneflow.heuristics.normalizers import KINDS, described, fit_kind
 from tuneflow.heuristics.target_scaling import Scale, fit_both
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals, torch_stream
-from tuneflow.train.input_range import range_of
 
 KEPT = 8  # normalizers of a kind, for each device
 SAMPLE = 2**14  # rows of a Dataset that an object's `fit` gets at once

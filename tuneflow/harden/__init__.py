@@ -4,6 +4,7 @@ An attack moves the inputs of a row by at most `eps`, a share of the width of th
 it another class. The box is the range of the training rows in their raw units, or is said: `box=(0, 16)`.
 """
 
+from tuneflow.harden.apgd import APGD
 from tuneflow.harden.attack_all import attack
 from tuneflow.harden.fast import Fast
 from tuneflow.harden.fgsm import FGSM
@@ -11,7 +12,7 @@ from tuneflow.harden.pgd import PGD
 from tuneflow.harden.square import Square
 from tuneflow.harden.trades import TRADES
 
-__all__ = ["FGSM", "PGD", "TRADES", "Fast", "Square", "attack"]
+__all__ = ["APGD", "FGSM", "PGD", "TRADES", "Fast", "Square", "attack"]
 
 
 def __dir__() -> list[str]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tuneflow.data.input_range import range_of
 from tuneflow.data.sources import Source, as_source
+from tuneflow.harden.apgd import APGD
 from tuneflow.harden.attack_table import AttackScore, AttackTable
 from tuneflow.harden.attacked_module import AttackedModule
 from tuneflow.harden.fgsm import FGSM
@@ -22,7 +23,7 @@ from tuneflow.seeds import torch_stream
 from tuneflow.validate import check_whole
 
 CHUNK = 256  # rows that are attacked at once
-STEPS, QUERIES = 20, 1000
+STEPS, QUERIES = 50, 1000
 
 
 def attack(
@@ -84,7 +85,13 @@ def attack(
 def battery(threat: Threat) -> Mapping[str, Attack]:
     """Return all attacks, by name."""
     where = (threat.eps, threat.norm, threat.box)
-    return {"FGSM": FGSM(*where), "PGD": PGD(*where, steps=STEPS), "Square": Square(*where, queries=QUERIES)}
+    return {
+        "FGSM": FGSM(*where),
+        "PGD": PGD(*where, steps=STEPS),
+        "APGD-CE": APGD(*where, loss="ce", steps=STEPS),
+        "APGD-DLR": APGD(*where, loss="dlr", steps=STEPS),
+        "Square": Square(*where, queries=QUERIES),
+    }
 
 
 def chosen_rows(count: int, rows: int | None) -> Tensor:

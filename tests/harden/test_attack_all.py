@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tuneflow as tn
 from tuneflow.compress.winner import BuildRecord, recorded
-from tuneflow.harden import attack, attack_all
+from tuneflow.harden import attack, attack_all, attacked_rows
 
 WEIGHTS = torch.tensor([3.0, -1.0, 2.0, -2.0])  # their absolute values add up to 8
 INPUTS = torch.rand((60, 4), generator=torch.Generator().manual_seed(0))
@@ -69,8 +69,9 @@ def test_table_prints_every_attack_and_its_conditions():
     text = repr(attack(Scores(), DATA, eps=0.05, rows=20)).splitlines()
     assert text[0].split() == ["right", "95", "%", "interval", "seconds"]
     assert text[1].startswith("clean")
-    assert text[-2].startswith("worst")
-    assert text[-1] == "[20 rows; each value changed by at most 0.05 within 0 to 1]"
+    assert text[-3].startswith("worst")
+    assert text[-2] == "[20 rows; each value changed by at most 0.05 within 0 to 1]"
+    assert "rows have a first-order margin below 0.05" in text[-1]
 
 
 def test_masked_gradient_hides_nothing_and_is_named():
@@ -148,15 +149,15 @@ def test_caller_may_have_switched_gradients_off():
 
 
 def test_rows_are_always_the_same_ones_in_their_order():
-    chosen = attack_all.chosen_rows(100, 10)
-    assert torch.equal(chosen, attack_all.chosen_rows(100, 10))
+    chosen = attacked_rows.chosen_rows(100, 10)
+    assert torch.equal(chosen, attacked_rows.chosen_rows(100, 10))
     assert torch.equal(chosen, chosen.sort().values)
-    assert torch.equal(attack_all.chosen_rows(5, 10), torch.arange(5))
+    assert torch.equal(attacked_rows.chosen_rows(5, 10), torch.arange(5))
     assert len(attack(Scores(), DATA, eps=0.05, rows=10).survived) == 10
 
 
 def test_chunks_cover_all_rows(monkeypatch):
-    monkeypatch.setattr(attack_all, "CHUNK", 25)
+    monkeypatch.setattr(attacked_rows, "CHUNK", 25)
     assert attack(Scores(), DATA, eps=0.05).robust.value == pytest.approx(share_left(0.05))
 
 

@@ -1,29 +1,28 @@
 """Attack: every attack on a trained module, row by row the worst, with what makes the numbers doubtful."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tuneflow.data.input_range import range_of
-from tuneflow.data.sources import Source, as_source
+from tuneflow.data.sources import as_source
 from tuneflow.harden.apgd import APGD
 from tuneflow.harden.attack_table import AttackScore, AttackTable
 from tuneflow.harden.attacked_module import AttackedModule
+from tuneflow.harden.attacked_rows import check_arguments, chosen_rows, chunks, threat_of
 from tuneflow.harden.fgsm import FGSM
 from tuneflow.harden.pgd import PGD
 from tuneflow.harden.remarks import FLOAT, remark_on_blind, remark_on_flat, remarks_on
 from tuneflow.harden.row_attack import Attack
+from tuneflow.harden.row_margins import Margins
 from tuneflow.harden.square import Square
 from tuneflow.harden.survival import Survival, check_by_row
-from tuneflow.harden.threat import Box, Threat, checked_threat
-from tuneflow.measure.forward_pass import device_of, measuring
-from tuneflow.seeds import torch_stream
-from tuneflow.validate import check_whole
+from tuneflow.harden.threat import Box, Threat
+from tuneflow.measure.forward_pass import measuring
 
-CHUNK = 256  # rows that are attacked at once
 STEPS, QUERIES = 50, 1000
+WAY = "a result has a method for it: study.best.attack(data, eps=...)"
 
 
 def attack(
@@ -68,16 +67,16 @@ def attack(
     Source: Croce, Hein, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
     attacks, 2020.
     """
-    _check(module, eps, norm, box, rows)
+    check_arguments("attack", module, eps, norm, box, rows, WAY)
     attacked, source = AttackedModule(module), as_source(data, "attack: data")
     order = chosen_rows(len(source), rows)
     with measuring(module), attacked.evaluating():
-        threat, notes = _threat(attacked, source, eps, norm, box)
+        threat, notes = threat_of(attacked, source, eps, norm, box)
         survival = Survival(attacked, battery(threat), threat, seed)
-        for number, (inputs, targets) in enumerate(_chunks(attacked, source, order)):
+        for number, (inputs, targets) in enumerate(chunks(attacked, source, order)):
             threat.check_holds("attack", inputs)
             if number == 0:
-                check_by_row(attacked, inputs)
+                check_by_row("attack", attacked, inputs)
             survival.add(inputs, targets)
     return _table(survival, notes)
 
@@ -94,60 +93,6 @@ def battery(threat: Threat) -> Mapping[str, Attack]:
     }
 
 
-def chosen_rows(count: int, rows: int | None) -> Tensor:
-    """Return the numbers of the rows to attack, in rising order: always the same ones, drawn evenly; None for all."""
-    if rows is None or rows >= count:
-        return torch.arange(count)
-    return torch.randperm(count, generator=torch_stream("attacked rows"))[:rows].sort().values
-
-
-def _check(module: Any, eps: Any, norm: Any, box: Any, rows: Any) -> None:
-    if not isinstance(module, nn.Module):
-        way = "; a result has a method for it: study.best.attack(data, eps=...)" if hasattr(module, "model") else ""
-        raise TypeError(f"attack: module needs to be a torch module, got a {type(module).__name__}{way}.")
-    checked_threat("attack", eps, norm, box)
-    if rows is not None:
-        check_whole("attack: rows", rows, otherwise="for all")
-
-
-def _threat(
-    attacked: AttackedModule, source: Source, eps: float, norm: str, box: Box | None
-) -> tuple[Threat, list[str]]:
-    """Return what is allowed, and remarks on it."""
-    low, high = range_of(inputs for inputs, _ in source.batches(CHUNK))
-    if box is not None:
-        threat = Threat(eps, norm, box)
-        share = (high - low) / threat.width
-        filled = f"the data fill {100 * share:.2g} % of the box: eps is a share of the box's width, not of theirs."
-        return threat, [filled] if share < 0.5 else []
-    if attacked.box is None:
-        return Threat(eps, norm, (low, high)), []
-    trained = Threat(eps, norm, attacked.box)
-    wider = min(low, trained.box[0]), max(high, trained.box[1])
-    if wider == trained.box:
-        return trained, []
-    note = (
-        f"values from {low:g} to {high:g} lie outside of the range of the training rows, {trained.box[0]:g} to"
-        f" {trained.box[1]:g}; the box was widened to hold them, and the largest change is a share of the latter."
-    )
-    return Threat(trained.radius / (wider[1] - wider[0]), norm, wider), [note]
-
-
-def _chunks(attacked: AttackedModule, source: Source, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield rows and their classes on the module's device."""
-    device = device_of(attacked.module)
-    for inputs, targets in source.batches(CHUNK, order):
-        rows = _normal(attacked.rows(inputs)).to(device)
-        targets = _normal(targets).to(device) if isinstance(targets, Tensor) else targets
-        classes = attacked.classes(targets, attacked.logits(rows))
-        yield rows, classes.argmax(1) if classes.ndim == 2 else classes
-
-
-def _normal(tensor: Tensor) -> Tensor:
-    """Return a tensor that gradients can be taken of; one from inference mode is copied."""
-    return tensor.clone() if tensor.is_inference() else tensor
-
-
 def _table(survival: Survival, notes: list[str]) -> AttackTable:
     right = torch.cat(survival.right)
     attacks = [
@@ -161,4 +106,7 @@ def _table(survival: Survival, notes: list[str]) -> AttackTable:
         *map(remark_on_blind, survival.blind),
         *(remark_on_flat(form, flat, count) for form, flat in survival.flat.items()),
     ]
-    return AttackTable(survival.threat, right, attacks, (*filter(None, facts), *remarks_on(right, attacks)))
+    threat, remarks = survival.threat, (*filter(None, facts), *remarks_on(right, attacks))
+    values = torch.cat(survival.margins) / threat.width if survival.margins else None
+    margins = None if values is None else Margins(values, threat.norm, threat.eps)
+    return AttackTable(threat, right, attacks, remarks, margins)

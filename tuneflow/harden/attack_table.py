@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from tuneflow.errors import plural
+from tuneflow.harden.row_margins import Margins
 from tuneflow.harden.threat import Threat
 from tuneflow.metrics.measured import Estimate, estimate, mean_of
 
@@ -49,12 +50,14 @@ class AttackTable:
         right: True for each row that is right without an attack; shape (rows,).
         attacks: one by one.
         remarks: sentences on what makes these numbers doubtful, such as a masked gradient.
+        margins: first-order margins of the same rows; None where no gradient can be taken.
     """
 
     threat: Threat
     right: Tensor
     attacks: Sequence[AttackScore]
     remarks: tuple[str, ...] = field(default=())
+    margins: Margins | None = None
 
     @property
     def clean(self) -> Estimate:
@@ -82,7 +85,8 @@ class AttackTable:
     def __repr__(self) -> str:
         rows = [("clean", self.clean, None), *((each.label, each.robust, each.seconds) for each in self.attacks)]
         lines = _aligned([HEAD, *(_cells(*row) for row in (*rows, ("worst", self.robust, self.seconds)))])
-        return "\n".join([*lines, self._conditions, *self.remarks])
+        margins = [] if self.margins is None else self.margins.lines
+        return "\n".join([*lines, self._conditions, *margins, *self.remarks])
 
     @property
     def _conditions(self) -> str:

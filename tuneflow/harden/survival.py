@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tuneflow.harden.attacked_module import AttackedModule
+from tuneflow.harden.first_order import first_order_margins
 from tuneflow.harden.row_attack import Attack
 from tuneflow.harden.square import Square
 from tuneflow.harden.threat import Threat
@@ -33,6 +34,7 @@ class Survival:
 
     Attributes:
         right: a boolean tensor for each chunk.
+        margins: the rows' first-order margins in raw units, for each chunk; none without a gradient.
         survived: the same for each attack and form.
         seconds: of each attack and form.
         flat: the number of right rows at which the gradient of the cross-entropy is 0, by form.
@@ -44,6 +46,7 @@ class Survival:
     threat: Threat
     seed: int = 0
     right: list[Tensor] = field(default_factory=list)
+    margins: list[Tensor] = field(default_factory=list)
     survived: dict[Line, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     seconds: dict[Line, float] = field(default_factory=lambda: defaultdict(float))
     flat: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -67,19 +70,25 @@ class Survival:
                 survived[right] = self._survived(name, form, rows, classes)
             self.survived[name, form].append(survived.cpu())
             self.seconds[name, form] += now(inputs.device) - started
-        for form in self.attacked.forms:
-            if form not in self.blind and len(rows):
+        for form in self.seen:
+            if len(rows):
                 self.flat[form] += int(self._flat(form, rows, classes).sum())  # type: ignore[union-attr]
+        if self.seen:
+            self.margins.append(first_order_margins(self.attacked, self.seen, inputs, targets, self.threat.norm).cpu())
         self.right.append(right.cpu())
+
+    @property
+    def seen(self) -> list[str]:
+        """The forms that gradients can be taken through."""
+        return [form for form in self.attacked.forms if form not in self.blind]
 
     @property
     def lines(self) -> list[Line]:
         """The attacks with the forms that they run through."""
-        forms = [form for form in self.attacked.forms if form not in self.blind]
         return [
             (name, form)
             for name, attack in self.attacks.items()
-            for form in ([""] if isinstance(attack, Square) else forms)
+            for form in ([""] if isinstance(attack, Square) else self.seen)
         ]
 
     def _survived(self, name: str, form: str, rows: Tensor, classes: Tensor) -> Tensor:
@@ -102,7 +111,7 @@ class Survival:
         return None if gradient is None else (gradient == 0).reshape(len(rows), -1).all(1)
 
 
-def check_by_row(attacked: AttackedModule, inputs: Tensor) -> None:
+def check_by_row(what: str, attacked: AttackedModule, inputs: Tensor) -> None:
     """Raise ValueError unless the outputs of a row depend on that row alone, and are the same at every call."""
     together = attacked.logits(inputs)[:ALONE]
     alone = torch.cat([attacked.logits(row) for row in torch.split(inputs[:ALONE], 1)])
@@ -110,7 +119,7 @@ def check_by_row(attacked: AttackedModule, inputs: Tensor) -> None:
     spread = float(together.nan_to_num().std()) if together.numel() > 1 else 0.0
     if difference > FAR * spread + 1e-6 * float(together.nan_to_num().abs().max()):
         raise ValueError(
-            "attack: the module's outputs for a row need to depend on that row alone, and they change with the rows"
+            f"{what}: the module's outputs for a row need to depend on that row alone, and they change with the rows"
             " beside it, or from call to call, in evaluation mode too; give layers that normalize by the batch running"
             " statistics, and leave out noise."
         )

@@ -8,12 +8,13 @@ from tuneflow.harden.apgd import APGD
 from tuneflow.harden.attack_all import attack
 from tuneflow.harden.fast import Fast
 from tuneflow.harden.fgsm import FGSM
+from tuneflow.harden.layer_gains import spectral_norms
 from tuneflow.harden.pgd import PGD
 from tuneflow.harden.row_margins import margins
 from tuneflow.harden.square import Square
 from tuneflow.harden.trades import TRADES
 
-__all__ = ["APGD", "FGSM", "PGD", "TRADES", "Fast", "Square", "attack", "margins"]
+__all__ = ["APGD", "FGSM", "PGD", "TRADES", "Fast", "Square", "attack", "margins", "spectral_norms"]
 
 
 def __dir__() -> list[str]:

@@ -36,12 +36,17 @@ def check_arguments(what: str, module: Any, eps: Any, norm: Any, box: Any, rows:
         rows: a number of rows, or None for all.
         way: the way out for a result of a study, which ends the message.
     """
-    if not isinstance(module, nn.Module):
-        way = f"; {way}" if hasattr(module, "model") else ""
-        raise TypeError(f"{what}: module needs to be a torch module, got a {type(module).__name__}{way}.")
+    check_module(what, module, way)
     checked_threat(what, eps, norm, box)
     if rows is not None:
         check_whole(f"{what}: rows", rows, otherwise="for all")
+
+
+def check_module(what: str, module: Any, way: str) -> None:
+    """Raise TypeError unless this is a torch module; `way` ends the message for a result of a study."""
+    if not isinstance(module, nn.Module):
+        way = f"; {way}" if hasattr(module, "model") else ""
+        raise TypeError(f"{what}: module needs to be a torch module, got a {type(module).__name__}{way}.")
 
 
 def threat_of(

@@ -157,7 +157,7 @@ def _layers(module: nn.Module, forward: Callable[[], Any], batch: int) -> list[L
         forward()
     counter.warn_of_uncounted()
     times = layer_times(module, forward)
-    wrapped = _wrapped(module)
+    prefix = wrapper_prefix(module)
     layers, rest, seen = [], 0.0, dict[int, Tensor]()  # which keeps them, since unpacked weights are new objects
     for part in macs.own:
         weights = [tensor for tensor in _weights(part, macs.own) if id(tensor) not in seen]
@@ -168,17 +168,17 @@ def _layers(module: nn.Module, forward: Callable[[], Any], batch: int) -> list[L
             continue
         own = sum(tensor.numel() for tensor in weights) - (padding_of(part) if weights else 0)
         numbers = own, round(macs.own[part] / batch)
-        name, kind = macs.names[part].removeprefix(wrapped), type(part).__name__
+        name, kind = macs.names[part].removeprefix(prefix), type(part).__name__
         layers.append(LayerProfile(name or kind, kind, milliseconds, *numbers, macs.shapes[part]))
     return [*layers, LayerProfile(REST, "", rest, 0, 0, ())]
 
 
-def _wrapped(module: nn.Module) -> str:
+def wrapper_prefix(module: nn.Module) -> str:
     """Return the prefix of the layers' names that comes from the library's wrappers, such as that of a normalizer."""
     inner = getattr(module, "module", None)
     if not isinstance(inner, nn.Module) or not type(module).__module__.startswith("tuneflow."):
         return ""
-    return f"module.{_wrapped(inner)}"
+    return f"module.{wrapper_prefix(inner)}"
 
 
 def _weights(part: nn.Module, called: Container[nn.Module]) -> list[Tensor]:

@@ -77,6 +77,8 @@ def test_table_prints_every_attack_and_its_conditions():
 def test_masked_gradient_hides_nothing_and_is_named():
     plain, masked = (attack(Scores(change), DATA, eps=0.05) for change in (lambda z: z, lambda z: 1e6 * z))
     assert masked.robust.value <= plain.robust.value + 0.02
+    assert "APGD-CE, rescaled" in repr(masked)
+    assert "rescaled" not in repr(plain)
     assert any("exactly 0" in remark for remark in masked.remarks)
     assert any("gradient of the cross-entropy is masked" in remark for remark in masked.remarks)
 

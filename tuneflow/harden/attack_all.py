@@ -14,6 +14,7 @@ from tuneflow.harden.attacked_rows import check_arguments, chosen_rows, chunks, 
 from tuneflow.harden.fgsm import FGSM
 from tuneflow.harden.pgd import PGD
 from tuneflow.harden.remarks import FLOAT, remark_on_blind, remark_on_flat, remarks_on
+from tuneflow.harden.rescaled_logits import add_rescaled
 from tuneflow.harden.row_attack import Attack
 from tuneflow.harden.row_margins import Margins
 from tuneflow.harden.square import Square
@@ -77,6 +78,7 @@ def attack(
             threat.check_holds("attack", inputs)
             if number == 0:
                 check_by_row("attack", attacked, inputs)
+                add_rescaled(attacked, inputs)
             survival.add(inputs, targets)
     return _table(survival, notes)
 

@@ -19,8 +19,8 @@ class AttackScore:
 
     Attributes:
         name: of the attack, such as "APGD-CE".
-        form: the form of the module that gradients were taken through: "own", "straight-through" or "float"; empty for
-            an attack without gradients.
+        form: the form of the module that gradients were taken through: "own", "straight-through", "float" or
+            "rescaled"; empty for an attack without gradients.
         survived: True for each row that is right, and was so under the attack; shape (rows,).
         seconds: that the attack took.
     """

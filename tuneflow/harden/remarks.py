@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tuneflow.harden.attack_table import AttackScore
+from tuneflow.harden.rescaled_logits import RESCALED
 
 ALARM = 3.1  # standard deviations of a difference between two attacks on the same rows: one false alarm in 1,000
 MUCH = 0.05  # share of the rows that are right, by which attacks on the cross-entropy may be weaker than on the margin
@@ -43,10 +44,10 @@ class _Compared:
         """The forms that gradients were taken through."""
         return list(dict.fromkeys(attack.form for attack in self.attacks if attack.form))
 
-    def left_by(self, names: Iterable[str], form: str | None = None) -> Tensor | None:
-        """Return True for rows that withstand all attacks of these names and of a form; None for no such attack."""
+    def left_by(self, names: Iterable[str], *forms: str) -> Tensor | None:
+        """Return True for rows that withstand all attacks of these names and forms, or any; None for no attack."""
         names = set(names)
-        chosen = [each for each in self.attacks if each.name in names and form in (None, each.form)]
+        chosen = [each for each in self.attacks if each.name in names and (not forms or each.form in forms)]
         return torch.stack([each.survived for each in chosen]).all(0) if chosen else None
 
     def weaker(self, left: Tensor | None, by_other: Tensor | None, least: float) -> bool:
@@ -62,7 +63,8 @@ class _Compared:
 
 
 def _masked(compared: _Compared) -> str:
-    through, margin = compared.left_by(OF_CROSS_ENTROPY), compared.left_by(["APGD-DLR"])
+    plain = [form for form in compared.forms if form != RESCALED]
+    through, margin = compared.left_by(OF_CROSS_ENTROPY, *plain), compared.left_by(["APGD-DLR"])
     if not compared.weaker(through, margin, MUCH):
         return ""
     return (

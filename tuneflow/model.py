@@ -31,8 +31,10 @@ class Model:
             `study.best` or a module such as `tn.load` returns: each trial starts from a copy of it, with its normalizer
             and its scale of the targets, which are not fitted again.
         steps: name to a step such as `tn.compress.Narrow`, a change of the module before it is trained; carried out in
-            this order. The space's section of that name tunes its arguments. What a step does is decided once for each
-            trial, on training rows, and is part of the trial's state from then on.
+            this order. The space's section of that name tunes its arguments, and None in its place, as an option of a
+            tn.Choice, leaves the step out. What a step does is decided once for each trial, on training rows, and is
+            part of the trial's state from then on. Sanitizers, such as `tn.harden.Rounding`, come before the normalizer
+            and are decided first, so that all other steps see the rows that they have cleaned.
         normalize: True standardizes inputs with the training set's mean and standard deviation: on for
             floating-point inputs and bytes, never for integer tokens, and not where the data or the module's first
             layers do it already; columns that the module looks at by value, as `x[:, 0].long()` does, are left alone.
@@ -137,13 +139,24 @@ class Model:
         return (*others, *self.steps)
 
     def steps_for(self, config: Config) -> list[tuple[str, ModelStep]]:
-        """Return the steps with the settings of a resolved configuration, by name, in their order."""
-        return [(name, step_of(step, config.get(name, {}))) for name, step in self.steps.items()]
+        """Return the steps with the settings of a resolved configuration, by name, in their order.
+
+        Those whose section is None, as an option of a choice may be, are left out.
+        """
+        sections = {name: config.get(name, {}) for name in self.steps}
+        return [(name, step_of(self.steps[name], each)) for name, each in sections.items() if each is not None]
+
+    @property
+    def recipe(self) -> list[Operation]:
+        """The operations of the steps that were decided on, see `decided`."""
+        return [each for step in self.steps.values() if isinstance(step, Decided) for each in step.recipe]
 
     def decided(self, recipe: Sequence[Operation]) -> "Model":
         """Return this model with its steps decided on, so that they are not asked again for the same job."""
         model = copy.copy(self)
-        model.steps = {"recipe": Decided(recipe)} if recipe else {}
+        cleaning, changing = ([each for each in recipe if each.sanitizes is first] for first in (True, False))
+        steps = {"decided sanitizers": Decided(cleaning, sanitizes=True), "decided steps": Decided(changing)}
+        model.steps = {name: step for name, step in steps.items() if step.recipe}
         return model
 
     def build(self, config: Config) -> nn.Module:

@@ -366,7 +366,7 @@ def check_sections(resolved: Mapping[str, Any], model: Model, trainer: Trainer) 
         if isinstance(section, Mapping):
             _check_arguments(target, section, where, passed, sections_of(section, model, trainer))
             check_settings(target, section, where)
-        elif name == "augment" and section is None:  # no augmentation
+        elif section is None and name in ("augment", *model.steps):  # none
             continue
         elif not (callable(section) or is_ready(section) or (name == "loss" and has_loss_of(section))):
             raise TypeError(f"{where}: needs callables to choose from, got {section!r}.")

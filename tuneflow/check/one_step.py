@@ -107,10 +107,12 @@ def _complete(trainer: Trainer, job: Job, module: nn.Module) -> tuple[nn.Module,
     """
     runtime, size = job.runtime, min(trainer.batch_size, len(trainer.train))
     batch = runtime.place(next(iter(trainer.train.batches(size))))
-    normalizer, scale = trainer.preparation().scaling(job, module, trainer.resolved())
+    preparation = trainer.preparation()
+    normalizer, scale = preparation.scaling(job, module, trainer.resolved())
+    normalizer = preparation.sanitized(normalizer, [] if job.model is None else job.model.recipe)
     complete = completed(module, normalizer, scale)
     if trainer.resolved().uses_box:
-        recorded(complete, replace(record_of(complete), box=trainer.preparation().fits.box()))
+        recorded(complete, replace(record_of(complete), box=preparation.fits.box()))
     inputs, targets = Augmentation(trainer.augment)(complete, batch)
     module.zero_grad()
     if trainer.raw_inputs:

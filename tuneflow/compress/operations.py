@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import skip_init
 
+from tuneflow.heuristics.sanitizing import SanitizerModule, sanitizer_of
 from tuneflow.runtime.precision import label
 
 Values = dict[str, Any]
@@ -21,10 +22,12 @@ class Operation:
     Attributes:
         kind: its name among plain values.
         converts: True if it changes the module that is scored and handed over, not the one that is trained.
+        sanitizes: True if it changes what stands before the module's inputs, and the module not at all.
     """
 
     kind: ClassVar[str] = ""
     converts: ClassVar[bool] = False
+    sanitizes: ClassVar[bool] = False
 
     def apply(self, module: nn.Module) -> None:
         """Change `module` in place: its structure, and what is known of its weights.
@@ -200,7 +203,30 @@ class Remove(Operation):
         set_layer(module, self.layer, nn.Identity())
 
 
-KINDS = {kind.kind: kind for kind in (Select, Factorize, Remove, Assign, Convert)}
+@dataclass(frozen=True, eq=False)
+class Sanitize(Operation):
+    """Puts a sanitizer before the normalizer; it takes the place of one of the same kind.
+
+    Attributes:
+        sanitizer: its kind, "rounding" or "median".
+        settings: its arguments, plain values.
+    """
+
+    sanitizer: str
+    settings: Mapping[str, Any]
+
+    kind: ClassVar[str] = "sanitize"
+    sanitizes: ClassVar[bool] = True
+
+    def apply(self, module: nn.Module) -> None:
+        """Leave the module itself as it is."""
+
+    def module(self) -> SanitizerModule:
+        """Return the sanitizer."""
+        return sanitizer_of(self.sanitizer, self.settings)
+
+
+KINDS = {kind.kind: kind for kind in (Select, Factorize, Remove, Assign, Convert, Sanitize)}
 
 
 def operations_of(recipe: Iterable[Mapping[str, Any]]) -> list[Operation]:

@@ -9,25 +9,34 @@ from torch import Tensor, nn
 from tuneflow.compress.operations import Operation
 
 
+def _no_box() -> tuple[float, float]:
+    raise ValueError("the range of the training inputs is not known here; say box=.")
+
+
 @dataclass(frozen=True)
 class StepRows:
     """The training rows, as a step sees them.
 
     Attributes:
-        inputs: the inputs of two rows, as the module takes them.
+        inputs: the inputs of two rows, as the module takes them; raw for a step that sanitizes.
         batches: called with (size, count), yields at most so many batches of so many rows, inputs and targets as the
             module takes them, in the order of the first epoch.
         loss_of: training loss of (module, batch), a scalar tensor with a gradient.
+        box: returns the lowest and the highest value in the raw inputs of all training rows.
     """
 
     inputs: Any
     batches: Callable[[int, int], Iterator[tuple[Any, Any]]]
     loss_of: Callable[[nn.Module, tuple[Any, Any]], Tensor]
+    box: Callable[[], tuple[float, float]] = _no_box
 
 
 @runtime_checkable
 class ModelStep(Protocol):
-    """A change of a module; its settings are the arguments of its class, a section of the space."""
+    """A change of a module; its settings are the arguments of its class, a section of the space.
+
+    One that changes what stands before the module's inputs has the attribute `sanitizes = True`.
+    """
 
     def operations(self, module: nn.Module, rows: StepRows) -> list[Operation]:
         """Return the operations that carry the step out.
@@ -46,9 +55,11 @@ class Decided:
 
     Attributes:
         recipe: its operations.
+        sanitizes: True if they change what stands before the module's inputs, False if they change the module.
     """
 
     recipe: Sequence[Operation]
+    sanitizes: bool = False
 
     def operations(self, module: nn.Module, rows: StepRows) -> list[Operation]:  # noqa: ARG002
         """Return the operations, whatever the module and the rows are."""

@@ -11,10 +11,23 @@ from tuneflow.harden.fgsm import FGSM
 from tuneflow.harden.layer_gains import spectral_norms
 from tuneflow.harden.pgd import PGD
 from tuneflow.harden.row_margins import margins
+from tuneflow.harden.sanitizers import MedianFilter, Rounding
 from tuneflow.harden.square import Square
 from tuneflow.harden.trades import TRADES
 
-__all__ = ["APGD", "FGSM", "PGD", "TRADES", "Fast", "Square", "attack", "margins", "spectral_norms"]
+__all__ = [
+    "APGD",
+    "FGSM",
+    "PGD",
+    "TRADES",
+    "Fast",
+    "MedianFilter",
+    "Rounding",
+    "Square",
+    "attack",
+    "margins",
+    "spectral_norms",
+]
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tuneflow.compress.winner import record_of
+from tuneflow.heuristics.sanitizing import sanitizers_in, straight_through
 
 NEEDS = "attacks need"
 
@@ -21,7 +22,9 @@ class AttackedModule:
 
     Attributes:
         module: the one that is scored.
-        forms: the modules to take gradients through, by name: "own", or "float" for the one behind a converted module.
+        forms: the modules to take gradients through, by name: "own", or "float" for the one behind a converted module;
+            with sanitizers also "straight-through", in which the gradient of these is that of the identity.
+        first: the name of the form for an attack that takes one: straight-through where the own gradient is 0.
         box: the range of the rows that it was trained on, where its record has it.
     """
 
@@ -29,6 +32,11 @@ class AttackedModule:
         record = record_of(module)
         self.module, self.box = module, record.box
         self.forms: dict[str, nn.Module] = {"own": module} if record.trained is None else {"float": record.trained}
+        (self.first, own), *_ = self.forms.items()
+        if sanitizers := sanitizers_in(own):
+            self.forms["straight-through"] = straight_through(own)
+            if not all(getattr(each, "has_gradient", True) for each in sanitizers):
+                self.first = "straight-through"
 
     def rows(self, inputs: Any) -> Tensor:
         """Return raw inputs as rows to attack: one tensor of floating-point numbers, bytes as such in the same units.

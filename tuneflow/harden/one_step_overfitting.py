@@ -30,7 +30,7 @@ class StepAccuracies:
     @classmethod
     def of(cls, attacked: AttackedModule, inputs: Tensor, targets: Tensor, threat: Threat) -> Self:
         """Return the accuracies of a module in evaluation mode; draws from torch's global generator."""
-        loss = attacked.cross_entropy(next(iter(attacked.forms)), targets)
+        loss = attacked.cross_entropy(attacked.first, targets)
 
         def accuracy(rows: Tensor) -> float:
             logits = attacked.logits(rows)

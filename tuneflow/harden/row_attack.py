@@ -62,10 +62,9 @@ class Attack:
         attacked = AttackedModule(module)
         inputs = attacked.rows(inputs)
         with attacked.evaluating():
-            form = next(iter(attacked.forms))
             threat = Threat(self.eps, self.norm, self.box_of(attacked))
             threat.check_holds(type(self).__name__, inputs)
-            perturbed = self.perturb(attacked, form, inputs, targets, threat)
+            perturbed = self.perturb(attacked, attacked.first, inputs, targets, threat)
         threat.check(perturbed, inputs)
         return perturbed, targets
 

@@ -125,6 +125,11 @@ def checked_threat(what: str, eps: Any, norm: Any, box: Any) -> None:
     if norm not in NORMS:
         near = did_you_mean(str(norm), NORMS)
         raise ValueError(f"{what}: norm needs to be one of {listed(map(repr, NORMS))}, got {norm!r}.{near}")
+    check_box(what, box)
+
+
+def check_box(what: str, box: Any) -> None:
+    """Raise ValueError unless `box` is a pair (low, high) of numbers, or None; a message begins with `what`."""
     if box is None:
         return
     if not isinstance(box, tuple | list) or len(box) != 2 or not all(map(is_number, box)) or not box[0] < box[1]:

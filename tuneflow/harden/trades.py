@@ -103,7 +103,8 @@ class TRADES:
             clean = functional.log_softmax(attacked.logits(inputs), 1)
 
             def divergence(rows: Tensor) -> Tensor:
-                return _divergence(clean, functional.log_softmax(attacked.logits_of(attacked.module, rows), 1))
+                logits = attacked.logits_of(attacked.forms[attacked.first], rows)
+                return _divergence(clean, functional.log_softmax(logits, 1))
 
             start = _near(inputs, threat)
             perturbed = ascended(divergence, start, inputs, threat, STRIDE * threat.radius / self.steps, self.steps)

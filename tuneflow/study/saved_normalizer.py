@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tuneflow.heuristics.by_part import ByPart, PartNormalizer
 from tuneflow.heuristics.input_scaling import Normalizer
 from tuneflow.heuristics.normalizers import described, fitter_of
+from tuneflow.heuristics.sanitizing import SanitizedInputs, sanitizer_of
 from tuneflow.heuristics.whitening import Whitening
 from tuneflow.model import tensors_of
 from tuneflow.nested import mapped
@@ -33,6 +34,8 @@ def facts_of(normalizer: nn.Module, kind: Any, rows: Any) -> Facts:
     """
     if isinstance(normalizer, PartNormalizer):
         return {"kind": "parts", "keys": normalizer.keys, "parts": [facts_of(p, kind, rows) for p in normalizer.parts]}
+    if isinstance(normalizer, SanitizedInputs):
+        return _sanitized_facts(normalizer, kind, rows)
     if type(normalizer) in (Normalizer, Whitening):
         return {"kind": type(normalizer).__name__.lower()}
     rows = mapped(Tensor.cpu, rows)
@@ -68,6 +71,10 @@ def rebuilt(facts: Facts, tensors: Mapping[str, Tensor], kind: Any, where: str) 
             rebuilt(part, _inside(tensors, f"parts.{index}."), kind, where) for index, part in enumerate(facts["parts"])
         ]
         return PartNormalizer(dict(zip(facts["keys"], parts, strict=True)))
+    if facts["kind"] == "sanitized":
+        behind, inside = facts["normalizer"], _inside(tensors, "normalizer.")
+        normalizer = None if behind is None else rebuilt(behind, inside, kind, where)
+        return SanitizedInputs([sanitizer_of(name, settings) for name, settings in facts["sanitizers"]], normalizer)
     if isinstance(kind, bool | str | ByPart):
         raise ValueError(
             f"{where}: the inputs are normalized by {facts['object']}, which only its class can make again; pass"
@@ -77,6 +84,15 @@ def rebuilt(facts: Facts, tensors: Mapping[str, Tensor], kind: Any, where: str) 
         module: nn.Module = fitter_of(kind).fit(_made_up(facts["inputs"])).eval().requires_grad_(False)
     _fill(module, tensors, where, described(kind))
     return module
+
+
+def _sanitized_facts(normalizer: SanitizedInputs, kind: Any, rows: Any) -> Facts:
+    behind, before = normalizer.normalizer, SanitizedInputs(list(normalizer.sanitizers), None)
+    return {
+        "kind": "sanitized",
+        "sanitizers": [[each.kind, each.settings] for each in normalizer.sanitizers],
+        "normalizer": None if behind is None else facts_of(behind, kind, rows if rows is None else before(rows)),
+    }
 
 
 def _inside(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:

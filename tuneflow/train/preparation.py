@@ -2,16 +2,19 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from tuneflow.compress.operations import Operation, Sanitize
 from tuneflow.compress.winner import Winner
 from tuneflow.data.data import Batch, Data
 from tuneflow.data.orders import Order
 from tuneflow.data.sources import Source
 from tuneflow.heuristics.lazy_layers import copy_of, lazy_tensors, materialize
+from tuneflow.heuristics.sanitizing import SanitizedInputs, with_sanitizers
 from tuneflow.heuristics.target_scaling import Scale, reaches_any_number, scales_with_targets
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.seeds import seeded_globals
@@ -22,6 +25,7 @@ from tuneflow.train.settings import Settings
 from tuneflow.train.spread import Spread, install, spread_of
 
 RESIDENT = 2**28  # bytes as stored: sets up to this size live on the device, prepared once
+CLEANED = 512  # rows that are sanitized at once: what comes between stays small
 KEPT = 2**31  # bytes of such sets that are kept, those used last; there is one for each normalizer
 
 
@@ -61,7 +65,13 @@ class DeviceData:
 
     def _on_device(self, batch: Batch) -> Batch:
         inputs, targets = map(self.runtime.place, batch)
-        return (inputs if self._normalizer is None else self._normalizer(inputs)), targets
+        return (inputs if self._normalizer is None else self._normalized(inputs)), targets
+
+    def _normalized(self, inputs: Any) -> Any:
+        assert self._normalizer is not None
+        if not isinstance(self._normalizer, SanitizedInputs) or len(inputs) <= CLEANED:
+            return self._normalizer(inputs)
+        return torch.cat([self._normalizer(part) for part in inputs.split(CLEANED)])
 
 
 class Preparation:
@@ -127,6 +137,20 @@ class Preparation:
             self.cache[key] = (winner, *parts)
         _, normalizer, scale = self.cache[key]
         return normalizer, scale
+
+    def sanitized(self, normalizer: nn.Module | None, operations: Sequence[Operation]) -> nn.Module | None:
+        """Return `normalizer` with the sanitizers of a recipe before it; itself where there are none.
+
+        The same module each time, as prepared data are kept by it.
+        """
+        sanitizers = [each for each in operations if isinstance(each, Sanitize)]
+        if not sanitizers:
+            return normalizer
+        key = ("sanitized", id(normalizer), repr([each.to_values() for each in sanitizers]))
+        if key not in self.cache:
+            self.cache[key] = normalizer, with_sanitizers(normalizer, [each.module() for each in sanitizers]).eval()
+        result: nn.Module = self.cache[key][1]
+        return result
 
     def ready(self, job: Job, module: nn.Module) -> None:
         """Make a new module ready for the inputs: spread over its arguments, and lazy layers with their shapes.

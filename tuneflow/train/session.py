@@ -1,7 +1,7 @@
 """Session: the live objects of one job, between two states."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -82,6 +82,10 @@ class Session:
             self.unit = self.scale.unit_of(settings.loss)
         elif (brought := brought_scale(self.module)) is not None and not settings.own_loss:
             self.unit = brought.unit_of(settings.loss)
+        decide = partial(decided_recipe, self.model, job, self.module)
+        decided = None if recipe is None else operations_of(recipe)
+        cleaning = decide(partial(self._raw_rows, preparation), sanitizes=True) if decided is None else decided
+        self.normalizer = preparation.sanitized(self.normalizer, cleaning)
         self.loss = TrainedLoss(settings.loss)
         self.augmentation = Augmentation(settings.augment)
         before = None if settings.raw_inputs else self.normalizer  # else it is a part of `whole`
@@ -94,8 +98,7 @@ class Session:
         self.valid = preparation.on_device(preparation.valid, job.runtime, before)
         self._taught = partial(taught_outputs, settings.loss, self.train, preparation.cache)
         self.steps = math.ceil(self.train.order.rows / settings.batch_size)
-        decided = decided_recipe(self.model, job, self.module, self._step_rows) if recipe is None else None
-        self.recipe = operations_of(recipe or ()) if decided is None else decided
+        self.recipe = [*cleaning, *decide(partial(self._step_rows, preparation))] if decided is None else decided
         apply_all(self.recipe, self.module)
         self.form = ScoredForm(self.recipe, job.runtime)
         trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
@@ -110,10 +113,18 @@ class Session:
         self.epoch, self._warned = 0, False
         self.module.train()
 
-    def _step_rows(self) -> StepRows:
-        """Return the training rows, as a step sees them."""
-        loss_of = self._plain_loss if self.settings.raw_inputs else self.loss_of
-        return step_rows(self._module_batches, loss_of, self.scale)
+    def _step_rows(self, preparation: Preparation) -> StepRows:
+        """Return the training rows, as a step sees them that changes the module."""
+        return step_rows(self._module_batches, self._loss_of_steps, self.scale, preparation.fits.box)
+
+    def _raw_rows(self, preparation: Preparation) -> StepRows:
+        """Return the training rows, as a step sees them that sanitizes."""
+        source, order = preparation.train, self.job.order(1, preparation.train.order)
+
+        def batches(size: int) -> Iterator[Batch]:
+            return map(self.job.runtime.place, source.batches(size, order))
+
+        return step_rows(batches, self._loss_of_steps, self.scale, preparation.fits.box, self.normalizer)
 
     def begin(self) -> Initialized | None:
         """Draw the weights by the model's initialization; return its record, or None where the builder drew them."""
@@ -139,6 +150,11 @@ class Session:
         if self.normalizer is None or not self.settings.raw_inputs:
             return inputs
         return self.normalizer(inputs)
+
+    @property
+    def _loss_of_steps(self) -> Callable[[nn.Module, Batch], Tensor]:
+        """The loss of a module without its normalizer, and a batch."""
+        return self._plain_loss if self.settings.raw_inputs else self.loss_of
 
     def _plain_loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of outputs and targets, where the training loss takes raw inputs.

@@ -186,10 +186,10 @@ class Columns:
         if trial.extends and trial.parent is not None and epoch <= trial.parent[1]:
             reports = []  # they are its parent's
         selected, objective = self.objective.pick(reports), self.objective
+        if reports and trial.status in WORTHLESS and not objective.bounded(reports[-1].metrics):
+            return (math.inf,) * (1 + len(objective.goals))
         if selected is None:
             return (math.nan,) * (1 + len(objective.goals))
-        if trial.status in WORTHLESS and not all(map(math.isfinite, objective.costs(reports[-1].metrics))):
-            return (math.inf,) * (1 + len(objective.goals))
         return objective.breach(selected.metrics), *objective.costs(selected.metrics)
 
     def _by_goal(self, array: Array) -> Array:

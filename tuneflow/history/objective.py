@@ -58,11 +58,14 @@ class Objective:
         at: the epoch that counts: "best", the trial's best one, or "last". Score, kept state and scheduler follow it
             alike. With several goals there is no best epoch, and the last one counts.
         limits: bounds on metrics; a trial that breaks one is worse than any that does not.
+        sparse: (metric, k) of those that the trainer reports at each k-th epoch and the last one only. An epoch
+            counts if it has all metrics of goals and limits.
     """
 
     goals: tuple[tuple[str, bool], ...]
     at: Literal["best", "last"] = "best"
     limits: tuple[Limit, ...] = ()
+    sparse: tuple[tuple[str, int], ...] = ()
 
     @property
     def several(self) -> bool:
@@ -85,9 +88,29 @@ class Objective:
         return list(dict.fromkeys([*(metric for metric, _ in self.goals), *(limit.metric for limit in self.limits)]))
 
     def check(self, metrics: Mapping[str, float]) -> None:
-        """Raise StudyError unless the metrics of every goal and limit are among those reported."""
+        """Raise StudyError unless the metrics of every goal and limit are among those reported, now or later."""
+        later = dict(self.sparse)
         for metric in self.metrics:
-            _value(metrics, metric)
+            if metric not in later:
+                _value(metrics, metric)
+
+    @property
+    def every(self) -> int:
+        """Each how many epochs all metrics of goals and limits are reported together, the last one apart."""
+        return math.lcm(*(every for metric, every in self.sparse if metric in self.metrics))
+
+    @property
+    def rare(self) -> str:
+        """The metrics of goals and limits that some reports lack, in words."""
+        return listed([metric for metric, _ in self.sparse if metric in self.metrics])
+
+    def complete(self, metrics: Mapping[str, float]) -> bool:
+        """True if the metrics of every goal and limit are among those reported, so that an epoch can count."""
+        return all(metric in metrics for metric in self.metrics)
+
+    def bounded(self, metrics: Mapping[str, float]) -> bool:
+        """True unless a goal's metric was reported and is not finite."""
+        return all(math.isfinite(metrics.get(metric, 0.0)) for metric, _ in self.goals)
 
     def cost(self, metrics: Mapping[str, float]) -> float:
         """Return the first goal's metric, turned so that lower is better; what is not finite is inf.
@@ -121,8 +144,9 @@ class Objective:
     def pick(self, reports: Sequence[ReportT]) -> ReportT | None:
         """Return the report of the epoch that counts: the earliest best one, or the last; None without one.
 
-        An epoch whose goal is not finite is worse than any other.
+        An epoch whose goal is not finite is worse than any other, and one that lacks a metric does not count.
         """
+        reports = [report for report in reports if self.complete(report.metrics)]
         if not reports:
             return None
         if self.at == "last" or self.several:

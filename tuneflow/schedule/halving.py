@@ -29,7 +29,8 @@ class Halving(Scheduler):
         first: epochs of the first rung, at least 1.
 
     Raises:
-        ValueError: `factor` or `first` is too small; when the study is made: no rung is below the full length.
+        ValueError: `factor` or `first` is too small; when the study is made: no rung is below the full length, or one
+            is below the first epoch that has the objective, where only some have.
 
     Example:
         >>> import tuneflow as tn
@@ -56,6 +57,13 @@ class Halving(Scheduler):
             raise ValueError(
                 f"{type(self).__name__}: factor={self.factor} and first={self.first} leave no rung below the full"
                 f" {plural(history.epochs, 'epoch')}; use smaller ones, or tn.Full()."
+            )
+        lowest, objective = min(rungs[0] for rungs in self.brackets(history.epochs)), history.objective
+        if lowest < min(objective.every, history.epochs):
+            raise ValueError(
+                f"{type(self).__name__}: trials compete from epoch {lowest} on, and {objective.rare} is first reported"
+                f" at epoch {min(objective.every, history.epochs)}; use first={objective.every}, or a metric with a"
+                " smaller every."
             )
 
     def rungs(self, epochs: int) -> list[int]:

@@ -71,5 +71,6 @@ class Median(Scheduler):
 
 
 def _mean_cost(history: History, trial: Trial, epoch: int) -> float:
-    costs = [history.objective.cost(report.metrics) for report in history.curve(trial) if report.epoch <= epoch]
+    objective, until = history.objective, [report for report in history.curve(trial) if report.epoch <= epoch]
+    costs = [objective.cost(report.metrics) for report in until if objective.complete(report.metrics)]
     return float(np.mean(costs)) if costs else np.inf

@@ -31,7 +31,7 @@ class Population(Scheduler):
 
     Raises:
         ValueError: an argument is out of its range; when the study is made: it has several objectives, or `every`
-            leaves no replacement within the full length.
+            leaves no replacement within the full length, or comes to epochs that lack the objective.
 
     Example:
         >>> import tuneflow as tn
@@ -67,6 +67,11 @@ class Population(Scheduler):
             raise ValueError(
                 f"Population: every={self.every} leaves no replacement within the full"
                 f" {plural(history.epochs, 'epoch')}; use a smaller one."
+            )
+        if self.every % history.objective.every:
+            raise ValueError(
+                f"Population: every={self.every} compares trials at epochs that lack {history.objective.rare}; use a"
+                f" multiple of {history.objective.every}, as it is reported at each such epoch."
             )
 
     def next(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Decision:

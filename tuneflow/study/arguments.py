@@ -152,7 +152,8 @@ def objective_of(maximize: Any, minimize: Any, at: Any, limits: Any, trainer: Tr
     for name, up in goals:
         _warn_of_direction(name, up)
     at = at or ("last" if len(goals) > 1 else "best")
-    objective = Objective(tuple(goals), at, _limits(limits, dict(goals), trainer))
+    sparse = () if trainer is None else tuple(trainer.sparse.items())
+    objective = Objective(tuple(goals), at, _limits(limits, dict(goals), trainer), sparse)
     if trainer is not None and trainer.reports is not None:
         check_reported(objective, trainer.reports)
     return objective

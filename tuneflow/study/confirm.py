@@ -142,6 +142,8 @@ class Looks:
         if end.status in WORTHLESS or last is None:
             return {"reason": f"{end.status}: {end.reason}"}
         report = last.report
+        if not self.objective.complete(report.metrics):
+            return {"reason": f"it came to epoch {report.epoch}, which lacks {self.objective.rare}"}
         bad = [m for m, _ in self.objective.goals if not math.isfinite(report.metrics[m])]
         if bad:
             return {"reason": f"DIVERGED: {bad[0]} is {report.metrics[bad[0]]} at epoch {report.epoch}"}

@@ -38,8 +38,8 @@ def checked_epochs(trainer: TrainerProtocol, job: Job, state: TrainState | None,
             names |= report.metrics.keys()
             if trainer.alone():  # the states of a tn.Trainer are the library's
                 _check_values(reached.values, f"{what}.advance, epoch {epoch}: the state's values")
-        elif names != report.metrics.keys():
-            changed = listed(sorted(names ^ report.metrics.keys()))
+        elif changes := (names ^ report.metrics.keys()) - trainer.sparse.keys():
+            changed = listed(sorted(changes))
             raise ValueError(f"{what}.advance, epoch {epoch}: {changed} changed; every epoch reports the same names.")
         yield reached, report
     return ""

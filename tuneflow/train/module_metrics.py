@@ -90,6 +90,32 @@ def _measured(returned: Any) -> Measured:
     return Measured(values["value"], errors.get("value", float("nan")))
 
 
+def take_seeded(
+    job: Job, metrics: Metrics, module: nn.Module, data: Any, reference: nn.Module | None = None
+) -> dict[str, Measured]:
+    """Return what `take_all` does, each value under the same random numbers of the job, whatever came before it."""
+    measured = {}
+    for name, metric in metrics.items():
+        with job.at_work("metrics", 0):
+            measured[name] = take(name, metric, module, data, reference)
+    return measured
+
+
+def every_of(metric: Any) -> int:
+    """Return each how many epochs a metric of the module is computed, as its attribute `every` gives it."""
+    return int(getattr(metric, "every", 1))
+
+
+def of_report(metrics: Metrics, epoch: int, epochs: int) -> Metrics:
+    """Return the metrics that the report of an epoch has, of a training of `epochs`: its number alone decides."""
+    return {name: each for name, each in metrics.items() if epoch == epochs or not epoch % every_of(each)}
+
+
+def of_test(metrics: Metrics) -> Metrics:
+    """Return the metrics that judge a winner: what their methods `for_test` return, themselves without one."""
+    return {name: getattr(metric, "for_test", partial(_same, metric))() for name, metric in metrics.items()}
+
+
 def reference_of(job: Job) -> nn.Module | None:
     """Return the trained winner that a job's module is made of, complete and on the device; None without one."""
     winner = None if job.model is None else job.model.winner

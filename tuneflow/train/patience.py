@@ -1,7 +1,7 @@
 """Patience: the rule that ends a trial when its validation metric no longer improves."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ class Patience:
     """Ends a trial when a validation metric has not improved for `epochs` epochs in a row.
 
     Args:
-        epochs: how many epochs without an improvement end the trial, >= 1.
+        epochs: how many epochs without an improvement end the trial, >= 1; it ends after one that has the metric.
         metric: name of a reported metric.
         maximize: True if larger is better.
     """
@@ -29,14 +29,20 @@ class Waiting:
 
     def __init__(self, patience: Patience | None) -> None:
         self._patience, self._best, self._bad = patience, math.inf, 0
+        self._unseen = 0  # epochs without the metric, since the last one with it
 
-    def after_epoch(self, metrics: Mapping[str, float]) -> None:
+    def after_epoch(self, metrics: Mapping[str, float], lacking: Collection[str] = ()) -> None:
+        """Take in a report, which may lack some metrics of the module."""
         if self._patience is None:
+            return
+        if self._patience.metric in lacking:
+            self._unseen += 1
             return
         value = watched(metrics, self._patience.metric)
         cost = -value if self._patience.maximize else value
         better = math.isfinite(cost) and cost < self._best
-        self._best, self._bad = (cost, 0) if better else (self._best, self._bad + 1)
+        self._best, self._bad = (cost, 0) if better else (self._best, self._bad + self._unseen + 1)
+        self._unseen = 0
 
     @property
     def over(self) -> str:
@@ -46,7 +52,8 @@ class Waiting:
         return f"{self._patience.metric} no better for {plural(self._bad, 'epoch')}"
 
     def state(self) -> dict[str, Any]:
-        return {"best": self._best, "bad": self._bad}
+        unseen = {"unseen": self._unseen} if self._unseen else {}
+        return {"best": self._best, "bad": self._bad, **unseen}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        self._best, self._bad = state["best"], state["bad"]
+        self._best, self._bad, self._unseen = state["best"], state["bad"], state.get("unseen", 0)

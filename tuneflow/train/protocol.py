@@ -143,6 +143,11 @@ class TrainerProtocol:
         return None
 
     @property
+    def sparse(self) -> Mapping[str, int]:
+        """The metrics that only each k-th epoch and the last one report, name to k."""
+        return {}
+
+    @property
     def single(self) -> "TrainerProtocol":
         """The trainer of one seed and fold, which is this one, or the trainer inside a Repeated."""
         return self

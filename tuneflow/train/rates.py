@@ -5,7 +5,7 @@ unit is the optimizer step, counted from 0 over the whole trial, unless the clas
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -300,8 +300,8 @@ class Live:
     def after_step(self) -> None:
         """Note that an optimizer step was taken."""
 
-    def after_epoch(self, metrics: Mapping[str, float]) -> None:
-        """Note the metrics of an epoch that was trained and evaluated."""
+    def after_epoch(self, metrics: Mapping[str, float], lacking: Collection[str] = ()) -> None:
+        """Note the metrics of an epoch that was trained and evaluated; `lacking` are those that others only report."""
 
     def state(self) -> dict[str, Any]:
         """Return the state to save: plain numbers."""
@@ -342,30 +342,38 @@ class _Plateau(Live):
     def __init__(self, schedule: Plateau, optimizer: Optimizer, settings: Groups) -> None:
         self._schedule, self._optimizer, self._settings = schedule, optimizer, settings
         self._factor, self._best, self._bad = 1.0, math.inf, 0
+        self._unseen = 0  # epochs without the metric, since the last one with it
 
     @override
     def before(self, step: int) -> None:
         for group, options in zip(self._optimizer.param_groups, self._settings, strict=True):
             set_rate(group, options["lr"] * self._factor)
 
-    def after_epoch(self, metrics: Mapping[str, float]) -> None:
+    @override
+    def after_epoch(self, metrics: Mapping[str, float], lacking: Collection[str] = ()) -> None:
         schedule = self._schedule
+        if schedule.metric in lacking:
+            self._unseen += 1
+            return
+        since, self._unseen = self._unseen + 1, 0
         value = watched(metrics, schedule.metric)
         cost = -value if schedule.maximize else value
         better = self._best == math.inf or cost < self._best - schedule.threshold * abs(self._best)
         if better and math.isfinite(cost):
             self._best, self._bad = cost, 0
             return
-        self._bad += 1
+        self._bad += since
         if self._bad > schedule.patience:
             self._factor, self._bad = self._factor * schedule.by, 0
 
     def state(self) -> dict[str, Any]:
-        return {"factor": self._factor, "best": self._best, "bad": self._bad}
+        unseen = {"unseen": self._unseen} if self._unseen else {}
+        return {"factor": self._factor, "best": self._best, "bad": self._bad, **unseen}
 
     @override
     def load(self, state: Mapping[str, Any], before: Groups) -> None:
         self._factor, self._best, self._bad = state["factor"], state["best"], state["bad"]
+        self._unseen = state.get("unseen", 0)
 
 
 class _Torch(Live):
@@ -383,9 +391,11 @@ class _Torch(Live):
         if self._schedule.unit == "step":
             self._scheduler.step()
 
-    def after_epoch(self, metrics: Mapping[str, float]) -> None:
+    @override
+    def after_epoch(self, metrics: Mapping[str, float], lacking: Collection[str] = ()) -> None:
         if isinstance(self._scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            self._scheduler.step(watched(metrics, self._schedule.metric))
+            if self._schedule.metric not in lacking:
+                self._scheduler.step(watched(metrics, self._schedule.metric))
         elif self._schedule.unit == "epoch":
             self._scheduler.step()
 

@@ -1,10 +1,11 @@
 """Repeated: trains one configuration under several seeds and on every fold, so that its score has a standard error."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from tuneflow.history.trial import Report
@@ -56,6 +57,10 @@ class Repeated(TrainerProtocol):
     @property
     def reports(self) -> Sequence[str] | None:
         return self.single.reports
+
+    @property
+    def sparse(self) -> Mapping[str, int]:
+        return self.single.sparse
 
     @property
     def evaluate(self) -> Any:
@@ -134,15 +139,23 @@ class Repeated(TrainerProtocol):
         count = self.folds if self.folds > 1 else self.replicas
         groups = [[r for r in repetitions[i::count] if r.metrics] for i in range(count)]
         groups = [group for group in groups if group]
+        names = next(repetition.names for repetition in repetitions if not repetition.done)
         if sum(map(len, groups)) == 1:
-            return Report(epoch, groups[0][0].metrics, groups[0][0].errors, seconds)
-        names = list(groups[0][0].metrics)
+            only = groups[0][0]
+            errors = {name: only.errors[name] for name in names if name in only.errors}
+            return Report(epoch, {name: only.metrics[name] for name in names}, errors, seconds)
         with np.errstate(invalid="ignore"):  # infinity is a value too
-            columns = {name: np.array([np.mean([r.metrics[name] for r in g]) for g in groups]) for name in names}
+            columns = {name: _column(groups, name) for name in names}
             means = {name: float(column.mean()) for name, column in columns.items()}
             errors = {name: float(column.std(ddof=1) / len(column) ** 0.5) for name, column in columns.items()
                       if len(column) > 1}  # fmt: skip
         return Report(epoch, means, {name: error for name, error in errors.items() if error == error}, seconds)
+
+
+def _column(groups: Sequence[Sequence["Repetition"]], name: str) -> NDArray[np.float64]:
+    """Return the mean of a metric over each group, without repetitions that ended before they first had it."""
+    columns = [[r.metrics[name] for r in group if name in r.metrics] for group in groups]
+    return np.array([np.mean(column) for column in columns if column])
 
 
 @dataclass
@@ -151,14 +164,16 @@ class Repetition:
 
     Attributes:
         state: its last state.
-        metrics, errors: of its last report.
+        metrics, errors: of its last report, and the latest values of what that one lacks.
         done: True once its trainer has ended it.
+        names: of the metrics in its last report.
     """
 
     state: TrainState
     metrics: dict[str, float] = field(default_factory=dict)
     done: bool = False
     errors: dict[str, float] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     def step(self, training: Epochs, label: str) -> tuple[str, float]:
         """Train one epoch; return the reason why the trainer ended it, or an empty string, and the seconds."""
@@ -175,7 +190,9 @@ class Repetition:
 
     def take(self, state: TrainState, report: Report) -> None:
         """Record an epoch."""
-        self.state, self.metrics, self.errors = state, dict(report.metrics), dict(report.errors)
+        self.state, self.names = state, tuple(report.metrics)
+        self.metrics = {**self.metrics, **report.metrics}
+        self.errors = {**self.errors, **report.errors}
 
 
 def joined(epoch: int, repetitions: Sequence[Repetition]) -> TrainState:

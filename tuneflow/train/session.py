@@ -31,7 +31,7 @@ from tuneflow.train.augmentation import Augmentation
 from tuneflow.train.decided_steps import decided_recipe, step_rows
 from tuneflow.train.gradients import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.module_metrics import take_all
+from tuneflow.train.module_metrics import of_report, take_seeded
 from tuneflow.train.patience import Waiting
 from tuneflow.train.preparation import Preparation
 from tuneflow.train.reported_metrics import measured_of
@@ -249,12 +249,17 @@ class Session:
             self._warned = True
             warn(f"epoch {epoch}: {text}")
 
-    def evaluate(self) -> dict[str, Measured]:
-        """Return loss and metrics over the whole validation part; what the next epoch depends on is left as it was."""
+    def evaluate(self, epoch: int | None = None) -> dict[str, Measured]:
+        """Return loss and metrics over the whole validation part; what the next epoch depends on is left as it was.
+
+        Args:
+            epoch: the epoch whose report it is for, which may lack metrics of the module; None for all of them.
+        """
         with self.evaluating():
             returned = self.settings.evaluate(self._scored(), self.valid)
             own = self.settings.module_metrics
-            of_module = take_all(own, self.handed_over(), self._raw_valid) if own else {}
+            due = own if epoch is None else of_report(own, epoch, self.settings.epochs)
+            of_module = take_seeded(self.job, due, self.handed_over(), self._raw_valid) if due else {}
         return {**measured_of(returned), **of_module}
 
     def _scored(self) -> nn.Module:
@@ -306,8 +311,9 @@ class Session:
         """Return the state after an epoch and its report; schedule and patience take note of it."""
         metrics = {name: m.value for name, m in measured.items()} | {"train_loss": train_loss}
         errors = {name: m.error for name, m in measured.items() if m.error == m.error}
-        self.rate.after_epoch(metrics)
-        self.waiting.after_epoch(metrics)
+        lacking = {name for name in self.settings.module_metrics if name not in metrics}
+        self.rate.after_epoch(metrics, lacking)
+        self.waiting.after_epoch(metrics, lacking)
         return self.state(epoch), Report(epoch, metrics, errors, seconds)
 
     def batches(self, epoch: int) -> Iterator[Batch]:

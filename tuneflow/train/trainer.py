@@ -34,7 +34,7 @@ from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loss_object import fit_to_targets, has_loss_of, instance_of, placed, takes_outputs, takes_raw_inputs
 from tuneflow.train.micro_batch import check_unknown_loss
-from tuneflow.train.module_metrics import of_epoch, of_module, of_outputs, reference_of, take_all
+from tuneflow.train.module_metrics import every_of, of_epoch, of_module, of_outputs, of_test, reference_of, take_seeded
 from tuneflow.train.on_all_rows import train_unscored
 from tuneflow.train.patience import Patience
 from tuneflow.train.preparation import DeviceData, Preparation
@@ -147,6 +147,10 @@ class Trainer(TrainerProtocol):
         """Names of the metrics in every report; those once for each structure are added by a study."""
         return ["loss", *self.metrics, "train_loss"]
 
+    @property
+    def sparse(self) -> Mapping[str, int]:
+        return {name: every_of(metric) for name, metric in self.module_metrics.items() if every_of(metric) > 1}
+
     def describe(self) -> dict[str, Any]:
         """Return the facts that scores depend on, as JSON: data digests, loss, optimizer and settings."""
         parts = {"valid": self.valid.digest()} if self.fold_rows is None else {"folds": self.fold_rows.describe()}
@@ -162,6 +166,7 @@ class Trainer(TrainerProtocol):
             "micro_batch": self.micro_batch,
             "augment": None if self.augment is None else description_of(self.augment),
             "metrics": {name: description_of(metric) for name, metric in self.metrics.items()},
+            **({"every": dict(self.sparse)} if self.sparse else {}),
             **({} if type(self) is Trainer else {"trainer": name_of(type(self))}),
         }
 
@@ -251,7 +256,7 @@ class Trainer(TrainerProtocol):
                 return run.waiting.over
             with job.at_work("epoch", epoch):
                 train_loss = run.train_epoch(epoch)
-                measured = run.evaluate()
+                measured = run.evaluate(epoch)
             yield run.after_epoch(epoch, train_loss, measured, time.perf_counter() - started)
         return run.waiting.over
 
@@ -317,7 +322,8 @@ class Trainer(TrainerProtocol):
             source = DeviceData(as_source(data, "test: data"), job.runtime, normalizer)
             with torch.no_grad(), job.runtime.autocast(not is_converted(module)), evaluating(own.loss):
                 scores = own.tested(module if normalizer is None else module.get_submodule("module"), source)
-        return {**scores, **take_all(of_module(self.metrics), module, as_source(data, "test: data"), reference_of(job))}
+            judges = of_test(of_module(self.metrics))
+            return {**scores, **take_seeded(job, judges, module, as_source(data, "test: data"), reference_of(job))}
 
     def tested(self, module: nn.Module, data: DeviceData) -> dict[str, Measured]:
         """Return what `evaluate` does, every value with an error and an interval where it can have one."""

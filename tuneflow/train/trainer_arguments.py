@@ -14,6 +14,7 @@ from tuneflow.signature import name_of
 from tuneflow.train.loss_object import is_loss
 from tuneflow.train.module_metrics import is_of_module
 from tuneflow.train.reported_metrics import described
+from tuneflow.validate import check_whole
 
 ELSEWHERE = {  # arguments that a Trainer does not take, and what does
     **{
@@ -91,6 +92,7 @@ def _metric(name: str, metric: Any) -> Any:
             raise TypeError(
                 f'Trainer: metric "{name}" needs an instance, got the class {metric.__name__}; add parentheses.'
             )
+        check_whole(f'Trainer: metric "{name}": every', getattr(metric, "every", 1))
         return metric
     try:
         return as_metric(metric)

@@ -107,7 +107,7 @@ class Lane:
     def evaluate(self) -> dict[str, Measured]:
         """Evaluate the run's tensors: loss and metrics, as in training alone."""
         with self.randomness:
-            return self.run.evaluate()
+            return self.run.evaluate(self.epoch)
 
     def after_epoch(self, measured: dict[str, Measured]) -> Report:
         """Report the epoch and prepare for the next; the run's tensors must be up to date."""

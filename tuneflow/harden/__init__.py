@@ -10,6 +10,7 @@ from tuneflow.harden.fast import Fast
 from tuneflow.harden.fgsm import FGSM
 from tuneflow.harden.layer_gains import spectral_norms
 from tuneflow.harden.pgd import PGD
+from tuneflow.harden.robust import Robust
 from tuneflow.harden.row_margins import margins
 from tuneflow.harden.sanitizers import MedianFilter, Rounding
 from tuneflow.harden.square import Square
@@ -22,6 +23,7 @@ __all__ = [
     "TRADES",
     "Fast",
     "MedianFilter",
+    "Robust",
     "Rounding",
     "Square",
     "attack",

@@ -1,12 +1,12 @@
 """Attack: every attack on a trained module, row by row the worst, with what makes the numbers doubtful."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tuneflow.data.sources import as_source
+from tuneflow.data.sources import Source, as_source
 from tuneflow.harden.apgd import APGD
 from tuneflow.harden.attack_table import AttackScore, AttackTable
 from tuneflow.harden.attacked_module import AttackedModule
@@ -69,11 +69,36 @@ def attack(
     attacks, 2020.
     """
     check_arguments("attack", module, eps, norm, box, rows, WAY)
-    attacked, source = AttackedModule(module), as_source(data, "attack: data")
-    order = chosen_rows(len(source), rows)
+    source = as_source(data, "attack: data")
+    return attacked_by(battery, module, source, chosen_rows(len(source), rows), eps, norm, box, seed)
+
+
+def attacked_by(
+    attacks: Callable[[Threat], Mapping[str, Attack]],
+    module: nn.Module,
+    source: Source,
+    order: Tensor,
+    eps: float,
+    norm: str,
+    box: Box | None,
+    seed: int,
+) -> AttackTable:
+    """Return the table of some attacks on a module.
+
+    Args:
+        attacks: returns them for a threat, by name.
+        module: takes raw inputs and gives logits.
+        source: the data.
+        order: numbers of the rows to attack.
+        eps: as `attack` takes it.
+        norm: the same.
+        box: the same.
+        seed: the same.
+    """
+    attacked = AttackedModule(module)
     with measuring(module), attacked.evaluating():
         threat, notes = threat_of(attacked, source, eps, norm, box)
-        survival = Survival(attacked, battery(threat), threat, seed)
+        survival = Survival(attacked, attacks(threat), threat, seed)
         for number, (inputs, targets) in enumerate(chunks(attacked, source, order)):
             threat.check_holds("attack", inputs)
             if number == 0:

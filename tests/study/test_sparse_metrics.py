@@ -40,8 +40,8 @@ def trainer(norm=None, **settings):
 
 def make(norm=None, training=None, **settings):
     settings = {"minimize": "norm"} | settings
-    parts = {"model": tn.Model(linear), "trainer": trainer(norm, **(training or {})), "runtime": ONE}
-    return tn.Study(space=tn.SearchSpace(**SPACE), progress=False, **{**parts, **settings})
+    parts = {"model": tn.Model(linear), "trainer": trainer(norm, **(training or {})), "runtime": ONE, "progress": False}
+    return tn.Study(space=tn.SearchSpace(**SPACE), **{**parts, **settings})
 
 
 def norms(trial):
@@ -176,3 +176,19 @@ def test_a_misspelt_name_fails_before_training():
 
 def test_the_winner_is_judged_by_the_metric_for_test(whole):
     assert whole.test(TEST[:50])["norm"].value == 7.0
+
+
+def test_folds_end_in_a_model_on_all_rows():
+    loss, optimizer, metrics = torch.nn.CrossEntropyLoss(), torch.optim.SGD, {"norm": Norm()}
+    folded = tn.Trainer(TRAIN[:64], folds=2, loss=loss, optimizer=optimizer, epochs=3, metrics=metrics)
+    study = make(trainer=folded)
+    study.run(trials=1)
+    assert list(norms(study.trials[0])) == [2, 3]
+    assert study.best.model() is not None
+
+
+def test_a_trial_that_ends_before_it_is_reported_has_no_score_and_says_so():
+    study = make(Norm(4), {"patience": Patience(1, "train_loss", maximize=True)})
+    study.run(trials=1)
+    assert study.trials[0].reason == "train_loss no better for 1 epoch; no score, as norm was not reported by epoch 2"
+    assert study.history.costs[0] == math.inf

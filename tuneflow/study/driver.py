@@ -261,6 +261,8 @@ class Driver:
         """End a trial, `seconds` after its last report; as DIVERGED where the epoch that counts has no finite score."""
         if status == "DONE" and (bad := self._not_finite(number)):
             status, reason = "DIVERGED", bad
+        if status in ("DONE", "STOPPED") and (lacking := self._lacking(number)):
+            reason = f"{reason}; {lacking}" if reason else lacking
         trial = self.ledger.end(number, status, reason, detail, seconds)
         self.progress.ended(trial)
         self.ended(trial)
@@ -269,6 +271,13 @@ class Driver:
             if math.isfinite(left) and self._structures() <= max(1.0, left / LANES):
                 self.progress.suggest_lanes(self.trainer, self.job(trial), trial.seconds * left)
         self._failures = self._failures + 1 if status == "FAILED" else 0
+
+    def _lacking(self, number: int) -> str:
+        """Return why a trial with reports has no score; empty where it has one."""
+        trial, objective = self._history.trials[number], self._history.objective
+        if not trial.reports or trial.metrics:
+            return ""
+        return f"no score, as {objective.rare} was not reported by epoch {trial.epochs}"
 
     def _not_finite(self, number: int) -> str:
         """Return which goal is not finite in the epoch that counts for a trial; empty where none is."""

@@ -1,6 +1,7 @@
 """Training on all rows: the final model of a cross-validation, after its folds have shown for how many epochs."""
 
 import time
+from collections.abc import Mapping
 
 from tuneflow.metrics.measured import Measured
 from tuneflow.train.job import Job, TrainState
@@ -19,6 +20,10 @@ class OnAllRows(TrainerProtocol):
     def __init__(self, trainer: TrainerProtocol, curve: Curve) -> None:
         self.trainer, self.curve = trainer, curve
         self.epochs = trainer.epochs
+
+    @property
+    def sparse(self) -> Mapping[str, int]:
+        return self.trainer.sparse
 
     def init(self, job: Job) -> TrainState:
         return self.trainer.init(job)

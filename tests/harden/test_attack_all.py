@@ -34,6 +34,15 @@ class Scores(nn.Module):
         return self.change(torch.stack([-score, score], 1))
 
 
+class Shift(nn.Module):
+    def __init__(self, by):
+        super().__init__()
+        self.by = by
+
+    def forward(self, inputs):
+        return inputs + self.by
+
+
 def detached(logits):
     return logits.detach()
 
@@ -141,6 +150,15 @@ def test_module_is_left_as_it_was():
     assert [p.requires_grad for p in module.parameters()] == [False, True]
     assert all(p.grad is None for p in module.parameters())
     assert torch.equal(inputs, INPUTS - 0.5)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_values_far_from_zero_are_attacked_as_exactly_as_they_can_be(norm):
+    shifted = nn.Sequential(Shift(-4096.0), Scores())
+    near, far = (
+        attack(net, data, eps=0.05, norm=norm) for net, data in ((Scores(), DATA), (shifted, (INPUTS + 4096, TARGETS)))
+    )
+    assert far.robust.value == pytest.approx(near.robust.value, abs=0.04)
 
 
 def test_caller_may_have_switched_gradients_off():

@@ -43,6 +43,10 @@ def attack(
     remark says what that means. Every perturbed row is checked to lie within box and ball, and is scored by the module
     as it is, whatever its gradients were taken through. The share is an upper bound: other attacks may break more.
 
+    Gradient ascent takes 50 steps and Square 1,000 queries: on digits and a small convolutional net, six times as many
+    steps lowered an attack's share by half a point at most, and five times as many queries Square's by 1 to 5 points.
+    360 rows take 4 to 10 seconds on one core, of which Square takes most where a module withstands it.
+
     Args:
         module: takes raw inputs, one tensor, and gives logits of classes; it is not changed.
         data: a tn.Data, a pair (inputs, targets), a Dataset or a DataLoader.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from textwrap import fill
 
 from torch import Tensor
 
@@ -10,6 +11,7 @@ from tuneflow.harden.row_margins import Margins
 from tuneflow.harden.threat import Threat
 from tuneflow.metrics.measured import Estimate, estimate, mean_of
 
+WIDE = 110  # letters of a line with a remark
 HEAD = ("", "right", "95 % interval", "seconds")
 
 
@@ -86,7 +88,8 @@ class AttackTable:
         rows = [("clean", self.clean, None), *((each.label, each.robust, each.seconds) for each in self.attacks)]
         lines = _aligned([HEAD, *(_cells(*row) for row in (*rows, ("worst", self.robust, self.seconds)))])
         margins = [] if self.margins is None else self.margins.lines
-        return "\n".join([*lines, self._conditions, *margins, *self.remarks])
+        notes = [fill(text, WIDE, subsequent_indent="  ") for text in (*margins, *self.remarks)]
+        return "\n".join([*lines, self._conditions, *notes])
 
     @property
     def _conditions(self) -> str:

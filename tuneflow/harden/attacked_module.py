@@ -1,7 +1,7 @@
 """AttackedModule: a module as attacks see it, by its logits and by the gradients that can be taken through it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -111,7 +111,8 @@ class AttackedModule:
         """Within the block every form is in evaluation mode."""
         modes = [(part, part.training) for form in self.forms.values() for part in form.modules()]
         for form in self.forms.values():
-            form.eval()
+            with suppress(NotImplementedError):  # an exported program has no modes
+                form.eval()
         try:
             yield
         finally:

@@ -101,7 +101,7 @@ def _own(compared: _Compared) -> str:
         return ""
     return (
         f"attacks through the module's own gradient leave {compared.text(own)} right, and those that pass the cleaning"
-        f" of inputs straight through {compared.text(through)}: it hides the gradient more than it helps."
+        f" of inputs straight through {compared.text(through)}: a gradient that is hidden is no protection."
     )
 
 

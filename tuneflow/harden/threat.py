@@ -10,7 +10,7 @@ from tuneflow.errors import did_you_mean, listed
 from tuneflow.validate import check_positive, is_number
 
 NORMS = ("linf", "l2")
-TOLERANCE = 1e-6  # of the box's width, by which float arithmetic may pass a bound
+TOLERANCE = 1e-6  # of the box's width, by which arithmetic may pass a bound beside its rounding
 
 Box = tuple[float, float]
 
@@ -80,7 +80,7 @@ class Threat:
     def check_holds(self, what: str, inputs: Tensor) -> None:
         """Raise ValueError unless the box holds these rows; a message begins with `what`, such as "PGD"."""
         low, high = (float(value) for value in inputs.aminmax())
-        slack = TOLERANCE * self.width
+        slack = self._slack(inputs.dtype)
         if low < self.box[0] - slack or high > self.box[1] + slack:
             raise ValueError(
                 f"{what}: box needs to hold all inputs, in their raw units, got ({self.box[0]:g}, {self.box[1]:g}) for"
@@ -89,15 +89,19 @@ class Threat:
 
     def check(self, perturbed: Tensor, inputs: Tensor) -> None:
         """Raise AssertionError unless every perturbed row is finite and within ball and box, up to float arithmetic."""
-        slack = TOLERANCE * self.width
-        change = (perturbed - inputs).double()
+        slack, change = self._slack(perturbed.dtype), perturbed.double() - inputs.double()
+        values = 1 if self.norm == "linf" else max(1, change[0].numel())  # whose rounding adds up
         size = change.abs().amax() if self.norm == "linf" else row_norms(change).amax()
         inside = bool((perturbed >= self.box[0] - slack).all() and (perturbed <= self.box[1] + slack).all())
-        if not (inside and float(size) <= self.radius + slack):  # a comparison with NaN is False
+        if not (inside and float(size) <= self.radius + slack * values**0.5):  # a comparison with NaN is False
             raise AssertionError(
                 f"an attack gave rows outside of the box {self.box} or of the ball of radius {self.radius:g}"
                 f" ({self.norm}), or not finite: this is a fault of the attack."
             )
+
+    def _slack(self, dtype: torch.dtype) -> float:
+        """Return the distance by which the arithmetic of a type may pass a bound."""
+        return TOLERANCE * self.width + torch.finfo(dtype).eps * max(map(abs, self.box))
 
 
 def row_norms(values: Tensor) -> Tensor:

@@ -50,6 +50,8 @@ class Probes:
             new = self._measured(config)
             self.log(self._line(config, new))
             stored = self.store.remember(key, new.to_json())
+            if new.exposure is not None:
+                self._show(" ".join(["probe", *self._labels(config)]), str(new.exposure))
         return Probe.from_json(stored)
 
     def _measured(self, config: Config) -> Probe:
@@ -70,6 +72,12 @@ class Probes:
         words += [f"{new.seconds:.1f} s", new.screened]
         words += [f"not measured: {'; '.join(new.errors)}"] if new.errors else []
         return "  ".join(filter(None, words))
+
+    def _show(self, of: str, exposure: str) -> None:
+        """Store an exposure in words, for those who read the folder without the code that made it."""
+        value, number = {"of": of, "exposure": exposure}, 0
+        while self.store.remember(f"exposure:{number}", value) != value:
+            number += 1
 
     def _labels(self, config: Config) -> list[str]:
         """Return the settings that tell the probes of a space apart: labels, and the batch size."""

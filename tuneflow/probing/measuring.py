@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from tuneflow.check.dry_run import check_known_sections, check_sections
 from tuneflow.data.data import Batch, sliced
+from tuneflow.harden.exposure import Exposure, cost_of_exposure, exposure_of, settings_of_threat
 from tuneflow.heuristics.constant_baseline import best_constant
 from tuneflow.heuristics.curvature import adam_rate, adam_scale, curvature, sgd_rate
 from tuneflow.heuristics.health import Health, health
@@ -23,6 +25,7 @@ from tuneflow.probing.probe import Probe
 from tuneflow.probing.race import Race, affordable, race, range_test
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.train.job import Job
+from tuneflow.train.session import Session
 from tuneflow.train.trainer import Trainer
 
 T = TypeVar("T")
@@ -91,6 +94,7 @@ class _Measuring:
         self.unsure = False  # the race found no optimum
         self.swept: float | None = None  # the rate of a range test, where there is no rule
         self.gradients, self.naive = 0.0, math.inf  # naive: the loss of a model that has learned nothing
+        self.exposures: dict[float, Exposure | None] = {}  # of racers, by rate
         self.notes: list[str] = []
         self.errors: list[str] = []  # of measurements that raised
         self.kind = type(innermost(self.session.optimizer)).__name__
@@ -133,6 +137,7 @@ class _Measuring:
             gradients=self.gradients,
             seconds=time.perf_counter() - started,
             screened=_screened(loss, racers),
+            exposure=self.exposures.get(racers.rates[racers.losses.index(min(racers.losses))]) if racers else None,
             notes=tuple(self.notes),
             errors=tuple(self.errors),
         )
@@ -223,13 +228,16 @@ class _Measuring:
 
     def _race(self, center: float, share: float, deadline: float) -> Race | None:
         budget = share * self.steps if self.steps >= SHORT else LEAST
-        left = budget - self.gradients
+        threat = settings_of_threat(self.session.settings.objects)
+        exposing = 0.0 if threat is None else cost_of_exposure(len(self.trainer.valid), self.trainer.batch_size)
+        left = budget - self.gradients - exposing * RACERS
         steps = min(affordable(self.trainer, len(self.session.valid), left / RACERS), self.steps)
         if steps < FEW or time.perf_counter() > deadline:
             self.notes.append(f"no race: {max(0, left):.0f} of {budget:.0f} gradients were left for it.")
             return None
-        result = race(self.trainer, self.job, center, steps, deadline=deadline, budget=left)
-        self.gradients += result.gradients
+        at_end = None if threat is None else partial(self._expose, threat)
+        result = race(self.trainer, self.job, center, steps, deadline=deadline, budget=left, at_end=at_end)
+        self.gradients += result.gradients + exposing * len(self.exposures)
         best = min(result.losses)
         if math.isfinite(best) and result.edge:
             self.unsure = True
@@ -239,6 +247,14 @@ class _Measuring:
             better = "learned anything" if self.session.model.winner is None else "come below the winner's own loss"
             self.notes.append(f"no racer has {better}; the rate is a guess.")
         return result
+
+    def _expose(self, threat: Mapping[str, Any], rate: float, session: Session) -> None:
+        """Measure how easily a racer is attacked; once that has failed, no other racer is measured."""
+        if None in self.exposures.values():
+            return
+        with session.evaluating():
+            measure = partial(exposure_of, session.complete(), self.trainer.valid, threat)
+            self.exposures[rate] = self._tried("margins", measure)
 
     def _doubt(self, racers: Race | None) -> float:
         frozen = any(not p.requires_grad for p in self.session.module.parameters())

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from html import escape
 from typing import Any
 
+from tuneflow.harden.exposure import Exposure
 from tuneflow.heuristics.health import Health, Units, Weights
 from tuneflow.probing.chart import chart
 from tuneflow.probing.race import Race
@@ -40,6 +41,8 @@ class Probe:
         screened: reason why the structure cannot be trained; empty if it can.
         notes: remarks for the reader.
         errors: measurements that raised, each with its reason, such as out of memory; the others do without them.
+        exposure: how easily the best racer is attacked; None without a race, or where nothing in the training has an
+            eps, as attacks have.
     """
 
     rate: float
@@ -62,6 +65,7 @@ class Probe:
     screened: str = ""
     notes: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
+    exposure: Exposure | None = None
 
     @classmethod
     def unmeasured(cls, error: str, seconds: float) -> "Probe":
@@ -88,7 +92,7 @@ class Probe:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Probe":
         """Return the probe that `to_json` described."""
-        values: dict[str, Any] = {f.name: data[f.name] for f in fields(cls)}
+        values: dict[str, Any] = {f.name: data[f.name] for f in fields(cls) if f.name in data}
         values |= {name: tuple(data[name]) for name in ("notes", "errors")}
         if (racers := data["race"]) is not None:
             values["race"] = Race(**{**racers, **{name: tuple(racers[name]) for name in ("rates", "losses", "errors")}})
@@ -96,6 +100,8 @@ class Probe:
             weights = tuple(Weights(**one) for one in state["weights"])
             units = tuple(Units(**one) for one in state["units"])
             values["health"] = Health(**{**state, "weights": weights, "units": units})
+        if (exposure := data.get("exposure")) is not None:  # older probes have none
+            values["exposure"] = Exposure.from_json(exposure)
         return cls(**values)
 
     def chart(self) -> str:
@@ -139,6 +145,7 @@ class Probe:
             ("noise scale", "" if self.noise is None else f"{self.noise:.3g} rows"),
             ("rate", f"{self.rate:.3g}{shorter}"),
             ("cost", f"{self.gradients:.0f} gradients, {self.seconds:.2f} s"),
+            ("under attack", "" if self.exposure is None else f"{self.exposure}, after the race"),
             ("screened", self.screened),
             *(("not measured", error) for error in self.errors),
             *(("note", note) for note in self.notes),

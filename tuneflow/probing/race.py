@@ -7,7 +7,7 @@ lower rates are as good within one standard error, off the lower side of that va
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, count, islice
 
@@ -33,6 +33,7 @@ CLEAR = 3.0  # standard errors by which a racer is clearly worse; they are those
 JUDGING = 0.25  # what the looks at a racer may cost, as a share of its steps
 
 Judged = Tensor | None  # (parts,): the losses of a racer on parts of the rows; None where it diverged
+AtEnd = Callable[[float, Session], None] | None
 ByOffset = Mapping[float, float]  # by factors of FACTOR from the center, ascending: a loss or a standard error
 
 
@@ -73,6 +74,7 @@ def race(
     deadline: float = math.inf,
     budget: float = math.inf,
     looks: tuple[float, ...] = LOOKS,
+    at_end: AtEnd = None,
 ) -> Race:
     """Train racers around the rate `center` until the best has a worse neighbor on either side.
 
@@ -88,8 +90,9 @@ def race(
         deadline: on `time.perf_counter`; no racer starts later.
         budget: gradients of a batch; no racer starts that would exceed it.
         looks: when the validation loss is measured, as shares of a racer's steps.
+        at_end: called with the rate and the session of each racer that did not diverge.
     """
-    track = _Track(trainer, job, steps, looks)
+    track = _Track(trainer, job, steps, looks, at_end)
     results: dict[float, Judged] = {}
     wanted: float | None = 0
     while wanted is not None and len(results) < racers:
@@ -198,8 +201,8 @@ class _Track:
         gradients: spent so far.
     """
 
-    def __init__(self, trainer: Trainer, job: Job, steps: int, looks: tuple[float, ...]) -> None:
-        self.trainer, self.job, self.steps = trainer, job, steps
+    def __init__(self, trainer: Trainer, job: Job, steps: int, looks: tuple[float, ...], at_end: AtEnd) -> None:
+        self.trainer, self.job, self.steps, self.at_end = trainer, job, steps, at_end
         self.looks = {max(1, round(share * steps)) for share in looks}
         limit = JUDGING * steps * trainer.batch_size * 3 / len(looks)  # a forward pass is a third of a gradient
         rows = max(1, min(JUDGED, len(trainer.valid), int(limit)))
@@ -229,8 +232,12 @@ class _Track:
                 session.step()
                 if step + 1 in self.looks:
                     judged.append(self._judged(session))
-        mean = torch.stack(judged).mean(0)
-        return mean if bool(mean.isfinite().all()) else None
+            mean = torch.stack(judged).mean(0)
+            if not bool(mean.isfinite().all()):
+                return None
+            if self.at_end is not None:
+                self.at_end(rate, session)
+        return mean
 
     def _judged(self, session: Session) -> Tensor:
         """Return the validation losses on equally large parts of the rows."""

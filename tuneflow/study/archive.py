@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ class Archive:
         history: its trials.
         growth: how its space grew since it was made.
         confirmed: the trial that `study.confirm` chose last; None without, or where trials have ended since.
+        exposures: sentences on how easily the structures that were probed are attacked.
         confirmed_front: the members of a front that it trained anew; empty without, or where trials have ended since.
 
     Raises:
@@ -68,6 +70,7 @@ class Archive:
             objective = Objective(goals, facts["objective"]["at"], limits)
             self.history = History(self.space, objective, facts["seed"], facts["epochs"])
             self.growth = Growth.of(facts)
+            self.exposures = list(_exposures(store))
             self.history.grown = self.growth.trials
             self.history.lengths = lengths = lengths_of(store)
             self.history.epochs = lengths[-1] if lengths else self.history.epochs
@@ -122,8 +125,8 @@ class Archive:
         objective = self.history.objective
         ranked = self._ranked()
         front = ["front"] if objective.several else []
-        head = ["trial", "status", *front, *self._shown, "epochs", "seconds", *self.space.parameters]
-        text = table_lines([head, *(self._row(trial) for trial in ranked[:most])])
+        names = ["trial", "status", *front, *self._shown, "epochs", "seconds", *self.space.parameters]
+        text = table_lines([names, *(self._row(trial) for trial in ranked[:most])])
         counts = {s: sum(t.status == s for t in self.trials) for s in dict.fromkeys(t.status for t in self.trials)}
         tally = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no trials"
         more = f", the best {most} shown" if len(ranked) > most else ""
@@ -132,7 +135,8 @@ class Archive:
         chosen = self.confirmed_front if self.confirmed is None else [self.confirmed]
         confirmed = [f"confirmed: {scores.words(objective.metrics)}" for scores in chosen]
         grown = [f"grown: {change}" for change in self.growth.changes]
-        return "\n".join([f"{self.folder}: {tally}{more}{arithmetic and f', {arithmetic}'}", *text, *confirmed, *grown])
+        head = f"{self.folder}: {tally}{more}{arithmetic and f', {arithmetic}'}"
+        return "\n".join([head, *text, *confirmed, *grown, *self.exposures])
 
     def _ranked(self) -> list[Trial]:
         """Return the trials with a score, the best first; of several objectives by fronts."""
@@ -157,6 +161,15 @@ class Archive:
         axes = (self.space.coordinates[place] for place in self.space.parameters.values())
         settings = [_setting(trial.config, axis.path) for axis in axes]
         return [str(trial.number), trial.status, *scores, str(trial.epochs), f"{trial.seconds:.1f}", *settings]
+
+
+def _exposures(store: SqliteStore) -> Iterator[str]:
+    """Yield the exposures that probes have stored, each with the branch of the space that it is of."""
+    for number in count():
+        stored = store.recall(f"exposure:{number}")
+        if stored is None:
+            return
+        yield f"{stored['of']}: {stored['exposure']}"
 
 
 def _setting(config: Any, path: tuple[str, ...]) -> str:

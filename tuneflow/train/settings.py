@@ -69,8 +69,12 @@ class Settings:
     @property
     def uses_box(self) -> bool:
         """True if augmentation, loss or a metric of the module needs the range of the training inputs."""
-        objects = (self.augment, self.loss, *self.module_metrics.values())
-        return any(getattr(each, "uses_box", False) for each in objects)
+        return any(getattr(each, "uses_box", False) for each in self.objects)
+
+    @property
+    def objects(self) -> tuple[Any, ...]:
+        """Metrics of the module, augmentation and loss."""
+        return (*self.module_metrics.values(), self.augment, self.loss)
 
 
 def with_section(target: Any, section: Any) -> Any:

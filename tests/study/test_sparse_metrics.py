@@ -10,6 +10,7 @@ from tests.helpers.small_studies import TEST, TRAIN, VALID, linear
 from tests.helpers.worker_training import ONE
 from tuneflow.errors import StudyError
 from tuneflow.history.objective import Limit, Objective
+from tuneflow.schedule import Start, Stop
 from tuneflow.train.patience import Patience, Waiting
 
 SPACE = {"optimizer": {"lr": tn.Float(0.001, 0.1, log=True)}}
@@ -187,8 +188,14 @@ def test_folds_end_in_a_model_on_all_rows():
     assert study.best.model() is not None
 
 
-def test_a_trial_that_ends_before_it_is_reported_has_no_score_and_says_so():
-    study = make(Norm(4), {"patience": Patience(1, "train_loss", maximize=True)})
+class StopsEarly(tn.Scheduler):
+    def next(self, space, history, rng):
+        return Stop(history.paused[0].number, "too slow") if history.paused else Start(1)
+
+
+def test_a_trial_that_is_stopped_before_it_is_reported_has_no_score_and_says_so():
+    study = make(Norm(4), scheduler=StopsEarly())
     study.run(trials=1)
-    assert study.trials[0].reason == "train_loss no better for 1 epoch; no score, as norm was not reported by epoch 2"
+    study.run(trials=2)
+    assert study.trials[0].reason == "too slow; no score, as norm was not reported by epoch 1"
     assert study.history.costs[0] == math.inf

@@ -47,6 +47,7 @@ from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import Loop
 from tuneflow.train.loss_object import has_loss_of, is_class
 from tuneflow.train.micro_batch import ROWS as COMPARED
+from tuneflow.train.module_metrics import brief, of_epoch
 from tuneflow.train.protocol import DryRun, Rehearsal
 from tuneflow.train.session import Session
 from tuneflow.train.settings import with_section
@@ -297,6 +298,7 @@ def small(trainer: Trainer, rows: int) -> Trainer:
     except Exception:  # it holds something that cannot be copied, such as a lock
         small = copy.copy(trainer)
     small._fits = trainer._fits or _fits_of(trainer)
+    small.metrics = {**small.metrics, **brief(of_epoch(small.metrics))}
     small.train, small.valid, small._prepared = train, valid, {}
     small.fold_rows, small.folds = None, 1
     return small

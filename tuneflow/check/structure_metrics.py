@@ -17,4 +17,4 @@ def check_structure_metrics(trainer: Trainer, run: Session, valid: Source) -> No
     metrics = brief(of_structure(trainer.metrics))
     if metrics:
         run.to_scored()
-        take_all(metrics, run.handed_over(), valid, reference_of(run.job))
+        take_all(run.job, metrics, run.handed_over(), valid, reference_of(run.job))

@@ -87,9 +87,14 @@ class Objective:
         """Every metric that counts, the goals', then those that have limits only."""
         return list(dict.fromkeys([*(metric for metric, _ in self.goals), *(limit.metric for limit in self.limits)]))
 
-    def check(self, metrics: Mapping[str, float]) -> None:
-        """Raise StudyError unless the metrics of every goal and limit are among those reported, now or later."""
-        later = dict(self.sparse)
+    def check(self, metrics: Mapping[str, float], last: bool = False) -> None:
+        """Raise StudyError unless the metrics of every goal and limit are among those reported, now or later.
+
+        Args:
+            metrics: of a report.
+            last: True for the report at the full length, after which none is later.
+        """
+        later = {} if last else dict(self.sparse)
         for metric in self.metrics:
             if metric not in later:
                 _value(metrics, metric)

@@ -20,7 +20,8 @@ class Median(Scheduler):
         epochs: number of epochs that every trial gets in any case, at least 1.
 
     Raises:
-        ValueError: `trials` or `epochs` is below 1; when the study is made: it has several objectives.
+        ValueError: `trials` or `epochs` is below 1; when the study is made: it has several objectives, or
+            one that only the last epoch reports.
 
     Example:
         >>> import tuneflow as tn
@@ -45,6 +46,11 @@ class Median(Scheduler):
             raise ValueError(
                 "Median: compares trials by one objective, got several; tn.Halving() and tn.Hyperband() promote by"
                 " fronts, tn.Full() trains every trial."
+            )
+        if 1 < history.epochs <= history.objective.every:
+            raise ValueError(
+                f"Median: no report before the last, at epoch {history.epochs}, has {history.objective.rare}, so no"
+                " trial would be stopped; use a metric with a smaller every, or tn.Full()."
             )
 
     @override

@@ -125,7 +125,8 @@ class Looks:
         results = {look: kept for look in looks if (kept := self.store.recall(look.key)) is not None}
         new = [look for look in looks if look not in results]
         jobs = [(self._job(look), look.epoch) for look in new]
-        for index, last, end in trained(self.executor, self.trainer, jobs):
+        trainer = self.trainer.reporting_at({look.epoch for look in new})
+        for index, last, end in trained(self.executor, trainer, jobs):
             if last is not None and self.measures is not None:
                 last, end = self._measured(last, end, jobs[index][0])
             result = self._result(last, end)

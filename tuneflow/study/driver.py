@@ -283,6 +283,8 @@ class Driver:
         """Return which goal is not finite in the epoch that counts for a trial; empty where none is."""
         selected = self._history.objective.pick(self._history.trials[number].reports)
         if selected is None:
+            for report in self._history.trials[number].reports[-1:]:
+                self._history.objective.check(report.metrics, last=True)
             return ""
         values = {metric: selected.metrics[metric] for metric, _ in self._history.objective.goals}
         bad = [

@@ -12,6 +12,7 @@ from tuneflow.execute.inline import ended
 from tuneflow.history.trial import Report
 from tuneflow.measure.structure_key import structure_key
 from tuneflow.metrics.measured import Measured
+from tuneflow.seeds import seeded_globals
 from tuneflow.store.store import Store
 from tuneflow.train.description import description_of
 from tuneflow.train.job import Job, TrainState
@@ -61,7 +62,8 @@ class TakenMeasures:
         module, first = trainer.module(job, state), trainer.jobs(job)[0]
         data, reference = trainer.single.scored_rows(first), reference_of(first)
         metrics = of_structure(trainer.single.metrics)
-        return {name: self._taken(name, metric, module, data, reference) for name, metric in metrics.items()}
+        with seeded_globals(*first.key, "metrics", 0, device=first.runtime.device):
+            return {name: self._taken(name, metric, module, data, reference) for name, metric in metrics.items()}
 
     def _taken(
         self, name: str, metric: Any, module: nn.Module, data: Any, reference: nn.Module | None = None

@@ -1,7 +1,7 @@
 """Metrics of the module itself, in a Trainer's `metrics=` beside those of outputs: which they are, and their values."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -45,16 +45,23 @@ def _once(metric: Any) -> bool:
     return bool(getattr(metric, "once_per_structure", False))
 
 
-def take_all(metrics: Metrics, module: nn.Module, data: Any, reference: nn.Module | None = None) -> dict[str, Measured]:
-    """Return the values of metrics of a module.
+def take_all(
+    job: Job, metrics: Metrics, module: nn.Module, data: Any, reference: nn.Module | None = None
+) -> dict[str, Measured]:
+    """Return the values of metrics of a module, each under the same random numbers of the job, whatever came before.
 
     Args:
+        job: the one that the module is of.
         metrics: objects with `of_module`, by name.
         module: takes raw inputs, and gives outputs in the targets' units.
         data: raw rows.
         reference: for metrics that compare with one.
     """
-    return {name: take(name, metric, module, data, reference) for name, metric in metrics.items()}
+    measured = {}
+    for name, metric in metrics.items():
+        with job.at_work("metrics", 0):
+            measured[name] = take(name, metric, module, data, reference)
+    return measured
 
 
 def take(
@@ -90,25 +97,22 @@ def _measured(returned: Any) -> Measured:
     return Measured(values["value"], errors.get("value", float("nan")))
 
 
-def take_seeded(
-    job: Job, metrics: Metrics, module: nn.Module, data: Any, reference: nn.Module | None = None
-) -> dict[str, Measured]:
-    """Return what `take_all` does, each value under the same random numbers of the job, whatever came before it."""
-    measured = {}
-    for name, metric in metrics.items():
-        with job.at_work("metrics", 0):
-            measured[name] = take(name, metric, module, data, reference)
-    return measured
-
-
 def every_of(metric: Any) -> int:
     """Return each how many epochs a metric of the module is computed, as its attribute `every` gives it."""
     return int(getattr(metric, "every", 1))
 
 
-def of_report(metrics: Metrics, epoch: int, epochs: int) -> Metrics:
-    """Return the metrics that the report of an epoch has, of a training of `epochs`: its number alone decides."""
-    return {name: each for name, each in metrics.items() if epoch == epochs or not epoch % every_of(each)}
+def of_report(metrics: Metrics, epoch: int, epochs: int, also: Collection[int] = ()) -> Metrics:
+    """Return the metrics that the report of an epoch has, of a training of `epochs`: its number alone decides.
+
+    Args:
+        metrics: of the module.
+        epoch: the epoch's number.
+        epochs: the full length.
+        also: numbers of further epochs that have all of them.
+    """
+    whole = epoch == epochs or epoch in also
+    return {name: each for name, each in metrics.items() if whole or not epoch % every_of(each)}
 
 
 def of_test(metrics: Metrics) -> Metrics:

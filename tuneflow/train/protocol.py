@@ -1,7 +1,7 @@
 """The protocol that trainers keep: training in slices, and the questions that a study asks of a trainer."""
 
 import copy
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
@@ -124,6 +124,10 @@ class TrainerProtocol:
         """
         kind = type(self).__name__
         return f"{kind} has no method finished() to say that its training does not depend on the full length"
+
+    def reporting_at(self, epochs: Collection[int]) -> Self:  # noqa: ARG002
+        """Return this trainer with all metrics in the reports of these epochs too, where some are `sparse`."""
+        return self
 
     def length(self, state: TrainState) -> int:
         """Return the number of epochs behind `state`, of a Repeated the rounded mean over folds and replicas."""

@@ -1,11 +1,10 @@
 """Repeated: trains one configuration under several seeds and on every fold, so that its score has a standard error."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from tuneflow.history.trial import Report
@@ -28,7 +27,7 @@ class Repeated(TrainerProtocol):
     without folds over the replicas. The training rows of folds overlap, so their scores are not independent and the
     error is too small by a factor that cannot be estimated from them. Seconds add up. If one repetition diverges, the
     trial has diverged. One that its trainer ends early counts with its last report while the others continue; the trial
-    ends with the last of them, for its reason.
+    ends with the last of them, for its reason. A metric that one of them lacks is not in the report.
 
     Args:
         trainer: keeps the trainer protocol, as tn.Trainer and tn.loop do.
@@ -86,6 +85,9 @@ class Repeated(TrainerProtocol):
     def with_epochs(self, epochs: int) -> "Repeated":
         return Repeated(self.trainer.with_epochs(epochs), self.replicas)
 
+    def reporting_at(self, epochs: Collection[int]) -> "Repeated":
+        return Repeated(self.trainer.reporting_at(epochs), self.replicas)
+
     def finished(self, job: Job, state: TrainState, longer: int) -> str:
         pairs = zip(self.jobs(job), repetitions_of(state), strict=True)
         reasons = [self.single.finished(each, part.state, longer) for each, part in pairs if not part.done]
@@ -139,23 +141,15 @@ class Repeated(TrainerProtocol):
         count = self.folds if self.folds > 1 else self.replicas
         groups = [[r for r in repetitions[i::count] if r.metrics] for i in range(count)]
         groups = [group for group in groups if group]
-        names = next(repetition.names for repetition in repetitions if not repetition.done)
         if sum(map(len, groups)) == 1:
-            only = groups[0][0]
-            errors = {name: only.errors[name] for name in names if name in only.errors}
-            return Report(epoch, {name: only.metrics[name] for name in names}, errors, seconds)
+            return Report(epoch, groups[0][0].metrics, groups[0][0].errors, seconds)
+        names = [name for name in groups[0][0].metrics if all(name in r.metrics for g in groups for r in g)]
         with np.errstate(invalid="ignore"):  # infinity is a value too
-            columns = {name: _column(groups, name) for name in names}
+            columns = {name: np.array([np.mean([r.metrics[name] for r in g]) for g in groups]) for name in names}
             means = {name: float(column.mean()) for name, column in columns.items()}
             errors = {name: float(column.std(ddof=1) / len(column) ** 0.5) for name, column in columns.items()
                       if len(column) > 1}  # fmt: skip
         return Report(epoch, means, {name: error for name, error in errors.items() if error == error}, seconds)
-
-
-def _column(groups: Sequence[Sequence["Repetition"]], name: str) -> NDArray[np.float64]:
-    """Return the mean of a metric over each group, without repetitions that ended before they first had it."""
-    columns = [[r.metrics[name] for r in group if name in r.metrics] for group in groups]
-    return np.array([np.mean(column) for column in columns if column])
 
 
 @dataclass
@@ -164,16 +158,14 @@ class Repetition:
 
     Attributes:
         state: its last state.
-        metrics, errors: of its last report, and the latest values of what that one lacks.
+        metrics, errors: of its last report.
         done: True once its trainer has ended it.
-        names: of the metrics in its last report.
     """
 
     state: TrainState
     metrics: dict[str, float] = field(default_factory=dict)
     done: bool = False
     errors: dict[str, float] = field(default_factory=dict)
-    names: tuple[str, ...] = ()
 
     def step(self, training: Epochs, label: str) -> tuple[str, float]:
         """Train one epoch; return the reason why the trainer ended it, or an empty string, and the seconds."""
@@ -190,9 +182,7 @@ class Repetition:
 
     def take(self, state: TrainState, report: Report) -> None:
         """Record an epoch."""
-        self.state, self.names = state, tuple(report.metrics)
-        self.metrics = {**self.metrics, **report.metrics}
-        self.errors = {**self.errors, **report.errors}
+        self.state, self.metrics, self.errors = state, dict(report.metrics), dict(report.errors)
 
 
 def joined(epoch: int, repetitions: Sequence[Repetition]) -> TrainState:

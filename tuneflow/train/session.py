@@ -31,7 +31,7 @@ from tuneflow.train.augmentation import Augmentation
 from tuneflow.train.decided_steps import decided_recipe, step_rows
 from tuneflow.train.gradients import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState
-from tuneflow.train.module_metrics import of_report, take_seeded
+from tuneflow.train.module_metrics import of_report, take_all
 from tuneflow.train.patience import Waiting
 from tuneflow.train.preparation import Preparation
 from tuneflow.train.reported_metrics import measured_of
@@ -255,12 +255,16 @@ class Session:
         Args:
             epoch: the epoch whose report it is for, which may lack metrics of the module; None for all of them.
         """
+        own = self.settings.module_metrics
+        due = own if epoch is None else of_report(own, epoch, self.settings.epochs, self.settings.also_due)
         with self.evaluating():
             returned = self.settings.evaluate(self._scored(), self.valid)
-            own = self.settings.module_metrics
-            due = own if epoch is None else of_report(own, epoch, self.settings.epochs)
-            of_module = take_seeded(self.job, due, self.handed_over(), self._raw_valid) if due else {}
+            of_module = self._of_module(due)
         return {**measured_of(returned), **of_module}
+
+    def _of_module(self, metrics: Mapping[str, Any]) -> dict[str, Measured]:
+        """Return the values of metrics of the module; within `evaluating`."""
+        return take_all(self.job, metrics, self.handed_over(), self._raw_valid) if metrics else {}
 
     def _scored(self) -> nn.Module:
         """Return the module that is scored, in the form of `whole`; within `evaluating`.
@@ -308,12 +312,19 @@ class Session:
     def after_epoch(
         self, epoch: int, train_loss: float, measured: Mapping[str, Measured], seconds: float
     ) -> tuple[TrainState, Report]:
-        """Return the state after an epoch and its report; schedule and patience take note of it."""
+        """Return the state after an epoch and its report; schedule and patience take note of it.
+
+        Where patience ends the training, the report has the metrics too that are not due: no later one will.
+        """
         metrics = {name: m.value for name, m in measured.items()} | {"train_loss": train_loss}
-        errors = {name: m.error for name, m in measured.items() if m.error == m.error}
-        lacking = {name for name in self.settings.module_metrics if name not in metrics}
+        lacking = {name: each for name, each in self.settings.module_metrics.items() if name not in metrics}
         self.rate.after_epoch(metrics, lacking)
         self.waiting.after_epoch(metrics, lacking)
+        if self.waiting.over and lacking:
+            with self.evaluating():
+                measured = {**measured, **self._of_module(lacking)}
+        metrics |= {name: measured[name].value for name in lacking if name in measured}
+        errors = {name: m.error for name, m in measured.items() if m.error == m.error}
         return self.state(epoch), Report(epoch, metrics, errors, seconds)
 
     def batches(self, epoch: int) -> Iterator[Batch]:

@@ -1,7 +1,7 @@
 """Settings: the training of one configuration, with everything resolved that a configuration can change."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -41,7 +41,8 @@ class Settings:
         loss_of: training loss of (module, batch), a scalar tensor with a gradient.
         evaluate: loss and metrics of (module, data).
         measures: loss and metrics as functions of outputs and targets.
-        module_metrics: metrics of the module itself that every evaluation has.
+        module_metrics: metrics of the module itself, but for those once for each structure.
+        also_due: epochs that have all of them, beside those that their `every` gives.
         plan: the way to evaluate (module, data), of which the first rows are given.
         own_loss: True if a subclass or an object computes the training loss, from anything in module and batch.
         raw_inputs: True if such an object takes raw inputs, and the module with its normalizer.
@@ -61,6 +62,7 @@ class Settings:
     evaluate: Callable[..., dict[str, Measured]]
     measures: Measures
     module_metrics: Mapping[str, Any]
+    also_due: Collection[int]
     plan: Callable[..., Plan]
     own_loss: bool
     raw_inputs: bool

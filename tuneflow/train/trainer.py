@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any, Self
@@ -28,13 +28,13 @@ from tuneflow.space.search_space import Config
 from tuneflow.train.description import description_of
 from tuneflow.train.evaluate import Evaluator
 from tuneflow.train.evaluation_plan import Measures, Plan
-from tuneflow.train.full_length import ended_scheduler
+from tuneflow.train.full_length import ended_scheduler, watched_last
 from tuneflow.train.halved_batch import halved
 from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loss_object import fit_to_targets, has_loss_of, instance_of, placed, takes_outputs, takes_raw_inputs
 from tuneflow.train.micro_batch import check_unknown_loss
-from tuneflow.train.module_metrics import every_of, of_epoch, of_module, of_outputs, of_test, reference_of, take_seeded
+from tuneflow.train.module_metrics import every_of, of_epoch, of_module, of_outputs, of_test, reference_of, take_all
 from tuneflow.train.on_all_rows import train_unscored
 from tuneflow.train.patience import Patience
 from tuneflow.train.preparation import DeviceData, Preparation
@@ -98,6 +98,7 @@ class Trainer(TrainerProtocol):
     inspectable = True
     tunable: tuple[str, ...] = ("batch_size", "schedule", "clip", "patience", "micro_batch", "rows")
     rows: int | None = None
+    also_due: Collection[int] = ()
     _by_object: bool | None = None  # the loss has a method loss_of; looked up once for each job
 
     @hinting_at(ELSEWHERE)
@@ -272,6 +273,11 @@ class Trainer(TrainerProtocol):
         trainer._prepared = self._prepared  # a cache, shared by all lengths
         return trainer
 
+    def reporting_at(self, epochs: Collection[int]) -> Self:
+        trainer = copy.copy(self)
+        trainer._prepared, trainer.also_due = self._prepared, frozenset(epochs)
+        return trainer
+
     def finished(self, job: Job, state: TrainState, longer: int) -> str:
         own = self.configured(job.config)
         steps = math.ceil((own.rows or own.training_rows) / own.batch_size)
@@ -279,6 +285,7 @@ class Trainer(TrainerProtocol):
             own.schedule.finished(steps, self.epochs, longer)
             or spans_trial(own.optimizer)
             or ended_scheduler(state.values.get("rate"), state.epoch, self.epochs, longer)
+            or watched_last(own.sparse, (own.schedule, own.patience), self.epochs)
         )
 
     def module(self, job: Job, state: TrainState) -> nn.Module:
@@ -323,7 +330,7 @@ class Trainer(TrainerProtocol):
             with torch.no_grad(), job.runtime.autocast(not is_converted(module)), evaluating(own.loss):
                 scores = own.tested(module if normalizer is None else module.get_submodule("module"), source)
             judges = of_test(of_module(self.metrics))
-            return {**scores, **take_seeded(job, judges, module, as_source(data, "test: data"), reference_of(job))}
+            return {**scores, **take_all(job, judges, module, as_source(data, "test: data"), reference_of(job))}
 
     def tested(self, module: nn.Module, data: DeviceData) -> dict[str, Measured]:
         """Return what `evaluate` does, every value with an error and an interval where it can have one."""

@@ -92,7 +92,12 @@ def _metric(name: str, metric: Any) -> Any:
             raise TypeError(
                 f'Trainer: metric "{name}" needs an instance, got the class {metric.__name__}; add parentheses.'
             )
-        check_whole(f'Trainer: metric "{name}": every', getattr(metric, "every", 1))
+        every = check_whole(f'Trainer: metric "{name}": every', getattr(metric, "every", 1))
+        if every > 1 and getattr(metric, "once_per_structure", False):
+            raise ValueError(
+                f'Trainer: metric "{name}" is taken once for each structure and stands in every report, got'
+                f" every={every}; drop one of the two."
+            )
         return metric
     try:
         return as_metric(metric)

@@ -173,6 +173,15 @@ def test_forks_of_a_winner_share_lanes_where_their_structures_are_equal(stacked,
     assert max(len(lanes.live) for lanes in stacked) > 1
 
 
+def test_trials_share_lanes_where_their_inputs_are_cleaned_alike(stacked):
+    model = tn.Model(mlp, steps={"clean": tn.harden.Rounding})
+    space = tn.SearchSpace(optimizer={"lr": tn.Float(1e-3, 0.3, log=True)}, clean={"bits": tn.Choice([1, 3])})
+    both = [run(runtime, model, space, trials=4, of=trainer(epochs=1)) for runtime in (LANES, INLINE)]
+    assert_alike(*both)
+    assert max(len(lanes.live) for lanes in stacked) > 1
+    assert len(set(map(id, stacked))) > 1
+
+
 def test_label_smoothing_may_differ_from_lane_to_lane(stacked):
     space = tn.SearchSpace(
         loss={"label_smoothing": tn.Float(0.01, 0.3)}, optimizer={"lr": tn.Float(1e-2, 0.3, log=True)}

@@ -1,6 +1,7 @@
 """Sanitizers as steps of a model: in training, scores, the trained module, forks, files and programs."""
 
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from tuneflow.compress.winner import record_of
 from tuneflow.harden import MedianFilter, Rounding
 from tuneflow.harden.attacked_module import AttackedModule
 from tuneflow.harden.threat import Threat
+from tuneflow.measure.structure_key import structure_key
+from tuneflow.study.exported import export_model
 from tuneflow.study.saved_model import save_model
 
 TRAIN, VALID, _ = tn.data.digits()
@@ -96,6 +99,42 @@ def test_modules_come_back_from_a_file_as_they_were(step, kind, tmp_path):
     assert [each.to_values() for each in record_of(loaded).operations] == [
         each.to_values() for each in record_of(module).operations
     ]
+
+
+@every_step
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8], ids=["floats", "bytes"])
+def test_int8_is_converted_behind_the_cleaning(step, dtype, tmp_path):
+    data = [tn.Data((15.9 * each.inputs).to(dtype), each.targets) for each in (TRAIN, VALID)]
+    module, reports = trained(job(tn.compress.Arithmetic("int8"), step), trainer(data, epochs=1))
+    right = (module(data[1].inputs).argmax(1) == VALID.targets).double().mean()
+    assert reports[-1].metrics["accuracy"] == pytest.approx(float(right))
+    assert torch.equal(module(data[1].inputs), module.module(module.normalizer(data[1].inputs)))
+    assert set(AttackedModule(module).forms) == {"float", "straight-through"}
+    save_model(tmp_path / "m.pt", module, {})
+    assert torch.equal(tn.load(tmp_path / "m.pt", net)(data[1].inputs), module(data[1].inputs))
+
+
+@every_step
+def test_programs_clean_raw_inputs(step, tmp_path):
+    module, _ = trained(job(step), trainer(epochs=1))
+    export_model(tmp_path / "m.pt", module, [VALID.inputs[:5]], {})
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        program = torch.jit.load(tmp_path / "m.pt")
+    torch.testing.assert_close(program(VALID.inputs), module(VALID.inputs))
+
+
+def test_measures_of_structure_tell_filters_apart_and_not_levels():
+    bodies = [trained(job(step), trainer(epochs=1))[0] for step in (Rounding(2), Rounding(3), MedianFilter(3))]
+    keys = [structure_key(module) for module in (*bodies, bodies[0].module)]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
+def test_a_loss_of_raw_inputs_and_an_augmentation_meet_cleaned_rows():
+    for settings in ({"loss": tn.harden.TRADES(0.1, steps=1)}, {"augment": torch.nn.Identity()}):
+        module, reports = trained(job(Rounding(1)), trainer(epochs=1, **settings))
+        right = (module(VALID.inputs).argmax(1) == VALID.targets).double().mean()
+        assert reports[-1].metrics["accuracy"] == pytest.approx(float(right))
 
 
 def test_a_fork_keeps_what_its_winner_cleans_and_replaces_what_it_cleans_anew():

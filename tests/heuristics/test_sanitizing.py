@@ -55,8 +55,10 @@ def test_filter_is_the_median_of_each_window(size, dtype):
     assert torch.equal(outputs.double(), windows.median(-1).values)
 
 
+@pytest.mark.parametrize("exporting", [False, True], ids=["running", "exporting"])
 @pytest.mark.parametrize("count", [1, 3, 5, 7, 9, 25])
-def test_median_of_an_odd_number_of_tensors(count):
+def test_median_of_an_odd_number_of_tensors(count, exporting, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: exporting)
     planes = torch.randn(count, 50, generator=torch.Generator().manual_seed(count))
     assert torch.equal(median_of(list(planes)), planes.median(0).values)
 
@@ -97,8 +99,11 @@ def test_straight_through_changes_the_gradient_alone(sanitizer):
     torch.testing.assert_close(gradient, expected)
 
 
-def test_straight_through_shares_tensors_and_leaves_the_module():
-    module = nn.Sequential(SanitizedInputs([Own()], nn.Linear(2, 2)), nn.Linear(2, 2))
+def test_straight_through_shares_tensors_and_hooks_and_leaves_the_module():
+    module, calls = nn.Sequential(SanitizedInputs([Own()], nn.Linear(2, 2)), nn.Linear(2, 2)), []
+    module[0].register_forward_hook(lambda *_: calls.append(1))
+    straight_through(module)(torch.ones(1, 2))
+    assert calls == [1]
     other = straight_through(module)
     assert [id(p) for p in other.parameters()] == [id(p) for p in module.parameters()]
     assert type(module[0].sanitizers[0]) is Own

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+FEW = 9  # tensors, of whose median an exported program has every step
+
 
 class SanitizerModule(nn.Module):
     """Base of sanitizers: the shape stays, bytes become numbers of torch's default dtype.
@@ -143,6 +145,8 @@ def median_of(planes: Sequence[Tensor]) -> Tensor:
     Args:
         planes: all of one shape.
     """
+    if len(planes) > FEW and torch.compiler.is_exporting():  # a program of hundreds of steps takes a minute to write
+        return torch.stack(list(planes)).sort(0).values[len(planes) // 2]
     count = len(planes) // 2 + 2
     window, rest = list(planes[:count]), list(planes[count:])
     while len(window) > 2:
@@ -194,22 +198,14 @@ def sanitizers_in(module: nn.Module) -> list[nn.Module]:
 
 
 def straight_through(module: nn.Module) -> nn.Module:
-    """Return a module with the same tensors, in which the gradient of every sanitizer is that of the identity."""
-    inside = {id(part) for part in sanitizers_in(module)}
-    shared = [part for part in module.modules() if not any(id(inner) in inside for inner in part.modules())]
-    kept: list[Any] = [*shared, *module.parameters(), *module.buffers(), *_plain_attributes(module)]
-    copied = copy.deepcopy(module, {id(each): each for each in kept})
-    for parent in list(copied.modules()):
-        for name, part in parent.named_children():
-            if getattr(part, "sanitizes", False):
-                setattr(parent, name, StraightThrough(part))
+    """Return a module with the same tensors and hooks, in which the gradient of every sanitizer is the identity's."""
+    if getattr(module, "sanitizes", False):
+        return StraightThrough(module)
+    if not sanitizers_in(module):
+        return module
+    copied = copy.copy(module)
+    vars(copied)["_modules"] = {name: part and straight_through(part) for name, part in module._modules.items()}
     return copied
-
-
-def _plain_attributes(module: nn.Module) -> list[Any]:
-    """Return the attributes of a module and of those in it that are no parts of it, such as its record."""
-    own = {*vars(nn.Module())}
-    return [value for part in module.modules() for name, value in vars(part).items() if name not in own]
 
 
 def _floating(inputs: Tensor) -> Tensor:

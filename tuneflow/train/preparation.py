@@ -25,6 +25,7 @@ from tuneflow.train.settings import Settings
 from tuneflow.train.spread import Spread, install, spread_of
 
 RESIDENT = 2**28  # bytes as stored: sets up to this size live on the device, prepared once
+SANITIZED = 64  # normalizers with sanitizers that are kept
 CLEANED = 512  # rows that are sanitized at once: what comes between stays small
 KEPT = 2**31  # bytes of such sets that are kept, those used last; there is one for each normalizer
 
@@ -146,11 +147,14 @@ class Preparation:
         sanitizers = [each for each in operations if isinstance(each, Sanitize)]
         if not sanitizers:
             return normalizer
-        key = ("sanitized", id(normalizer), repr([each.to_values() for each in sanitizers]))
-        if key not in self.cache:
-            self.cache[key] = normalizer, with_sanitizers(normalizer, [each.module() for each in sanitizers]).eval()
-        result: nn.Module = self.cache[key][1]
-        return result
+        kept: OrderedDict[Any, tuple[Any, nn.Module]] = self.cache.setdefault("sanitized", OrderedDict())
+        key = id(normalizer), repr([each.to_values() for each in sanitizers])
+        if key not in kept:
+            kept[key] = normalizer, with_sanitizers(normalizer, [each.module() for each in sanitizers]).eval()
+        kept.move_to_end(key)
+        while len(kept) > SANITIZED:
+            kept.popitem(last=False)
+        return kept[key][1]
 
     def ready(self, job: Job, module: nn.Module) -> None:
         """Make a new module ready for the inputs: spread over its arguments, and lazy layers with their shapes.

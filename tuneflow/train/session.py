@@ -318,7 +318,7 @@ class Session:
         """
         metrics = {name: m.value for name, m in measured.items()} | {"train_loss": train_loss}
         lacking = {name: each for name, each in self.settings.module_metrics.items() if name not in metrics}
-        self.rate.after_epoch(metrics, lacking)
+        self.rate.after_epoch(metrics, *([lacking] if lacking else []))  # a schedule of the user's may know no other
         self.waiting.after_epoch(metrics, lacking)
         if self.waiting.over and lacking:
             with self.evaluating():

@@ -91,12 +91,16 @@ def test_windows_reach_every_position_and_have_their_sides():
     assert {tuple((row - row[0]).tolist()) for row in index} == {(0, 1, 2, 4, 5, 6)}
 
 
-def test_bumps_of_opposite_sign_cancel_and_rise_to_the_center():
+def test_bumps_of_opposite_sign_rise_to_their_centers():
     generator = torch.Generator().manual_seed(0)
-    pattern = bumps((4, 4), 8, generator, torch.ones(1)).reshape(8, 4, 4)
-    assert torch.allclose(pattern.sum((1, 2)), torch.zeros(8), atol=1e-6)
-    wide = bumps((10,), 1, generator, torch.ones(1))[0]
-    assert wide[:5].tolist() == pytest.approx([1 / 9, 1 / 9 + 1 / 4, 1 / 9 + 1 / 4 + 1, 1 / 9 + 1 / 4, 1 / 9])
+    pattern = bumps((10,), 1, generator, torch.ones(1))[0]
+    steps = torch.tensor([1 / 9, 1 / 9 + 1 / 4, 1 / 9 + 1 / 4 + 1, 1 / 9 + 1 / 4, 1 / 9])
+    assert torch.allclose(pattern, torch.cat([steps, -steps]) / torch.cat([steps, steps]).norm())
+    square = bumps((3, 3), 8, generator, torch.ones(1)).reshape(8, 3, 3)
+    line, block = torch.tensor([1.0, 5, 1]), torch.tensor([[1.0, 1, 1], [1, 5, 1]])
+    upright = torch.cat([line[None] / line.norm(), -block / block.norm()]) / 2**0.5
+    assert all(torch.allclose(each, upright) or torch.allclose(each, upright.T) for each in square)
+    assert len(square.unique(dim=0)) == 2
 
 
 def test_tiles_have_norm_one():

@@ -124,7 +124,7 @@ def _moved_change(best: Tensor, grid: Tensor, share: float, radius: float, gener
     left = (radius**2 - change.square().sum((1, 2), keepdim=True)).clamp(min=0) / channels
     freed = change.square().sum(2, keepdim=True) - rest.square().sum(2, keepdim=True)
     signs = random_signs((rows, channels, 1), grid, generator)
-    new = bumps(sides, rows, generator, grid)[:, None] * signs + _unit(change.gather(2, source), 2)
+    new = bumps(sides, rows, generator, grid)[:, None] * signs + _unit(change.gather(2, target), 2)
     moved = rest.scatter(2, target, _unit(new, 2) * (left + freed).clamp(min=0).sqrt())
     return grid + (radius * _unit(moved, (1, 2))).reshape(grid.shape)
 

@@ -6,6 +6,7 @@ from math import ceil
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tuneflow.harden.threat import row_norms
 
@@ -49,47 +50,41 @@ def stripes(grid: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def tiles(grid: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Return changes of norm 1 by row, five tiles along each dimension, each of random sign and with a bump in it."""
+    """Return changes of norm 1 by row, five tiles along each dimension, each of random sign and with two bumps."""
     rows, channels, *positions = grid.shape
     sides = [max(1, size // TILES) for size in positions]
     counts = [ceil(size / side) for size, side in zip(positions, sides, strict=True)]
-    change = random_signs((rows, channels, *counts), grid, generator)
+    change = bumps(sides, rows, generator, grid).reshape(rows, 1, *sides).repeat(1, 1, *counts)
+    signs = random_signs((rows, channels, *counts), grid, generator)
     for dimension, (size, side) in enumerate(zip(positions, sides, strict=True), start=2):
-        change = change.repeat_interleave(side, dimension).narrow(dimension, 0, size)
-    offsets = [torch.arange(size, device=grid.device) % side for size, side in zip(positions, sides, strict=True)]
-    change = change * _rings(offsets, sides).to(grid.dtype)
-    return change / row_norms(change)
+        change = change.narrow(dimension, 0, size)
+        signs = signs.repeat_interleave(side, dimension).narrow(dimension, 0, size)
+    return change * signs / row_norms(change * signs)
 
 
 def bumps(sides: Sequence[int], rows: int, generator: torch.Generator | None, like: Tensor) -> Tensor:
-    """Return two bumps of opposite sign beside each other, in windows of these sides: shape (rows, values).
+    """Return two bumps of opposite sign beside each other, in windows of these sides: norm 1, shape (rows, values).
 
     The dimension along which they lie beside each other is drawn for each row.
     """
-    patterns = torch.stack([_pair(sides, dimension, like) for dimension in range(len(sides))])
+    patterns = torch.stack([_pair(sides, dimension) for dimension in range(len(sides))]).to(like)
     return patterns[torch.randint(len(sides), (rows,), generator=generator, device=like.device)]
 
 
-def _pair(sides: Sequence[int], dimension: int, like: Tensor) -> Tensor:
-    """Return a bump and below it its negative, flat, side by side along a dimension."""
-    half = ceil(sides[dimension] / 2)
-    halves = [half if i == dimension else side for i, side in enumerate(sides)]
-    offsets = [torch.arange(side, device=like.device) for side in sides]
-    sign = torch.where(offsets[dimension] < half, 1, -1)
-    shape = [-1 if i == dimension else 1 for i in range(len(sides))]
-    offsets[dimension] = offsets[dimension] % half
-    return (_rings(offsets, halves) * sign.reshape(shape)).flatten().to(like.dtype)
+def _pair(sides: Sequence[int], dimension: int) -> Tensor:
+    """Return a bump and the negative of another, of the same norm, side by side along a dimension, flat."""
+    half = sides[dimension] // 2
+    first, second = (
+        _bump([size if i == dimension else side for i, side in enumerate(sides)])
+        for size in (half, sides[dimension] - half)
+    )
+    pair: Tensor = torch.cat([first / first.norm(), -second / second.norm()], dimension).flatten()
+    return functional.normalize(pair, dim=0)
 
 
-def _rings(offsets: Sequence[Tensor], sides: Sequence[int]) -> Tensor:
-    """Return a bump: values that grow by 1 / n**2, 1 / (n - 1)**2, ..., 1 from the border of a block to its center.
-
-    Args:
-        offsets: of each place within its block, along each dimension.
-        sides: of a block.
-    """
-    depths = [torch.minimum(offset, side - 1 - offset) for offset, side in zip(offsets, sides, strict=True)]
-    depth = reduce(lambda outer, inner: torch.minimum(outer[..., None], inner), depths)
-    count = (min(sides) + 1) // 2
-    growth = 1 / torch.arange(count, 0, -1, device=depth.device).double().square()
-    return growth.cumsum(0)[depth]
+def _bump(sides: Sequence[int]) -> Tensor:
+    """Return a block of these sides, whose values grow by 1 / n**2, ..., 1 / 4, 1 with each step towards its center."""
+    distances = [(torch.arange(side) - side // 2).abs() for side in sides]
+    distance = reduce(lambda others, own: torch.maximum(others[..., None], own), distances)
+    growth = 1 / torch.arange(1, max(sides) // 2 + 2).double().square()
+    return growth.flip(0).cumsum(0).flip(0)[distance]

@@ -115,15 +115,12 @@ def test_a_report_of_replicas_has_what_all_of_them_have(ending):
     assert curve(study.trials[0]) == {2: pytest.approx(study.trials[0].reports[1].metrics["norm"]), 4: sum(last) / 2}
 
 
-def test_a_longer_trial_does_not_watch_what_only_the_last_epoch_had():
-    for settings, named in (({"schedule": tn.rates.Plateau(metric="norm")}, "Plateau"), ({"patience": 9}, "")):
-        study = make(trainer(**settings))
-        study.run(trials=1)
-        if named:
-            with pytest.raises(StudyError, match=f'{named} has seen "norm" at epoch 5, where a longer trial does not'):
-                study.extend(epochs=8)
-        else:
-            assert list(curve(study.extend(epochs=8).trials[0])) == [8]
+def test_trials_of_a_longer_study_report_it_at_the_first_length_too():
+    study = make(trainer(schedule=tn.rates.Plateau(metric="norm", patience=1)), scheduler=tn.Full())
+    study.run(trials=1)
+    study.extend(epochs=7)
+    study.run(trials=3)
+    assert [list(curve(trial)) for trial in study.trials] == [[4, 5], [7], [4, 5, 7]]
 
 
 @pytest.mark.parametrize(

@@ -553,7 +553,8 @@ class Study:
     def _set_length(self, epochs: int) -> None:
         self.history.epochs = epochs
         if self.trainer.epochs != epochs:
-            self.trainer = self._driver.trainer = self.trainer.with_epochs(epochs)
+            longer = self.trainer.with_epochs(epochs).reporting_at(self.history.lengths)  # where trials are compared
+            self.trainer = self._driver.trainer = longer
 
     def _executor(self, left: Callable[[], float] = lambda: 0) -> Executor:
         """Return a new executor of the runtime; `left` returns the number of trials to come."""

@@ -1,6 +1,6 @@
 """The full length of a trial: the parts of a training that depend on it, and so end with it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from tuneflow.errors import plural
@@ -62,21 +62,6 @@ def ended_scheduler(values: Any, epoch: int, epochs: int, longer: int) -> str:
             return f"the scheduler {name} has total_steps={total}"
         if epoch == epochs and not any(state.get("_last_lr", [1.0])):
             return f"the scheduler {name} has come to a rate of 0"
-    return ""
-
-
-def watched_last(sparse: Mapping[str, int], rules: Iterable[Any], epochs: int) -> str:
-    """Return the reason why a rule of a training would go on otherwise in a longer one; empty where none would.
-
-    Args:
-        sparse: metrics that only each k-th epoch and the last one report, name to k.
-        rules: schedule and patience, of which some watch a metric.
-        epochs: the full length of the trial so far, whose last report has all metrics.
-    """
-    for rule in rules:
-        metric = getattr(rule, "metric", "")
-        if epochs % sparse.get(metric, 1):
-            return f'{type(rule).__name__} has seen "{metric}" at epoch {epochs}, where a longer trial does not'
     return ""
 
 

@@ -255,16 +255,22 @@ class Session:
         Args:
             epoch: the epoch whose report it is for, which may lack metrics of the module; None for all of them.
         """
-        own = self.settings.module_metrics
-        due = own if epoch is None else of_report(own, epoch, self.settings.epochs, self.settings.also_due)
         with self.evaluating():
             returned = self.settings.evaluate(self._scored(), self.valid)
-            of_module = self._of_module(due)
-        return {**measured_of(returned), **of_module}
+        return {**measured_of(returned), **self.of_module(epoch)}
 
-    def _of_module(self, metrics: Mapping[str, Any]) -> dict[str, Measured]:
-        """Return the values of metrics of the module; within `evaluating`."""
-        return take_all(self.job, metrics, self.handed_over(), self._raw_valid) if metrics else {}
+    def of_module(self, epoch: int | None = None) -> dict[str, Measured]:
+        """Return the metrics of the module that the report of an epoch has; all of them for None."""
+        own = self.settings.module_metrics
+        due = own if epoch is None else of_report(own, epoch, self.settings.epochs, self.settings.also_due)
+        return self._taken(due)
+
+    def _taken(self, metrics: Mapping[str, Any]) -> dict[str, Measured]:
+        """Return the values of these metrics of the module."""
+        if not metrics:
+            return {}
+        with self.evaluating():
+            return take_all(self.job, metrics, self.handed_over(), self._raw_valid)
 
     def _scored(self) -> nn.Module:
         """Return the module that is scored, in the form of `whole`; within `evaluating`.
@@ -320,9 +326,8 @@ class Session:
         lacking = {name: each for name, each in self.settings.module_metrics.items() if name not in metrics}
         self.rate.after_epoch(metrics, *([lacking] if lacking else []))  # a schedule of the user's may know no other
         self.waiting.after_epoch(metrics, lacking)
-        if self.waiting.over and lacking:
-            with self.evaluating():
-                measured = {**measured, **self._of_module(lacking)}
+        if self.waiting.over:
+            measured = {**measured, **self._taken(lacking)}
         metrics |= {name: measured[name].value for name in lacking if name in measured}
         errors = {name: m.error for name, m in measured.items() if m.error == m.error}
         return self.state(epoch), Report(epoch, metrics, errors, seconds)

@@ -28,7 +28,7 @@ from tuneflow.space.search_space import Config
 from tuneflow.train.description import description_of
 from tuneflow.train.evaluate import Evaluator
 from tuneflow.train.evaluation_plan import Measures, Plan
-from tuneflow.train.full_length import ended_scheduler, watched_last
+from tuneflow.train.full_length import ended_scheduler
 from tuneflow.train.halved_batch import halved
 from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
@@ -275,7 +275,7 @@ class Trainer(TrainerProtocol):
 
     def reporting_at(self, epochs: Collection[int]) -> Self:
         trainer = copy.copy(self)
-        trainer._prepared, trainer.also_due = self._prepared, frozenset(epochs)
+        trainer._prepared, trainer.also_due = self._prepared, frozenset({*self.also_due, *epochs})
         return trainer
 
     def finished(self, job: Job, state: TrainState, longer: int) -> str:
@@ -285,7 +285,6 @@ class Trainer(TrainerProtocol):
             own.schedule.finished(steps, self.epochs, longer)
             or spans_trial(own.optimizer)
             or ended_scheduler(state.values.get("rate"), state.epoch, self.epochs, longer)
-            or watched_last(own.sparse, (own.schedule, own.patience), self.epochs)
         )
 
     def module(self, job: Job, state: TrainState) -> nn.Module:

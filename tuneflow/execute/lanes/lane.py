@@ -109,6 +109,10 @@ class Lane:
         with self.randomness:
             return self.run.evaluate(self.epoch)
 
+    def of_module(self) -> dict[str, Measured]:
+        """Return the metrics of the module that the epoch's report has, as in training alone."""
+        return self.run.of_module(self.epoch)
+
     def after_epoch(self, measured: dict[str, Measured]) -> Report:
         """Report the epoch and prepare for the next; the run's tensors must be up to date."""
         mean = self._total / self._count

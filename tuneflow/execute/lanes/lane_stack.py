@@ -135,7 +135,7 @@ class LaneStack:
 
         def measure(slot: int, lane: Lane) -> None:
             began = time.perf_counter()
-            measured = lane.evaluate() if together is None else together.of(slot)
+            measured = lane.evaluate() if together is None else {**together.of(slot), **lane.of_module()}
             lane.seconds += spent + time.perf_counter() - began
             report = lane.after_epoch(measured)
             events.append(Reported(lane.work.trial, report, lane.state))
@@ -216,8 +216,8 @@ def _part(rows: int) -> int:
 
 
 def evaluates_together(settings: Settings) -> bool:
-    """True if loss and metrics are functions of outputs and targets, and none is of the module."""
-    return not (settings.own_loss or settings.own_evaluation or settings.module_metrics)
+    """True if loss and metrics are functions of outputs and targets, but for metrics of the module."""
+    return not (settings.own_loss or settings.own_evaluation)
 
 
 def _loss_of(lane: Lane) -> Callable[[nn.Module, Any], Tensor]:

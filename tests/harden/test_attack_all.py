@@ -105,7 +105,7 @@ def test_rows_count_by_the_converted_module_and_gradients_are_those_of_the_float
     assert {each.form for each in table.attacks} == {"float", ""}
     assert torch.equal(table.right, converted(INPUTS).argmax(1) == TARGETS)
     assert not table.right.all()
-    assert "through the module in float" in table.remarks[0]
+    assert "through the module in float" in table.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_box_of_the_training_rows_is_widened_where_it_does_not_hold_the_data():
     table = attack(module, DATA, eps=0.1)
     assert table.threat.box == (0, 1)
     assert table.threat.radius == pytest.approx(0.05)
-    assert "0 to 1 lie outside of the range of the training rows, 0.25 to 0.75" in table.remarks[0]
+    assert "0 to 1 lie outside of the range of the training rows, 0.25 to 0.75" in table.notes[0]
 
 
 def test_box_far_beyond_the_data_is_named():

@@ -47,7 +47,7 @@ from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop import Loop
 from tuneflow.train.loss_object import has_loss_of, is_class
 from tuneflow.train.micro_batch import ROWS as COMPARED
-from tuneflow.train.module_metrics import brief, of_epoch
+from tuneflow.train.module_metrics import brief
 from tuneflow.train.protocol import DryRun, Rehearsal
 from tuneflow.train.session import Session
 from tuneflow.train.settings import with_section
@@ -291,16 +291,16 @@ def _sized(trainer: Trainer, job: Job, size: int) -> tuple[Trainer, Job]:
 
 
 def small(trainer: Trainer, rows: int) -> Trainer:
-    """Return a deep copy of `trainer` with at most `rows` rows of its data."""
+    """Return a deep copy of `trainer` with at most `rows` rows of its data, and metrics that take least time."""
     train, valid = few(trainer.train, rows), few(trainer.valid, SMALL)
     try:
         small = copy.deepcopy(trainer, {id(trainer.train): train, id(trainer.valid): valid, id(trainer._prepared): {}})
     except Exception:  # it holds something that cannot be copied, such as a lock
         small = copy.copy(trainer)
     small._fits = trainer._fits or _fits_of(trainer)
-    small.metrics = {**small.metrics, **brief(of_epoch(small.metrics))}
     small.train, small.valid, small._prepared = train, valid, {}
     small.fold_rows, small.folds = None, 1
+    small.metrics = dict(brief(small.metrics))
     return small
 
 

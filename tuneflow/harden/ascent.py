@@ -38,3 +38,12 @@ def gradient_of(objective: Objective, rows: Tensor) -> Tensor:
         leaf = rows.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(objective(leaf), leaf)
     return torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def gradient_if_any(objective: Objective, rows: Tensor) -> Tensor | None:
+    """Return what `gradient_of` does; None where no gradient can be taken through the objective."""
+    with torch.enable_grad():
+        leaf = rows.detach().clone().requires_grad_()
+        value = objective(leaf)
+        gradient = torch.autograd.grad(value, leaf, allow_unused=True)[0] if value.requires_grad else None
+    return None if gradient is None else torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)

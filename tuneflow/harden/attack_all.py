@@ -1,12 +1,12 @@
 """Attack: every attack on a trained module, row by row the worst, with what makes the numbers doubtful."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tuneflow.data.sources import Source, as_source
+from tuneflow.data.sources import as_source
 from tuneflow.harden.apgd import APGD
 from tuneflow.harden.attack_table import AttackScore, AttackTable
 from tuneflow.harden.attacked_module import AttackedModule
@@ -73,43 +73,18 @@ def attack(
     attacks, 2020.
     """
     check_arguments("attack", module, eps, norm, box, rows, WAY)
-    source = as_source(data, "attack: data")
-    return attacked_by(battery, module, source, chosen_rows(len(source), rows), eps, norm, box, seed)
-
-
-def attacked_by(
-    attacks: Callable[[Threat], Mapping[str, Attack]],
-    module: nn.Module,
-    source: Source,
-    order: Tensor,
-    eps: float,
-    norm: str,
-    box: Box | None,
-    seed: int,
-) -> AttackTable:
-    """Return the table of some attacks on a module.
-
-    Args:
-        attacks: returns them for a threat, by name.
-        module: takes raw inputs and gives logits.
-        source: the data.
-        order: numbers of the rows to attack.
-        eps: as `attack` takes it.
-        norm: the same.
-        box: the same.
-        seed: the same.
-    """
-    attacked = AttackedModule(module)
+    attacked, source = AttackedModule(module), as_source(data, "attack: data")
+    order = chosen_rows(len(source), rows)
     with measuring(module), attacked.evaluating():
-        threat, notes = threat_of(attacked, source, eps, norm, box)
-        survival = Survival(attacked, attacks(threat), threat, seed)
+        threat, told = threat_of(attacked, source, eps, norm, box)
+        survival = Survival(attacked, battery(threat), threat, seed)
         for number, (inputs, targets) in enumerate(chunks(attacked, source, order)):
             threat.check_holds("attack", inputs)
             if number == 0:
                 check_by_row("attack", attacked, inputs)
                 add_rescaled(attacked, inputs)
             survival.add(inputs, targets)
-    return _table(survival, notes)
+    return _table(survival, *((told, []) if box is None else ([], told)))
 
 
 def battery(threat: Threat) -> Mapping[str, Attack]:
@@ -124,20 +99,20 @@ def battery(threat: Threat) -> Mapping[str, Attack]:
     }
 
 
-def _table(survival: Survival, notes: list[str]) -> AttackTable:
+def _table(survival: Survival, notes: list[str], doubts: list[str]) -> AttackTable:
     right = torch.cat(survival.right)
     attacks = [
         AttackScore(name, form, torch.cat(survival.survived[name, form]), survival.seconds[name, form])
         for name, form in survival.lines
     ]
     count = int(right.sum())
-    facts = [
-        *notes,
-        *([FLOAT] if "float" in survival.attacked.forms else []),
+    doubts = [
+        *doubts,
         *map(remark_on_blind, survival.blind),
         *(remark_on_flat(form, flat, count) for form, flat in survival.flat.items()),
     ]
-    threat, remarks = survival.threat, (*filter(None, facts), *remarks_on(right, attacks))
+    threat, remarks = survival.threat, (*filter(None, doubts), *remarks_on(right, attacks))
     values = torch.cat(survival.margins) / threat.width if survival.margins else None
     margins = None if values is None else Margins(values, threat.norm, threat.eps)
-    return AttackTable(threat, right, attacks, remarks, margins)
+    forms = [FLOAT] if "float" in survival.attacked.forms else []
+    return AttackTable(threat, right, attacks, remarks, margins, (*notes, *forms))

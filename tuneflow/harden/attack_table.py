@@ -45,7 +45,7 @@ class AttackScore:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AttackTable:
-    """The attacks on a module and the rows that withstood them; prints as a table with remarks below.
+    """The attacks on a module and the rows that withstood them; prints as a table with notes and remarks below.
 
     Attributes:
         threat: the changes that were allowed.
@@ -53,6 +53,7 @@ class AttackTable:
         attacks: one by one.
         remarks: sentences on what makes these numbers doubtful, such as a masked gradient.
         margins: first-order margins of the same rows; None where no gradient can be taken.
+        notes: sentences on how they were measured, such as a box that was widened.
     """
 
     threat: Threat
@@ -60,6 +61,7 @@ class AttackTable:
     attacks: Sequence[AttackScore]
     remarks: tuple[str, ...] = field(default=())
     margins: Margins | None = None
+    notes: tuple[str, ...] = field(default=())
 
     @property
     def clean(self) -> Estimate:
@@ -88,7 +90,7 @@ class AttackTable:
         rows = [("clean", self.clean, None), *((each.label, each.robust, each.seconds) for each in self.attacks)]
         lines = _aligned([HEAD, *(_cells(*row) for row in (*rows, ("worst", self.robust, self.seconds)))])
         margins = [] if self.margins is None else self.margins.lines
-        notes = [fill(text, WIDE, subsequent_indent="  ") for text in (*margins, *self.remarks)]
+        notes = [fill(text, WIDE, subsequent_indent="  ") for text in (*margins, *self.notes, *self.remarks)]
         return "\n".join([*lines, self._conditions, *notes])
 
     @property

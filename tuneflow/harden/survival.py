@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from tuneflow.harden.ascent import gradient_if_any
 from tuneflow.harden.attacked_module import AttackedModule
 from tuneflow.harden.first_order import first_order_margins
 from tuneflow.harden.row_attack import Attack
@@ -102,12 +103,7 @@ class Survival:
 
     def _flat(self, form: str, rows: Tensor, classes: Tensor) -> Tensor | None:
         """Return True for rows at which the gradient is 0; None where there is no gradient."""
-        with torch.enable_grad():
-            leaf = rows.detach().clone().requires_grad_()
-            loss = self.attacked.cross_entropy(form, classes)(leaf)
-            if not loss.requires_grad:
-                return None
-            (gradient,) = torch.autograd.grad(loss, leaf, allow_unused=True)
+        gradient = gradient_if_any(self.attacked.cross_entropy(form, classes), rows)
         return None if gradient is None else (gradient == 0).reshape(len(rows), -1).all(1)
 
 

@@ -1,13 +1,8 @@
-"""The settings of attacks on a result: its study's metric of robustness, and the range of its training rows."""
+"""The settings of attacks on a result, as far as its study's metric of robustness has them."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
-from torch import nn
-
-from tuneflow.compress.winner import record_of, recorded
-from tuneflow.data.input_range import range_of
 from tuneflow.train.module_metrics import of_module
 
 
@@ -36,14 +31,3 @@ def _agreed(metrics: Iterable[Any], name: str) -> Any:
     """Return the setting of that name that all metrics have; None where they differ, or there are none."""
     values = [getattr(metric, name, None) for metric in metrics]
     return values[0] if values and all(value == values[0] for value in values) else None
-
-
-def with_box(module: Any, trainer: Any) -> Any:
-    """Return a trained module whose record has the range of the training rows, as far as the trainer holds them."""
-    if not isinstance(module, nn.Module) or record_of(module).box is not None or not trainer.inspectable:
-        return module
-    try:
-        box = range_of(inputs for inputs, _ in trainer.train.batches(256))
-    except (TypeError, ValueError):
-        return module  # the attack says what it does not take
-    return recorded(module, replace(record_of(module), box=box))

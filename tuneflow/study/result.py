@@ -18,13 +18,14 @@ from tuneflow.harden.attack_table import AttackTable
 from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.metrics.measured import Estimate, estimate, number_text
 from tuneflow.store.checkpoints import States
-from tuneflow.study.attacked_result import settings_of_attack, with_box
+from tuneflow.study.attacked_result import settings_of_attack
 from tuneflow.study.confirm import Confirmed
 from tuneflow.study.exported import export_model, few_inputs
 from tuneflow.study.learning_curve import Curve, LearningCurve
 from tuneflow.study.saved_model import labels_of, save_model
 from tuneflow.study.score_text import error_of, interval_note, score_of, settings_text
 from tuneflow.study.selection_bias import optimism
+from tuneflow.train.boxed_module import with_box
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.module_metrics import reference_of
 from tuneflow.train.protocol import TrainerProtocol
@@ -267,7 +268,10 @@ class Result(Trial):
         """
         single: Any = self._trainer.single
         said = settings_of_attack(getattr(single, "metrics", None) or {}, eps=eps, norm=norm, box=box)
-        return attack(with_box(self.model(), single), data, **said, rows=rows)
+        module = self.model()
+        if single.inspectable:
+            module = with_box(module, single.preparation().fits.box)
+        return attack(module, data, **said, rows=rows)
 
     def learning_curve(self, rows: Sequence[int] | None = None, seeds: int = 3) -> LearningCurve:
         """Train this trial's configuration on fewer rows, and return the scores that tell what more would bring.

@@ -13,6 +13,7 @@ from tuneflow.data.data import Batch
 from tuneflow.metrics.measured import Measured
 from tuneflow.signature import name_of
 from tuneflow.space.values import object_repr
+from tuneflow.train.boxed_module import use_box
 from tuneflow.train.evaluation_plan import Measures, Plan
 from tuneflow.train.patience import Patience
 from tuneflow.train.rates import Fixed, Schedule
@@ -71,7 +72,7 @@ class Settings:
     @property
     def uses_box(self) -> bool:
         """True if augmentation, loss or a metric of the module needs the range of the training inputs."""
-        return any(getattr(each, "uses_box", False) for each in self.objects)
+        return use_box(self.objects)
 
     @property
     def objects(self) -> tuple[Any, ...]:

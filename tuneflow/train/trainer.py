@@ -25,6 +25,7 @@ from tuneflow.metrics.measured import Measured
 from tuneflow.optim.build import optimizer_name, spans_trial
 from tuneflow.signature import hinting_at, name_of
 from tuneflow.space.search_space import Config
+from tuneflow.train.boxed_module import use_box, with_box
 from tuneflow.train.description import description_of
 from tuneflow.train.evaluate import Evaluator
 from tuneflow.train.evaluation_plan import Measures, Plan
@@ -329,6 +330,8 @@ class Trainer(TrainerProtocol):
             with torch.no_grad(), job.runtime.autocast(not is_converted(module)), evaluating(own.loss):
                 scores = own.tested(module if normalizer is None else module.get_submodule("module"), source)
             judges = of_test(of_module(self.metrics))
+            if use_box(judges.values()):
+                module = with_box(module, self.preparation().fits.box)
             return {**scores, **take_all(job, judges, module, as_source(data, "test: data"), reference_of(job))}
 
     def tested(self, module: nn.Module, data: DeviceData) -> dict[str, Measured]:

@@ -8,7 +8,7 @@ import torch
 import tuneflow as tn
 from tests.helpers.small_studies import TRAIN, VALID, linear
 from tests.helpers.worker_training import ONE
-from tuneflow.errors import StudyError
+from tuneflow.errors import FingerprintError, StudyError
 from tuneflow.train.patience import Patience
 
 ENDS = Patience(1, "train_loss", maximize=True)  # training lowers it, so that a training ends at epoch 2
@@ -175,3 +175,17 @@ def test_it_draws_by_the_seed_of_the_job_and_leaves_the_generators_alone():
         assert len(values) == 1  # the same in every report, so that epochs and trials compare
         drawn.append(values)
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+class Third(Drawn):
+    every = 3
+
+
+def test_a_study_may_get_such_a_metric_later_and_keeps_its_every(tmp_path):
+    studies = [trainer(metrics={}), trainer(metrics={"norm": Drawn()}), trainer(metrics={"norm": Third()})]
+    make(studies[0], folder=tmp_path, minimize="loss").close()
+    with pytest.warns(UserWarning, match=r"trainer\.metrics\.norm was None, now 'Drawn\(\), every 2'"):
+        make(studies[1], folder=tmp_path, minimize="loss").close()
+    make(studies[1], folder=tmp_path / "other", minimize="loss").close()
+    with pytest.raises(FingerprintError, match="now 'Third\\(\\), every 3'"):
+        make(studies[2], folder=tmp_path / "other", minimize="loss")

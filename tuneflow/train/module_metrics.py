@@ -9,6 +9,7 @@ from torch import nn
 
 from tuneflow.compress.winner import copied_module
 from tuneflow.metrics.measured import Measured
+from tuneflow.train.description import description_of
 from tuneflow.train.evaluation_plan import with_name
 from tuneflow.train.job import Job
 from tuneflow.train.reported_metrics import numbers_of
@@ -100,6 +101,14 @@ def _measured(returned: Any) -> Measured:
 def every_of(metric: Any) -> int:
     """Return each how many epochs a metric of the module is computed, as its attribute `every` gives it."""
     return int(getattr(metric, "every", 1))
+
+
+def words_of(metric: Any) -> str:
+    """Return a metric in words, the same in every process, with its `every` where a setting does not name that."""
+    words = description_of(metric)
+    if not is_of_module(metric) or every_of(metric) == 1 or "every" in getattr(metric, "__dict__", {}):
+        return words
+    return f"{words}, every {every_of(metric)}"
 
 
 def of_report(metrics: Metrics, epoch: int, epochs: int, also: Collection[int] = ()) -> Metrics:

@@ -35,7 +35,16 @@ from tuneflow.train.input_fits import InputFits
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loss_object import fit_to_targets, has_loss_of, instance_of, placed, takes_outputs, takes_raw_inputs
 from tuneflow.train.micro_batch import check_unknown_loss
-from tuneflow.train.module_metrics import every_of, of_epoch, of_module, of_outputs, of_test, reference_of, take_all
+from tuneflow.train.module_metrics import (
+    every_of,
+    of_epoch,
+    of_module,
+    of_outputs,
+    of_test,
+    reference_of,
+    take_all,
+    words_of,
+)
 from tuneflow.train.on_all_rows import train_unscored
 from tuneflow.train.patience import Patience
 from tuneflow.train.preparation import DeviceData, Preparation
@@ -167,8 +176,7 @@ class Trainer(TrainerProtocol):
             "patience": repr(self.patience),
             "micro_batch": self.micro_batch,
             "augment": None if self.augment is None else description_of(self.augment),
-            "metrics": {name: description_of(metric) for name, metric in self.metrics.items()},
-            **({"every": dict(self.sparse)} if self.sparse else {}),
+            "metrics": {name: words_of(metric) for name, metric in self.metrics.items()},
             **({} if type(self) is Trainer else {"trainer": name_of(type(self))}),
         }
 

@@ -195,3 +195,12 @@ def test_a_trained_network_is_made_smaller_and_used_elsewhere(tmp_path):
     assert "of the parameters and" in text  # the profile's sentence
     assert re.search(r"^trial \d, saved and exported: the same outputs$", text, re.M)
     assert {path.stem for path in (tmp_path / "runs" / "smaller").iterdir()} == {"small"}
+
+
+def test_a_network_is_hardened_and_three_goals_are_weighed(tmp_path):
+    flags = ["--rows", "64", "--epochs", "1", "--more", "1", "--trials", "1", "--tested", "12", "--seconds", "0.05"]
+    text = run_example(EXAMPLES / "09_harder_to_attack.py", tmp_path, *flags)
+    clean, worst = (re.findall(rf"^{word} +(\d\.\d+) ", text, re.M) for word in ("clean", "worst"))
+    assert len(clean) == len(worst) == 2
+    assert all(float(attacked) <= float(right) for attacked, right in zip(worst, clean, strict=True))
+    assert re.search(r"^trial +accuracy +robust +latency", text, re.M)

@@ -17,6 +17,7 @@ BUDGETS = {
     "06_custom_searcher": "--seeds 2 --trials 2 --epochs 1 --rows 64",
     "07_softmax": "--seeds 1 --epochs 1 --rows 128",
     "08_smaller_and_faster": "--size 8 --rows 64 --epochs 1 --more 1 --trials 2 --seconds 0.05",
+    "09_harder_to_attack": "--rows 64 --epochs 1 --more 1 --trials 1 --tested 12 --seconds 0.05",
 }
 each_example = pytest.mark.parametrize("script", scripts(), ids=lambda script: script.stem)
 

@@ -15,9 +15,9 @@ def first_order_margins(
 ) -> Tensor:
     """Return each row's logit margin over the dual norm of its gradient, in raw units, shape (rows,).
 
-    Of several forms the smallest counts, row by row. It is negative for a row that is wrong: the change that would put
-    it right. Where the gradient is 0 it is infinite, as no small change turns such a row, and 0 where the margin is 0
-    too; -inf where logits are not finite. It costs a forward and a backward pass for each form.
+    Of several forms the one that needs the smallest change counts, row by row. It is negative for a row that is wrong:
+    the change that would put it right. Where the gradient is 0 it is infinite, as no small change turns such a row, and
+    0 where the margin is 0 too; -inf where logits are not finite. It costs a forward and a backward pass for each form.
 
     Args:
         attacked: the module, in evaluation mode.
@@ -29,8 +29,8 @@ def first_order_margins(
     Source: Moosavi-Dezfooli, Fawzi, Frossard, DeepFool: a simple and accurate method to fool deep neural networks,
     2016.
     """
-    each = [_margins(attacked, form, inputs, classes, norm) for form in forms]
-    return torch.stack(each).amin(0)
+    each = torch.stack([_margins(attacked, form, inputs, classes, norm) for form in forms])
+    return each.gather(0, each.abs().argmin(0, keepdim=True)).squeeze(0)
 
 
 def _margins(attacked: AttackedModule, form: str, inputs: Tensor, classes: Tensor, norm: str) -> Tensor:

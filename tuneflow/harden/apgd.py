@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tuneflow.errors import did_you_mean
+from tuneflow.harden.ascent import gradient_at
 from tuneflow.harden.attacked_module import AttackedModule
 from tuneflow.harden.logit_margin import logit_margin
 from tuneflow.harden.row_attack import Attack
@@ -189,10 +190,10 @@ def _point(
         classes = attacked.classes(targets, logits)
         numbers = classes.argmax(1) if classes.ndim == 2 else classes
         losses = loss(logits, numbers)
-        (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+        gradient = gradient_at(losses.sum(), leaf)
     lost = logit_margin(logits.detach(), numbers) < 0
     losses = torch.nan_to_num(losses.detach(), nan=-torch.inf)
-    return _Point(leaf.detach(), losses, lost, torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0))
+    return _Point(leaf.detach(), losses, lost, gradient)
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -30,13 +30,26 @@ def ascended(
 
 
 def gradient_of(objective: Objective, rows: Tensor) -> Tensor:
-    """Return the gradient of an objective with respect to rows, 0 where it is not finite; parameters' are left alone.
-
-    So a module whose outputs are NaN is attacked by rows within the threat, and the training loss is what diverges.
-    """
+    """Return the gradient of an objective with respect to rows; see `gradient_at`."""
     with torch.enable_grad():
         leaf = rows.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(objective(leaf), leaf)
+        return gradient_at(objective(leaf), leaf)
+
+
+def gradient_at(value: Tensor, rows: Tensor) -> Tensor:
+    """Return the gradient of a value with respect to rows, 0 where it is not finite; parameters' are left alone.
+
+    So a module whose outputs are NaN is attacked by rows within the threat, and the training loss is what diverges.
+
+    Raises:
+        ValueError: the value does not depend on the rows in a way that has a gradient.
+    """
+    gradient = torch.autograd.grad(value, rows, allow_unused=True)[0] if value.requires_grad else None
+    if gradient is None:
+        raise ValueError(
+            "attacks by gradients need a module with a gradient of the outputs with respect to the inputs, and this one"
+            " has none, as after .detach(), argmax or rounding; use tn.harden.Square, which takes logits alone."
+        )
     return torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
 
 

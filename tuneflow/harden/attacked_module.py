@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from tuneflow.compress.winner import record_of
 from tuneflow.heuristics.sanitizing import sanitizers_in, straight_through
+from tuneflow.measure.forward_pass import device_of
 
 NEEDS = "attacks need"
 
@@ -45,7 +46,7 @@ class AttackedModule:
             TypeError: they are of another kind.
         """
         if isinstance(inputs, Tensor) and inputs.is_floating_point():
-            return inputs
+            return differentiable(inputs)
         if isinstance(inputs, Tensor) and inputs.dtype == torch.uint8:
             return inputs.float()
         raise TypeError(f"{NEEDS} one tensor of floating-point numbers or bytes as inputs, got {_described(inputs)}.")
@@ -56,11 +57,11 @@ class AttackedModule:
             return self.logits_of(self.module, inputs)
 
     def logits_of(self, form: nn.Module, inputs: Tensor) -> Tensor:
-        """Return the logits that a form gives, shape (rows, classes), in float32."""
+        """Return the logits that a form gives, shape (rows, classes), in float32 at least."""
         return self.as_logits(form(inputs.clone()))  # which a first layer may change in place
 
     def as_logits(self, outputs: Any) -> Tensor:
-        """Return outputs of a form as logits, shape (rows, classes), in float32.
+        """Return outputs of a form as logits, shape (rows, classes), in float32 at least.
 
         One logit for each row, as of nn.BCEWithLogitsLoss, becomes two, of which the first is 0.
 
@@ -70,11 +71,11 @@ class AttackedModule:
         if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
             raise TypeError(f"{NEEDS} logits of shape (rows, classes), got outputs that are {_described(outputs)}.")
         if outputs.ndim == 1 or (outputs.ndim == 2 and outputs.shape[1] == 1):
-            single = outputs.float().reshape(-1, 1)
+            single = _precise(outputs).reshape(-1, 1)
             return torch.cat([torch.zeros_like(single), single], 1)
         if outputs.ndim != 2:
             raise ValueError(f"{NEEDS} logits of shape (rows, classes), got outputs of {_described(outputs)}.")
-        return outputs.float()
+        return _precise(outputs)
 
     def classes(self, targets: Any, logits: Tensor) -> Tensor:
         """Return targets as class numbers, shape (rows,), or as shares of classes in the shape of the logits.
@@ -85,7 +86,7 @@ class AttackedModule:
         if not isinstance(targets, Tensor):
             raise TypeError(f"{NEEDS} class numbers as targets, got {_described(targets)}.")
         if targets.is_floating_point() and targets.shape == logits.shape:
-            return targets
+            return differentiable(targets)
         numbers = targets.reshape(-1) if targets.shape in ((len(logits),), (len(logits), 1)) else None
         whole = None if numbers is None else numbers.long()
         if whole is None or not torch.equal(whole.to(targets.dtype), numbers.to(targets.dtype)):  # type: ignore[union-attr]
@@ -95,7 +96,7 @@ class AttackedModule:
                 f"{NEEDS} class numbers from 0 to {logits.shape[1] - 1} as targets, got {int(whole.min())} to"
                 f" {int(whole.max())}; rows that a loss ignores have no class to attack."
             )
-        return whole
+        return differentiable(whole)
 
     def cross_entropy(self, form: str, targets: Any) -> Callable[[Tensor], Tensor]:
         """Return the sum over rows of the cross-entropy that a form gives, as a function of the rows."""
@@ -108,16 +109,32 @@ class AttackedModule:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Within the block every form is in evaluation mode."""
-        modes = [(part, part.training) for form in self.forms.values() for part in form.modules()]
-        for form in self.forms.values():
-            with suppress(NotImplementedError):  # an exported program has no modes
-                form.eval()
-        try:
-            yield
-        finally:
-            for part, mode in modes:
-                part.training = mode
+        """A block in which every form is in evaluation mode, and what the caller has switched on or off does not count.
+
+        Gradients are off in it, but for those that an attack takes, and so are inference mode and autocast: forms
+        compute in their own precision. Modes are restored after it.
+        """
+        parts = [part for form in self.forms.values() for part in form.modules()]
+        modes = [(part, part.training) for part in parts if hasattr(part, "training")]  # a frozen TorchScript has none
+        device = device_of(self.module).type
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
+            for form in self.forms.values():
+                with suppress(NotImplementedError, AttributeError):  # an exported program has no modes
+                    form.eval()
+            try:
+                yield
+            finally:
+                for part, mode in modes:
+                    part.training = mode
+
+
+def differentiable(tensor: Tensor) -> Tensor:
+    """Return a tensor that gradients can be taken with; one from inference mode is copied."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+def _precise(outputs: Tensor) -> Tensor:
+    return outputs if outputs.dtype == torch.float64 else outputs.float()
 
 
 def _described(value: Any) -> str:

@@ -76,12 +76,7 @@ def chunks(attacked: AttackedModule, source: Source, order: Tensor) -> Iterator[
     """Yield rows and their classes on the module's device."""
     device = device_of(attacked.module)
     for inputs, targets in source.batches(CHUNK, order):
-        rows = _normal(attacked.rows(inputs)).to(device)
-        targets = _normal(targets).to(device) if isinstance(targets, Tensor) else targets
+        rows = attacked.rows(inputs).to(device)
+        targets = targets.to(device) if isinstance(targets, Tensor) else targets
         classes = attacked.classes(targets, attacked.logits(rows))
         yield rows, classes.argmax(1) if classes.ndim == 2 else classes
-
-
-def _normal(tensor: Tensor) -> Tensor:
-    """Return a tensor that gradients can be taken of; one from inference mode is copied."""
-    return tensor.clone() if tensor.is_inference() else tensor

@@ -60,12 +60,14 @@ class Attack:
             ValueError: neither `box=` nor the module's record says what the box is.
         """
         attacked = AttackedModule(module)
-        inputs = attacked.rows(inputs)
         with attacked.evaluating():
+            inputs = attacked.rows(inputs)
+            if not len(inputs):
+                return inputs, targets
             threat = Threat(self.eps, self.norm, self.box_of(attacked))
             threat.check_holds(type(self).__name__, inputs)
             perturbed = self.perturb(attacked, attacked.first, inputs, targets, threat)
-        threat.check(perturbed, inputs)
+            threat.check(perturbed, inputs)
         return perturbed, targets
 
     def box_of(self, attacked: AttackedModule) -> Box:

@@ -59,7 +59,9 @@ class Threat:
         """Return the steepest change of norm 1 along a gradient, shape (rows, ...); 0 where that is 0."""
         if self.norm == "linf":
             return gradient.sign()
-        return gradient / row_norms(gradient).clamp(min=torch.finfo(gradient.dtype).tiny)
+        tiny = torch.finfo(gradient.dtype).tiny
+        scaled = gradient / largest_values(gradient).clamp(min=tiny)  # whose squares are within the type's range
+        return scaled / row_norms(scaled).clamp(min=tiny)
 
     def random_start(self, inputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return rows drawn at random within ball and box.
@@ -102,6 +104,11 @@ class Threat:
     def _slack(self, dtype: torch.dtype) -> float:
         """Return the distance by which the arithmetic of a type may pass a bound."""
         return TOLERANCE * self.width + torch.finfo(dtype).eps * max(map(abs, self.box))
+
+
+def largest_values(values: Tensor) -> Tensor:
+    """Return the largest absolute value of each row, in a shape that broadcasts against (rows, ...)."""
+    return values.abs().reshape(len(values), -1).amax(1).reshape(_per_row(values))
 
 
 def row_norms(values: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ def check_space(
                     notes[check_configuration(job, trainer, parts, ways)] = None
             except (ValueError, TypeError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
-                raise ending_where(error, kind(f"configuration {rounded(config)}: {error}")) from None
+                raise ending_where(error, kind(f"configuration {rounded(config)}: {_where(error)}{error}")) from None
             with _eagerly():
                 warn_of_counters(_run(*_sized(trainer, job, SMALL)))
                 cuts[_cut(trainer, job)] = None
@@ -219,9 +219,8 @@ def check_configuration(job: Job, trainer: Trainer, parts: list[SampledPart], wa
                 problem = error
     if isinstance(problem, ValueError | TypeError):
         raise problem
-    where = "".join(f"{note}: " for note in getattr(problem, "__notes__", ()))
     hint = "; an evaluation runs without gradients, and torch.enable_grad() gives some" if _no_grad(problem) else ""
-    failure = ValueError(f"training fails: {where}{type(problem).__name__}: {problem}{hint}")
+    failure = ValueError(f"training fails: {_where(problem)}{type(problem).__name__}: {problem}{hint}")
     raise ending_where(problem, failure) from None
 
 
@@ -239,6 +238,11 @@ def _connected(trainer: Trainer, job: Job, module: nn.Module) -> str:
         inputs = job.runtime.place(next(iter(trainer.train.batches(2)))[0])
         spread = connect(module, inputs, trainer.train.target)
     return "" if spread is None else spread.describe(module, inputs)
+
+
+def _where(problem: BaseException) -> str:
+    """Return the notes of an error, such as the name of a metric, as the beginning of a message."""
+    return "".join(f"{note}: " for note in getattr(problem, "__notes__", ()))
 
 
 def _no_grad(problem: Exception) -> bool:
@@ -334,8 +338,7 @@ def _building() -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # argparse in a builder exits
-        where = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
-        raise ending_where(error, ValueError(f"cannot be built: {where}{in_one_line(error)}")) from None
+        raise ending_where(error, ValueError(f"cannot be built: {_where(error)}{in_one_line(error)}")) from None
 
 
 def _check_new(module: nn.Module, other: nn.Module) -> None:

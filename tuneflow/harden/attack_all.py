@@ -105,11 +105,15 @@ def _table(survival: Survival, notes: list[str], doubts: list[str]) -> AttackTab
         AttackScore(name, form, torch.cat(survival.survived[name, form]), survival.seconds[name, form])
         for name, form in survival.lines
     ]
-    count = int(right.sum())
+    passed = "straight-through" in survival.seen  # and not stopped by a sanitizer, whose own gradient may be 0
     doubts = [
         *doubts,
         *map(remark_on_blind, survival.blind),
-        *(remark_on_flat(form, flat, count) for form, flat in survival.flat.items()),
+        *(
+            remark_on_flat(form, flat, int(right.sum()))
+            for form, flat in survival.flat.items()
+            if not passed or form not in ("own", "float")
+        ),
     ]
     threat, remarks = survival.threat, (*filter(None, doubts), *remarks_on(right, attacks))
     values = torch.cat(survival.margins) / threat.width if survival.margins else None

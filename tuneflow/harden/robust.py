@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from tuneflow.data.nested_rows import nested_part
+from tuneflow.data.folds import part_of_rows
 from tuneflow.data.sources import as_source
 from tuneflow.errors import warn
 from tuneflow.harden.attack_all import attack
 from tuneflow.harden.attacked_module import AttackedModule
-from tuneflow.harden.attacked_rows import chunks, threat_of
+from tuneflow.harden.attacked_rows import chosen_rows, chunks, threat_of
 from tuneflow.harden.quick_attack import withstood
 from tuneflow.harden.survival import check_by_row
 from tuneflow.harden.threat import Box, checked_threat
@@ -37,7 +37,7 @@ class Robust:
         norm: "linf", each value, or "l2", the root of the sum of squares over a row.
         box: (low, high) of inputs in raw units; None for the range of the training rows.
         every: its value is taken after each `every`-th epoch, and after the last.
-        rows: number of validation rows, drawn once, in proportion to the classes; None for all.
+        rows: number of validation rows, drawn evenly and always the same; None for all.
         steps: of the quick attack, each a forward and a backward pass and one forward more.
 
     Raises:
@@ -78,7 +78,7 @@ class Robust:
         """
         attacked, source = AttackedModule(module), as_source(data, "Robust: data")
         if self.rows is not None and self.rows < len(source):
-            source = nested_part(source, self.rows, 0)
+            source = part_of_rows(source, chosen_rows(len(source), self.rows))
         left: list[Tensor] = []
         with measuring(module), attacked.evaluating():
             threat, _ = threat_of(attacked, source, self.eps, self.norm, self.box)

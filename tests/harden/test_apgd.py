@@ -80,6 +80,13 @@ def test_ratio_has_no_divisor_for_two_classes():
     assert difference_of_logits_ratio(logits, targets).tolist() == [-3, 3]
 
 
+def test_ratio_of_three_equal_logits_has_a_finite_gradient():
+    logits = torch.ones(1, 4, requires_grad=True)
+    difference_of_logits_ratio(logits, torch.tensor([1])).sum().backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad[0, 1] < 0
+
+
 def test_checks_come_closer_to_each_other():
     assert list(check_steps(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
     assert sum(check_steps(50).values()) == max(check_steps(50))

@@ -18,6 +18,7 @@ from tuneflow.validate import check_whole
 
 MOMENTUM = 0.75  # weight of a step; the rest is that of the step before
 RISES = 0.75  # share of the steps since the last check that must have raised the loss
+LEAST_SPREAD = 1e-12  # of three logits: between equal ones the gradient stays finite
 FIRST_CHECK, LESS, LEAST = 0.22, 0.03, 0.06  # shares of the steps: until the first check, and between the next ones
 
 
@@ -215,7 +216,7 @@ def difference_of_logits_ratio(logits: Tensor, targets: Tensor) -> Tensor:
     if logits.shape[1] < 3:
         return -margin
     largest = logits.topk(3, dim=1).values
-    return -margin / (largest[:, 0] - largest[:, 2]).clamp(min=torch.finfo(logits.dtype).tiny)
+    return -margin / (largest[:, 0] - largest[:, 2]).clamp(min=LEAST_SPREAD)
 
 
 LOSSES = {"ce": _cross_entropy, "dlr": difference_of_logits_ratio}

@@ -36,15 +36,16 @@ def ran(tmp_path_factory):
 def test_the_table_has_a_row_of_figures_for_each_technique(ran):
     rows = figures(ran[1])
     assert list(rows) == list(TECHNIQUES)
-    for accuracy, parameters, macs, milliseconds, times in rows.values():
+    for accuracy, robust, parameters, macs, milliseconds, times in rows.values():
         assert re.fullmatch(r"0\.\d{4} \[0\.\d{4}, [01]\.\d{4}\]", accuracy)
+        assert 0 <= float(robust) <= 1
         assert all(int(count.replace(",", "")) > 0 for count in (parameters, macs))
         assert re.fullmatch(r"\d+\.\d\d \+- \d+\.\d\d", milliseconds)
         assert float(times) > 0
 
 
 def test_the_figures_are_those_of_the_techniques(ran):
-    sizes = {name: [int(cell.replace(",", "")) for cell in row[1:3]] for name, row in figures(ran[1]).items()}
+    sizes = {name: [int(cell.replace(",", "")) for cell in row[2:4]] for name, row in figures(ran[1]).items()}
     for name in ("channels_last", "bf16"):
         assert sizes[name] == sizes["none"]
     assert 0.15 < sizes["narrowed"][1] / sizes["none"][1] <= 0.25

@@ -27,10 +27,13 @@ class Robust:
     """The share of validation rows whose class is right, and stays so under attack.
 
     While a study runs the attack is a quick one: `steps` of gradient ascent on a fixed part of the rows, on logits that
-    are brought to one scale, so that large ones hide nothing, and through each form of the module. It leaves 0 to 2
-    points more rows right than all attacks together do, and somewhat more behind an input filter. The model that is
-    chosen is judged by all attacks, on all rows: `study.test` and `Result.test` have the share that `tn.harden.attack`
-    finds, and warn of what makes it doubtful.
+    are brought to one scale, so that large ones hide nothing, and through each form of the module; rows without any
+    gradient are attacked by a short random search. The model that is chosen is judged by all attacks, on all rows:
+    `study.test` and `Result.test` have the share that `tn.harden.attack` finds, and warn of what makes it doubtful.
+
+    On digits and a small convolutional net, plain or hardened, the quick attack left up to 2 points more rows right
+    than all attacks together did on the same rows, 11 where rounding inside of the module left no gradient. 256 rows
+    took 0.15 to 0.25 CPU seconds, as long as a plain epoch on 1,000 rows, and a quarter of one with 7 steps of PGD.
 
     Args:
         eps: the largest change, as a share of the box's width.

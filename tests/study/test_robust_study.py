@@ -127,6 +127,24 @@ def test_forks_are_attacked_in_the_form_that_is_scored(plain):
     assert fork.front[0].test_winner(FEW)["robust"].value == plain.best.attack(FEW).robust.value
 
 
+def test_front_over_training_and_cleaning_is_attacked():
+    ways = {
+        "none": None,
+        "fast": tn.call(tn.harden.Fast, eps=0.1),
+        "pgd": tn.call(tn.harden.PGD, eps=0.1, steps=tn.Int(3, 10)),
+    }
+    hard = study(
+        trainer(epochs=1),
+        model=tn.Model(net, steps={"sanitize": tn.harden.Rounding}),
+        space={"augment": tn.Choice(ways), "sanitize": {"bits": tn.Int(2, 8)}, **SPACE},
+        maximize=["accuracy", "robust"],
+    )
+    assert len({str(trial.config["augment"]) for trial in hard.trials}) == 2
+    table = max(hard.front, key=lambda result: result.metrics["robust"]).attack(FEW, eps=0.1)
+    assert table.robust.value <= table.clean.value
+    assert {each.form for each in table.attacks} == {"own", "straight-through", ""}
+
+
 def one_logit():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
 

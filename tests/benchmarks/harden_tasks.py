@@ -57,8 +57,8 @@ class Task:
     def space(self, eps, fork=False):
         """Return the space of methods and their settings; a fork has the width of its winner."""
         width = {} if fork else {"model": {"width": tn.Int(*self.widths, log=True)}}
-        pgd = tn.call(tn.harden.PGD, eps=eps, steps=tn.Int(2, 7))
-        trades = tn.call(tn.harden.TRADES, eps=eps, beta=tn.Float(1.0, 10.0, log=True), steps=tn.Int(2, 7))
+        pgd = tn.call(tn.harden.PGD, eps=eps, steps=tn.Int(2, 5))
+        trades = tn.call(tn.harden.TRADES, eps=eps, beta=tn.Float(1.0, 10.0, log=True), steps=tn.Int(2, 5))
         return tn.SearchSpace(
             where=one_method,
             optimizer={"lr": tn.Float(0.02, 0.2, log=True)},
@@ -76,7 +76,7 @@ def one_method(config):
 def digits():
     return Task(
         "digits", tn.data.digits(), small_net, width=32, widths=(12, 32), plain_epochs=20, epochs=40, first=5,
-        every=5, trials=30, margins={0.1: 0.01},
+        every=5, trials=24, margins={0.1: 0.01},
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def fashion():
     train, valid, test = (part[:count] for part, count in zip(tn.data.fashion_mnist(), counts, strict=True))
     return Task(
         "fashion", (train, valid, test), strided_net, width=16, widths=(8, 24), plain_epochs=12, epochs=18, first=2,
-        every=2, trials=24, margins={0.05: 0.03, 0.1: 0.08},
+        every=2, trials=15, margins={0.05: 0.03, 0.1: 0.08},
     )  # fmt: skip
 
 

@@ -41,12 +41,13 @@ class Task:
     trials: int
     margins: dict[float, float]
 
-    def trainer(self, epochs, metrics):
+    def trainer(self, epochs, metrics, loss=None, augment=None):
         train, valid, _ = self.parts
         return tn.Trainer(
             train,
             valid,
-            loss=nn.CrossEntropyLoss(),
+            loss=loss or nn.CrossEntropyLoss(),
+            augment=augment,
             optimizer=SGD,
             epochs=epochs,
             batch_size=64,

@@ -13,6 +13,7 @@ from tests.helpers.small_networks import Recurrent, Tied
 from tuneflow.compress.winner import BuildRecord, recorded
 from tuneflow.harden.linear_gain import linear_gain
 from tuneflow.heuristics.input_scaling import Normalizer
+from tuneflow.heuristics.sanitizing import RoundedInputs
 from tuneflow.heuristics.target_scaling import completed
 
 
@@ -21,6 +22,14 @@ def scaled_norm(features=4):
     norm.running_var.copy_(torch.tensor([0.25, 1.0, 4.0, 1.0]))
     norm.running_mean.fill_(50.0)
     return norm
+
+
+def weighted(factor, constant=0.0):
+    torch.manual_seed(1)
+    layer = nn.Linear(7, 5)
+    layer.weight.data.mul_(factor)
+    nn.init.constant_(layer.bias, constant)
+    return layer
 
 
 LINEAR = {
@@ -36,6 +45,11 @@ LINEAR = {
     "batch norm": (scaled_norm, (4,)),
     "pooling": (lambda: nn.AvgPool2d(2), (1, 4, 4)),
     "normalizer": (lambda: Normalizer(torch.tensor(3.0), torch.tensor(0.5)), (4,)),
+    "normalizer of years": (lambda: Normalizer(torch.tensor(1e6), torch.tensor(0.5)), (4,)),
+    "large constant": (lambda: weighted(1.0, 1e5), (7,)),
+    "large weights": (lambda: weighted(1e25), (7,)),
+    "small weights": (lambda: weighted(1e-25, 1.0), (7,)),
+    "weights of 0": (lambda: weighted(0.0), (7,)),
 }
 
 
@@ -44,7 +58,7 @@ def test_gain_is_the_largest_singular_value_of_what_the_layer_computes(make, sha
     torch.manual_seed(0)
     layer, x = make(), torch.ones(1, *shape)
     matrix = torch.autograd.functional.jacobian(layer, x).reshape(-1, x.numel())
-    assert linear_gain(layer, x) == pytest.approx(float(torch.linalg.matrix_norm(matrix, 2)), rel=2e-4)
+    assert linear_gain(layer, x) == pytest.approx(float(torch.linalg.matrix_norm(matrix.double(), 2)), rel=2e-4)
 
 
 OTHERS = {
@@ -53,6 +67,8 @@ OTHERS = {
     "max pool": nn.MaxPool1d(2),
     "detached": type("Detached", (nn.Module,), {"forward": lambda _, x: x.detach()})(),
     "pair": nn.GRU(8, 4),
+    "fine levels": RoundedInputs(-3.0, 3.0, 65536.0),
+    "a single level": RoundedInputs(0.0, 100.0, 2.0),
 }
 
 
@@ -81,7 +97,16 @@ def test_product_over_a_chain_bounds_the_change_of_outputs():
     assert f"from inputs to outputs a change grows at most {norms.bound:.3g}-fold (l2)" in str(norms)
 
 
+def hooked(place):
+    module = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.ReLU()))
+    module.get_submodule(place).register_forward_hook(lambda _part, _inputs, outputs: 5 * outputs)
+    return module
+
+
 NO_CHAIN = {
+    "a hook on a part": (hooked("1.0"), (3,)),
+    "a hook on a part of the chain": (hooked("1"), (3,)),
+    "a hook on the chain": (hooked(""), (3,)),
     "a forward of its own": (Tied(), (64,)),
     "layers that are not linear": (Recurrent(), (64,)),
     "an unknown activation": (nn.Sequential(nn.Linear(64, 4), nn.Softmax(1)), (64,)),
@@ -95,6 +120,16 @@ def test_without_a_chain_of_known_gains_nothing_is_said_of_the_whole(module, sha
     assert norms.layers
     assert norms.bound is None
     assert "grows at most" not in str(norms)
+
+
+def test_bound_of_a_chain_with_weights_of_0_is_0():
+    assert tn.harden.spectral_norms(nn.Sequential(weighted(0.0), nn.ReLU()), torch.ones(2, 7)).bound == 0
+
+
+def test_hook_on_a_linear_layer_counts_in_its_gain():
+    module, x = hooked("0"), torch.ones(1, 3)
+    steepest = float(torch.linalg.matrix_norm(module[0].weight.detach(), 2))
+    assert tn.harden.spectral_norms(module, x).bound == pytest.approx(5 * steepest, rel=1e-4)
 
 
 def test_layers_of_a_trained_module_have_the_names_of_its_builder():

@@ -9,6 +9,7 @@ import tuneflow as tn
 from tests.helpers.small_studies import TEST, TRAIN, VALID, net
 from tests.helpers.trainer_runs import facts, run, through_file
 from tests.helpers.worker_training import ONE
+from tuneflow.compress.winner import record_of
 from tuneflow.errors import FingerprintError
 from tuneflow.harden import Robust, attack_all
 
@@ -57,6 +58,12 @@ def test_winner_is_tested_by_all_attacks_on_all_rows(plain):
     assert score.value == table.robust.value
     assert score.examples == len(FEW)
     assert (table.threat.eps, table.threat.box) == (0.1, (0, 16))
+
+
+def test_saved_model_keeps_the_box_of_its_training_rows(plain, tmp_path):
+    path = tmp_path / "model.pt"
+    plain.best.save(path)
+    assert record_of(tn.load(path, net)).box == record_of(plain.best.model()).box == (0, 16)
 
 
 def test_value_is_that_of_the_handed_over_module(plain):

@@ -154,13 +154,15 @@ def _largest(layer: nn.Module, inputs: Iterable[Tensor]) -> float | None:
 def _bound(module: nn.Module, norms: Mapping[nn.Module, float | None]) -> float | None:
     """Return the product of all gains along a chain; None where it is no chain, or a gain is not known."""
     chain = _chain(module)
-    gains = [norms.get(part) or _steepest(part) for part in chain]
+    gains = [_steepest(part) if norms.get(part) is None else norms[part] for part in chain]
     known = [gain for gain in gains if gain is not None]
     return math.prod(known) if known and len(known) == len(gains) else None
 
 
 def _chain(module: nn.Module) -> list[nn.Module]:
     """Return the modules that run one after the other; a module whose inner order is not known counts as one."""
+    if _changed(module):
+        return [module]
     if type(module) is NormalizedModule:
         return [*_chain(module.normalizer), *_chain(module.module)]
     if type(module) is nn.Sequential:
@@ -170,6 +172,8 @@ def _chain(module: nn.Module) -> list[nn.Module]:
 
 def _steepest(part: nn.Module) -> float | None:
     """Return the largest gain of a layer that is not linear; None where it is not known."""
+    if _changed(part):
+        return None
     if isinstance(part, nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d):
         sizes, strides, dilations = (
             one if isinstance(one, tuple) else (one,) for one in (part.kernel_size, part.stride, part.dilation)
@@ -177,6 +181,11 @@ def _steepest(part: nn.Module) -> float | None:
         overlap = max(sizes) > min(strides) or max(dilations) > 1
         return None if overlap else 1.0  # windows that overlap repeat a change
     return STEEPEST.get(type(part))
+
+
+def _changed(part: nn.Module) -> bool:
+    """True for a module that computes something beside what its class does."""
+    return bool(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part))
 
 
 def _cells(layer: LayerGain) -> tuple[str, str, str, str]:

@@ -59,6 +59,7 @@ def save_model(path: Path, module: nn.Module, facts: Mapping[str, Any], rows: An
         "operations": [operation.to_values() for operation in record.operations],
         "calibration": calibration_of(module),
         "rows": list(record.rows),
+        "box": record.box and list(record.box),
         "weights": tensors_of(winner.module),
         "buffers": holders(winner.module),
         "normalizer": None if normalizer is None else tensors_of(normalizer),
@@ -103,7 +104,13 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
         raise TypeError(f"{path}: load needs the function that makes the module, got a trained one.")
     module, wrapped = _built(model, config, content, str(path))
     record = BuildRecord(
-        built, labels, model.normalization(config), operations_of(content["operations"]), wrapped, content["rows"]
+        config=built,
+        labels=labels,
+        normalize=model.normalization(config),
+        operations=operations_of(content["operations"]),
+        wrapped=wrapped,
+        rows=content["rows"],
+        box=content.get("box") and tuple(content["box"]),
     )
     facts, scale = content["normalizer_facts"], content["scale"]
     if facts is not None:

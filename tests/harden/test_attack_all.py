@@ -1,5 +1,7 @@
 """tn.harden.attack: every attack on a module, by row the worst; boxes, data and modules of every kind."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tuneflow as tn
 from tuneflow.compress.winner import BuildRecord, recorded
-from tuneflow.harden import attack, attack_all, attacked_rows
+from tuneflow.harden import attack, attack_all, attacked_rows, margins
 
 WEIGHTS = torch.tensor([3.0, -1.0, 2.0, -2.0])  # their absolute values add up to 8
 INPUTS = torch.rand((60, 4), generator=torch.Generator().manual_seed(0))
@@ -134,6 +136,36 @@ def test_bytes_are_attacked_in_their_units():
     assert table.threat.box == (0, 16)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_rows_have_the_type_of_the_module(dtype):
+    module = nn.Linear(4, 2, bias=False, dtype=dtype)
+    module.weight.data = torch.stack([-WEIGHTS, WEIGHTS]).to(dtype)
+    table = attack(module, (INPUTS, (INPUTS @ WEIGHTS > 0).long()), eps=0.05)
+    assert 0 < table.robust.value < table.clean.value
+
+
+def test_one_row_of_one_value_is_attacked_within_a_box():
+    assert len(attack(Scores(), (torch.ones(1, 4), TARGETS[:1]), eps=0.05, box=(0, 2)).survived) == 1
+
+
+def test_module_made_in_inference_mode_is_refused_by_name():
+    with torch.inference_mode():
+        module = nn.Linear(4, 2)
+    with pytest.raises(ValueError, match="made within"):
+        attack(module, DATA, eps=0.05)
+    attack(copy.deepcopy(module), DATA, eps=0.05, rows=2)
+
+
+def test_module_of_one_class_is_named():
+    table = attack(nn.Sequential(Scores(), Shift(torch.tensor([0.0, 99.0]))), DATA, eps=0.05)
+    assert "each of the 60 rows gets class 1, where 2 classes occur" in table.remarks[0]
+
+
+def test_outputs_like_probabilities_are_named():
+    single = nn.Sequential(Scores(lambda logits: logits[:, 1]), nn.Sigmoid())
+    assert any("between 0 and 1" in remark for remark in attack(single, DATA, eps=0.05).remarks)
+
+
 def test_same_seed_gives_the_same_rows_and_leaves_the_global_generator():
     before = torch.get_rng_state()
     first, again = (attack(Scores(), DATA, eps=0.05, seed=3) for _ in range(2))
@@ -187,6 +219,9 @@ def test_box_of_the_training_rows_is_widened_where_it_does_not_hold_the_data():
     assert table.threat.box == (0, 1)
     assert table.threat.radius == pytest.approx(0.05)
     assert "0 to 1 lie outside of the range of the training rows, 0.25 to 0.75" in table.notes[0]
+    measured = margins(module, DATA, eps=0.1)
+    assert (table.margins.eps, table.margins.below) == (0.1, measured.below)
+    assert torch.allclose(table.margins.values, measured.values)
 
 
 def test_box_far_beyond_the_data_is_named():
@@ -199,13 +234,23 @@ REFUSED = {
     "norm": (Scores(), DATA, {"norm": "l1"}, ValueError, "attack: norm"),
     "rows": (Scores(), DATA, {"rows": 0}, ValueError, "attack: rows needs to be a whole number >= 1, got 0"),
     "function": (lambda x: x, DATA, {}, TypeError, "needs to be a torch module, got a function"),
+    "seed": (Scores(), DATA, {"seed": 1.5}, TypeError, "seed needs to be a whole number, got 1.5"),
+    "not finite": (
+        Scores(),
+        (INPUTS / 0, TARGETS),
+        {"box": BOX},
+        ValueError,
+        "inputs that are finite, got values from nan",
+    ),
+    "labels": (Scores(), (INPUTS, torch.ones(60, 2)), {}, ValueError, "sums are 2 to 2; with several labels"),
+    "no class": (Scores(), (INPUTS, INPUTS[:, :2] / 0), {}, ValueError, "shares of classes, each at least 0"),
     "regression": (nn.Linear(4, 1), (INPUTS, INPUTS[:, :1]), {}, ValueError, "class numbers"),
     "ignored": (Scores(), (INPUTS, TARGETS - 1), {}, ValueError, "class numbers from 0 to 1"),
     "tokens": (Scores(), ((INPUTS * 9).long(), TARGETS), {}, TypeError, "floating-point numbers or bytes"),
     "several": (Scores(), ((INPUTS, INPUTS), TARGETS), {}, TypeError, "one tensor"),
     "noise": (Scores(with_noise), DATA, {}, ValueError, "from call to call"),
     "batch": (Scores(lambda z: z - z.mean(0)), DATA, {}, ValueError, "the rows beside it"),
-    "constant": (Scores(), (torch.ones(4, 4), TARGETS[:4]), {}, ValueError, "finite range"),
+    "constant": (Scores(), (torch.ones(4, 4), TARGETS[:4]), {}, ValueError, "more than one value, got 1 alone"),
 }
 
 

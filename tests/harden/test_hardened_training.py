@@ -108,6 +108,14 @@ def test_trades_is_the_loss_and_beta_times_the_divergence_at_rows_within_the_thr
     assert divergence > 100 * small
 
 
+@pytest.mark.parametrize("targets", [torch.ones(32, 10), torch.rand(32, 1)], ids=["labels", "regression"])
+def test_trades_refuses_targets_that_are_no_classes(targets):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, targets.shape[1]))
+    loss = tn.harden.TRADES(0.1, box=BOX, loss=nn.MSELoss())
+    with pytest.raises(ValueError, match="attacks need class numbers"):
+        loss.loss_of(module, (TRAIN.inputs[:32], targets))
+
+
 def test_labels_of_a_space_choose_how_training_is_hardened():
     space = tn.SearchSpace(
         optimizer={"lr": 0.1},

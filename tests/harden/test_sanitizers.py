@@ -14,6 +14,7 @@ from tuneflow.compress.winner import record_of
 from tuneflow.harden import MedianFilter, Rounding
 from tuneflow.harden.attacked_module import AttackedModule
 from tuneflow.harden.threat import Threat
+from tuneflow.heuristics.sanitizing import RoundedInputs
 from tuneflow.measure.structure_key import structure_key
 from tuneflow.study.exported import export_model
 from tuneflow.study.saved_model import save_model
@@ -203,6 +204,14 @@ def test_training_with_attacks_moves_rows_past_rounding(name):
     moved, _ = ATTACKS[name](0.2, box=(0, 16))(module.eval(), VALID.inputs, VALID.targets)
     losses = [nn.functional.cross_entropy(module(rows), VALID.targets) for rows in (VALID.inputs, moved)]
     assert losses[1] > losses[0] + 0.15
+
+
+def test_compiled_module_is_attacked_straight_through():
+    module = nn.Sequential(RoundedInputs(0, 1, 2), nn.Linear(4, 2))
+    form = AttackedModule(torch.compile(module, backend="eager")).forms["straight-through"]
+    rows = torch.rand(2, 4, requires_grad=True)
+    form(rows)[:, 0].sum().backward()
+    assert (rows.grad == module[1].weight[0]).all()
 
 
 def test_trades_ascends_past_rounding():

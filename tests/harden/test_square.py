@@ -84,6 +84,23 @@ def test_rows_whose_class_is_lost_stay_as_they_are():
     assert torch.equal(attacked_rows(-torch.ones(64), inputs)[0], inputs)
 
 
+class FirstOfEqual(Linear):
+    """Logits that are equal, so that the first class counts, wherever the weighted sum is above 0."""
+
+    def forward(self, inputs):
+        score = super().forward(inputs - 8.5)[:, 1]
+        return torch.stack([score.clamp(max=0), torch.zeros_like(score)], 1)
+
+
+def test_search_goes_on_where_logits_are_equal_and_the_class_is_right():
+    inputs, module = rows_of((6,)), FirstOfEqual(torch.tensor([1.0, -0.5, 2.0, 0.25, -1.0, 0.75]))
+    right = inputs[module(inputs).argmax(1) == 0]
+    moved, _ = Square(0.1, box=BOX, queries=100)(module, right, torch.zeros(len(right), dtype=torch.int64))
+    assert (module(right).diff() == 0).all()
+    assert len(right) > 0
+    assert (module(moved).argmax(1) == 1).all()
+
+
 def test_windows_reach_every_position_and_have_their_sides():
     index = random_windows(400, (5, 4), (2, 3), torch.Generator().manual_seed(0), torch.device("cpu"))
     assert index.shape == (400, 6)

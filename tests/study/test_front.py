@@ -272,7 +272,7 @@ def scores_of_members(*values):
 
 def test_an_interval_that_is_none_over_examples_is_told_apart():
     scores = {0: Scores({"accuracy": Estimate(0.9, 0.8, 1.0, 10), "latency": Estimate(2.0, 1.9, 2.1, 0)})}
-    note = "[95 % intervals over 10 examples; of latency by the metric itself, at this moment]"
+    note = "[95 % intervals over 10 examples; of latency by the metric's own error]"
     assert repr(FrontScores(scores, BOTH)).splitlines()[-1] == note
 
 

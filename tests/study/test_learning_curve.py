@@ -174,8 +174,8 @@ def point(score, error=0.01, reason=""):
 
 CURVES = {
     "rising": ([0.7, 0.8], "better: more rows are likely to help"),
-    "flat": ([0.8, 0.81], "0.0100 +- 0.0141 better, which is within its error: more rows are likely to help little"),
-    "a little worse": ([0.81, 0.8], "worse, which is within its error: more rows are likely to help little"),
+    "flat": ([0.8, 0.81], "0.0100 +- 0.0141 better, which is within its error: whether more rows help is not clear"),
+    "a little worse": ([0.81, 0.8], "worse, which is within its error: whether more rows help is not clear"),
     "falling": ([0.9, 0.8], "worse: more rows do not help this configuration"),
 }
 

@@ -108,6 +108,22 @@ def test_a_limit_that_is_none(limits):
         study(limits)
 
 
+@pytest.mark.parametrize("name", ["score", "accuracy", "top_acc"])
+def test_a_plain_number_for_a_metric_of_which_more_is_better_is_refused(name):
+    with pytest.raises(ValueError, match=r"more is better; write \(0\.8, None\) for at least 0\.8, or \(None, 0\.8\)"):
+        study({name: 0.8})
+    assert study({name: (0.8, None)}).objective.limits[0].least == 0.8
+
+
+def test_a_plain_number_for_robust_is_refused():
+    train, valid, _ = tn.data.digits()
+    metrics = {"held": tn.harden.Robust(0.1)}
+    trainer = tn.Trainer(train, valid, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=1, metrics=metrics)
+    with pytest.raises(ValueError, match=r'of "held" more is better; write \(0\.8, None\)'):
+        tn.Study(model=tn.Model(lambda: nn.Linear(64, 10)), trainer=trainer, space=tn.SearchSpace(optimizer={}),
+                 limits={"held": 0.8})  # fmt: skip
+
+
 def test_limits_that_are_no_dict():
     with pytest.raises(TypeError, match="limits needs a dict of metric to bound"):
         study([("size", 2.0)])

@@ -140,6 +140,11 @@ def test_rules_of_training_may_watch_it(training):
     assert len(study.trials[0].reports) == (5 if "schedule" in training else 4)
 
 
+def test_halving_of_fewer_epochs_than_a_metric_needs_names_another_way():
+    with pytest.raises(ValueError, match=r"first reported at epoch 5; use a metric with a smaller every\."):
+        make(Norm(9, 1.0), scheduler=tn.Halving(factor=2))
+
+
 @pytest.mark.parametrize(
     ("scheduler", "says"),
     [

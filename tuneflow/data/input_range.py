@@ -14,10 +14,23 @@ def range_of(batches: Iterable[Any]) -> tuple[float, float]:
         TypeError: inputs are not one tensor of floating-point numbers or bytes.
         ValueError: they are all the same, or not finite.
     """
-    ranges = [_range(inputs) for inputs in batches]
-    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-    if not (-float("inf") < low < high < float("inf")):  # a comparison with NaN is False
-        raise ValueError(f"a box needs inputs with a finite range, got values from {low:g} to {high:g}; say box=.")
+    low, high = extremes_of(batches)
+    if low == high:
+        raise ValueError(f"a box needs inputs of more than one value, got {low:g} alone; say box=.")
+    return low, high
+
+
+def extremes_of(batches: Iterable[Any]) -> tuple[float, float]:
+    """Return the lowest and the highest value in batches of inputs, which may be the same.
+
+    Raises:
+        TypeError: inputs are not one tensor of floating-point numbers or bytes.
+        ValueError: they are not finite.
+    """
+    ranges = torch.tensor([_range(inputs) for inputs in batches], dtype=torch.float64)
+    low, high = float(ranges.min()), float(ranges.max())
+    if not -float("inf") < low <= high < float("inf"):  # a comparison with NaN is False
+        raise ValueError(f"attacks need inputs that are finite, got values from {low:g} to {high:g}.")
     return low, high
 
 

@@ -14,6 +14,7 @@ from tuneflow.harden.attacked_module import AttackedModule
 from tuneflow.harden.logit_margin import logit_margin
 from tuneflow.harden.row_attack import Attack
 from tuneflow.harden.threat import Box, Threat
+from tuneflow.metrics.classes import accuracy
 from tuneflow.validate import check_whole
 
 MOMENTUM = 0.75  # weight of a step; the rest is that of the step before
@@ -192,7 +193,7 @@ def _point(
         numbers = classes.argmax(1) if classes.ndim == 2 else classes
         losses = loss(logits, numbers)
         gradient = gradient_at(losses.sum(), leaf)
-    lost = logit_margin(logits.detach(), numbers) < 0
+    lost = ~accuracy(logits.detach(), numbers).bool()
     losses = torch.nan_to_num(losses.detach(), nan=-torch.inf)
     return _Point(leaf.detach(), losses, lost, gradient)
 

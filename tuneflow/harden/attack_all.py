@@ -1,5 +1,6 @@
 """Attack: every attack on a trained module, row by row the worst, with what makes the numbers doubtful."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,14 @@ from tuneflow.harden.attacked_module import AttackedModule
 from tuneflow.harden.attacked_rows import check_arguments, chosen_rows, chunks, threat_of
 from tuneflow.harden.fgsm import FGSM
 from tuneflow.harden.pgd import PGD
-from tuneflow.harden.remarks import FLOAT, remark_on_blind, remark_on_flat, remarks_on
+from tuneflow.harden.remarks import (
+    FLOAT,
+    remark_on_blind,
+    remark_on_bounded,
+    remark_on_decisions,
+    remark_on_flat,
+    remarks_on,
+)
 from tuneflow.harden.rescaled_logits import add_rescaled
 from tuneflow.harden.row_attack import Attack
 from tuneflow.harden.row_margins import Margins
@@ -21,6 +29,7 @@ from tuneflow.harden.square import Square
 from tuneflow.harden.survival import Survival, check_by_row
 from tuneflow.harden.threat import Box, Threat
 from tuneflow.measure.forward_pass import measuring
+from tuneflow.validate import is_whole
 
 STEPS, QUERIES = 50, 1000
 WAY = "a result has a method for it: study.best.attack(data, eps=...)"
@@ -73,6 +82,8 @@ def attack(
     attacks, 2020.
     """
     check_arguments("attack", module, eps, norm, box, rows, WAY)
+    if not is_whole(seed, -math.inf):
+        raise TypeError(f"attack: seed needs to be a whole number, got {seed!r}.")
     attacked, source = AttackedModule(module), as_source(data, "attack: data")
     order = chosen_rows(len(source), rows)
     with measuring(module), attacked.evaluating():
@@ -84,7 +95,7 @@ def attack(
                 check_by_row("attack", attacked, inputs)
                 add_rescaled(attacked, inputs)
             survival.add(inputs, targets)
-    return _table(survival, *((told, []) if box is None else ([], told)))
+    return _table(survival, eps, *((told, []) if box is None else ([], told)))
 
 
 def battery(threat: Threat) -> Mapping[str, Attack]:
@@ -99,7 +110,7 @@ def battery(threat: Threat) -> Mapping[str, Attack]:
     }
 
 
-def _table(survival: Survival, notes: list[str], doubts: list[str]) -> AttackTable:
+def _table(survival: Survival, eps: float, notes: list[str], doubts: list[str]) -> AttackTable:
     right = torch.cat(survival.right)
     attacks = [
         AttackScore(name, form, torch.cat(survival.survived[name, form]), survival.seconds[name, form])
@@ -108,6 +119,8 @@ def _table(survival: Survival, notes: list[str], doubts: list[str]) -> AttackTab
     passed = "straight-through" in survival.seen  # and not stopped by a sanitizer, whose own gradient may be 0
     doubts = [
         *doubts,
+        remark_on_decisions(torch.cat(survival.decided), torch.cat(survival.targets)),
+        remark_on_bounded(survival.bounded),
         *map(remark_on_blind, survival.blind),
         *(
             remark_on_flat(form, flat, int(right.sum()))
@@ -116,7 +129,7 @@ def _table(survival: Survival, notes: list[str], doubts: list[str]) -> AttackTab
         ),
     ]
     threat, remarks = survival.threat, (*filter(None, doubts), *remarks_on(right, attacks))
-    values = torch.cat(survival.margins) / threat.width if survival.margins else None
-    margins = None if values is None else Margins(values, threat.norm, threat.eps)
+    values = torch.cat(survival.margins) * (eps / threat.radius) if survival.margins else None
+    margins = None if values is None else Margins(values, threat.norm, eps)
     forms = [FLOAT] if "float" in survival.attacked.forms else []
     return AttackTable(threat, right, attacks, remarks, margins, (*notes, *forms))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from tuneflow.heuristics.sanitizing import sanitizers_in, straight_through
 from tuneflow.measure.forward_pass import device_of
 
 NEEDS = "attacks need"
+ROUNDING = 0.01  # of shares of classes that add up to 1, in half precision
 
 
 class AttackedModule:
@@ -46,10 +48,17 @@ class AttackedModule:
             TypeError: they are of another kind.
         """
         if isinstance(inputs, Tensor) and inputs.is_floating_point():
-            return differentiable(inputs)
+            return differentiable(inputs.to(self._dtype or inputs.dtype))
         if isinstance(inputs, Tensor) and inputs.dtype == torch.uint8:
             return inputs.float()
         raise TypeError(f"{NEEDS} one tensor of floating-point numbers or bytes as inputs, got {_described(inputs)}.")
+
+    @property
+    def _dtype(self) -> torch.dtype | None:
+        """The type of all parameters and buffers that are floating-point; None where they differ, or there are none."""
+        tensors = (tensor for form in self.forms.values() for tensor in chain(form.parameters(), form.buffers()))
+        types = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+        return types.pop() if len(types) == 1 else None
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return the logits of the scored form, shape (rows, classes), without gradients."""
@@ -86,7 +95,7 @@ class AttackedModule:
         if not isinstance(targets, Tensor):
             raise TypeError(f"{NEEDS} class numbers as targets, got {_described(targets)}.")
         if targets.is_floating_point() and targets.shape == logits.shape:
-            return differentiable(targets)
+            return differentiable(_shares(targets))
         numbers = targets.reshape(-1) if targets.shape in ((len(logits),), (len(logits), 1)) else None
         whole = None if numbers is None else numbers.long()
         if whole is None or not torch.equal(whole.to(targets.dtype), numbers.to(targets.dtype)):  # type: ignore[union-attr]
@@ -131,6 +140,18 @@ class AttackedModule:
 def differentiable(tensor: Tensor) -> Tensor:
     """Return a tensor that gradients can be taken with; one from inference mode is copied."""
     return tensor.clone() if tensor.is_inference() else tensor
+
+
+def _shares(targets: Tensor) -> Tensor:
+    """Return targets if they are shares of classes; raise ValueError for those of several labels, or NaN."""
+    sums = targets.detach().float().sum(1)
+    if not bool((targets >= 0).all() and ((sums - 1).abs() <= ROUNDING).all()):  # a comparison with NaN is False
+        raise ValueError(
+            f"{NEEDS} class numbers as targets, or shares of classes, each at least 0 and 1 together in a row, got rows"
+            f" whose sums are {float(sums.min()):g} to {float(sums.max()):g}; with several labels a row has no one"
+            " class to attack."
+        )
+    return targets
 
 
 def _precise(outputs: Tensor) -> Tensor:

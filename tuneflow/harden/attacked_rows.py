@@ -1,12 +1,13 @@
 """The rows that attacks and margins are measured on: those chosen of the data, what they may be replaced by, chunks."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tuneflow.data.input_range import range_of
+from tuneflow.data.input_range import extremes_of, range_of
 from tuneflow.data.sources import Source
 from tuneflow.harden.attacked_module import AttackedModule
 from tuneflow.harden.threat import Box, Threat, checked_threat
@@ -43,17 +44,23 @@ def check_arguments(what: str, module: Any, eps: Any, norm: Any, box: Any, rows:
 
 
 def check_module(what: str, module: Any, way: str) -> None:
-    """Raise TypeError unless this is a torch module; `way` ends the message for a result of a study."""
+    """Raise unless this is a torch module that gradients go through; `way` ends the message for a result of a study."""
     if not isinstance(module, nn.Module):
         way = f"; {way}" if hasattr(module, "model") else ""
         raise TypeError(f"{what}: module needs to be a torch module, got a {type(module).__name__}{way}.")
+    if any(tensor.is_inference() for tensor in chain(module.parameters(), module.buffers())):
+        raise ValueError(
+            f"{what}: module was made within torch.inference_mode(), so no gradient can be taken through it; make it"
+            " outside, or take copy.deepcopy(module)."
+        )
 
 
 def threat_of(
     attacked: AttackedModule, source: Source, eps: float, norm: str, box: Box | None
 ) -> tuple[Threat, list[str]]:
     """Return what is allowed, and remarks on it."""
-    low, high = range_of(inputs for inputs, _ in source.batches(CHUNK))
+    batches = (inputs for inputs, _ in source.batches(CHUNK))
+    low, high = range_of(batches) if box is attacked.box is None else extremes_of(batches)
     if box is not None:
         threat = Threat(eps, norm, box)
         share = (high - low) / threat.width

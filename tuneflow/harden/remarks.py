@@ -118,7 +118,29 @@ def remark_on_flat(form: str, flat: int, rows: int) -> str:
     through = "" if form == "own" else f", {form},"
     return (
         f"the gradient of the cross-entropy{through} is exactly 0 at {flat} of {rows} rows, so attacks by it cannot"
-        " move them: outputs are rounded or saturated, for instance by large logits."
+        " move them: outputs are rounded or saturated, for instance by large logits, and may withstand less than it"
+        " seems."
+    )
+
+
+def remark_on_decisions(decided: Tensor, targets: Tensor) -> str:
+    """Return a remark on a module that decides for one class at all rows; empty for any other."""
+    classes, present = set(decided.tolist()), set(targets.tolist())
+    if len(classes) != 1 or len(present) == 1:
+        return ""
+    return (
+        f"each of the {len(decided)} rows gets class {classes.pop()}, where {len(present)} classes occur:"
+        " what withstands an attack here tells nothing. Is the module trained?"
+    )
+
+
+def remark_on_bounded(bounded: bool) -> str:
+    """Return a remark on outputs of which none is below 0 or above 1."""
+    if not bounded:
+        return ""
+    return (
+        "outputs lie between 0 and 1, as probabilities do, and are taken for logits, a single one for class 1 where it"
+        " is above 0: attack the module without its last sigmoid or softmax, which hides gradients."
     )
 
 

@@ -58,11 +58,12 @@ class Margins:
     @property
     def lines(self) -> list[str]:
         """The share of rows below eps, and of those without a gradient, in words."""
-        flat = float((self.values == torch.inf).double().mean())
+        flat, wrong = (float(share.double().mean()) for share in (self.values == torch.inf, self.values < 0))
         lines = [] if flat == 0 else [f"{100 * flat:.1f} % of rows have a gradient of 0, and no margin"]
         if self.below is None:
             return lines
-        return [f"{100 * self.below.value:.1f} % of rows have a first-order margin below {self.eps:g}", *lines]
+        among = f", among them {100 * wrong:.1f} % that are wrong already" if wrong else ""
+        return [f"{100 * self.below.value:.1f} % of rows have a first-order margin below {self.eps:g}{among}", *lines]
 
 
 def margins(

@@ -8,6 +8,7 @@ from tuneflow.harden.logit_margin import logit_margin
 from tuneflow.harden.row_attack import Attack
 from tuneflow.harden.threat import Box, Threat
 from tuneflow.harden.windows import bumps, random_signs, random_windows, stripes, tiles, window_sides
+from tuneflow.metrics.classes import accuracy
 from tuneflow.validate import check_whole
 
 SHARE = 0.8  # of a row, that the first windows cover
@@ -17,10 +18,10 @@ HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)  # shares of the 
 class Square(Attack):
     """Random search without gradients: a window of each row takes other values, and keeps them where that helps.
 
-    A change is kept if it lowers the margin between the logit of the row's class and the largest other. So the attack
-    needs nothing but logits, and finds what a module hides from its gradient. A row is attacked until its class is
-    lost. A window covers all channels, and shrinks in the course of the queries; rows without positions, of shape
-    (values,), have windows of neighboring values.
+    A change is kept unless it raises the margin between the logit of the row's class and the largest other, so that
+    the search also moves on where outputs are rounded or cut off. It needs nothing but logits, and finds what a module
+    hides from its gradient. A row is attacked until its class is lost. A window covers all channels, and shrinks in the
+    course of the queries; rows without positions, of shape (values,), have windows of neighboring values.
 
     Args:
         eps: the largest change, as a share of the box's width.
@@ -78,28 +79,33 @@ class _Search:
 
     Attributes:
         grid: the rows as they are, shape (rows, channels, positions, ...).
-        best: the rows of the least margin, in the same shape.
+        best: the rows of the least margin, in the same shape; a row whose class is lost stays.
     """
 
     def __init__(self, attacked: AttackedModule, inputs: Tensor, targets: Tensor, threat: Threat) -> None:
         self._attacked, self._targets, self._threat, self._shape = attacked, targets, threat, inputs.shape[1:]
         self.grid = inputs if inputs.ndim > 2 else inputs.reshape(len(inputs), 1, -1)
         self.best = self.grid.clone()
-        self._margins = logit_margin(attacked.logits(inputs), targets)
+        self._margins, self._right = self._seen(inputs, targets)
 
     @property
     def any_left(self) -> bool:
         """True while a row has the class of its target."""
-        return bool((self._margins > 0).any())
+        return bool(self._right.any())
 
     def keep(self, rows: Tensor) -> None:
-        """Keep those rows, moved into ball and box, that lower the margin, where the class is not lost yet."""
-        left = (self._margins > 0).nonzero().flatten()
+        """Keep those rows, moved into ball and box, that do not raise the margin, where the class is not lost yet."""
+        left = self._right.nonzero().flatten()
         moved = self._threat.project(rows[left], self.grid[left])
-        logits = self._attacked.logits(moved.reshape(-1, *self._shape))
-        margins = logit_margin(logits, self._targets[left])
-        lower = margins < self._margins[left]
-        self.best[left[lower]], self._margins[left[lower]] = moved[lower], margins[lower]
+        margins, right = self._seen(moved.reshape(-1, *self._shape), self._targets[left])
+        taken = margins <= self._margins[left]
+        changed = left[taken]
+        self.best[changed], self._margins[changed], self._right[changed] = moved[taken], margins[taken], right[taken]
+
+    def _seen(self, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the margins of rows, and True for those that have the class of their target."""
+        logits = self._attacked.logits(rows)
+        return logit_margin(logits, targets), accuracy(logits, targets).bool()
 
 
 def _new_signs(best: Tensor, grid: Tensor, share: float, radius: float, generator: torch.Generator | None) -> Tensor:

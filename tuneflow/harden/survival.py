@@ -35,6 +35,9 @@ class Survival:
 
     Attributes:
         right: a boolean tensor for each chunk.
+        decided: the classes that the module decides for, for each chunk.
+        targets: the classes that rows have, for each chunk.
+        bounded: True while no logit was below 0 or above 1.
         margins: the rows' first-order margins in raw units, for each chunk; none without a gradient.
         survived: the same for each attack and form.
         seconds: of each attack and form.
@@ -47,6 +50,9 @@ class Survival:
     threat: Threat
     seed: int = 0
     right: list[Tensor] = field(default_factory=list)
+    decided: list[Tensor] = field(default_factory=list)
+    targets: list[Tensor] = field(default_factory=list)
+    bounded: bool = True
     margins: list[Tensor] = field(default_factory=list)
     survived: dict[Line, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     seconds: dict[Line, float] = field(default_factory=lambda: defaultdict(float))
@@ -60,7 +66,11 @@ class Survival:
             inputs: floating-point rows on the module's device.
             targets: their classes.
         """
-        right = accuracy(self.attacked.logits(inputs), targets).bool()
+        logits = self.attacked.logits(inputs)
+        right = accuracy(logits, targets).bool()
+        self.decided.append(logits.argmax(1).cpu())
+        self.targets.append(targets.cpu())
+        self.bounded = self.bounded and bool(((logits >= 0) & (logits <= 1)).all())
         rows, classes = inputs[right], targets[right]
         if not self.right:
             self.blind = [form for form in self.attacked.forms if self._flat(form, inputs, targets) is None]

@@ -92,6 +92,7 @@ class TRADES:
         perturbed = self._perturbed(attacked, attacked.rows(inputs))
         outputs = module(inputs)
         clean = functional.log_softmax(attacked.as_logits(outputs), 1)
+        attacked.classes(targets, clean)
         other = functional.log_softmax(attacked.logits_of(module, perturbed), 1)
         return self(outputs, targets) + self.beta * _divergence(clean, other) / len(inputs)
 

@@ -199,6 +199,7 @@ def sanitizers_in(module: nn.Module) -> list[nn.Module]:
 
 def straight_through(module: nn.Module) -> nn.Module:
     """Return a module with the same tensors and hooks, in which the gradient of every sanitizer is the identity's."""
+    module = getattr(module, "_orig_mod", module)  # of a compiled one, whose program would stay as it is
     if getattr(module, "sanitizes", False):
         return StraightThrough(module)
     if not sanitizers_in(module):

@@ -60,10 +60,10 @@ class Halving(Scheduler):
             )
         lowest, objective = min(rungs[0] for rungs in self.brackets(history.epochs)), history.objective
         if lowest < min(objective.every, history.epochs):
+            way = f"first={objective.every}, or " if objective.every < history.epochs else ""
             raise ValueError(
                 f"{type(self).__name__}: trials compete from epoch {lowest} on, and {objective.rare} is first reported"
-                f" at epoch {min(objective.every, history.epochs)}; use first={objective.every}, or a metric with a"
-                " smaller every."
+                f" at epoch {min(objective.every, history.epochs)}; use {way}a metric with a smaller every."
             )
 
     def rungs(self, epochs: int) -> list[int]:

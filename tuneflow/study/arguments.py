@@ -194,15 +194,20 @@ def _limits(limits: Any, goals: Mapping[str, bool], trainer: TrainerProtocol | N
         raise TypeError(f"Study: limits needs a dict of metric to bound, such as {{'size': 2.0}}, got {limits!r}.")
     metrics = {} if trainer is None else getattr(trainer.single, "metrics", {})
     return tuple(
-        Limit(name, *value.bounds(name, more_is_better(name, goals, metrics.get(name))))
-        if isinstance(value, Within)
-        else Limit(name, *_bounds(name, value))
+        Limit(name, *_bounds(name, value, more_is_better(name, goals, metrics.get(name))))
         for name, value in limits.items()
     )
 
 
-def _bounds(name: str, value: Any) -> tuple[float | None, float | None]:
-    """Return the lower and the upper bound of a metric; None where there is none."""
+def _bounds(name: str, value: Any, more: bool | None) -> tuple[float | None, float | None]:
+    """Return the lower and the upper bound of a metric, of which more is better or not; None where there is none."""
+    if isinstance(value, Within):
+        return value.bounds(name, more)
+    if more and is_number(value):
+        raise ValueError(
+            f'Study: limits[{name!r}]={value!r} is the most that it may be, and of "{name}" more is better; write'
+            f" ({value!r}, None) for at least {value!r}, or (None, {value!r}) if you mean at most."
+        )
     bounds = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (None, value)
     numbers = [bound for bound in bounds if bound is not None]
     if len(bounds) != 2 or not numbers or not all(map(is_number, numbers)) or numbers != sorted(numbers):

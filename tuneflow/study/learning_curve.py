@@ -73,7 +73,7 @@ class LearningCurve:
         if gain < -CLEAR * error:
             return [f"{step} worse: more rows do not help this configuration"]
         word = "better" if gain > 0 else "worse"
-        return [f"{step} {word}, which is within its error: more rows are likely to help little"]
+        return [f"{step} {word}, which is within its error: whether more rows help is not clear"]
 
 
 Curve = Callable[[Sequence[int] | None, int], LearningCurve]

@@ -68,5 +68,5 @@ def interval_note(estimates: Collection[tuple[str, Estimate]], word: str) -> lis
     """
     examples = max((one.examples for _, one in estimates), default=0)
     own = dict.fromkeys(name for name, one in estimates if not one.examples and one.low < one.high)
-    others = f"; of {listed(own)} by the metric itself, at this moment" if own else ""
+    others = f"; of {listed(own)} by the metric's own error" if own else ""
     return [f"[95 % {word} over {plural(examples, 'example')}{others}]"] if examples else []

@@ -74,8 +74,8 @@ class Study:
         minimize: the same for metrics of which less is better; "loss" by default.
         at: the epoch that counts for a trial's score and model: "best", or "last". By default "best" with one
             objective, "last" with several.
-        limits: bounds that trials have to keep, by metric: an upper bound, (lower, upper) with None for an open end, or
-            `tn.within(margin, of=result)`. A trial beyond a limit is worse than any within.
+        limits: bounds that trials have to keep, by metric: an upper bound where less is better, (lower, upper) with
+            None for an open end, or `tn.within(margin, of=result)`. A trial beyond a limit is worse than any within.
         runtime: the device, and the number of worker processes; Runtime() by default.
         folder: where the study is kept: a path, or a `tn.Folder` to set what is kept there how long. A study that is
             there already goes on, and several processes may work on it at once. None keeps it in memory.

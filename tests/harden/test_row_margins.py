@@ -81,6 +81,18 @@ def test_flat_rows_have_no_margin():
     assert "33.3 % of rows have a gradient of 0, and no margin" in str(result)
 
 
+def test_gradients_that_are_not_finite_are_told_from_those_of_0():
+    class Branches(nn.Module):
+        def forward(self, inputs):
+            return torch.where(inputs > 2, inputs, inputs * (inputs - 2).sqrt().nan_to_num(1.0))
+
+    inputs = torch.tensor([[9.0, 3.0], [2.0, 3.0]])
+    result = tn.harden.margins(Branches(), (inputs, torch.tensor([0, 1])), box=(0, 10), eps=0.5)
+    assert result.values.isnan().tolist() == [False, True]
+    assert "50.0 % of rows have a gradient that is not finite, and no margin" in str(result)
+    assert "of 0" not in str(result)
+
+
 def test_box_is_the_one_that_was_said_or_of_the_training_rows_or_of_the_data():
     data, module = (INPUTS, TARGETS), linear()
     width = float(INPUTS.max() - INPUTS.min())
@@ -116,6 +128,15 @@ class Detached(nn.Module):
         return inputs.detach()[:, :3] * 1
 
 
+class Cut(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = linear()
+
+    def forward(self, inputs):
+        return self.inner(inputs.detach())
+
+
 class Summed(nn.Module):
     def forward(self, inputs):
         return inputs[:, :3] + inputs.sum()
@@ -123,6 +144,7 @@ class Summed(nn.Module):
 
 REFUSED = {
     "a module without gradients": (Detached(), {}, ValueError, "no gradient can be taken"),
+    "a module that cuts the graph": (Cut(), {}, ValueError, "no gradient can be taken"),
     "rows that see each other": (Summed(), {}, ValueError, "margins: the module's outputs for a row"),
     "a box that does not hold the data": (linear(), {"box": (0, 1)}, ValueError, "margins: box needs to hold"),
     "no positive eps": (linear(), {"eps": 0}, ValueError, "margins: eps"),

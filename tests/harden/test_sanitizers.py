@@ -10,11 +10,12 @@ from torch import nn
 import tuneflow as tn
 from tests.helpers.trainer_runs import facts, flat, run, through_file
 from tuneflow.compress.operations import Sanitize, operations_of
-from tuneflow.compress.winner import record_of
+from tuneflow.compress.winner import record_of, winner_of
 from tuneflow.harden import MedianFilter, Rounding
 from tuneflow.harden.attacked_module import AttackedModule
 from tuneflow.harden.threat import Threat
-from tuneflow.heuristics.sanitizing import RoundedInputs
+from tuneflow.heuristics.input_scaling import NormalizedModule
+from tuneflow.heuristics.sanitizing import RoundedInputs, SanitizedInputs
 from tuneflow.measure.structure_key import structure_key
 from tuneflow.study.exported import export_model
 from tuneflow.study.saved_model import save_model
@@ -245,6 +246,12 @@ def test_pickled_modules_and_recipes_come_back(step):
     assert other.to_values() == operation.to_values()
 
 
+def test_fingerprint_of_a_winner_has_its_sanitizers():
+    cleaning = [SanitizedInputs([RoundedInputs(0, 16, levels)], None) for levels in (2, 2, 4)]
+    digests = [winner_of(NormalizedModule(nn.Identity(), each)).digest for each in cleaning]
+    assert digests[0] == digests[1] != digests[2]
+
+
 @pytest.mark.parametrize(
     ("step", "settings", "words"),
     [
@@ -276,6 +283,7 @@ REFUSED = {
     "box": (Rounding(2, box=(0, 1)), IMAGES, net, r"box needs to hold all inputs.*\(0, 1\) for inputs from 0 to 16"),
     "codes": (Rounding(2), IMAGES.flatten(1), Codes, r"looks at its inputs by value, with long\(\)"),
     "no images": (MedianFilter(3), IMAGES.flatten(1), table_net, r"images of shape .*, got \(64,\)"),
+    "range beyond float32": (Rounding(3, box=(-3e38, 3e38)), IMAGES, net, "8 levels need inputs of at most 2.1e[+]37"),
     "small": (MedianFilter(17), IMAGES, net, "size needs to be at most 15 for images of 8 x 8"),
 }
 

@@ -43,6 +43,12 @@ def test_bytes_become_floats_that_eight_bits_leave_as_they_are():
     assert torch.equal(outputs, values.float())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
+def test_halves_are_rounded_as_floats(dtype):
+    values, rounding = torch.linspace(0, 255, 100).to(dtype), RoundedInputs(0, 255, 65536)
+    assert torch.equal(rounding(values), rounding(values.float()).to(dtype))
+
+
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.uint8])
 def test_filter_is_the_median_of_each_window(size, dtype):

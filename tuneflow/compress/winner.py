@@ -13,6 +13,7 @@ from tuneflow.compress.operations import Operation
 from tuneflow.compress.tensor_digest import tensor_digest
 from tuneflow.heuristics.input_scaling import NormalizedModule
 from tuneflow.heuristics.lazy_layers import lazy_tensors
+from tuneflow.heuristics.sanitizing import SanitizerModule
 from tuneflow.heuristics.target_scaling import RescaledModule, Scale, brought_scale, completed
 
 RECORD = "tuneflow_record"  # the attribute of a trained module
@@ -76,10 +77,15 @@ class Winner:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of its layers' classes and of all tensors, normalizer and scale included."""
+        """Hash of its layers' classes, of sanitizers' settings, and of all tensors, normalizer and scale included."""
         module = self.complete
-        kinds = repr([(name, type(inner).__qualname__) for name, inner in module.named_modules()])
+        kinds = repr([(name, type(each).__qualname__, *_plain_settings(each)) for name, each in module.named_modules()])
         return tensor_digest((*module.named_parameters(), *module.named_buffers()), kinds)
+
+
+def _plain_settings(part: nn.Module) -> list[Any]:
+    """Return the settings of a sanitizer, which are no tensors; nothing of another part."""
+    return [part.settings] if isinstance(part, SanitizerModule) else []
 
 
 def recorded(module: nn.Module, record: BuildRecord) -> nn.Module:

@@ -17,7 +17,8 @@ def first_order_margins(
 
     Of several forms the one that needs the smallest change counts, row by row. It is negative for a row that is wrong:
     the change that would put it right. Where the gradient is 0 it is infinite, as no small change turns such a row, and
-    0 where the margin is 0 too; -inf where logits are not finite. It costs a forward and a backward pass for each form.
+    0 where the margin is 0 too; -inf where logits are not finite, and NaN where the gradient is not. It costs a forward
+    and a backward pass for each form.
 
     Args:
         attacked: the module, in evaluation mode.
@@ -30,21 +31,23 @@ def first_order_margins(
     2016.
     """
     each = torch.stack([_margins(attacked, form, inputs, classes, norm) for form in forms])
-    return each.gather(0, each.abs().argmin(0, keepdim=True)).squeeze(0)
+    sizes = torch.where(each.isnan(), torch.inf, each.abs())
+    return each.gather(0, sizes.argmin(0, keepdim=True)).squeeze(0)
 
 
 def _margins(attacked: AttackedModule, form: str, inputs: Tensor, classes: Tensor, norm: str) -> Tensor:
     with torch.enable_grad():
         leaf = inputs.detach().clone().requires_grad_()
         leads = logit_margin(attacked.logits_of(attacked.forms[form], leaf), classes)
-        if not leads.requires_grad:
+        gradient = torch.autograd.grad(leads.sum(), leaf, allow_unused=True)[0] if leads.requires_grad else None
+        if gradient is None:
             raise ValueError(
                 "margins: no gradient can be taken through the module, so it has no first-order margins; use"
                 " tn.harden.attack, which attacks it by its logits."
             )
-        (gradient,) = torch.autograd.grad(leads.sum(), leaf)
     leads, steepness = leads.detach(), dual_norms(gradient, norm).to(leads.dtype)
-    margins = torch.where(steepness > 0, leads / steepness, leads.sign() * torch.inf)
+    margins = torch.where(steepness == 0, leads.sign() * torch.inf, leads / steepness)
+    margins = torch.where(steepness.isfinite(), margins, torch.nan)
     return torch.where(leads == -torch.inf, leads, torch.where(leads == 0, 0.0, margins))
 
 

@@ -26,7 +26,7 @@ class Margins:
 
     Attributes:
         values: for each row the change that would turn its class, as a share of the box's width; negative where the
-            class is wrong already, inf where the gradient is 0; shape (rows,).
+            class is wrong already, inf where the gradient is 0, NaN where it is not finite; shape (rows,).
         norm: of the change, "linf" or "l2".
         eps: the change to compare with; None for none.
     """
@@ -58,12 +58,21 @@ class Margins:
     @property
     def lines(self) -> list[str]:
         """The share of rows below eps, and of those without a gradient, in words."""
-        flat, wrong = (float(share.double().mean()) for share in (self.values == torch.inf, self.values < 0))
-        lines = [] if flat == 0 else [f"{100 * flat:.1f} % of rows have a gradient of 0, and no margin"]
+        kinds = {"of 0": self.values == torch.inf, "that is not finite": self.values.isnan()}
+        lines = [
+            f"{_percent(rows)} of rows have a gradient {kind}, and no margin"
+            for kind, rows in kinds.items()
+            if rows.any()
+        ]
         if self.below is None:
             return lines
-        among = f", among them {100 * wrong:.1f} % that are wrong already" if wrong else ""
+        wrong = self.values < 0
+        among = f", among them {_percent(wrong)} that are wrong already" if wrong.any() else ""
         return [f"{100 * self.below.value:.1f} % of rows have a first-order margin below {self.eps:g}{among}", *lines]
+
+
+def _percent(rows: Tensor) -> str:
+    return f"{100 * float(rows.double().mean()):.1f} %"
 
 
 def margins(

@@ -13,6 +13,7 @@ from tuneflow.heuristics.input_uses import uses_of
 from tuneflow.validate import check_whole
 
 MOST = 16  # bits: float32 has 24 for all levels and what is between them
+LARGEST = torch.finfo(torch.float32).max / 2  # whose distance from its opposite is finite
 IMAGES = 4  # dimensions of a batch of images
 
 
@@ -25,7 +26,7 @@ class Rounding:
     The attacks of `tn.harden` take the gradient straight through, as that of the identity, too.
 
     The trained module has it inside, before its input normalizer, which is fitted to the rows as they are. Inputs
-    beyond the range become its ends. A winner that rounds already rounds so instead.
+    beyond the range become its ends. A winner that rounds already rounds so instead, after its other sanitizers.
 
     Args:
         bits: of a value, from 1 to 16.
@@ -72,6 +73,11 @@ class Rounding:
         if self.box is not None:
             Threat(1.0, "linf", self.box).check_holds("Rounding", torch.tensor([low, high]))
             low, high = self.box
+        if max(abs(low), abs(high)) > LARGEST / self.levels:
+            raise ValueError(
+                f"Rounding: {self.levels} levels need inputs of at most {LARGEST / self.levels:.2g} in size, got a box"
+                f" from {low:.3g} to {high:.3g}, whose products are beyond float32; scale the inputs."
+            )
         rounding = Sanitize("rounding", {"low": float(low), "high": float(high), "levels": float(self.levels)})
         _check_uses(module, rounding.module()(rows.inputs))
         return [rounding]
@@ -84,7 +90,8 @@ class MedianFilter:
     It takes out changes of single pixels, and keeps edges. Beyond the border the image is reflected. Attacks take
     gradients through it as it is, which are stronger here than straight through.
 
-    The trained module has it inside, before its input normalizer. A winner that filters already filters so instead.
+    The trained module has it inside, before its input normalizer. A winner that filters already filters so instead,
+    after its other sanitizers.
 
     Args:
         size: side of the square in pixels, odd; 1 changes nothing.

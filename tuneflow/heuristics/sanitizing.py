@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+HALVES = (torch.float16, torch.bfloat16)
 FEW = 9  # tensors, of whose median an exported program has every step
 
 
@@ -54,8 +55,10 @@ class RoundedInputs(SanitizerModule):
         return {"low": self.low, "high": self.high, "levels": self.levels}
 
     def forward(self, inputs: Tensor) -> Tensor:
-        steps = self.levels - 1
-        share = (_floating(inputs) - self.low) / (self.high - self.low)
+        values, steps = _floating(inputs), self.levels - 1
+        if values.dtype in HALVES:  # which neither hold the products nor tell many levels apart
+            return self.forward(values.float()).to(values.dtype)
+        share = (values - self.low) / (self.high - self.low)
         number = torch.floor(share.clamp(0, 1) * steps + 0.5)
         return (self.low * (steps - number) + self.high * number) / steps
 

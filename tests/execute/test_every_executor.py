@@ -1,7 +1,6 @@
 """One study, trained in every way there is: one by one, in processes, on Ray, as lanes; and in order, by a lag."""
 
 import math
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -19,7 +18,6 @@ pytestmark = [
 
 WAYS = {
     "inline": lambda: tn.Runtime("cpu", threads=1),
-    "ray": lambda: tn.RayRuntime(workers=2),
     "lanes": lambda: tn.Runtime("cpu", threads=1, lanes=4),
 }
 
@@ -34,6 +32,23 @@ def processes():
     pool = LastingProcesses(WAYS["inline"](), 2)
     yield tn.Runtime("cpu", threads=1, workers=2, executor=lambda runtime: pool)
     pool.end()
+
+
+@pytest.fixture(scope="module")
+def actors():
+    """A runtime whose two actors several studies share, on a cluster of their own."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    from tests.helpers.lasting_actors import LastingActors
+
+    pool = LastingActors(tn.RayRuntime(workers=2))
+    yield tn.Runtime("cpu", threads=1, workers=2, executor=lambda runtime: pool)
+    pool.end()
+
+
+@pytest.fixture(params=["processes", "actors"])
+def workers(request):
+    """A runtime with workers of either kind."""
+    return request.getfixturevalue(request.param)
 
 
 def train(way, runtime=None, **settings):
@@ -84,24 +99,13 @@ def fused(monkeypatch):
     )
 
 
-def needs_ray(way):
-    if way == "ray" and not find_spec("ray"):
-        pytest.skip("Ray is not installed")
+def test_trials_and_scores_are_the_same_to_the_last_digit(inline, workers):
+    assert table(train("workers", workers, searcher=tn.Sobol())) == table(inline)
 
 
-@pytest.mark.parametrize("way", ["processes", "ray"])
-def test_trials_and_scores_are_the_same_to_the_last_digit(way, inline, processes):
-    needs_ray(way)
-    runtime = processes if way == "processes" else None
-    assert table(train(way, runtime, searcher=tn.Sobol())) == table(inline)
-
-
-@pytest.mark.parametrize("way", ["processes", "ray"])
-def test_with_a_lag_so_are_the_decisions_of_those_who_look_at_scores(way, in_order, processes):
-    needs_ray(way)
+def test_with_a_lag_so_are_the_decisions_of_those_who_look_at_scores(in_order, workers):
     assert len({trial.epochs for trial in in_order.trials}) > 1
-    runtime = processes if way == "processes" else None
-    assert table(train(way, runtime, scheduler=tn.Halving(), lag=4)) == table(in_order)
+    assert table(train("workers", workers, scheduler=tn.Halving(), lag=4)) == table(in_order)
 
 
 def test_lanes_give_the_same_trials_with_scores_that_differ_by_rounding(monkeypatch, inline):

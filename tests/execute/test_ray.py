@@ -42,6 +42,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed")
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from tests.helpers.global_generators import generators_untouched  # noqa: E402
+from tests.helpers.lasting_actors import LastingActors  # noqa: E402
 from tuneflow.errors import StudyError  # noqa: E402
 from tuneflow.execute.inline import InlineExecutor  # noqa: E402
 from tuneflow.execute.ray import pickling as cloud  # noqa: E402
@@ -58,18 +59,6 @@ pytestmark = [
 ]
 
 PATH = os.pathsep.join([str(Path(tn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-
-
-class LastingActors(RayExecutor):
-    """Goes on after `close`, so that several tests and studies share actors that take seconds to start."""
-
-    def close(self):
-        self._waiting.clear()
-        for actor in self._workers:
-            actor.stop()
-
-    def end(self):
-        super().close()
 
 
 @pytest.fixture(scope="module")

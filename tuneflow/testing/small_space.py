@@ -13,6 +13,7 @@ from tuneflow.testing.common import require
 
 NAME, SIZE = "six configurations", 6
 LONG = 40  # proposals after which a searcher that ends has ended
+MORE = 4  # proposals of a searcher that does not end, once it has tried all
 
 
 def check_small_space(make: Callable[[], Searcher]) -> None:
@@ -40,7 +41,7 @@ def check_small_space(make: Callable[[], Searcher]) -> None:
 
 def _until_none(searcher: Searcher, space: SearchSpace, once: bool) -> list[Config]:
     history, configs = History(space, Objective((("loss", False),))), list[Config]()
-    while len(configs) < LONG:
+    while len(configs) < (LONG if searcher.ends else SIZE + MORE):
         rng = stream(0, "search", history.number)
         config = proposed(searcher, space, history, rng, once)
         if config is None:

@@ -15,6 +15,7 @@ from tests.helpers.global_generators import generators_untouched
 from tests.helpers.small_networks import (
     NETS,
     OPTIMIZERS,
+    PROGRAMS,
     TOLERANCE,
     assert_equal,
     assert_same_training,
@@ -77,7 +78,7 @@ def test_clipping_is_of_each_lane(net, optimizer):
 def test_a_lane_that_is_not_finite_stops_and_disturbs_no_other(optimizer, kind):
     def losses_and_modules(spoil):
         modules = made(NETS["batchnorm"], 3)
-        lanes = lanes_of(modules, OPTIMIZERS[optimizer], kind=kind)
+        lanes = lanes_of(modules, OPTIMIZERS[optimizer], kind=kind, programs=PROGRAMS)
         steps = batches(3, 10)
         if spoil:
             steps[4][0][1, 3] = math.nan
@@ -101,7 +102,7 @@ def test_a_lane_that_is_not_finite_stops_and_disturbs_no_other(optimizer, kind):
 def test_a_lane_that_is_stopped_stays_as_it_is(optimizer):
     modules = made(NETS["batchnorm"], 3)
     optimizers = optimizers_of(modules, OPTIMIZERS[optimizer])
-    lanes, steps = Lanes(modules, loss_of, optimizers), batches(3, 8)
+    lanes, steps = Lanes(modules, loss_of, optimizers, programs=PROGRAMS), batches(3, 8)
     for batch in steps[:3]:
         lanes.step(batch)
     lanes.stop(0)
@@ -120,11 +121,11 @@ def test_dropping_lanes_changes_nothing_for_those_kept(optimizer):
     start = made(NETS["mlp"], 3)
     fused, alone = copy.deepcopy(start), copy.deepcopy(start)
     optimizers = optimizers_of(fused, OPTIMIZERS[optimizer])
-    lanes = Lanes(fused, loss_of, optimizers, clips=[1, 2, 3])
+    lanes = Lanes(fused, loss_of, optimizers, clips=[1, 2, 3], programs=PROGRAMS)
     steps = batches(3, 20)
     for batch in steps[:7]:
         lanes.step(batch)
-    lanes = kept_lanes(lanes, [2, 0], fused, optimizers, clips=[3, 1])
+    lanes = kept_lanes(lanes, [2, 0], fused, optimizers, clips=[3, 1], programs=PROGRAMS)
     for inputs, targets in steps[7:]:
         lanes.step((inputs[[2, 0]], targets[[2, 0]]))
     for place, lane in enumerate([2, 0]):
@@ -140,7 +141,7 @@ def test_a_lane_can_be_given_to_another_trial_half_way_trained(optimizer):
     guest, alone = (copy.deepcopy(modules[2]) for _ in range(2))
     guests, theirs = make(guest.parameters()), make(alone.parameters())
     train_alone(guest, guests, 1, steps[:6], clip=0.5)
-    lanes = lanes_of(modules, OPTIMIZERS[optimizer])
+    lanes = lanes_of(modules, OPTIMIZERS[optimizer], programs=PROGRAMS)
     for batch in steps[:3]:
         lanes.step(batch)
     lanes.stop(1)
@@ -160,7 +161,7 @@ def test_lanes_move_in_the_steps_that_they_are_asked_to(net, optimizer, kind):
     """Each lane sits out every third step; alone, it does not have that step."""
     start = made(NETS[net], 3)
     fused, alone = copy.deepcopy(start), copy.deepcopy(start)
-    lanes, steps = lanes_of(fused, OPTIMIZERS[optimizer], kind=kind), batches(3, 13)
+    lanes, steps = lanes_of(fused, OPTIMIZERS[optimizer], kind=kind, programs=PROGRAMS), batches(3, 13)
     for number, batch in enumerate(steps):
         only = [number % 3 != lane for lane in range(3)]
         losses = lanes.step(batch, only)
@@ -254,7 +255,7 @@ def test_a_schedule_that_moves_momentum_too_is_taken_over_at_every_step(optimize
         return [tn.rates.OneCycle().attach(o, groups, 10, 1) for o, groups in zip(optimizers, made)]
 
     ours, rates = schedules(mine), schedules(theirs)
-    lanes, steps = Lanes(fused, loss_of, mine), batches(3, 10)
+    lanes, steps = Lanes(fused, loss_of, mine, programs=PROGRAMS), batches(3, 10)
     for number, batch in enumerate(steps):
         for rate in ours:
             rate.before(number)

@@ -23,6 +23,8 @@ def start(script, *arguments, cwd=".", output=os.devnull, **environment):
     """Start a script, given by its path, or a module, by its name; return its process."""
     if not FORKS:
         pytest.skip("needs fork: a process that starts from nothing takes seconds to import torch")
+    import torch._dynamo  # noqa: F401 (a second of each program's time, with its first optimizer)
+
     command = (script, [*map(str, arguments)], str(cwd), output, environment)
     process = multiprocessing.get_context("fork").Process(target=_program, args=command)
     with warnings.catch_warnings():  # of threads that are there when it forks: a program needs nothing of theirs

@@ -53,7 +53,7 @@ SEARCHERS = {
     "one's own": Climb,
 }
 # Proposals: fewer of those that hand most of them on to searchers that are here too, more of those that start late.
-TRIALS = {"auto": 8, "warm": 8, "warm tpe": 8, "tpe": 16, "cmaes": 16, "evolution": 16, "nsga2": 16}
+TRIALS = {"auto": 8, "gp": 11, "warm": 8, "warm tpe": 8, "tpe": 16, "cmaes": 16, "evolution": 16, "nsga2": 16}
 
 
 @pytest.mark.parametrize("name", SEARCHERS)

@@ -297,6 +297,23 @@ def test_inputs_that_cannot_be_cleaned_are_refused(case):
 
 
 @pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"size": 4}, "odd number, got 4"), ({"sizes": 3}, "\"median\" with {'sizes': 3}.*unexpected keyword")],
+    ids=["even", "unknown"],
+)
+def test_step_of_a_user_with_wrong_settings_is_named(settings, words):
+    class Own:
+        sanitizes = True
+
+        def operations(self, module, rows):
+            return [Sanitize("median", settings)]
+
+    with pytest.raises(ValueError, match=words) as caught:
+        trainer().init(job(Own()))
+    assert caught.value.__notes__ == ['step "step0"']
+
+
+@pytest.mark.parametrize(
     ("steps", "words"),
     [([Rounding(2), Rounding(3)], "may sanitize by each kind once"), ([Looking], "needs the attribute sanitizes")],
 )

@@ -70,6 +70,16 @@ def test_probe_of_a_plain_training_measures_none():
     assert probed().exposure is None
 
 
+def test_probe_without_a_race_says_that_it_measures_none():
+    trainer = tn.Trainer(
+        TRAIN[:32], VALID, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=1, batch_size=16,
+        augment=tn.harden.FGSM(0.05),
+    )  # fmt: skip
+    found = tn.probe(tn.Model(net), trainer, tn.Runtime("cpu", threads=1))
+    assert found.exposure is None
+    assert found.notes[-1].endswith("were left for it, and so no measurement of how easily it is attacked.")
+
+
 def test_module_that_cannot_be_attacked_is_probed_all_the_same():
     class Paired(nn.Module):
         def __init__(self):

@@ -258,6 +258,17 @@ def test_a_rate_beyond_the_range_or_excluded_is_warned_of(data):
     assert 0.01 < first["optimizer"]["lr"] < 0.02
 
 
+def test_a_rate_that_is_hardly_known_does_not_ask_for_another_range(data):
+    def frozen():
+        module = mlp()
+        module[1].requires_grad_(False)
+        return module
+
+    low = tn.SearchSpace(optimizer={"lr": tn.Float(1e-6, 1e-5, log=True)})
+    with pytest.warns(UserWarning, match=r"lies beyond Float.*the range may be right, as this is known to a factor"):
+        proposals(study_of(data, low, frozen), 1)
+
+
 def test_a_constraint_that_became_stricter_leaves_old_trials_alone(data, tmp_path):
     limit = 100
 

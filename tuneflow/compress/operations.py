@@ -218,8 +218,9 @@ class Sanitize(Operation):
     kind: ClassVar[str] = "sanitize"
     sanitizes: ClassVar[bool] = True
 
-    def apply(self, module: nn.Module) -> None:
-        """Leave the module itself as it is."""
+    def apply(self, module: nn.Module) -> None:  # noqa: ARG002
+        """Leave the module itself as it is; a sanitizer that cannot be made is named."""
+        self.module()
 
     def module(self) -> SanitizerModule:
         """Return the sanitizer."""

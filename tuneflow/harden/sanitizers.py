@@ -26,7 +26,8 @@ class Rounding:
     The attacks of `tn.harden` take the gradient straight through, as that of the identity, too.
 
     The trained module has it inside, before its input normalizer, which is fitted to the rows as they are. Inputs
-    beyond the range become its ends. A winner that rounds already rounds so instead, after its other sanitizers.
+    beyond the range become its ends. A winner that rounds already rounds so instead, after its other sanitizers; left
+    alone it keeps its levels, so on data of another range it needs the step again.
 
     Args:
         bits: of a value, from 1 to 16.

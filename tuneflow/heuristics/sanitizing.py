@@ -74,6 +74,8 @@ class FilteredInputs(SanitizerModule):
 
     def __init__(self, size: int) -> None:
         super().__init__()
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"the median of a square of pixels needs a side that is an odd number, got {size}.")
         self.size = size
 
     @property
@@ -178,12 +180,15 @@ def sanitizer_of(kind: str, settings: Mapping[str, Any]) -> SanitizerModule:
     """Return a sanitizer of this kind.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it does not take these settings.
     """
     kinds: dict[str, type[SanitizerModule]] = {each.kind: each for each in (RoundedInputs, FilteredInputs)}
     if kind not in kinds:
         raise ValueError(f'inputs are sanitized by "{kind}", which this tuneflow does not have.')
-    return kinds[kind](**settings)
+    try:
+        return kinds[kind](**settings)
+    except TypeError as error:
+        raise ValueError(f'inputs cannot be sanitized by "{kind}" with {dict(settings)}: {error}.') from None
 
 
 def with_sanitizers(normalizer: nn.Module | None, sanitizers: Sequence[SanitizerModule]) -> SanitizedInputs:

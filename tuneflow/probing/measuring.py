@@ -233,7 +233,8 @@ class _Measuring:
         left = budget - self.gradients - exposing * RACERS
         steps = min(affordable(self.trainer, len(self.session.valid), left / RACERS), self.steps)
         if steps < FEW or time.perf_counter() > deadline:
-            self.notes.append(f"no race: {max(0, left):.0f} of {budget:.0f} gradients were left for it.")
+            also = "" if threat is None else ", and so no measurement of how easily it is attacked"
+            self.notes.append(f"no race: {max(0, left):.0f} of {budget:.0f} gradients were left for it{also}.")
             return None
         at_end = None if threat is None else partial(self._expose, threat)
         result = race(self.trainer, self.job, center, steps, deadline=deadline, budget=left, at_end=at_end)

@@ -26,6 +26,7 @@ log = logging.getLogger("tuneflow")
 CELLS = 256
 UNIFORM = 0.2  # the share of draws that know nothing of the prior
 BRANCHES = 4  # structures that are probed, each with a trial of its own
+GUESS = 1.0  # decades of doubt, with which a rate is hardly known
 FLAT = Curve()
 
 
@@ -133,9 +134,7 @@ class MeasuredSpace:
         self.probes = [history.probe(config) for config in self.middles]
         self.slope = self._slope()
         pairs = sorted(zip(self.probes, self.middles, strict=True), key=lambda pair: pair[0].reached)
-        self.starts = [
-            self._at_rate(config, probe.rate) for probe, config in pairs if not (probe.screened or probe.failed)
-        ]
+        self.starts = [self._at_rate(config, probe) for probe, config in pairs if not (probe.screened or probe.failed)]
         self.space = space.expecting(
             {
                 place: curve
@@ -156,9 +155,10 @@ class MeasuredSpace:
                 unit[place] = _nearest(axis.parameter, likely, unit[place])
         return self._allowed(unit, config)
 
-    def _at_rate(self, config: Config, rate: float) -> Config:
+    def _at_rate(self, config: Config, probe: Any) -> Config:
         """Return `config` at a measured rate, or at the nearest one in the space."""
-        unit = self.plain.to_unit(config)
+        unit, rate = self.plain.to_unit(config), float(probe.rate)
+        way = "widen the range" if probe.doubt < GUESS else "the range may be right, as this is known to a factor of 10"
         for place, role in self.roles.items():
             if role == "lr" and unit[place] == unit[place]:
                 axis = self.plain.coordinates[place]
@@ -167,7 +167,7 @@ class MeasuredSpace:
                 self._keep_ratios(unit, axis, before)
                 if unit[place] in (0.0, 1.0):
                     rule = f'LeCun: the measured rate {rate:.3g} of "{axis.name}" lies beyond {axis.parameter!r}'
-                    warn(f"{rule}; widen the range.")
+                    warn(f"{rule}; {way}.")
         started = self._allowed(unit, config)
         if self.plain.where and started != self.plain.from_unit(unit):
             warn(f"LeCun: where= excludes the measured rate {rate:.3g}; the nearest that is allowed takes its place.")

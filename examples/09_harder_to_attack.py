@@ -112,7 +112,8 @@ if __name__ == "__main__":
     )
     hard.run(trials=options.trials)
     for trial in hard.trials:
-        print(f"accuracy {trial.metrics['accuracy']:.3f}  robust {trial.metrics['robust']:.3f}  {trial.config['augment']}")
+        scores = "  ".join(f"{name} {trial.metrics[name]:.3f}" for name in ("accuracy", "robust"))
+        print(f"{scores}  {trial.config['augment']}")
     print(hard.front)
     robust = max(hard.front, key=lambda result: result.metrics["robust"])
     print(robust.attack(test))

@@ -90,7 +90,7 @@ def margins(
     costs a forward and a backward pass. It ranks rows by how easily they are attacked, and it is no proof: logits bend,
     so more rows may fall to an attack of size eps than have a margin below eps, or fewer. On digits, with a small
     convolutional net, the area under the curve by which it predicts survival of all attacks was above .99 for eps =
-    0.05, and .97 (plain training) to .995 (PGD) for 0.1; there 67 % and 23 % of rows were below, and 56 % and 17 % fell.
+    0.05, and .97 (plain training) to .995 (PGD) for 0.1; 67 % and 23 % of rows were below it, and 56 % and 17 % fell.
 
     Args:
         module: takes raw inputs, one tensor, and gives logits of classes; it is not changed.

@@ -215,6 +215,10 @@ def test_overfitting_to_one_step_is_a_gap_that_is_large_both_ways(one, several, 
     assert StepAccuracies(64, one, several).overfitted == warned
 
 
+def test_overfitting_to_one_step_is_not_judged_on_the_rows_of_a_dry_run():
+    assert not StepAccuracies(16, 0.9, 0.1).overfitted
+
+
 @pytest.mark.parametrize("attack", [tn.harden.PGD(0.1, box=(0, 1)), tn.harden.TRADES(0.1, box=(0, 1)).loss_of])
 def test_box_that_does_not_hold_the_inputs_is_refused_with_both_ranges(attack):
     arguments = (TRAIN.inputs, TRAIN.targets)

@@ -11,6 +11,7 @@ from tuneflow.harden.threat import Threat
 
 STEPS, STRIDE = 7, 2.5  # of the attack in several steps; all of them together are so many radii long
 GAP, SHARE = 0.3, 0.2  # accuracy under several steps that is so much below the other, and at most such a share of it
+LEAST = 32  # rows; of fewer, such a gap may be chance, as in a dry run of a few
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class StepAccuracies:
 
     @property
     def overfitted(self) -> bool:
-        """True where one step harms far less than several, which in training with PGD it hardly does."""
-        return self.one - self.several >= GAP and self.several <= SHARE * self.one
+        """True where one step harms far less than several, as it hardly does after PGD; not of few rows."""
+        return self.rows >= LEAST and self.one - self.several >= GAP and self.several <= SHARE * self.one
 
     def __str__(self) -> str:
         return (

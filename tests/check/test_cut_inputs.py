@@ -114,11 +114,18 @@ def test_other_augmentations_are_not_warned_of(augment):
         study(augment=augment)
 
 
+BLACK_AND_WHITE = tuple(tn.Data((part.inputs > 8) * 255.0, part.targets) for part in (TRAIN, VALID))
+
+
+def test_black_and_white_images_that_an_attack_clamps_are_warned_of():
+    with pytest.warns(UserWarning, match="cut off above 1"):
+        study(BLACK_AND_WHITE, augment=attacked)
+
+
 def test_black_and_white_images_that_are_dimmed_are_not_warned_of():
-    black_and_white = tuple(tn.Data((part.inputs > 8) * 255.0, part.targets) for part in (TRAIN, VALID))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        study(black_and_white, augment=lambda inputs: 0.6 * inputs + 50)
+        study(BLACK_AND_WHITE, augment=lambda inputs: 0.6 * inputs + 50)
 
 
 @pytest.mark.parametrize(

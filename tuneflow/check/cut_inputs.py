@@ -29,8 +29,9 @@ WAY = (
 def cut_inputs(trainer: Trainer, new: Callable[[], Session]) -> str:
     """Return how augmentation or loss cut off a batch before the module gets it, in words; empty where they do not.
 
-    Values beyond a bound, different ones, are all equal to it and far from where they were; others hardly moved. So a
-    normalization, noise, mixed, moved, masked or rounded inputs are none of it.
+    The values beyond a bound are all equal to it, and far from where they were, while the others hardly moved; they
+    were different before, or equal ones inside became different. So a normalization, noise, mixed, moved, masked or
+    rounded inputs are none of it, nor are those of two values that are dimmed.
 
     Args:
         trainer: configured for the job.
@@ -94,12 +95,14 @@ def _bounds(fed: Tensor, inputs: Tensor) -> Iterator[str]:
     cuts = [
         f"{side} {bound:g}"
         for side, bound, beyond, depth in (("below", least, below, least - low), ("above", most, above, high - most))
-        if depth > deep and beyond.double().mean() >= SHARE and _made_one(inputs[beyond], fed[beyond], bound)
+        if depth > deep
+        and beyond.double().mean() >= SHARE
+        and bool((fed[beyond] == bound).all())
+        and (_differ(inputs[beyond]) or _differ(fed[inside & (inputs == inputs[inside][:1])]))
     ]
     if cuts:
         yield f"cut off {' and '.join(cuts)}, and {{}} reach from {low:g} to {high:g}"
 
 
-def _made_one(before: Tensor, after: Tensor, bound: Tensor) -> bool:
-    """True if values that differ all became the bound: those of black and white images may as well be scaled."""
-    return bool((after == bound).all() and (before != before[0]).any())
+def _differ(values: Tensor) -> bool:
+    return bool((values != values[:1]).any())

@@ -24,6 +24,7 @@ from tuneflow.heuristics.target_scaling import completed
 from tuneflow.heuristics.unchanged import unchanged
 from tuneflow.nested import leaves, mapped
 from tuneflow.train.augmentation import Augmentation
+from tuneflow.train.boxed_module import box_where_used
 from tuneflow.train.evaluated_loss import evaluated
 from tuneflow.train.job import Job
 from tuneflow.train.trained_loss import evaluating
@@ -111,8 +112,8 @@ def _complete(trainer: Trainer, job: Job, module: nn.Module) -> tuple[nn.Module,
     normalizer, scale = preparation.scaling(job, module, trainer.resolved())
     normalizer = preparation.sanitized(normalizer, [] if job.model is None else job.model.recipe)
     complete = completed(module, normalizer, scale)
-    if trainer.resolved().uses_box:
-        recorded(complete, replace(record_of(complete), box=preparation.fits.box()))
+    if box := box_where_used(trainer.resolved().objects, preparation.fits.box):
+        recorded(complete, replace(record_of(complete), box=box))
     inputs, targets = Augmentation(trainer.augment)(complete, batch)
     module.zero_grad()
     if trainer.raw_inputs:

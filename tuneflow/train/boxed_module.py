@@ -16,6 +16,22 @@ def use_box(objects: Iterable[Any]) -> bool:
     return any(getattr(each, "uses_box", False) for each in objects)
 
 
+def box_where_used(objects: Iterable[Any], box: Callable[[], Box]) -> Box | None:
+    """Return the range of the training inputs if one of these objects uses it; None for inputs of a kind without one.
+
+    Args:
+        objects: as for `use_box`.
+        box: returns the range.
+
+    Raises:
+        ValueError: the inputs are all the same, or not finite.
+    """
+    try:
+        return box() if use_box(objects) else None
+    except TypeError:  # tokens or a dict: an attack tells, and another object may do without
+        return None
+
+
 def with_box(module: nn.Module, box: Callable[[], Box]) -> nn.Module:
     """Return a module after its record was given the range of the training inputs, if it has none and they have one.
 

@@ -28,6 +28,7 @@ from tuneflow.model import tensors_of
 from tuneflow.nested import copied
 from tuneflow.optim.build import build_optimizer
 from tuneflow.train.augmentation import Augmentation
+from tuneflow.train.boxed_module import box_where_used
 from tuneflow.train.decided_steps import decided_recipe, step_rows
 from tuneflow.train.gradients import backward, backward_in_parts
 from tuneflow.train.job import Job, TrainState
@@ -89,7 +90,7 @@ class Session:
         self.loss = TrainedLoss(settings.loss)
         self.augmentation = Augmentation(settings.augment)
         before = None if settings.raw_inputs else self.normalizer  # else it is a part of `whole`
-        self._box = preparation.fits.box() if settings.uses_box else None
+        self._box = box_where_used(settings.objects, preparation.fits.box)
         self.whole = self.complete() if settings.raw_inputs else self.whole
         self.late = before if settings.augment else None  # augmentations see raw inputs
         early = None if settings.augment else before

@@ -13,7 +13,6 @@ from tuneflow.data.data import Batch
 from tuneflow.metrics.measured import Measured
 from tuneflow.signature import name_of
 from tuneflow.space.values import object_repr
-from tuneflow.train.boxed_module import use_box
 from tuneflow.train.evaluation_plan import Measures, Plan
 from tuneflow.train.patience import Patience
 from tuneflow.train.rates import Fixed, Schedule
@@ -68,11 +67,6 @@ class Settings:
     own_loss: bool
     raw_inputs: bool
     own_evaluation: bool
-
-    @property
-    def uses_box(self) -> bool:
-        """True if augmentation, loss or a metric of the module needs the range of the training inputs."""
-        return use_box(self.objects)
 
     @property
     def objects(self) -> tuple[Any, ...]:

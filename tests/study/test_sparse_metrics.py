@@ -180,6 +180,15 @@ def test_a_misspelt_name_fails_before_training():
         make(minimize="nrom")
 
 
+@pytest.mark.parametrize("method", ["brief", "for_test"])
+@pytest.mark.parametrize("other", [None, 3, tn.metrics.accuracy, Norm], ids=["none", "number", "function", "class"])
+def test_methods_that_return_no_metric_of_the_module_are_refused(method, other):
+    norm = Norm()
+    setattr(norm, method, lambda: other)
+    with pytest.raises(TypeError, match=rf'metric "norm": {method}\(\) needs to return an object with of_module, got'):
+        trainer(norm)
+
+
 def test_the_winner_is_judged_by_the_metric_for_test(whole):
     assert whole.test(TEST[:50])["norm"].value == 7.0
 

@@ -207,3 +207,48 @@ def test_none_is_no_option_of_other_sections(section, words):
     space = tn.SearchSpace(**{section: None})
     with pytest.raises(TypeError, match=words):
         tn.Study(model=tn.Model(net), trainer=trainer(None), space=space, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"augment": [mixup, Cutmix()]}, "augment needs a function .* several in turn are one function"),
+        ({"augment": tn.harden.Robust(0.1)}, "augment needs a function .* got a Robust; pass this one in metrics"),
+        ({"augment": tn.harden.TRADES(0.1)}, "augment needs a function .* got TRADES.*; pass this one as loss"),
+        ({"augment": None, "loss": tn.harden.PGD(0.1)}, "loss needs a function .* got a PGD; pass this one as augment"),
+    ],
+    ids=["several", "metric", "loss", "attack as loss"],
+)
+def test_what_has_another_place_is_refused_there(settings, words):
+    with pytest.raises(TypeError, match=words):
+        trainer(**settings)
+
+
+class Swapped:
+    """Exchanges two words of each row, and would use a range of the inputs if there was one."""
+
+    uses_box = True
+
+    def __call__(self, inputs):
+        return inputs.flip(1)
+
+
+def study_of_words(augment):
+    words = tn.Data(torch.randint(0, 8, (32, 4)), torch.randint(0, 2, (32,)))
+    return tn.Study(
+        model=tn.Model(lambda: nn.Sequential(nn.Embedding(8, 4), nn.Flatten(), nn.Linear(16, 2))),
+        trainer=trainer(augment, (words, words), epochs=1),
+        space=tn.SearchSpace(optimizer={"lr": 0.1}),
+        progress=False,
+    )
+
+
+def test_words_have_no_range_and_are_augmented_without_one():
+    study = study_of_words(Swapped())
+    study.run(trials=1)
+    assert study.best is not None
+
+
+def test_an_attack_on_words_is_refused():
+    with pytest.raises((TypeError, ValueError), match="attacks need one tensor of floating-point numbers or bytes"):
+        study_of_words(tn.harden.PGD(0.1))

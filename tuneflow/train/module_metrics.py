@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Collection, Mapping
-from functools import partial
 from typing import Any
 
 from torch import nn
@@ -12,7 +11,7 @@ from tuneflow.metrics.measured import Measured
 from tuneflow.train.description import description_of
 from tuneflow.train.evaluation_plan import with_name
 from tuneflow.train.job import Job
-from tuneflow.train.reported_metrics import numbers_of
+from tuneflow.train.reported_metrics import described, numbers_of
 
 Metrics = Mapping[str, Any]
 
@@ -126,7 +125,7 @@ def of_report(metrics: Metrics, epoch: int, epochs: int, also: Collection[int] =
 
 def of_test(metrics: Metrics) -> Metrics:
     """Return the metrics that judge a winner: what their methods `for_test` return, themselves without one."""
-    return {name: getattr(metric, "for_test", partial(_same, metric))() for name, metric in metrics.items()}
+    return {name: other_form(name, metric, "for_test") for name, metric in metrics.items()}
 
 
 def reference_of(job: Job) -> nn.Module | None:
@@ -139,8 +138,25 @@ def reference_of(job: Job) -> nn.Module | None:
 
 def brief(metrics: Metrics) -> Metrics:
     """Return metrics that are to be tried only, with as little repetition as they allow by a method `brief`."""
-    return {name: getattr(metric, "brief", partial(_same, metric))() for name, metric in metrics.items()}
+    return {name: other_form(name, metric, "brief") for name, metric in metrics.items()}
 
 
-def _same(metric: Any) -> Any:
-    return metric
+def other_form(name: str, metric: Any, method: str) -> Any:
+    """Return the metric that a method of a metric of the module returns; itself where it has none, or is no such one.
+
+    Args:
+        name: the metric's.
+        metric: of the module, or any other.
+        method: "brief" or "for_test".
+
+    Raises:
+        TypeError: the method returns no metric of the module.
+    """
+    if not is_of_module(metric) or not hasattr(metric, method):
+        return metric
+    other = with_name(name, getattr(metric, method))
+    if not is_of_module(other) or isinstance(other, type):
+        raise TypeError(
+            f'metric "{name}": {method}() needs to return an object with of_module, got {described(other)}.'
+        )
+    return other

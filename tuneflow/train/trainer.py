@@ -138,7 +138,7 @@ class Trainer(TrainerProtocol):
         self.valid: Source = self.train if valid is None else as_source(valid, "Trainer: valid")
         self.fold_rows = None if folds is None else folds_of(folds, self.train)
         self.folds = 1 if self.fold_rows is None else len(self.fold_rows)
-        check_callables(loss, optimizer)
+        check_callables(loss, optimizer, augment)
         self.metrics = metrics_of(metrics)
         self.loss, self.optimizer = with_teacher(loss), optimizer
         self.epochs = check_whole("Trainer: epochs", epochs)

@@ -11,8 +11,9 @@ from tuneflow.metrics.classes import accuracy, f1, top_k
 from tuneflow.metrics.ranking import auc, average_precision
 from tuneflow.metrics.regression import mae, r2, rmse
 from tuneflow.signature import name_of
-from tuneflow.train.loss_object import is_loss
-from tuneflow.train.module_metrics import is_of_module
+from tuneflow.train.augmentation import sees_module
+from tuneflow.train.loss_object import has_loss_of, is_loss
+from tuneflow.train.module_metrics import is_of_module, other_form
 from tuneflow.train.reported_metrics import described
 from tuneflow.validate import check_whole
 
@@ -32,8 +33,8 @@ OURS = [metric.__name__ for metric in (accuracy, auc, average_precision, ece, f1
 EXAMPLES = {"loss": "torch.nn.CrossEntropyLoss()", "optimizer": "torch.optim.SGD"}
 
 
-def check_callables(loss: Any, optimizer: Any) -> None:
-    """Raise TypeError unless loss and optimizer can be called, and the optimizer is not one that exists already."""
+def check_callables(loss: Any, optimizer: Any, augment: Any) -> None:
+    """Raise TypeError unless these can be called, each as what it is, and the optimizer does not exist already."""
     if isinstance(optimizer, torch.optim.Optimizer):
         kind = type(optimizer).__name__
         raise TypeError(
@@ -47,6 +48,25 @@ def check_callables(loss: Any, optimizer: Any) -> None:
         raise TypeError(
             f"Trainer: optimizer needs to be callable, got {described(optimizer)}; try {EXAMPLES['optimizer']}."
         )
+    if getattr(loss, "uses_box", False) and not has_loss_of(loss) and sees_module(loss):  # an attack
+        kinds = "a function of outputs and targets"
+        raise TypeError(f"Trainer: loss needs {kinds}, got a {type(loss).__name__}; pass this one as augment.")
+    if augment is not None:
+        _check_augment(augment)
+
+
+def _check_augment(augment: Any) -> None:
+    """Raise TypeError unless this can augment; a loss, a metric and several at once have a place of their own."""
+    if has_loss_of(augment) and not sees_module(augment):
+        way = "pass this one as loss"
+    elif callable(augment):
+        return
+    elif is_of_module(augment):
+        way = "pass this one in metrics"
+    else:
+        way = 'several in turn are one function that calls them, a choice among them is tn.Choice in section "augment"'
+    kinds = "a function of inputs, or of module, inputs and targets"
+    raise TypeError(f"Trainer: augment needs {kinds}, got {described(augment)}; {way}.")
 
 
 def metrics_of(metrics: Any) -> dict[str, Any]:
@@ -98,6 +118,8 @@ def _metric(name: str, metric: Any) -> Any:
                 f'Trainer: metric "{name}" is taken once for each structure and stands in every report, got'
                 f" every={every}; drop one of the two."
             )
+        for method in ("brief", "for_test"):
+            other_form(name, metric, method)
         return metric
     try:
         return as_metric(metric)

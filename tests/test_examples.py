@@ -108,7 +108,7 @@ def drawn(path, shape="polyline"):
 
 
 def test_searchers_are_compared_at_equal_cost_and_the_best_never_gets_worse(tmp_path):
-    flags = ["--seeds", "2", "--trials", "8", "--epochs", "3", "--rows", "288"]
+    flags = ["--seeds", "2", "--trials", "8", "--epochs", "2", "--rows", "128"]
     text = run_example(EXAMPLES / "02_searchers.py", tmp_path, *flags)
     names = ["grid", "random", "sobol", "lecun"]
     cell = r"(?:\S+ \[\S+, \S+\]|no trial yet) +"
@@ -190,7 +190,7 @@ def test_a_softmax_too_many_is_refused_and_its_cost_measured(tmp_path):
 
 
 def test_a_trained_network_is_made_smaller_and_used_elsewhere(tmp_path):
-    flags = ["--size", "8", "--rows", "64", "--epochs", "1", "--more", "1", "--trials", "2", "--seconds", "0.05"]
+    flags = ["--size", "8", "--rows", "64", "--epochs", "1", "--more", "1", "--trials", "1", "--seconds", "0.02"]
     text = run_example(EXAMPLES / "08_smaller_and_faster.py", tmp_path, *flags)
     assert "of the parameters and" in text  # the profile's sentence
     assert re.search(r"^trial \d, saved and exported: the same outputs$", text, re.M)
@@ -198,7 +198,7 @@ def test_a_trained_network_is_made_smaller_and_used_elsewhere(tmp_path):
 
 
 def test_a_network_is_hardened_and_three_goals_are_weighed(tmp_path):
-    flags = ["--rows", "64", "--epochs", "1", "--more", "1", "--trials", "1", "--tested", "12", "--seconds", "0.05"]
+    flags = ["--rows", "64", "--epochs", "1", "--more", "1", "--trials", "1", "--tested", "6", "--seconds", "0.02"]
     text = run_example(EXAMPLES / "09_harder_to_attack.py", tmp_path, *flags)
     clean, worst = (re.findall(rf"^{word} +(\d\.\d+) ", text, re.M) for word in ("clean", "worst"))
     assert len(clean) == len(worst) == 2

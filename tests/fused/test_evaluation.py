@@ -46,7 +46,7 @@ def test_outputs_are_those_of_each_module_in_evaluation_mode(net, kind):
     modules, inputs = made(TRAINED[net], 3), batches(1, 2, rows=9)[0][0][0]
     lanes = lanes_of(modules, OPTIMIZERS["momentum"], kind=kind)
     lanes.outputs(inputs)
-    for step in batches(3, 3):
+    for step in batches(3, 3)[:2]:  # of one shape
         lanes.step(step)
     with generators_untouched():
         outputs = lanes.outputs(inputs)

@@ -144,6 +144,10 @@ def test_rows_have_the_type_of_the_module(dtype):
     assert 0 < table.robust.value < table.clean.value
 
 
+def test_lazy_module_is_attacked():
+    assert len(attack(nn.LazyLinear(2), DATA, eps=0.05, rows=2).survived) == 2
+
+
 def test_one_row_of_one_value_is_attacked_within_a_box():
     assert len(attack(Scores(), (torch.ones(1, 4), TARGETS[:1]), eps=0.05, box=(0, 2)).survived) == 1
 

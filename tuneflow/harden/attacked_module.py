@@ -57,7 +57,7 @@ class AttackedModule:
     def _dtype(self) -> torch.dtype | None:
         """The type of all parameters and buffers that are floating-point; None where they differ, or there are none."""
         tensors = (tensor for form in self.forms.values() for tensor in chain(form.parameters(), form.buffers()))
-        types = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+        types = {tensor.dtype for tensor in tensors if tensor.dtype.is_floating_point}
         return types.pop() if len(types) == 1 else None
 
     def logits(self, inputs: Tensor) -> Tensor:

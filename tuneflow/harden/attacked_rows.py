@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from tuneflow.data.input_range import extremes_of, range_of
 from tuneflow.data.sources import Source
@@ -48,7 +49,8 @@ def check_module(what: str, module: Any, way: str) -> None:
     if not isinstance(module, nn.Module):
         way = f"; {way}" if hasattr(module, "model") else ""
         raise TypeError(f"{what}: module needs to be a torch module, got a {type(module).__name__}{way}.")
-    if any(tensor.is_inference() for tensor in chain(module.parameters(), module.buffers())):
+    tensors = chain(module.parameters(), module.buffers())
+    if any(tensor.is_inference() for tensor in tensors if not is_lazy(tensor)):
         raise ValueError(
             f"{what}: module was made within torch.inference_mode(), so no gradient can be taken through it; make it"
             " outside, or take copy.deepcopy(module)."

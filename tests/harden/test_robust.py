@@ -1,6 +1,7 @@
 """tn.harden.Robust as a metric of one module: its attack, its rows, the kinds of modules and data, and the judge."""
 
 import math
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -221,7 +222,9 @@ def test_judge_is_the_union_of_all_attacks_and_warns_of_remarks(monkeypatch):
 def test_notes_on_the_box_are_no_warnings(monkeypatch):
     monkeypatch.setattr(attack_all, "QUERIES", 5)
     monkeypatch.setattr(attack_all, "STEPS", 2)
-    Robust(EPS).for_test().of_module(recorded(Scores(), BuildRecord(box=(0.25, 0.75))), DATA)
+    with warnings.catch_warnings(record=True) as shown:
+        Robust(EPS).for_test().of_module(recorded(Scores(), BuildRecord(box=(0.25, 0.75))), DATA)
+    assert [str(each.message) for each in shown] == []
 
 
 def test_rows_with_a_lead_of_two_radii_withstand():

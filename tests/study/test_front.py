@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 import tuneflow as tn
+from tuneflow.analysis.score_text import settings_text, value_text
 from tuneflow.errors import StudyError
 from tuneflow.history.objective import Limit, Objective
 from tuneflow.metrics.measured import Estimate, number_text
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.study.front import FrontScores, remarks_of
 from tuneflow.study.result import Scores
-from tuneflow.study.score_text import settings_text, value_text
 
 CALLS = []
 BOTH = Objective((("accuracy", True), ("size", False)), "last")

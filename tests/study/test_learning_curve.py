@@ -11,9 +11,9 @@ from torch.utils.data import TensorDataset
 
 import tuneflow as tn
 from tests.helpers.small_studies import TRAIN, VALID, linear
+from tuneflow.analysis.confirmed import Confirmed
 from tuneflow.data.nested_rows import nested_part, nested_rows
 from tuneflow.errors import StudyError
-from tuneflow.study.confirm import Confirmed
 from tuneflow.study.learning_curve import LearningCurve
 
 CLASSES = tn.Data(torch.zeros(200, 1), torch.arange(200) % 10 // 7)  # 70 % and 30 %

@@ -18,7 +18,7 @@ class MemoryStore(Store):
         self._kept: dict[str, dict[str, Any]] = {}
 
     def describe(self, facts: dict[str, Any]) -> dict[str, Any]:
-        return facts
+        return self.remember("facts", facts)
 
     def remember(self, key: str, value: dict[str, Any]) -> dict[str, Any]:
         return self._kept.setdefault(key, value)

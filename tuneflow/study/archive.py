@@ -5,17 +5,19 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tuneflow.analysis.record import StudyRecord
+from tuneflow.analysis.score_text import table_lines, value_text
 from tuneflow.errors import StoreError
 from tuneflow.history.history import History, Trials
 from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.pareto import ranking
 from tuneflow.history.trial import WORTHLESS, Trial, with_reports
+from tuneflow.probing.exposures import exposures_of
 from tuneflow.runtime.precision import label
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.folder import path_of
@@ -25,7 +27,6 @@ from tuneflow.study.confirmed_front import last_front
 from tuneflow.study.extension import lengths_of
 from tuneflow.study.front import unbeaten
 from tuneflow.study.growth import Growth
-from tuneflow.study.score_text import table_lines, value_text
 
 NEED_A_STUDY = ("run", "result", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler")
 # The facts of a trial that a line of JSON holds, beside its reports.
@@ -70,7 +71,7 @@ class Archive:
             objective = Objective(goals, facts["objective"]["at"], limits)
             self.history = History(self.space, objective, facts["seed"], facts["epochs"])
             self.growth = Growth.of(facts)
-            self.exposures = list(_exposures(store))
+            self.exposures = exposures_of(store)
             self.history.grown = self.growth.trials
             self.history.lengths = lengths = lengths_of(store)
             self.history.epochs = lengths[-1] if lengths else self.history.epochs
@@ -95,6 +96,12 @@ class Archive:
         """The finished trials that no other one beats in every objective, or those `study.confirm` left of them."""
         members = unbeaten(self.history.objective, self.confirmed_front)
         return [self.trials[one.number] for one in members] if self.confirmed_front else self.history.front
+
+    def record(self) -> StudyRecord:
+        """Return all that is known of the study, as `Study.record` does."""
+        chosen = self.confirmed_front if self.confirmed is None else [self.confirmed]
+        settings = (str(self.folder), self.facts, self.space, self.history)
+        return StudyRecord(*settings, confirmed=chosen, exposures=self.exposures, grown=self.growth.changes)
 
     def __repr__(self) -> str:
         return f"Archive({self.folder}: {len(self.history.finished)} of {len(self.trials)} trials ended)"
@@ -125,7 +132,7 @@ class Archive:
         objective = self.history.objective
         ranked = self._ranked()
         front = ["front"] if objective.several else []
-        names = ["trial", "status", *front, *self._shown, "epochs", "seconds", *self.space.parameters]
+        names = ["trial", "status", *front, *self.record().metrics, "epochs", "seconds", *self.space.parameters]
         text = table_lines([names, *(self._row(trial) for trial in ranked[:most])])
         counts = {s: sum(t.status == s for t in self.trials) for s in dict.fromkeys(t.status for t in self.trials)}
         tally = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no trials"
@@ -148,28 +155,13 @@ class Archive:
         beyond = np.array([objective.breach(t.metrics) for t in scored])
         return [scored[place] for place in ranking(costs, beyond=beyond)]
 
-    @property
-    def _shown(self) -> list[str]:
-        """Names of the metrics that count, then of the others that the trainer was given."""
-        others = (self.facts["trainer"] or {}).get("metrics", {})
-        return list(dict.fromkeys([*self.history.objective.metrics, *(others if isinstance(others, dict) else ())]))
-
     def _row(self, trial: Trial) -> list[str]:
-        scores = [value_text(metric, trial.metrics, {}) for metric in self._shown]
+        scores = [value_text(metric, trial.metrics, {}) for metric in self.record().metrics]
         if self.history.objective.several:
             scores.insert(0, "yes" if trial.number in {member.number for member in self.front} else "")
         axes = (self.space.coordinates[place] for place in self.space.parameters.values())
         settings = [_setting(trial.config, axis.path) for axis in axes]
         return [str(trial.number), trial.status, *scores, str(trial.epochs), f"{trial.seconds:.1f}", *settings]
-
-
-def _exposures(store: SqliteStore) -> Iterator[str]:
-    """Yield the exposures that probes have stored, each with the branch of the space that it is of."""
-    for number in count():
-        stored = store.recall(f"exposure:{number}")
-        if stored is None:
-            return
-        yield f"{stored['of']}: {stored['exposure']}"
 
 
 def _setting(config: Any, path: tuple[str, ...]) -> str:

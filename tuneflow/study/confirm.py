@@ -2,59 +2,25 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tuneflow.errors import StudyError, plural
+from tuneflow.analysis.confirmed import Confirmed
+from tuneflow.errors import StudyError
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.history.trainings import means_of
 from tuneflow.history.trial import WORTHLESS, Slice, Trial
 from tuneflow.metrics.measured import number_text
-from tuneflow.space.search_space import Config
 from tuneflow.store.store import Store
 from tuneflow.study.ledger import CHOICE
 from tuneflow.study.retention import selected_epochs
-from tuneflow.study.score_text import error_of, score_of
 from tuneflow.study.taken_measures import TakenMeasures
 from tuneflow.train.job import Job
 from tuneflow.train.module_metrics import of_structure
 from tuneflow.train.protocol import TrainerProtocol
-
-
-@dataclass(frozen=True)
-class Confirmed:
-    """The scores of a trial's configuration under fresh seeds.
-
-    Attributes:
-        number: the trial's number.
-        config: its configuration.
-        metrics: means over the seeds, by name.
-        errors: their standard errors; with one seed the trainer's own.
-        seeds: number of seeds.
-        reason: why there is no score; empty where there is one.
-        ended: number of ended trials when it was chosen; 0 for one that was not.
-    """
-
-    number: int
-    config: Config
-    metrics: Mapping[str, float]
-    errors: Mapping[str, float]
-    seeds: int
-    reason: str = ""
-    ended: int = 0
-
-    def __repr__(self) -> str:
-        return self.words(self.metrics)
-
-    def words(self, metrics: Iterable[str]) -> str:
-        """Return its scores in some of the metrics, or the reason why there are none."""
-        names = [] if self.reason else list(metrics)
-        scores = ", ".join(score_of(name, self.metrics, self.errors) for name in names) or self.reason
-        circumstances = (error_of(names, self.errors), plural(self.seeds, "fresh seed"))
-        return f"trial {self.number}: {scores} ({', '.join(filter(None, circumstances))})"
 
 
 @dataclass(frozen=True)

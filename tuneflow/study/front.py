@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from tuneflow.analysis.confirmed import Confirmed
+from tuneflow.analysis.score_text import error_of, interval_note, settings_text, table_lines, value_text
 from tuneflow.errors import StudyError, plural
 from tuneflow.history.objective import Objective
 from tuneflow.history.pareto import fronts
-from tuneflow.study.confirm import Confirmed
 from tuneflow.study.result import Result, Scores
-from tuneflow.study.score_text import error_of, interval_note, settings_text, table_lines, value_text
 
 
 class Front(list[Result]):

@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tuneflow.analysis.confirmed import Confirmed
+from tuneflow.analysis.score_text import value_text
 from tuneflow.errors import StudyError
 from tuneflow.history.trial import Trial
-from tuneflow.study.confirm import Confirmed, Looks
-from tuneflow.study.score_text import value_text
+from tuneflow.study.confirm import Looks
 from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.train.trainer import Trainer
 from tuneflow.validate import check_whole

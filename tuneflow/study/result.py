@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from tuneflow.analysis.confirmed import Confirmed
+from tuneflow.analysis.score_text import error_of, interval_note, score_of, settings_text
 from tuneflow.check.seen_rows import has_seen
 from tuneflow.compress.winner import Winner, record_of, recorded, winner_of
 from tuneflow.errors import CheckpointError, StudyError, plural
@@ -19,11 +21,9 @@ from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.metrics.measured import Estimate, estimate, number_text
 from tuneflow.store.checkpoints import States
 from tuneflow.study.attacked_result import settings_of_attack
-from tuneflow.study.confirm import Confirmed
 from tuneflow.study.exported import export_model, few_inputs
 from tuneflow.study.learning_curve import Curve, LearningCurve
 from tuneflow.study.saved_model import labels_of, save_model
-from tuneflow.study.score_text import error_of, interval_note, score_of, settings_text
 from tuneflow.study.selection_bias import optimism
 from tuneflow.train.boxed_module import with_box
 from tuneflow.train.job import Job, TrainState

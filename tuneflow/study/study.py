@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
+from tuneflow.analysis.confirmed import Confirmed
+from tuneflow.analysis.record import StudyRecord
 from tuneflow.check.dry_run import StudyDryRun
 from tuneflow.errors import StudyError
 from tuneflow.execute.choose import study_executor
@@ -20,6 +22,7 @@ from tuneflow.history.same_configuration import scores_of
 from tuneflow.history.trial import Trial
 from tuneflow.model import Model
 from tuneflow.probing.cache import Probes
+from tuneflow.probing.exposures import exposures_of
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.full import Full
 from tuneflow.schedule.scheduler import Scheduler
@@ -33,13 +36,13 @@ from tuneflow.study import arguments
 from tuneflow.study.ask_and_tell import AskAndTell, Told, check_words, told
 from tuneflow.study.budget import Budget
 from tuneflow.study.callbacks import Callback, Listeners, callbacks_of
-from tuneflow.study.confirm import Confirmed, Looks, choose, last_choice, store_choice, trained
+from tuneflow.study.confirm import Looks, choose, last_choice, store_choice, trained
 from tuneflow.study.confirmed_front import check_front, confirm_front, last_front, store_front
 from tuneflow.study.driver import Driver
 from tuneflow.study.extension import Extended, Extending, Extension, check_epochs, left_lines, lengths_of
 from tuneflow.study.final_model import FinalModels
 from tuneflow.study.front import Front, unbeaten
-from tuneflow.study.growth import Growing
+from tuneflow.study.growth import FACTS, Growing
 from tuneflow.study.learning_curve import LearningCurve, curve_of
 from tuneflow.study.ledger import Ledger
 from tuneflow.study.new_trials import first_config
@@ -340,6 +343,24 @@ class Study:
             return None
         ((_, last, _),) = trained(self._executor, self.trainer, [(self._job(trial), selected.epoch)])
         return None if last is None else last.state
+
+    def record(self) -> StudyRecord:
+        """Return all that is known of the study as plain facts, which tables, plots, reports and advice are made from.
+
+        What other processes wrote is read first. `tn.open(folder).record()` gives the same without the study's code.
+        """
+        ledger, front = self._ledger, self._confirmed_front
+        ledger.sync()
+        chosen = front if self._confirmed is None else [self._confirmed]
+        return StudyRecord(
+            name="in memory" if self.folder is None else str(self.folder),
+            facts=ledger.store.recall(FACTS) or {},
+            space=self.space,
+            history=self.history,
+            confirmed=[one for one in chosen if one.ended == self.history.ended],
+            exposures=exposures_of(ledger.store),
+            grown=ledger.growth.changes,
+        )
 
     def close(self) -> None:
         """Close the folder; also done at the end of a `with` block."""

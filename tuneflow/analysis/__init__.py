@@ -1,0 +1,1 @@
+"""Facts computed from the record of a study: for tables, plots, pages and advice."""

@@ -1,0 +1,72 @@
+"""StudyRecord: the facts of a study, live or from its folder, for tables, plots, pages and advice."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tuneflow.analysis.confirmed import Confirmed
+from tuneflow.history.history import History, Trials
+from tuneflow.history.objective import Objective
+from tuneflow.history.trial import Trial
+from tuneflow.space.search_space import SearchSpace
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """The settings and trials of a study, live or from its folder; `study.record()` gives it.
+
+    Attributes:
+        name: the study's folder, or "in memory".
+        facts: the settings that it was made with, as JSON.
+        space: its search space; from a folder, with names for objects.
+        history: its trials.
+        confirmed: the trial that `study.confirm` chose last, or the members of a front that it trained anew; empty
+            without, or where trials have ended since.
+        exposures: sentences on how easily the structures that were probed are attacked.
+        grown: the changes of its space since it was made, in words.
+    """
+
+    name: str
+    facts: Mapping[str, Any]
+    space: SearchSpace
+    history: History
+    confirmed: Sequence[Confirmed] = ()
+    exposures: Sequence[str] = ()
+    grown: Sequence[str] = ()
+
+    @property
+    def objective(self) -> Objective:
+        """The metrics to tune for, their directions and limits."""
+        return self.history.objective
+
+    @property
+    def trials(self) -> Trials:
+        """Every trial, by number."""
+        return self.history.trials
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics that count, then of the others that the trainer was given."""
+        others = (self.facts["trainer"] or {}).get("metrics", {})
+        return list(dict.fromkeys([*self.objective.metrics, *(others if isinstance(others, dict) else ())]))
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial that was confirmed, else the one with the best score; None without one, or with several objectives.
+
+        A configuration that was trained several times has their mean as its score.
+        """
+        if self.objective.several:
+            return None
+        return self.trials[self.confirmed[0].number] if self.confirmed else self.history.leader
+
+
+class Recorded(Protocol):
+    """A study, or a folder that was opened."""
+
+    def record(self) -> StudyRecord: ...
+
+
+def record_of(study: StudyRecord | Recorded) -> StudyRecord:
+    """Return the record of a study, of a folder that `tn.open` reads, or of a record itself."""
+    return study if isinstance(study, StudyRecord) else study.record()

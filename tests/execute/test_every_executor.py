@@ -80,6 +80,10 @@ def table(study):
     return [(t.number, t.config, t.status, t.reason, t.epochs, t.metrics, t.errors) for t in study.trials]
 
 
+def numbers_of_workers(study):
+    return {report.worker for trial in study.trials for report in trial.reports}
+
+
 @pytest.fixture(scope="module")
 def inline():
     return train("inline", searcher=tn.Sobol())
@@ -100,7 +104,9 @@ def fused(monkeypatch):
 
 
 def test_trials_and_scores_are_the_same_to_the_last_digit(inline, workers):
-    assert table(train("workers", workers, searcher=tn.Sobol())) == table(inline)
+    made = train("workers", workers, searcher=tn.Sobol())
+    assert table(made) == table(inline)
+    assert [numbers_of_workers(study) for study in (made, inline)] == [{0, 1}, {0}]
 
 
 def test_with_a_lag_so_are_the_decisions_of_those_who_look_at_scores(in_order, workers):

@@ -251,6 +251,16 @@ def test_a_state_before_the_start_is_trained_up_to_it_first():
     assert notes[-2:] == [[[0, 3]], []]
 
 
+def test_a_report_has_the_time_when_it_came_in_and_not_that_of_its_turn(monkeypatch):
+    now = count(1)
+    monkeypatch.setattr("tuneflow.history.trial.time.time", lambda: float(next(now)))
+    study = make(runtime=Clocked(2, lambda trial, epoch: 2.5 if trial else 1.0), scheduler="full", lag=2)
+    study.run(trials=2)
+    by_turn = [report.at for pair in zip(*(trial.reports for trial in study.trials), strict=True) for report in pair]
+    assert sorted(by_turn) == [float(n) for n in range(1, len(by_turn) + 1)]
+    assert by_turn != sorted(by_turn)
+
+
 # Workers.
 
 

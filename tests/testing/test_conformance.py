@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -457,6 +458,16 @@ class RoundsFloats(SqliteStore):
         )
 
 
+class ForgetsWhere(SqliteStore):
+    def report(self, number, report):
+        super().report(number, replace(report, worker=0))
+
+
+class ForgetsWhen(SqliteStore):
+    def put(self, trial):
+        super().put(replace(trial, reports=[replace(report, at=0.0) for report in trial.reports]))
+
+
 class KeepsTheFirstNote(SqliteStore):
     def note(self, key, value):
         self.remember(key, value)
@@ -489,6 +500,8 @@ BROKEN_STORES = {
     GivesNumbersTwice: "claims gave",
     TakesAnything: "another owner's trial was taken",
     RoundsFloats: "came back",
+    ForgetsWhere: "came back as",
+    ForgetsWhen: "came back as",
     KeepsTheFirstNote: "noted last has to count",
     ExchangesAnything: "first exchange",
     LetsEverybodyHold: "one may hold",

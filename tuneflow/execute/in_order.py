@@ -3,14 +3,14 @@
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from typing_extensions import override
 
 from tuneflow.execute.executor import Ended, Event, Executor, Reported
 from tuneflow.history.history import History
-from tuneflow.history.trial import Slice, Trial
+from tuneflow.history.trial import Slice, Trial, stamped
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.protocol import TrainerProtocol
 
@@ -252,7 +252,7 @@ class OrderedExecutor:
         turn = next(turn for turn in self._turns if turn.work.trial == event.trial)
         if isinstance(event, Reported):
             turn.state = event.state
-            turn.held.append(event)
+            turn.held.append(replace(event, report=stamped(event.report)))  # now, and not at its turn
             return
         turn.training = False
         if event.status != "DONE":  # else it is the end of a piece

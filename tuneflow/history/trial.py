@@ -1,5 +1,6 @@
 """The facts of a study: Trial, Report and Slice, frozen and JSON-able."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,12 +24,18 @@ class Report:
         errors: name to standard error over the validation examples, or over the folds or replicas, whose mean
             the metrics are; where it is known.
         seconds: wall-clock time of the epoch, evaluation included.
+        at: when it came in, as Unix time; 0 where that is not known.
+        worker: number of the worker process or Ray actor that trained the epoch; 0 for the study's own process.
+
+    When and where it was trained have no part in its equality.
     """
 
     epoch: int
     metrics: Mapping[str, float]
     errors: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    at: float = field(default=0.0, compare=False)
+    worker: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,13 @@ def with_reports(trial: Trial, reports: Iterable[Report], objective: Objective) 
 def with_status(trial: Trial, status: Status, reason: str = "", detail: str = "", seconds: float = 0.0) -> Trial:
     """Return `trial` with another status, `seconds` longer than the sum over its reports."""
     return replace(trial, status=status, reason=reason, detail=detail, seconds=trial.seconds + seconds)
+
+
+def stamped(report: Report) -> Report:
+    """Return `report` with the time of now as the time when it came in, unless it has one."""
+    if report.at:
+        return report
+    return Report(report.epoch, report.metrics, report.errors, report.seconds, round(time.time(), 4), report.worker)
 
 
 def has_score(trial: Trial) -> bool:

@@ -17,9 +17,14 @@ class LazyReports(Sequence[Report]):
     def _parsed(self) -> tuple[Report, ...]:
         if self._text is not None:
             rows = json.loads(self._text)
-            self._reports = tuple(Report(epoch, metrics, errors, seconds) for epoch, metrics, errors, seconds in rows)
+            self._reports = tuple(Report(*row) for row in rows)
             self._text = None
         return self._reports
+
+    @staticmethod
+    def text_of(reports: Sequence[Report]) -> str:
+        """Return reports as the text that this class reads."""
+        return json.dumps([[r.epoch, r.metrics, r.errors, r.seconds, r.at, r.worker] for r in reports])
 
     def __len__(self) -> int:
         return len(self._parsed())

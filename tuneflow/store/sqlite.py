@@ -14,7 +14,7 @@ from tuneflow.store.lazy_reports import LazyReports
 from tuneflow.store.owner import is_alive, leave, new_owner
 from tuneflow.store.sqlite_file import NETWORK, file_system, is_full, read_only_address, who_may_write
 
-VERSION = 3  # 2: without repeats, until and extends; no study was released with either
+VERSION = 4  # 3: reports without time and worker; no study was released with any before
 SCHEMA = """
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE queue (id INTEGER PRIMARY KEY, config TEXT NOT NULL, trial INTEGER);
@@ -27,7 +27,7 @@ CREATE INDEX changes ON trial (changed);
 CREATE INDEX configs ON trial (config) WHERE parent IS NULL;
 CREATE INDEX orphans ON trial (number) WHERE owner IS NULL AND status = 'CLAIMED';
 CREATE TABLE report (trial INTEGER, epoch INTEGER, seconds REAL, metrics TEXT, errors TEXT,
-                     PRIMARY KEY (trial, epoch)) WITHOUT ROWID
+                     at REAL, worker INTEGER, PRIMARY KEY (trial, epoch)) WITHOUT ROWID
 """
 HOLDER = "holder"  # the key of who runs the study alone
 NOTE = -1  # stands for a trial's number in a write that concerns none
@@ -175,8 +175,9 @@ class SqliteStore:
         return Trial(number, json.loads(config), status, reason, *summary, reports, detail, *links)
 
     def _reports(self, number: int) -> tuple[Report, ...]:
-        rows = self._run("SELECT epoch, metrics, errors, seconds FROM report WHERE trial = ? ORDER BY epoch", (number,))
-        return tuple(Report(epoch, json.loads(m), json.loads(e), seconds) for epoch, m, e, seconds in rows)
+        columns = "epoch, metrics, errors, seconds, at, worker"
+        rows = self._run(f"SELECT {columns} FROM report WHERE trial = ? ORDER BY epoch", (number,))
+        return tuple(Report(epoch, json.loads(m), json.loads(e), *rest) for epoch, m, e, *rest in rows)
 
     def claim(self, limit: float) -> int | None:
         with self._transaction():
@@ -235,7 +236,7 @@ class SqliteStore:
         number = trial.number
         packed = metrics = errors = None
         if trial.ended:
-            packed = json.dumps([[r.epoch, r.metrics, r.errors, r.seconds] for r in trial.reports])
+            packed = LazyReports.text_of(trial.reports)
             metrics, errors = json.dumps(trial.metrics), json.dumps(trial.errors)
             self._pending = [write for write in self._pending if write.trial != number]
             if number in self._reported:
@@ -261,11 +262,12 @@ class SqliteStore:
         )  # fmt: skip
 
     def report(self, number: int, report: Report) -> None:
-        row = (number, report.epoch, report.seconds, json.dumps(report.metrics), json.dumps(report.errors))
+        scores = (json.dumps(report.metrics), json.dumps(report.errors))
+        row = (number, report.epoch, report.seconds, *scores, report.at, report.worker)
         self._later(
             number,
             True,
-            "INSERT OR REPLACE INTO report SELECT ?, ?, ?, ?, ?"
+            "INSERT OR REPLACE INTO report SELECT ?, ?, ?, ?, ?, ?, ?"
             " WHERE EXISTS (SELECT 1 FROM trial WHERE number = ? AND owner = ?)",
             (*row, number, self._owner),
         )

@@ -120,7 +120,10 @@ class Archive:
         """Yield the study as JSON lines: its facts first, then a line for each trial with all its reports."""
         yield json.dumps({"study": self.facts})
         for trial in self.trials:
-            reports = [{"epoch": r.epoch, **dict(r.metrics), "seconds": r.seconds} for r in trial.reports]
+            reports = [
+                {"epoch": r.epoch, **dict(r.metrics), "seconds": r.seconds, "at": r.at, "worker": r.worker}
+                for r in trial.reports
+            ]
             yield json.dumps({**{name: getattr(trial, name) for name in EXPORTED}, "reports": reports})
 
     def table(self, most: int = 20) -> str:

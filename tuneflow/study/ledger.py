@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tuneflow.errors import StoreError, StudyError
 from tuneflow.history.history import History
-from tuneflow.history.trial import Report, Status, Trial, with_reports, with_status
+from tuneflow.history.trial import Report, Status, Trial, stamped, with_reports, with_status
 from tuneflow.space.search_space import Config
 from tuneflow.store.checkpoints import States
 from tuneflow.store.folder import Keep
@@ -249,6 +249,7 @@ class Ledger:
     def report(self, number: int, report: Report, state: TrainState | None) -> Trial:
         """Record an epoch of a trial, and the state after it."""
         trial = self.history.trials[number]
+        report = stamped(report)
         trial = with_reports(trial, (*trial.reports, report), self.history.objective)
         self.history.record(trial)
         self.store.report(number, report)

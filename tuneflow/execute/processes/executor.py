@@ -98,7 +98,7 @@ class ProcessExecutor(WorkerExecutor[ProcessProxy]):
     def _start(self) -> None:
         device = self._placement.next(child.device for child in self._workers)
         alone = self._placement.alone(device)
-        self._workers.append(ProcessProxy(self._runtime, len(self._workers), device, alone))
+        self._workers.append(ProcessProxy(self._runtime, self._free_number(), device, alone))
 
     def _dispatch(self) -> None:
         """Start idle processes that have work, and halt those that are to get more; all decisions have been made."""

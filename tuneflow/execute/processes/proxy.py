@@ -30,7 +30,7 @@ class ProcessProxy(WorkerProxy):
 
     Args:
         runtime: the study's; the process makes its own by `runtime.of_a_worker()`.
-        number: ends the name of the process.
+        number: the worker's, with which the name of the process ends.
         device: the one that it trains on.
         alone: the device that it is to see alone; None for all.
 
@@ -41,7 +41,7 @@ class ProcessProxy(WorkerProxy):
     """
 
     def __init__(self, runtime: Runtime, number: int, device: torch.device, alone: torch.device | None = None) -> None:
-        super().__init__(runtime.slots)
+        super().__init__(runtime.slots, number)
         self.idle = self._halted = self.begun = False
         self.device, self.started = device, time.monotonic()
         self.lost_device: DeviceLost | None = None

@@ -103,7 +103,7 @@ class RayExecutor(WorkerExecutor[ActorProxy]):
         if self._waiting:
             coming = sum(not actor.ready for actor in self._workers)
             for _ in range(min(len(self._waiting) - coming, self._room() - len(self._workers))):
-                self._workers.append(ActorProxy(self._runtime))
+                self._workers.append(ActorProxy(self._runtime, self._free_number()))
 
     # Messages.
 

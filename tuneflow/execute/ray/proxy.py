@@ -30,13 +30,14 @@ class ActorProxy(WorkerProxy):
 
     Args:
         runtime: the study's; the actor makes its own by `runtime.of_a_worker()`.
+        number: the worker's.
 
     Attributes:
         calls: calls that it has not answered yet, the earliest first.
     """
 
-    def __init__(self, runtime: RayRuntime) -> None:
-        super().__init__(runtime.slots)
+    def __init__(self, runtime: RayRuntime, number: int) -> None:
+        super().__init__(runtime.slots, number)
         self._called = 0  # number of calls in all
         self._since: dict[int, int] = {}  # by trial, the number of the call that began its slice
         resources = {"num_cpus": runtime.cpus, "num_gpus": runtime.gpus}

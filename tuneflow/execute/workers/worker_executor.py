@@ -3,6 +3,7 @@
 import math
 import time
 from collections import deque
+from itertools import count
 from typing import Any, Generic, TypeVar
 
 from tuneflow.execute.executor import Event
@@ -69,6 +70,11 @@ class WorkerExecutor(Generic[W]):
             self._waiting.remove(work)
         for worker in self._workers:
             worker.stop(trial)
+
+    def _free_number(self) -> int:
+        """Return the lowest number that no worker has."""
+        taken = {worker.number for worker in self._workers}
+        return next(number for number in count() if number not in taken)
 
     def _room(self) -> int:
         """The number of workers that there may be."""

@@ -4,6 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tuneflow.execute.executor import Ended, Event, Reported
 from tuneflow.execute.lanes.engine_cache import EngineCache
@@ -18,6 +19,7 @@ class WorkerProxy:
 
     Args:
         slots: the number of slices that it trains at once.
+        number: tells it from the others that there are at the same time, counted from 0.
 
     Attributes:
         work: its assignments by trial, sent or not; without those that were stopped.
@@ -32,8 +34,8 @@ class WorkerProxy:
 
     idle: bool
 
-    def __init__(self, slots: int) -> None:
-        self.slots = slots
+    def __init__(self, slots: int, number: int = 0) -> None:
+        self.slots, self.number = slots, number
         self.ready, self.last_message, self.overdue = False, time.monotonic(), ""
         self.begun = True
         self.work: dict[int, Assignment] = {}
@@ -93,6 +95,7 @@ class WorkerProxy:
             work = self.work[event.trial]
             if isinstance(event, Reported):
                 work.advance(event.state)
+                event = replace(event, report=replace(event.report, worker=self.number))
             else:
                 del self.work[event.trial]
                 self.training.discard(event.trial)

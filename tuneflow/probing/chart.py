@@ -1,12 +1,16 @@
-"""A small line chart as SVG text, for notebooks and files, without a plotting library."""
+"""A small line chart that stands alone, for notebooks and files."""
 
 import math
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Iterable, Mapping, Sequence
 
-WIDTH, HEIGHT = 600, 260
-LEFT, RIGHT, TOP, BOTTOM = 56, 136, 16, 44  # the legend stands to the right of the axes
-COLORS = ("#0b6e99", "#c2571a", "#3d7a3d", "#7a4b94", "#666666", "#b8336a", "#8a6d00", "#222222")
+from tuneflow.markup.axes import Frame, stylesheet
+from tuneflow.markup.html import Markup, element, joined
+from tuneflow.markup.paths import dots_of, line_of
+from tuneflow.markup.scales import axis_of, log_axis_of
+from tuneflow.markup.texts import spread_out, text_at
+
+ROW = 14  # pixels between the names of marks, which stand below each other above the plane
+LETTER = 7  # pixels of a letter of a name beside a line, at most
 
 Line = Sequence[tuple[float, float]]
 
@@ -26,69 +30,47 @@ def chart(lines: Mapping[str, Line], marks: Mapping[str, float], across: str, up
     Raises:
         ValueError: there is no finite point.
     """
-    points = {name: [(x, y) for x, y in line if x > 0 and math.isfinite(y)] for name, line in lines.items()}
-    every = [point for line in points.values() for point in line]
-    if not every:
+    drawn = {name: sorted(filter(_drawable, line)) for name, line in lines.items()}
+    drawn = {name: line for name, line in drawn.items() if line}
+    if not drawn:
         raise ValueError("chart: needs at least one finite point.")
-    xs = [math.log10(x) for x, _ in every] + [math.log10(x) for x in marks.values() if x > 0]
-    ys = [y for _, y in every]
-    low, high = min(xs) - 0.1, max(xs) + 0.1
-    bottom, top = min(ys), max(ys)
-    room = 0.08 * (top - bottom) or 0.1 * abs(top) or 1.0
-    bottom, top = bottom - room, top + room
+    marked = {name: x for name, x in marks.items() if x > 0}
+    points = [point for line in drawn.values() for point in line]
+    named = max(map(len, drawn)) if len(drawn) > 1 else 0
+    frame = Frame(
+        log_axis_of([*(x for x, _ in points), *marked.values()]), axis_of(y for _, y in points),
+        margins=(24 + ROW * len(marked), 16 + LETTER * named, 40, 56), titles=(across, up),
+    )  # fmt: skip
+    names = _names(frame, drawn) if named else ()
+    return frame.svg(
+        stylesheet(), *_marks(frame, marked), *(_line(frame, line) for line in drawn.values()), *names,
+        label=f"{up} over {across}",
+    )  # fmt: skip
 
-    def at(x: float, y: float) -> tuple[float, float]:
-        return (
-            LEFT + (math.log10(x) - low) / (high - low) * (WIDTH - LEFT - RIGHT),
-            TOP + (top - y) / (top - bottom) * (HEIGHT - TOP - BOTTOM),
-        )
 
-    parts = [_axes(low, high, bottom, top, (min(ys), (min(ys) + max(ys)) / 2, max(ys))), _titles(across, up)]
-    names = list(points) + list(marks)
-    for name, line in points.items():
-        color = COLORS[names.index(name) % len(COLORS)]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in sorted(line)))
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.5"/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}"/>' for x, y in (at(*p) for p in line)]
-    for name, x in marks.items():
-        color = COLORS[names.index(name) % len(COLORS)]
-        place = at(x, top)[0]
-        parts.append(
-            f'<line x1="{place:.1f}" y1="{TOP}" x2="{place:.1f}" y2="{HEIGHT - BOTTOM}" stroke="{color}"'
-            ' stroke-dasharray="4 3"/>'
-        )
-    parts += _legend(names)
-    style = 'font-family="sans-serif" font-size="11" fill="#222"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" {style}>' + (
-        '<rect width="100%" height="100%" fill="white"/>' + "".join(parts) + "</svg>"
+def _drawable(point: tuple[float, float]) -> bool:
+    return point[0] > 0 and math.isfinite(point[1])
+
+
+def _line(frame: Frame, line: Line) -> Markup:
+    points = frame.points(line)
+    return joined(
+        element("path", d=line_of(points), class_="lines best"), element("path", d=dots_of(points), class_="dots best")
     )
 
 
-def _axes(low: float, high: float, bottom: float, top: float, values: Sequence[float]) -> str:
-    right, base = WIDTH - RIGHT, HEIGHT - BOTTOM
-    parts = [f'<path d="M{LEFT},{TOP} V{base} H{right}" fill="none" stroke="#888"/>']
-    for power in range(math.ceil(low), math.floor(high) + 1):
-        x = LEFT + (power - low) / (high - low) * (right - LEFT)
-        parts.append(f'<path d="M{x:.1f},{base} v4" stroke="#888"/>')
-        parts.append(f'<text x="{x:.1f}" y="{base + 15}" text-anchor="middle">1e{power}</text>')
-    for value in values:
-        y = base - (value - bottom) / (top - bottom) * (base - TOP)
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
-    return "".join(parts)
+def _names(frame: Frame, lines: Mapping[str, Line]) -> list[Markup]:
+    """Return the name of each line at its right end."""
+    ends = spread_out([frame.y(line[-1][1]) for line in lines.values()], ROW, frame.top, frame.bottom)
+    return [
+        text_at(frame.x(line[-1][0]) + 8, y + 4, name, "best")
+        for (name, line), y in zip(lines.items(), ends, strict=True)
+    ]
 
 
-def _titles(across: str, up: str) -> str:
-    middle = (TOP + HEIGHT - BOTTOM) / 2
-    return (
-        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 10}" text-anchor="middle">{escape(across)}</text>'
-        f'<text transform="translate(13,{middle}) rotate(-90)" text-anchor="middle">{escape(up)}</text>'
-    )
-
-
-def _legend(names: list[str]) -> list[str]:
-    parts = []
-    for row, name in enumerate(names):
-        y, color = TOP + 12 + 15 * row, COLORS[row % len(COLORS)]
-        parts.append(f'<rect x="{WIDTH - RIGHT + 12}" y="{y - 8}" width="10" height="10" fill="{color}"/>')
-        parts.append(f'<text x="{WIDTH - RIGHT + 27}" y="{y + 1}">{escape(name)}</text>')
-    return parts
+def _marks(frame: Frame, marks: Mapping[str, float]) -> Iterable[Markup]:
+    for row, (name, x) in enumerate(sorted(marks.items(), key=lambda mark: mark[1])):
+        place, y = frame.x(x), frame.top - ROW * (len(marks) - row - 1)
+        yield element("path", d=line_of([(place, y), (place, frame.bottom)]), class_="mark")
+        beyond = place + LETTER * len(name) > frame.width
+        yield text_at(place + (-4 if beyond else 4), y, name, "end" if beyond else "")

@@ -28,6 +28,7 @@ LAYERS = [
     ["check", "execute", "store"],
     ["probing", "testing"],
     ["analysis"],
+    ["pages"],
     ["study"],
     ["types"],
     ["__init__"],

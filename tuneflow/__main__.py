@@ -1,4 +1,4 @@
-"""The command line: python -m tuneflow demo | show | export."""
+"""The command line: python -m tuneflow demo | show | report | export."""
 
 import argparse
 import os
@@ -42,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     command = added(commands, "show", "print the best trials of a study's folder", run_show)
     command.add_argument("folder", help="where the study is kept")
     command.add_argument("--trials", type=positive, default=20, help="how many; default %(default)s")
+    command = added(commands, "report", "write a study's folder as a page to look at", run_report)
+    command.add_argument("folder", help="where the study is kept")
+    command.add_argument("--out", default="report.html", help="the file; default %(default)s")
     text = "print a study's folder as JSON lines: what it was made with, then every trial with its reports"
     command = added(commands, "export", text, run_export)
     command.add_argument("folder", help="where the study is kept")
@@ -73,6 +76,13 @@ def run_show(options: argparse.Namespace) -> None:
     from tuneflow.study.archive import Archive
 
     print(Archive(options.folder).table(options.trials))
+
+
+def run_report(options: argparse.Namespace) -> None:
+    """Write the page."""
+    from tuneflow.study.archive import Archive
+
+    print(Archive(options.folder).report(options.out))
 
 
 def run_export(options: argparse.Namespace) -> None:

@@ -10,6 +10,8 @@ from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Trial
 from tuneflow.space.search_space import SearchSpace
 
+IN_MEMORY = "in memory"  # the name of a study without a folder
+
 
 @dataclass(frozen=True)
 class StudyRecord:
@@ -33,6 +35,11 @@ class StudyRecord:
     confirmed: Sequence[Confirmed] = ()
     exposures: Sequence[str] = ()
     grown: Sequence[str] = ()
+
+    @property
+    def folder(self) -> str | None:
+        """The study's folder; None in memory."""
+        return None if self.name == IN_MEMORY else self.name
 
     @property
     def objective(self) -> Objective:

@@ -217,11 +217,12 @@ class History(Columns):
             raise StudyError(f"there is no single best trial for {names}; see front.")
         best = self.leader
         if best is None:
-            raise NothingFinished(self._missing())
+            raise NothingFinished(self.missing)
         return best
 
-    def _missing(self) -> str:
-        """Return the reason why no trial is the best, as a message."""
+    @property
+    def missing(self) -> str:
+        """The reason why no trial is the best, as a message."""
         nearest = min(filter(has_score, self.finished), key=self.rank, default=None)
         if nearest is not None and self.objective.limits and math.isfinite(self.cost(nearest)):
             limits = " and ".join(str(limit) for limit in self.objective.limits)

@@ -17,6 +17,7 @@ from tuneflow.history.history import History, Trials
 from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.pareto import ranking
 from tuneflow.history.trial import WORTHLESS, Trial, with_reports
+from tuneflow.pages.write_report import write_report
 from tuneflow.probing.exposures import exposures_of
 from tuneflow.runtime.precision import label
 from tuneflow.space.search_space import SearchSpace
@@ -102,6 +103,17 @@ class Archive:
         chosen = self.confirmed_front if self.confirmed is None else [self.confirmed]
         settings = (str(self.folder), self.facts, self.space, self.history)
         return StudyRecord(*settings, confirmed=chosen, exposures=self.exposures, grown=self.growth.changes)
+
+    def report(self, path: str | Path = "report.html") -> Path:
+        """Write what is known of the study as a page to look at, and return where it is; see `Study.report`.
+
+        Args:
+            path: the file; one that is there is replaced.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        return write_report(self.record(), path)
 
     def __repr__(self) -> str:
         return f"Archive({self.folder}: {len(self.history.finished)} of {len(self.trials)} trials ended)"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, overload
 
 from tuneflow.analysis.confirmed import Confirmed
-from tuneflow.analysis.record import StudyRecord
+from tuneflow.analysis.record import IN_MEMORY, StudyRecord
 from tuneflow.check.dry_run import StudyDryRun
 from tuneflow.errors import StudyError
 from tuneflow.execute.choose import study_executor
@@ -21,6 +21,7 @@ from tuneflow.history.history import History, Trials
 from tuneflow.history.same_configuration import scores_of
 from tuneflow.history.trial import Trial
 from tuneflow.model import Model
+from tuneflow.pages.write_report import write_report
 from tuneflow.probing.cache import Probes
 from tuneflow.probing.exposures import exposures_of
 from tuneflow.runtime.runtime import Runtime
@@ -353,7 +354,7 @@ class Study:
         ledger.sync()
         chosen = front if self._confirmed is None else [self._confirmed]
         return StudyRecord(
-            name="in memory" if self.folder is None else str(self.folder),
+            name=IN_MEMORY if self.folder is None else str(self.folder),
             facts=ledger.store.recall(FACTS) or {},
             space=self.space,
             history=self.history,
@@ -361,6 +362,20 @@ class Study:
             exposures=exposures_of(ledger.store),
             grown=ledger.growth.changes,
         )
+
+    def report(self, path: str | Path = "report.html") -> Path:
+        """Write what is known of the study as a page to look at, and return where it is.
+
+        One HTML file, which needs no network and no server: the result with its ties, the history, the trials, and
+        how to reproduce them. `python -m tuneflow report FOLDER` writes the same of a folder.
+
+        Args:
+            path: the file; one that is there is replaced.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        return write_report(self.record(), path)
 
     def close(self) -> None:
         """Close the folder; also done at the end of a `with` block."""

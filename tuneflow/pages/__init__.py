@@ -1,0 +1,1 @@
+"""Pages: a study's report as one HTML file."""

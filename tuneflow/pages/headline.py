@@ -1,0 +1,89 @@
+"""The first sentence of the page: the best score with its error, its ties, and what other seeds and data said."""
+
+import math
+
+from tuneflow.analysis.record import StudyRecord
+from tuneflow.analysis.score_text import rounded_text
+from tuneflow.analysis.ties import Ties, full_seconds, ties_of
+from tuneflow.errors import plural
+from tuneflow.history.trial import Trial
+from tuneflow.markup.html import Markup, element, joined
+from tuneflow.pages.section import PageSection
+from tuneflow.pages.times import duration
+
+
+def headline(record: StudyRecord) -> PageSection:
+    """Return the sentence on the study's result, or on why there is none yet."""
+    if record.objective.several:
+        body = _of_front(record)
+    else:
+        body = _of_best(record) if record.history.leader is not None else _missing(record)
+    return PageSection("headline", "", body)
+
+
+def _of_best(record: StudyRecord) -> Markup:
+    best = record.history.leader
+    assert best is not None
+    metric = record.objective.metric
+    score = rounded_text(best.metrics[metric], best.errors.get(metric, math.nan))
+    opening = joined(f"Best {metric}: ", element("strong", score), f" by {_trial(best)}{_within(record)}.")
+    rest = filter(None, [_tied(ties_of(record), best), _confirmed(record)])
+    return element("p", opening, *(f" {sentence}" for sentence in rest))
+
+
+def _within(record: StudyRecord) -> str:
+    limits = record.objective.limits
+    return f", within {' and '.join(map(str, limits))}" if limits else ""
+
+
+def _trial(trial: Trial) -> str:
+    return f"trial {trial.number}"
+
+
+def _tied(ties: Ties | None, best: Trial) -> str:
+    """Return the sentence on the trials that tie with the best, and the cheapest of them."""
+    if ties is None:
+        return "Its standard error is not known, so neither is what ties with it."
+    others = len(ties.numbers) - 1
+    if not others:
+        return "No other trial ties with it."
+    verb = "ties" if others == 1 else "tie"
+    first = f"{plural(others, 'other trial')} {verb} with it"
+    cheapest = ties.cheapest
+    if cheapest.number == best.number:
+        return f"{first}, none of them cheaper."
+    return f"{first}; the cheapest, {_trial(cheapest)}, takes {_price(cheapest)} in place of {_price(best)}."
+
+
+def _price(trial: Trial) -> str:
+    return duration(full_seconds(trial)) if trial.seconds else plural(trial.epochs, "epoch")
+
+
+def _confirmed(record: StudyRecord) -> str:
+    """Return the sentence on the trial that fresh seeds chose."""
+    metric = record.objective.metric
+    for one in record.confirmed:
+        if not one.reason:
+            score = rounded_text(one.metrics[metric], one.errors.get(metric, math.nan))
+            return f"Under {plural(one.seeds, 'fresh seed')} trial {one.number} has {score}."
+    return ""
+
+
+def _of_front(record: StudyRecord) -> Markup:
+    """Return the sentence on the front of several objectives, with the best value of each."""
+    front = record.history.front
+    if not front:
+        return _missing(record)
+    parts = []
+    for metric, maximize in record.objective.goals:
+        best = (max if maximize else min)(front, key=lambda trial: trial.metrics[metric])
+        score = rounded_text(best.metrics[metric], best.errors.get(metric, math.nan))
+        parts += [f", {metric} ", element("strong", score), f" by {_trial(best)}"]
+    beaten = "that no other one beats in every objective"
+    return element("p", f"{plural(len(front), 'trial')} {beaten}{_within(record)}", *parts, ".")
+
+
+def _missing(record: StudyRecord) -> Markup:
+    """Return the reason why no trial has a score, as a sentence."""
+    reason = record.history.missing
+    return element("p", reason[:1].upper() + reason[1:])

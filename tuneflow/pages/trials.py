@@ -1,0 +1,92 @@
+"""The table of all trials."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tuneflow.analysis.record import StudyRecord
+from tuneflow.analysis.score_text import rounded_text
+from tuneflow.analysis.short_names import short_names
+from tuneflow.history.trial import Trial
+from tuneflow.markup.html import Markup, element
+from tuneflow.pages.section import PageSection
+from tuneflow.pages.times import duration
+from tuneflow.space.search_space import Config
+
+REASON = 160  # characters that are shown of a reason
+NONE = "-"  # in the place of a value that there is not
+
+
+def trials(record: StudyRecord) -> PageSection | None:
+    """Return a row for each trial, the best first; None without trials."""
+    if not len(record.trials):
+        return None
+    paths = [record.space.coordinates[place].path for place in record.space.parameters.values()]
+    rows = (_row(record.metrics, paths, trial) for trial in _ranked(record))
+    table = element("table", _head(record), element("tbody", *rows), class_="sortable")
+    return PageSection("trials", "Trials", element("div", table, class_="scroll", tabindex="0"))
+
+
+def _ranked(record: StudyRecord) -> list[Trial]:
+    """Return the trials with a score, the best first or by number where there is no best, then the others."""
+    history = record.history
+    if record.objective.several:
+        front = {trial.number for trial in history.front}
+        return sorted(record.trials, key=lambda trial: (trial.number not in front, trial.number))
+    return sorted(record.trials, key=lambda trial: (not trial.ended, *history.rank(trial), trial.number))
+
+
+def _head(record: StudyRecord) -> Markup:
+    goals = dict(record.objective.goals)
+    columns = ["trial", "status", *record.metrics, "epochs", "time", *_parameters(record), "reason"]
+    titles = {short: name for name, short in short_names(record.space.parameters).items()}
+    sort = {} if record.objective.several else {record.objective.metric: _direction(goals)}
+    cells = (element("th", name, scope="col", title=titles.get(name), aria_sort=sort.get(name)) for name in columns)
+    return element("thead", element("tr", *cells))
+
+
+def _parameters(record: StudyRecord) -> Iterable[str]:
+    return short_names(record.space.parameters).values()
+
+
+def _direction(goals: dict[str, bool]) -> str:
+    return "descending" if next(iter(goals.values())) else "ascending"
+
+
+def _row(metrics: Sequence[str], paths: Sequence[Sequence[str]], trial: Trial) -> Markup:
+    scores = (rounded_text(trial.metrics[name], trial.errors.get(name, 0.0)) if name in trial.metrics else NONE
+              for name in metrics)  # fmt: skip
+    spent = (trial.epochs, duration(trial.seconds) if trial.seconds else NONE)
+    settings = (_shown(setting_at(trial.config, path)) for path in paths)
+    cells = (trial.status.lower(), *scores, *spent, *settings, _cut(_reason(trial)))
+    number = element("th", trial.number, scope="row")
+    return element(
+        "tr", number, *(element("td", cell) for cell in cells), id=f"trial-{trial.number}", data_t=trial.number
+    )
+
+
+def setting_at(config: Config, path: Sequence[str]) -> Any:
+    """Return the configuration's value at a path, the label of what has settings of its own; None where not active."""
+    value: Any = config
+    for name in path:
+        if not isinstance(value, dict) or name not in value:
+            return None
+        value = value[name]
+    return next(iter(value)) if isinstance(value, dict) and len(value) == 1 else value
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return NONE
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _reason(trial: Trial) -> str:
+    """Return why a trial ended, and where it came from."""
+    verb = "extends" if trial.extends else "forked from"
+    origin = "" if trial.parent is None else f"{verb} trial {trial.parent[0]} at epoch {trial.parent[1]}"
+    repeats = "" if trial.repeats is None else f"repeats trial {trial.repeats}"
+    return "; ".join(filter(None, [trial.reason, origin, repeats]))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= REASON else f"{text[:REASON]}..."

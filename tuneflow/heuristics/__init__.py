@@ -7,10 +7,12 @@ from tuneflow.heuristics.initialize import initialize
 from tuneflow.heuristics.noise import Noise, gradient_noise
 from tuneflow.heuristics.range_test import Suggestions, suggestions, sweep
 from tuneflow.heuristics.schemes import gain
+from tuneflow.heuristics.spectrum import HessianSpectrum, spectrum
 
 __all__ = [
     "Curvature",
     "Health",
+    "HessianSpectrum",
     "Initialized",
     "Noise",
     "Suggestions",
@@ -22,6 +24,7 @@ __all__ = [
     "health",
     "initialize",
     "sgd_rate",
+    "spectrum",
     "suggestions",
     "sweep",
 ]

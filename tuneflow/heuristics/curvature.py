@@ -1,16 +1,19 @@
 """Curvature: the largest positive eigenvalue of the loss's Hessian, and the learning rates that follow from it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from tuneflow.heuristics.lanczos import Closure, Hessian, Product, flat, gradient, lanczos, unfused
 from tuneflow.seeds import torch_stream
+
+ResultT = TypeVar("ResultT")
 
 TILT = 0.3  # of a random direction, in the first vector of Lanczos
 
@@ -79,7 +82,7 @@ def curvature(
 
     Source: LeCun, Simard, Pearlmutter, NIPS 5, 1993; products: Pearlmutter, Neural Computation 6, 1994.
     """
-    _check(parameters, batches, "curvature")
+    check_parts(parameters, batches, "curvature")
     if rounds < 1:
         raise ValueError(f"curvature: rounds needs to be at least 1, got {rounds}.")
     shrink = torch.ones(()) if scale is None else _inverse_root(scale, parameters)
@@ -88,7 +91,7 @@ def curvature(
     way, cost = 0, 0.0
     for number, batch in enumerate(batches):
         hessian = Hessian(loss_of, parameters, batch, seed, "curvature", number)
-        way, value = _largest(hessian, way, shrink, aside, rounds)
+        way, value = by_first_way(hessian, way, partial(_eigenvalue, shrink, aside, rounds))
         values.append(value)
         cost += hessian.gradients
     value = sum(values) / len(values)
@@ -120,7 +123,7 @@ def adam_scale(loss_of: Closure, parameters: Sequence[Tensor], batches: Sequence
 
     Source: v as in Kingma, Ba, ICLR 2015, without its decay; the mean over the tensor is ours.
     """
-    _check(parameters, batches, "adam_scale")
+    check_parts(parameters, batches, "adam_scale")
     squares = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters]
     for number, batch in enumerate(batches):
         for square, slope in zip(squares, gradient(loss_of, parameters, batch, seed, "adam_scale", number)):
@@ -177,18 +180,18 @@ def adam_rate(value: float) -> float:
 DIFFERENCES = 2
 
 
-def _largest(hessian: Hessian, way: int, shrink: Tensor, aside: Tensor, rounds: int) -> tuple[int, float]:
-    """Return the first way from `way` on that does not raise, and its eigenvalue."""
+def by_first_way(hessian: Hessian, way: int, measure: Callable[[Tensor, Product], ResultT]) -> tuple[int, ResultT]:
+    """Return the first way from `way` on that does not raise, and what `measure` gives of gradient and product."""
     while way < DIFFERENCES:
         try:
             with unfused() if way else nullcontext():
-                return way, _eigenvalue(*hessian.double_backward(), shrink, aside, rounds)
+                return way, measure(*hessian.double_backward())
         except RuntimeError:
             way += 1
-    return way, _eigenvalue(*hessian.differences(), shrink, aside, rounds)
+    return way, measure(*hessian.differences())
 
 
-def _eigenvalue(slope: Tensor, product: Product, shrink: Tensor, aside: Tensor, rounds: int) -> float:
+def _eigenvalue(shrink: Tensor, aside: Tensor, rounds: int, slope: Tensor, product: Product) -> float:
     """Run Lanczos from the tilted gradient: measured, that halves the error of a random start at the same rounds."""
     start = _tilted(slope * shrink, aside.to(slope))
     return lanczos(lambda vector: product(vector * shrink).mul(shrink), start, rounds)[0]
@@ -216,7 +219,8 @@ def _reason(value: float, values: list[float]) -> str:
     return "" if value > 0 else f"the loss bends nowhere upwards: its largest eigenvalue is {value:.3g}"
 
 
-def _check(parameters: Sequence[Tensor], batches: Sequence[Any], who: str) -> None:
+def check_parts(parameters: Sequence[Tensor], batches: Sequence[Any], who: str) -> None:
+    """Raise ValueError unless there are parameters, leaves that require gradients, and batches."""
     if not parameters or not batches:
         raise ValueError(f"{who} needs parameters and batches, got {len(parameters)} and {len(batches)}.")
     for number, parameter in enumerate(parameters):

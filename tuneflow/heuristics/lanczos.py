@@ -42,6 +42,26 @@ def lanczos(product: Product, start: Tensor, rounds: int) -> tuple[float, Tensor
 
     Source: Golub, Van Loan, Matrix Computations, 4th edition, 2013, sections 10.1 and 10.3.
     """
+    found = ritz(product, start, rounds)
+    if found is None:
+        return math.nan, start
+    values, vectors, basis = found
+    return float(values[-1]), vectors[:, -1].to(basis) @ basis
+
+
+def ritz(product: Product, start: Tensor, rounds: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Return what `lanczos` reads its result off: the matrix as its Krylov space sees it; None where it is not finite.
+
+    Args:
+        product: as for `lanczos`.
+        start: as for `lanczos`.
+        rounds: products to spend.
+
+    Returns:
+        The eigenvalues of the projected matrix, float64 and ascending, shape (k,), k at most `rounds`; its eigenvectors
+        as columns, shape (k, k), the first row of which are their components along the start; and the space's
+        orthonormal basis, shape (k, d), the start first.
+    """
     rounds = min(rounds, start.numel())
     basis = start.new_zeros(rounds, start.numel())
     basis[0] = start / start.norm()
@@ -54,12 +74,12 @@ def lanczos(product: Product, start: Tensor, rounds: int) -> tuple[float, Tensor
             image = image - (known @ image) @ known
         length = float(image.norm())
         if not math.isfinite(length):
-            return math.nan, start
+            return None
         if size == rounds or length <= 10 * torch.finfo(start.dtype).eps * float(inside.abs().max()):
             break
         basis[size] = image / length
     values, vectors = torch.linalg.eigh(inside[:size, :size], UPLO="U")
-    return float(values[-1]), vectors[:, -1].to(basis) @ known
+    return values, vectors, known
 
 
 class Hessian:

@@ -11,6 +11,7 @@ import torch
 torch.set_num_threads(1)
 
 collect_ignore = [] if find_spec("ray") else ["tuneflow/execute/ray"]  # Ray is an extra
+collect_ignore += ["tuneflow/plot/artists.py"]  # which imports matplotlib, in every process of pytest-xdist
 # Groups of tests that take longest; at the end one process would run one of them while the others have no work.
 FIRST = [
     "ray",

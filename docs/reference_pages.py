@@ -24,6 +24,7 @@ PAGES: dict[str, tuple[str, list[str]]] = {
         "Studies and results",
         ["Study", "Folder", "Trial", "Result", "load", "open", "minimize", "maximize", "within"],
     ),
+    "plots": ("Plots", ["plot"]),
     "compression": ("Smaller and faster", ["compress", "measure"]),
     "hardening": ("Harder to attack", ["harden"]),
     "runtime": ("Runtime", ["Runtime", "RayRuntime"]),

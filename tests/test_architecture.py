@@ -37,6 +37,7 @@ FACES = [
     tn.metrics,
     tn.nn,
     tn.optim,
+    tn.plot,
     tn.rates,
     tn.schedule,
     tn.types,
@@ -50,13 +51,13 @@ def test_what_a_face_names_is_there_and_documented(module):
     assert [name for name in module.__all__ if name != "__version__" and not getattr(module, name).__doc__] == []
 
 
-@pytest.mark.parametrize("module", [tn, tn.compress, tn.data, tn.measure], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [tn, tn.compress, tn.data, tn.measure, tn.plot], ids=lambda module: module.__name__)
 def test_dir_shows_the_public_names_only(module):
     assert dir(module) == module.__all__
 
 
 def test_import_brings_no_optional_or_slow_package():
-    slow = ["scipy.stats", "scipy.special", "torch._dynamo", "optuna", "ray"]
+    slow = ["scipy.stats", "scipy.special", "torch._dynamo", "optuna", "ray", "matplotlib"]
     code = f"import sys, tuneflow; print([name for name in {slow} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

@@ -28,7 +28,7 @@ LAYERS = [
     ["check", "execute", "store"],
     ["probing", "testing"],
     ["analysis"],
-    ["pages"],
+    ["pages", "plot"],
     ["study"],
     ["types"],
     ["__init__"],
@@ -56,6 +56,11 @@ LATE = {
     ("tuneflow.study.export_formats", "onnxruntime"),  # optional
     *(("tuneflow.search.gp.gp", f"tuneflow.search.gp.{name}") for name in GP_FILES),  # scipy.linalg, scipy.optimize
     ("tuneflow.measure.macs", "torch.utils.flop_counter"),
+    *(("tuneflow.plot.canvas", f"matplotlib.{name}") for name in ("axes", "colors", "figure")),  # optional
+    ("tuneflow.plot.canvas", "tuneflow.plot.artists"),  # matplotlib
+    ("tuneflow.plot.labels", "matplotlib.font_manager"),  # optional
+    ("tuneflow.plot.scaling", "matplotlib.ticker"),  # optional
+    ("tuneflow.plot.scaling", "tuneflow.plot.artists"),  # matplotlib
     ("tuneflow.search.gp.targets", "scipy.special"),
     ("tuneflow.search.normal", "scipy"),
 }

@@ -2,7 +2,7 @@
 
 import logging as _logging
 
-from tuneflow import compress, data, errors, harden, measure, metrics, nn, optim, schedule, seeds, types
+from tuneflow import compress, data, errors, harden, measure, metrics, nn, optim, plot, schedule, seeds, types
 from tuneflow.data.data import Data
 from tuneflow.history.trial import Trial
 from tuneflow.model import Model
@@ -99,6 +99,7 @@ __all__ = [
     "nn",
     "open",
     "optim",
+    "plot",
     "probe",
     "rates",
     "schedule",

@@ -1,0 +1,103 @@
+"""Labels that stand directly at what they name, apart from each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tuneflow.plot.canvas import Color, ink_of, literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+APART = 1.25  # heights of letters from one line of text to the next
+BESIDE = 6.0  # points from the end of a line to its name
+
+
+@dataclass(frozen=True)
+class EndLabel:
+    """The name of a line, to the right of its end.
+
+    Attributes:
+        x: of the line's end, in units of the data.
+        y: of the line's end, in units of the data.
+        text: the name.
+        color: the line's.
+    """
+
+    x: float
+    y: float
+    text: str
+    color: Color
+
+
+def name_ends(ax: "Axes", labels: Sequence[EndLabel]) -> None:
+    """Write the names of lines at their ends; those that would overlap are moved apart vertically.
+
+    The limits of the axes need to be set before.
+    """
+    size = _small()
+    figure: Any = ax.get_figure(root=True)
+    heights = np.array([ax.transData.transform((label.x, label.y))[1] for label in labels]) * 72 / figure.dpi
+    for label, height, place in zip(labels, heights, _apart(heights, APART * size), strict=True):
+        ax.annotate(
+            literal(label.text),
+            (label.x, label.y),
+            (BESIDE, place - height),
+            textcoords="offset points",
+            va="center",
+            fontsize=size,
+            color=label.color,
+            annotation_clip=False,
+        )
+
+
+def mark_value(ax: "Axes", x: float, text: str, color: Color, line: int = 0) -> None:
+    """Draw a dashed vertical line at a value, with its name at the upper edge, on the side with more room.
+
+    The limits of the axes need to be set before.
+
+    Args:
+        ax: the axes.
+        x: the value.
+        text: its name.
+        color: of both.
+        line: number of lines of text that the name stands below the upper edge.
+    """
+    left = ax.transAxes.inverted().transform(ax.transData.transform((x, ax.get_ylim()[0])))[0] > 0.5
+    ax.axvline(x, color=color, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    ax.annotate(
+        literal(text),
+        (x, 1.0),
+        (-4 if left else 4, -APART * _small() * (line + 0.5)),
+        xycoords=ax.get_xaxis_transform(),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="center",
+        fontsize="small",
+        color=color,
+        bbox={"facecolor": ink_of(ax).ground, "edgecolor": "none", "pad": 1},
+        annotation_clip=False,
+    )
+
+
+def _small() -> float:
+    """Return the height of small letters in points, as the style in use has them."""
+    from matplotlib.font_manager import FontProperties
+
+    return float(FontProperties(size="small").get_size_in_points())
+
+
+def _apart(heights: Any, least: float) -> Any:
+    """Return heights at least so far apart, in the same order; those too close are spread about their mean."""
+    order = np.argsort(heights, kind="stable")
+    steps = least * np.arange(len(heights))
+    blocks: list[tuple[float, int]] = []  # mean and number of those that touch
+    for height in heights[order] - steps:
+        blocks.append((height, 1))
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (one, count), (other, more) = blocks[-2:]
+            blocks[-2:] = [((one * count + other * more) / (count + more), count + more)]
+    places = np.repeat([mean for mean, _ in blocks], [count for _, count in blocks]) + steps
+    return places[np.argsort(order)]

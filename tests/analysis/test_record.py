@@ -1,6 +1,8 @@
 import pytest
+from torch import nn
 
 import tuneflow as tn
+from tests.helpers.small_studies import make
 from tuneflow.analysis.record import record_of
 
 
@@ -30,3 +32,18 @@ def test_with_several_objectives_there_is_no_best():
     study.tell(study.ask(), {"a": 1.0, "b": 2.0})
     assert study.record().best is None
     assert study.record().metrics == ["a", "b"]
+
+
+def test_probes_are_told_apart_by_what_not_all_of_them_have():
+    space = {
+        "model": {"width": tn.Int(4, 6), "act": tn.Choice({"relu": nn.ReLU, "tanh": nn.Tanh})},
+        "optimizer": {"lr": 0.1},
+    }
+    study = make({**space, "trainer": {"batch_size": tn.Int(32, 64)}})
+    config = {"model": {"width": 4, "act": "relu"}, "optimizer": {"lr": 0.1}, "trainer": {"batch_size": 32}}
+    for width in (6, 4):
+        study.history.probe(study.space.cast({**config, "model": {"width": width, "act": "relu"}}))
+    assert list(study.record().probes) == [
+        "probe act relu batch_size 32 width 6",
+        "probe act relu batch_size 32 width 4",
+    ]

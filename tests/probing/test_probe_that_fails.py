@@ -122,7 +122,10 @@ def test_each_line_names_its_branch_and_one_that_fails_leaves_the_others(monkeyp
         return plain(loss_of, parameters, batches, scale, rounds)
 
     monkeypatch.setattr(measuring, "curvature", no_adam)
-    lines = lines_of(study_of(tn.Choice(BRANCHES)), capsys)
+    study = study_of(tn.Choice(BRANCHES))
+    lines = lines_of(study, capsys)
+    branches = [line.replace("  ", " ", 1).split("  ")[0] for line in lines]
+    assert list(study.record().probes) == branches
     lines.sort()
     assert [line.split("  ")[1] for line in lines] == ["optimizer adam", "optimizer sgd"]
     assert ["not measured" in line for line in lines] == [True, False]

@@ -473,6 +473,11 @@ class KeepsTheFirstNote(SqliteStore):
         self.remember(key, value)
 
 
+class ListsEverything(SqliteStore):
+    def recall_all(self, prefix):
+        return super().recall_all("")
+
+
 class ExchangesAnything(SqliteStore):
     def exchange(self, key, before, value):
         return super().exchange(key, self.recall(key), value)
@@ -503,6 +508,7 @@ BROKEN_STORES = {
     ForgetsWhere: "came back as",
     ForgetsWhen: "came back as",
     KeepsTheFirstNote: "noted last has to count",
+    ListsEverything: "begin with c",
     ExchangesAnything: "first exchange",
     LetsEverybodyHold: "one may hold",
 }

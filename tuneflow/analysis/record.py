@@ -1,13 +1,15 @@
 """StudyRecord: the facts of a study, live or from its folder, for tables, plots, pages and advice."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tuneflow.analysis.confirmed import Confirmed
+from tuneflow.analysis.tested import Tested
 from tuneflow.history.history import History, Trials
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Trial
+from tuneflow.probing.probe import Probe
 from tuneflow.space.search_space import SearchSpace
 
 IN_MEMORY = "in memory"  # the name of a study without a folder
@@ -24,7 +26,8 @@ class StudyRecord:
         history: its trials.
         confirmed: the trial that `study.confirm` chose last, or the members of a front that it trained anew; empty
             without, or where trials have ended since.
-        exposures: sentences on how easily the structures that were probed are attacked.
+        tested: the last test of each trial that was tested on other data, by number.
+        probes: what was measured before any training, by the branch of the space that it is of.
         grown: the changes of its space since it was made, in words.
     """
 
@@ -33,7 +36,8 @@ class StudyRecord:
     space: SearchSpace
     history: History
     confirmed: Sequence[Confirmed] = ()
-    exposures: Sequence[str] = ()
+    tested: Sequence[Tested] = ()
+    probes: Mapping[str, Probe] = field(default_factory=dict)
     grown: Sequence[str] = ()
 
     @property
@@ -56,6 +60,11 @@ class StudyRecord:
         """Names of the metrics that count, then of the others that the trainer was given."""
         others = (self.facts["trainer"] or {}).get("metrics", {})
         return list(dict.fromkeys([*self.objective.metrics, *(others if isinstance(others, dict) else ())]))
+
+    @property
+    def exposures(self) -> list[str]:
+        """Sentences on how easily the structures that were probed are attacked."""
+        return [f"{branch}: {one.exposure}" for branch, one in self.probes.items() if one.exposure is not None]
 
     @property
     def best(self) -> Trial | None:

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tuneflow.execute.guard import Guarded
 from tuneflow.model import Model
@@ -16,6 +17,7 @@ from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.store import Store
 from tuneflow.train.trainer import Trainer
 
+PROBE = "probe:"  # begins the keys of probes
 CELLS = 8  # parts of the range of a step's setting, in each of which there is one probe
 
 
@@ -49,9 +51,7 @@ class Probes:
         if stored is None:
             new = self._measured(config)
             self.log(self._line(config, new))
-            stored = self.store.remember(key, new.to_json())
-            if new.exposure is not None:
-                self._show(" ".join(["probe", *self._labels(config)]), str(new.exposure))
+            stored = self.store.remember(key, {**new.to_json(), **self._branch(config)})
         return Probe.from_json(stored)
 
     def _measured(self, config: Config) -> Probe:
@@ -73,11 +73,13 @@ class Probes:
         words += [f"not measured: {'; '.join(new.errors)}"] if new.errors else []
         return "  ".join(filter(None, words))
 
-    def _show(self, of: str, exposure: str) -> None:
-        """Store an exposure in words, for those who read the folder without the code that made it."""
-        value, number = {"of": of, "exposure": exposure}, 0
-        while self.store.remember(f"exposure:{number}", value) != value:
-            number += 1
+    def _branch(self, config: Config) -> dict[str, Any]:
+        """Return the place of a probe among the others, for those who read the folder without the code that made it."""
+        labels = self._labels(config)
+        sizes = [f"{name.split('.')[-1]} {value}" for name, value in self.space.structure(config).items()]
+        cells = [f"{name.split('.')[-1]} in part {n + 1} of {CELLS}" for name, n in self._cells(config).items()]
+        others = [size for size in [*sizes, *cells] if size not in labels]
+        return {"number": len(self.store.recall_all(PROBE)), "labels": labels, "others": others}
 
     def _labels(self, config: Config) -> list[str]:
         """Return the settings that tell the probes of a space apart: labels, and the batch size."""
@@ -94,7 +96,7 @@ class Probes:
     def _key(self, config: Config) -> str:
         structure, cells = self.space.structure(config), self._cells(config)
         facts = {"structure": structure, "steps": cells} if cells else structure
-        return f"probe:{digest(json.dumps(facts, sort_keys=True)):x}"
+        return f"{PROBE}{digest(json.dumps(facts, sort_keys=True)):x}"
 
     def _cells(self, config: Config) -> dict[str, int]:
         """Return the part of its range that each Float of a step is in, by name."""
@@ -107,3 +109,12 @@ class Probes:
             if axis.path[0] in self.model.steps and isinstance(axis.parameter, Float) and u == u
         ]
         return {name: min(int(u * CELLS), CELLS - 1) for name, u in of_steps}
+
+
+def probes_of(store: Store) -> dict[str, Probe]:
+    """Return the probes that a study has stored, by branch of the space, in the order in which they were measured."""
+    stored = sorted(store.recall_all(PROBE).values(), key=lambda one: int(one["number"]))
+    others = [set(one["others"]) for one in stored]
+    shared = set.intersection(*others) if others else set()  # these tell no probe from another
+    words = [["probe", *one["labels"], *(other for other in one["others"] if other not in shared)] for one in stored]
+    return {" ".join(of): Probe.from_json(one) for of, one in zip(words, stored, strict=True)}

@@ -26,6 +26,9 @@ class MemoryStore(Store):
     def recall(self, key: str) -> dict[str, Any] | None:
         return self._kept.get(key)
 
+    def recall_all(self, prefix: str) -> dict[str, dict[str, Any]]:
+        return {key: self._kept[key] for key in sorted(self._kept) if key.startswith(prefix)}
+
     def note(self, key: str, value: dict[str, Any]) -> None:
         self._kept[key] = value
 

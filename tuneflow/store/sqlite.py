@@ -129,6 +129,10 @@ class SqliteStore:
         rows = self._run("SELECT value FROM study WHERE key = ?", (key,))
         return json.loads(rows[0][0]) if rows else None
 
+    def recall_all(self, prefix: str) -> dict[str, dict[str, Any]]:
+        statement = "SELECT key, value FROM study WHERE substr(key, 1, ?) = ? ORDER BY key"
+        return {key: json.loads(value) for key, value in self._run(statement, (len(prefix), prefix))}
+
     def note(self, key: str, value: dict[str, Any]) -> None:
         row = (key, json.dumps(value))
         self._pending = [write for write in self._pending if write[:2] != (NOTE, False) or write.row[0] != key]

@@ -26,6 +26,10 @@ class Store(Protocol):
         """Return what is kept under `key`, or None."""
         ...
 
+    def recall_all(self, prefix: str) -> dict[str, dict[str, Any]]:
+        """Return everything that is kept under keys that begin with `prefix`, in the order of the keys."""
+        ...
+
     def note(self, key: str, value: dict[str, Any]) -> None:
         """Replace what is kept under `key` by `value`."""
         ...

@@ -18,7 +18,7 @@ from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.pareto import ranking
 from tuneflow.history.trial import WORTHLESS, Trial, with_reports
 from tuneflow.pages.write_report import write_report
-from tuneflow.probing.exposures import exposures_of
+from tuneflow.probing.cache import probes_of
 from tuneflow.runtime.precision import label
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.folder import path_of
@@ -28,6 +28,7 @@ from tuneflow.study.confirmed_front import last_front
 from tuneflow.study.extension import lengths_of
 from tuneflow.study.front import unbeaten
 from tuneflow.study.growth import Growth
+from tuneflow.study.kept_tests import kept_tests
 
 NEED_A_STUDY = ("run", "result", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler")
 # The facts of a trial that a line of JSON holds, beside its reports.
@@ -49,7 +50,8 @@ class Archive:
         history: its trials.
         growth: how its space grew since it was made.
         confirmed: the trial that `study.confirm` chose last; None without, or where trials have ended since.
-        exposures: sentences on how easily the structures that were probed are attacked.
+        probes: what was measured before any training, by the branch of the space that it is of.
+        tested: the last test of each trial that was tested on other data, by number.
         confirmed_front: the members of a front that it trained anew; empty without, or where trials have ended since.
 
     Raises:
@@ -72,7 +74,8 @@ class Archive:
             objective = Objective(goals, facts["objective"]["at"], limits)
             self.history = History(self.space, objective, facts["seed"], facts["epochs"])
             self.growth = Growth.of(facts)
-            self.exposures = exposures_of(store)
+            self.probes = probes_of(store)
+            self.tested = kept_tests(store)
             self.history.grown = self.growth.trials
             self.history.lengths = lengths = lengths_of(store)
             self.history.epochs = lengths[-1] if lengths else self.history.epochs
@@ -102,7 +105,7 @@ class Archive:
         """Return all that is known of the study, as `Study.record` does."""
         chosen = self.confirmed_front if self.confirmed is None else [self.confirmed]
         settings = (str(self.folder), self.facts, self.space, self.history)
-        return StudyRecord(*settings, confirmed=chosen, exposures=self.exposures, grown=self.growth.changes)
+        return StudyRecord(*settings, chosen, self.tested, self.probes, self.growth.changes)
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write what is known of the study as a page to look at, and return where it is; see `Study.report`.
@@ -158,7 +161,7 @@ class Archive:
         confirmed = [f"confirmed: {scores.words(objective.metrics)}" for scores in chosen]
         grown = [f"grown: {change}" for change in self.growth.changes]
         head = f"{self.folder}: {tally}{more}{arithmetic and f', {arithmetic}'}"
-        return "\n".join([head, *text, *confirmed, *grown, *self.exposures])
+        return "\n".join([head, *text, *confirmed, *grown, *self.record().exposures])
 
     def _ranked(self) -> list[Trial]:
         """Return the trials with a score, the best first; of several objectives by fronts."""

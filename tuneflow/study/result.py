@@ -68,6 +68,7 @@ class Provenance:
         final: returns the state that was trained on all rows for so many epochs; None without cross-validation.
         trainings: number of trials of the configuration, whose mean the score of the best one is.
         curve: trains the configuration on other numbers of rows, under so many seeds.
+        keep: keeps what a test has found, of the trial of that number on those data, with the study.
     """
 
     job: Job
@@ -79,6 +80,7 @@ class Provenance:
     final: Callable[[int], TrainState] | None = field(default=None, compare=False)
     curve: Curve | None = field(default=None, compare=False)
     trainings: int = 1
+    keep: Callable[[int, Any, Mapping[str, Estimate]], None] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -217,7 +219,8 @@ class Result(Trial):
     def test(self, data: Any) -> Scores:
         """Return the metrics of this trial's model on other data, each with its 95 % interval.
 
-        It is evaluated in the runtime's precision.
+        It is evaluated in the runtime's precision. The result is kept with the study, for `study.record` and reports,
+        unless the data are those that it trains or validates on.
 
         Args:
             data: as a Trainer's `valid`, not normalized: the model does that itself.
@@ -226,7 +229,10 @@ class Result(Trial):
             StudyError: the trainer has no metrics, or the trial no model.
             CheckpointError: as `model`.
         """
-        return self._scores(self.model(), data)
+        scores = self._scores(self.model(), data)
+        if self._from.keep is not None:
+            self._from.keep(self.number, data, scores)
+        return scores
 
     def test_winner(self, data: Any) -> Scores | None:
         """Return what `test` does, of the trained winner that the model was made of; None where there is none.

@@ -22,8 +22,7 @@ from tuneflow.history.same_configuration import scores_of
 from tuneflow.history.trial import Trial
 from tuneflow.model import Model
 from tuneflow.pages.write_report import write_report
-from tuneflow.probing.cache import Probes
-from tuneflow.probing.exposures import exposures_of
+from tuneflow.probing.cache import Probes, probes_of
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.schedule.full import Full
 from tuneflow.schedule.scheduler import Scheduler
@@ -44,6 +43,7 @@ from tuneflow.study.extension import Extended, Extending, Extension, check_epoch
 from tuneflow.study.final_model import FinalModels
 from tuneflow.study.front import Front, unbeaten
 from tuneflow.study.growth import FACTS, Growing
+from tuneflow.study.kept_tests import KeptTests, kept_tests
 from tuneflow.study.learning_curve import LearningCurve, curve_of
 from tuneflow.study.ledger import Ledger
 from tuneflow.study.new_trials import first_config
@@ -359,7 +359,8 @@ class Study:
             space=self.space,
             history=self.history,
             confirmed=[one for one in chosen if one.ended == self.history.ended],
-            exposures=exposures_of(ledger.store),
+            tested=kept_tests(ledger.store),
+            probes=probes_of(ledger.store),
             grown=ledger.growth.changes,
         )
 
@@ -625,6 +626,7 @@ class Study:
         final = None if self._finals is None else partial(self._finals.state, trial)
         curve = None if self.trainer is None else partial(self._curve, trial)
         parts = (self._job(trial), self.trainer, self._ledger.states, metrics, epoch, rivals, final, curve)
-        origin = Provenance(*parts, trainings=len(self.history.trainings.numbers(trial)))
+        keep = KeptTests(self._ledger, self.trainer)
+        origin = Provenance(*parts, trainings=len(self.history.trainings.numbers(trial)), keep=keep)
         values = {field.name: getattr(trial, field.name) for field in fields(trial)}
         return Result(**values, origin=origin, confirmed=confirmed)

@@ -68,6 +68,9 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
     require(other.recall("c") == {"d": 2}, "store", f"what was noted last has to count, got {other.recall('c')}")
     exchanged = [other.exchange("c", {"d": 2}, {"d": 3}), one.exchange("c", {"d": 2}, {"d": 4}), one.recall("c")]
     require(exchanged == [True, False, {"d": 3}], "store", f"the first exchange has to count alone, got {exchanged}")
+    one.remember("c 1", {"e": 4})
+    listed = list(other.recall_all("c").items())
+    require(listed == [("c", {"d": 3}), ("c 1", {"e": 4})], "store", f"keys that begin with c were listed as {listed}")
     held = [one.hold(), other.hold(), one.hold()]
     one.let_go()
     held.append(other.hold())

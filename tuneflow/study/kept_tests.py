@@ -1,0 +1,60 @@
+"""The results of tests, kept with the study so that its record and its report have them."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tuneflow.analysis.tested import Tested
+from tuneflow.data.data import Data
+from tuneflow.data.sources import Source, as_source
+from tuneflow.errors import StoreError
+from tuneflow.metrics.measured import Estimate
+from tuneflow.store.store import Store
+from tuneflow.study.ledger import Ledger
+
+log = logging.getLogger("tuneflow")
+
+TEST = "test:"  # begins the keys of results; the trial's number in six digits follows
+
+
+@dataclass(frozen=True)
+class KeptTests:
+    """Keeps the last test of each trial; none on the rows that a study trains or validates on.
+
+    Args:
+        ledger: the study's.
+        trainer: the study's; nothing is tested where it has none.
+    """
+
+    ledger: Ledger
+    trainer: Any
+
+    def __call__(self, number: int, data: Any, estimates: Mapping[str, Estimate]) -> None:
+        """Keep the estimates of a trial's model on `data`."""
+        if self._is_used(data):
+            return
+        tested = Tested(number, dict(estimates), self.ledger.history.ended)
+        try:
+            self.ledger.store.note(f"{TEST}{number:06d}", tested.to_json())
+            self.ledger.commit()
+        except StoreError as error:
+            log.warning("the result of the test is not kept with the study: %s", error)
+
+    def _is_used(self, data: Any) -> bool:
+        """True if trials are trained or validated on exactly these rows, as far as that is known."""
+        single = self.trainer.single
+        if not single.inspectable:
+            return False
+        return any(_same(as_source(data, "test: data"), used) for used in (single.train, single.valid))
+
+
+def kept_tests(store: Store) -> list[Tested]:
+    """Return the last test of each trial, by number."""
+    return [Tested.from_json(value) for value in store.recall_all(TEST).values()]
+
+
+def _same(one: Source, other: Source) -> bool:
+    if isinstance(one, Data) and isinstance(other, Data):
+        return len(one) == len(other) and one.digest() == other.digest()
+    return one is other or getattr(one, "dataset", None) is getattr(other, "dataset", other)

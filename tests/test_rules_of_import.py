@@ -34,6 +34,7 @@ LAYERS = [
     ["__init__"],
     ["demo"],
     ["demo_techniques"],
+    ["commands"],
     ["__main__"],
 ]
 LAYER = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}
@@ -42,9 +43,8 @@ GP_FILES = [path.stem for path in (ROOT / "search" / "gp").glob("*.py")]
 
 # What is optional or slow to import, and who waits with it until it is used.
 LATE = {
-    ("tuneflow.__main__", "tuneflow.demo"),
-    ("tuneflow.__main__", "tuneflow.demo_techniques"),
-    ("tuneflow.__main__", "tuneflow.study.archive"),
+    ("tuneflow.commands.run_demo", "tuneflow.demo"),
+    ("tuneflow.commands.run_demo", "tuneflow.demo_techniques"),
     ("tuneflow.compress.arithmetic", "tuneflow.compress.tracing"),
     ("tuneflow.compress.converted", "tuneflow.compress.int8"),  # torch.ao
     ("tuneflow.execute.choose", "tuneflow.execute.ray.executor"),  # Ray

@@ -108,7 +108,7 @@ def test_show_says_how_easily_what_was_probed_is_attacked(tmp_path):
     study = tn.Study(model=tn.Model(net), trainer=trainer, space=space, searcher=tn.LeCun(), folder=tmp_path)
     study.run(trials=1)
     exposure = study.history.probe(study.trials[0].config).exposure
-    assert tn.open(tmp_path).table().splitlines()[-1] == f"probe: {exposure}"
+    assert tn.open(tmp_path).listing().splitlines()[-1] == f"probe: {exposure}"
 
 
 def test_exposure_without_gains_is_said_in_words():

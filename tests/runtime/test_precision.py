@@ -483,7 +483,7 @@ def test_it_is_told_wherever_a_score_is(tmp_path, capsys):
     assert (saved["precision"], saved["channels_last"]) == ("bf16", True)
     assert isinstance(tn.load(tmp_path / "best.pt", net), nn.Module)
     archive = tn.open(tmp_path / "s")
-    assert archive.table().splitlines()[0].endswith("1 DONE, bf16 with channels_last")
+    assert archive.listing().splitlines()[0].endswith("1 DONE, bf16 with channels_last")
     assert archive.facts["runtime"]["precision"] == "bf16"
 
 
@@ -491,7 +491,7 @@ def test_the_default_is_told_nowhere(tmp_path, capsys):
     with study(folder=tmp_path / "s", progress=True) as made:
         made.run(trials=1)
         assert "fp32" not in capsys.readouterr().err + repr(made.best) + repr(made.runtime)
-    assert tn.open(tmp_path / "s").table().splitlines()[0].endswith("1 DONE")
+    assert tn.open(tmp_path / "s").listing().splitlines()[0].endswith("1 DONE")
 
 
 def test_a_study_that_goes_on_in_another_precision_warns(tmp_path):

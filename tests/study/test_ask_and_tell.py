@@ -312,6 +312,6 @@ def test_an_open_study_is_shown_without_its_code(tmp_path):
         study.ask()
     archive = tn.open(tmp_path)
     assert (archive.facts["epochs"], archive.history.open_end) == (None, True)
-    assert archive.table().splitlines()[0] == f"{tmp_path}: 2 PAUSED, 1 RUNNING"
+    assert archive.listing().splitlines()[0] == f"{tmp_path}: 2 PAUSED, 1 RUNNING"
     with pytest.raises(tn.errors.FingerprintError, match="epochs was None, now 9"):
         asked(folder=tmp_path, scheduler=tn.Halving(), epochs=9)

@@ -330,7 +330,7 @@ def test_loss_that_is_nan_ends_its_trial_at_that_step_and_is_counted(tmp_path):
     assert (diverged.status, done.status) == ("DIVERGED", "DONE")
     assert diverged.reason.startswith("loss not finite at epoch 2, step 2 (last finite loss ")
     assert (diverged.config.keys(), diverged.epochs) == ({"optimizer"}, 1)
-    assert "1 DIVERGED, 1 DONE" in archive.table()
+    assert "1 DIVERGED, 1 DONE" in archive.listing()
 
 
 # Interruptions, and the clock.

@@ -105,7 +105,7 @@ def test_best_is_the_chosen_one_until_more_trials_end(tmp_path):
         chosen = made.confirm(top=4, seeds=2)
         assert made.best.number == chosen.number
         assert tn.open(tmp_path).best.number == chosen.number
-        assert "confirmed: trial" in tn.open(tmp_path).table()
+        assert "confirmed: trial" in tn.open(tmp_path).listing()
         made.run(trials=7)
         assert made.best.confirmed is None
         assert made.best.number == made.history.best.number

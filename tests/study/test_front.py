@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 import tuneflow as tn
+from tuneflow.analysis.front_remarks import remarks_of
 from tuneflow.analysis.score_text import settings_text, value_text
 from tuneflow.errors import StudyError
 from tuneflow.history.objective import Limit, Objective
 from tuneflow.metrics.measured import Estimate, number_text
 from tuneflow.store.sqlite import SqliteStore
-from tuneflow.study.front import FrontScores, remarks_of
+from tuneflow.study.front import FrontScores
 from tuneflow.study.result import Scores
 
 CALLS = []
@@ -61,7 +62,7 @@ def test_show_lists_the_front_first(tmp_path):
     )
     for accuracy, macs in ((0.25, 2e6), (0.5, 1e6), (0.4, 1e4), (0.3, 2e4)):
         made.tell(made.ask(), {"accuracy": accuracy, "macs": macs})
-    rows = [line.split()[:5] for line in tn.open(tmp_path).table().splitlines()[1:]]
+    rows = [line.split()[:5] for line in tn.open(tmp_path).listing().splitlines()[1:]]
     assert rows[0] == ["trial", "status", "front", "accuracy", "macs"]
     assert [(row[0], row[2] == "yes") for row in rows[1:]] == [("1", True), ("2", True), ("3", False), ("0", False)]
 
@@ -233,7 +234,7 @@ def test_show_has_the_metrics_that_are_no_goals(digits, tmp_path):
     ) as again:  # fmt: skip
         again.run(trials=1)
         products = number_text(again.best.metrics["products"])
-    head, row = (line.split() for line in tn.open(tmp_path).table().splitlines()[1:3])
+    head, row = (line.split() for line in tn.open(tmp_path).listing().splitlines()[1:3])
     assert head[:7] == ["trial", "status", "accuracy", "products", "latency", "epochs", "seconds"]
     assert row[3] == products
 

@@ -41,7 +41,7 @@ def test_trials_stay_as_they_are_and_are_read_in_the_new_space(tmp_path):
     assert [trial.config for trial in kept.trials[:4]] == [config | {"y": 3} for config in before]
     assert kept.history.units[:4, 0].tolist() == [(config["x"] + 1) / 2 for config in before]
     assert kept.space.names == list(best.config) == ["x", "y"]
-    assert kept.table().splitlines()[10:] == [
+    assert kept.listing().splitlines()[10:] == [
         "grown: x was Float(0.0, 1.0), now Float(-1.0, 1.0)",
         "grown: y is new, Int(1, 5): 3 in the trials before",
     ]

@@ -53,8 +53,8 @@ def test_a_study_of_orders_goes_on_in_its_folder_and_is_read_without_its_code(tm
     again.run(trials=3)
     assert again.trials[2].config["model"]["order"] == ["a.b", "norm", "relu"]
     archive = tn.open(tmp_path)
-    assert " model.order" in archive.table()
-    assert "['a.b', 'norm', 'relu']" in archive.table()
+    assert " model.order" in archive.listing()
+    assert "['a.b', 'norm', 'relu']" in archive.listing()
     lines = [json.loads(line) for line in archive.lines()]
     assert lines[3]["config"]["model"]["order"] == ["a.b", "norm", "relu"]
     assert archive.history.units.tolist() == again.history.units.tolist()

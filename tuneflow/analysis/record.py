@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tuneflow.analysis.confirmed import Confirmed
+from tuneflow.analysis.front_remarks import unbeaten
 from tuneflow.analysis.tested import Tested
 from tuneflow.history.history import History, Trials
 from tuneflow.history.objective import Objective
@@ -75,6 +76,13 @@ class StudyRecord:
         if self.objective.several:
             return None
         return self.trials[self.confirmed[0].number] if self.confirmed else self.history.leader
+
+    @property
+    def front(self) -> list[Trial]:
+        """The finished trials that no other one beats in every objective, or those `study.confirm` left of them."""
+        if not self.confirmed or not self.objective.several:
+            return self.history.front
+        return [self.trials[one.number] for one in unbeaten(self.objective, self.confirmed)]
 
 
 class Recorded(Protocol):

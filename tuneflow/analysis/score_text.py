@@ -54,8 +54,21 @@ def _words(value: Any) -> list[str]:
     return words
 
 
+def printable(text: str) -> str:
+    r"""Return text with what is not printable written as an escape, so that a terminal shows it and does not obey it.
+
+    Example:
+        >>> print(printable("red\x1b[31m"))
+        red\x1b[31m
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows of cells, the head first, as lines with aligned columns."""
+    """Return rows of cells, the head first, as lines with aligned columns; cells are made printable."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True)).rstrip() for row in rows]
 

@@ -4,7 +4,12 @@ import json
 from collections.abc import Sequence
 from typing import overload
 
+from tuneflow.errors import StoreError
 from tuneflow.history.trial import Report
+
+
+def _reports(text: str) -> tuple[Report, ...]:
+    return tuple(Report(*row) for row in json.loads(text))
 
 
 class LazyReports(Sequence[Report]):
@@ -16,8 +21,10 @@ class LazyReports(Sequence[Report]):
 
     def _parsed(self) -> tuple[Report, ...]:
         if self._text is not None:
-            rows = json.loads(self._text)
-            self._reports = tuple(Report(*row) for row in rows)
+            try:
+                self._reports = _reports(self._text)
+            except (TypeError, ValueError) as error:  # of a changed byte
+                raise StoreError(f"its reports cannot be read ({error}), so the study's file is damaged.") from error
             self._text = None
         return self._reports
 

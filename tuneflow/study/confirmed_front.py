@@ -6,13 +6,13 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from tuneflow.analysis.confirmed import Confirmed
+from tuneflow.analysis.front_remarks import remarks_of
 from tuneflow.errors import StudyError
 from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.history.pareto import ranking
 from tuneflow.store.store import Store
 from tuneflow.study.confirm import Looks
-from tuneflow.study.front import remarks_of
 
 FRONT = "confirmed front"  # the key of what was confirmed
 

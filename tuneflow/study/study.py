@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, overload
 
 from tuneflow.analysis.confirmed import Confirmed
+from tuneflow.analysis.front_remarks import unbeaten
 from tuneflow.analysis.record import IN_MEMORY, StudyRecord
 from tuneflow.check.dry_run import StudyDryRun
 from tuneflow.errors import StudyError
@@ -41,7 +42,7 @@ from tuneflow.study.confirmed_front import check_front, confirm_front, last_fron
 from tuneflow.study.driver import Driver
 from tuneflow.study.extension import Extended, Extending, Extension, check_epochs, left_lines, lengths_of
 from tuneflow.study.final_model import FinalModels
-from tuneflow.study.front import Front, unbeaten
+from tuneflow.study.front import Front
 from tuneflow.study.growth import FACTS, Growing
 from tuneflow.study.kept_tests import KeptTests, kept_tests
 from tuneflow.study.learning_curve import LearningCurve, curve_of

@@ -1,23 +1,20 @@
 """The four numbers at the top of the page: the best, the trials, the epochs, the time."""
 
-from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
-from tuneflow.analysis.best_so_far import own_epochs
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.analysis.score_text import rounded_text
+from tuneflow.analysis.totals import Totals, totals_of
 from tuneflow.errors import plural
 from tuneflow.markup.html import Markup, element
 from tuneflow.pages.section import PageSection
 from tuneflow.pages.times import duration
 
-ORDER = ("DONE", "STOPPED", "DIVERGED", "SCREENED", "FAILED", "RUNNING", "PAUSED", "CLAIMED")
-
 
 def numbers(record: StudyRecord) -> PageSection:
     """Return the best score and when it came, the trials by status, the epochs, and the time of training."""
-    cards = (_best(record), _trials(record), _epochs(record), _time(record))
+    totals = totals_of(record)
+    cards = (_best(record), _trials(record, totals), _epochs(record, totals), _time(totals))
     return PageSection("numbers", "", element("dl", *cards))
 
 
@@ -47,30 +44,18 @@ def _ended_before(record: StudyRecord, number: int) -> int:
     return [trial.number for trial in record.history.finished].index(number)
 
 
-def _trials(record: StudyRecord) -> Markup:
-    counts = Counter[str](trial.status for trial in record.trials)
-    return _card("trials", str(len(record.trials)), (f"{counts[s]} {s.lower()}" for s in ORDER if counts[s]))
+def _trials(record: StudyRecord, totals: Totals) -> Markup:
+    details = (f"{count} {status.lower()}" for status, count in totals.statuses.items())
+    return _card("trials", str(len(record.trials)), details)
 
 
-def _epochs(record: StudyRecord) -> Markup:
-    history, trials = record.history, [trial for trial in record.trials if trial.status != "CLAIMED"]
-    spent = sum(map(own_epochs, trials))
-    if history.open_end:
-        return _card("epochs", f"{spent:,}", [])
-    whole = sum(history.epochs - (trial.parent[1] if trial.parent else 0) for trial in trials if trial.ended)
-    saved = whole - sum(own_epochs(trial) for trial in trials if trial.ended)
-    share = f"{saved:,} saved of {whole:,} by ending early" if saved > 0 else ""
-    return _card("epochs", f"{spent:,}", [f"full length {history.epochs}", share])
+def _epochs(record: StudyRecord, totals: Totals) -> Markup:
+    if record.history.open_end:
+        return _card("epochs", f"{totals.epochs:,}", [])
+    saved = f"{totals.saved:,} of {totals.full:,} saved by ending early" if totals.saved else ""
+    return _card("epochs", f"{totals.epochs:,}", [f"full length {record.history.epochs}", saved])
 
 
-def _time(record: StudyRecord) -> Markup:
-    runtime = record.facts.get("runtime") or {}
-    return _card("time of training", duration(sum(trial.seconds for trial in record.trials)), _place(runtime))
-
-
-def _place(runtime: dict[str, Any]) -> list[str]:
-    """Return the device and the arithmetic in words."""
-    lanes = "in lanes" if runtime.get("executor") == "fused" else ""
-    device, precision = runtime.get("device", ""), runtime.get("precision", "")
-    layout = "channels last" if runtime.get("channels_last") else ""
-    return [", ".join(filter(None, [device, precision, layout, lanes]))]
+def _time(totals: Totals) -> Markup:
+    wall = f"{duration(totals.wall)} by the clock" if totals.workers > 1 else ""
+    return _card("time of training", duration(totals.seconds), [wall, ", ".join(totals.place)])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from copy import copy
 
 from typing_extensions import override
 
@@ -39,6 +40,13 @@ class Axis:
         """Return values within the range with their texts, `most` at most."""
         low, high = self.ends
         return linear_ticks(low, high, most, self.whole) if low < high else [(low, f"{low:g}")]
+
+    @property
+    def flipped(self) -> "Axis":
+        """The same scale from the other end."""
+        other = copy(self)
+        other.low, other.high = self.high, self.low
+        return other
 
     @property
     def ends(self) -> tuple[float, float]:

@@ -6,7 +6,7 @@ the file once, and stands in the page too where scripts do not run.
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib.resources import files
 
@@ -17,6 +17,8 @@ from tuneflow.pages.code import code
 from tuneflow.pages.failures import failures
 from tuneflow.pages.headline import headline
 from tuneflow.pages.numbers import numbers
+from tuneflow.pages.parallel_chart import parallel_chart
+from tuneflow.pages.parameter_table import parameter_table
 from tuneflow.pages.reproduce import reproduce
 from tuneflow.pages.section import PageSection
 from tuneflow.pages.trials import trials
@@ -27,10 +29,16 @@ SECTIONS: tuple[Callable[[StudyRecord], PageSection | None], ...] = (
     headline,
     numbers,
     code,
+    parameter_table,
+    parallel_chart,
     failures,
     trials,
     reproduce,
 )
+
+PAGES = "tuneflow.pages"
+STYLES = (("tuneflow.markup", "chart.css"), (PAGES, "report.css"), (PAGES, "linked.css"))
+SCRIPTS = ((PAGES, "report.js"), (PAGES, "linking.js"), (PAGES, "sorting.js"), (PAGES, "brushing.js"))
 
 
 def page(record: StudyRecord, refresh: float = 0.0) -> str:
@@ -41,7 +49,7 @@ def page(record: StudyRecord, refresh: float = 0.0) -> str:
         refresh: seconds after which the page reads its file anew; 0 for never.
     """
     sections = [section for make in SECTIONS if (section := make(record)) is not None]
-    style, script = _resource("report.css"), _resource("report.js")
+    style, script = _resources(STYLES), _resources(SCRIPTS)
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -56,8 +64,9 @@ def page(record: StudyRecord, refresh: float = 0.0) -> str:
     return "<!DOCTYPE html>\n" + element("html", head, body, lang="en", data_refresh=refresh or None) + "\n"
 
 
-def _resource(name: str) -> Markup:
-    return Markup(files("tuneflow.pages").joinpath(name).read_text(encoding="utf-8"))
+def _resources(paths: Sequence[tuple[str, str]]) -> Markup:
+    texts = (files(room).joinpath(name).read_text(encoding="utf-8") for room, name in paths)
+    return Markup("\n".join(texts))
 
 
 def _policy(script: str) -> str:

@@ -56,7 +56,7 @@ def _row(metrics: Sequence[str], paths: Sequence[Sequence[str]], trial: Trial) -
     scores = (rounded_text(trial.metrics[name], trial.errors.get(name, 0.0)) if name in trial.metrics else NONE
               for name in metrics)  # fmt: skip
     spent = (trial.epochs, duration(trial.seconds) if trial.seconds else NONE)
-    settings = (_shown(setting_at(trial.config, path)) for path in paths)
+    settings = (setting_text(setting_at(trial.config, path)) for path in paths)
     cells = (trial.status.lower(), *scores, *spent, *settings, _cut(_reason(trial)))
     number = element("th", trial.number, scope="row")
     return element(
@@ -74,7 +74,8 @@ def setting_at(config: Config, path: Sequence[str]) -> Any:
     return next(iter(value)) if isinstance(value, dict) and len(value) == 1 else value
 
 
-def _shown(value: Any) -> str:
+def setting_text(value: Any) -> str:
+    """Return a setting as text, a number with four digits; a dash where it is not active."""
     if value is None:
         return NONE
     return f"{value:.4g}" if isinstance(value, float) else str(value)

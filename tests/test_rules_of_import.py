@@ -55,6 +55,8 @@ LATE = {
     ("tuneflow.study.export_formats", "onnx.reference"),  # optional
     ("tuneflow.study.export_formats", "onnxruntime"),  # optional
     *(("tuneflow.search.gp.gp", f"tuneflow.search.gp.{name}") for name in GP_FILES),  # scipy.linalg, scipy.optimize
+    ("tuneflow.analysis.surrogate", "tuneflow.search.gp.gaussian_process"),  # scipy.linalg, scipy.optimize
+    ("tuneflow.analysis.total_effects", "tuneflow.search.gp.function_draws"),
     ("tuneflow.measure.macs", "torch.utils.flop_counter"),
     *(("tuneflow.plot.canvas", f"matplotlib.{name}") for name in ("axes", "colors", "figure")),  # optional
     ("tuneflow.plot.canvas", "tuneflow.plot.artists"),  # matplotlib

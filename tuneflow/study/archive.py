@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuneflow.analysis.importance import Importance, importance_of
 from tuneflow.analysis.json_text import json_text, trial_facts
 from tuneflow.analysis.listing import listing
 from tuneflow.analysis.record import StudyRecord
@@ -106,6 +107,14 @@ class Archive:
         chosen = self.confirmed_front if self.confirmed is None else [self.confirmed]
         settings = (str(self.folder), self.facts, self.space, self.history)
         return StudyRecord(*settings, chosen, self.tested, self.probes, self.growth.changes)
+
+    def importance(self, metric: str | None = None) -> Importance:
+        """Return how much of the differences in score each parameter is responsible for; see `Study.importance`.
+
+        Args:
+            metric: the objective that it is of; None for the only one.
+        """
+        return importance_of(self.record(), metric)
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write what is known of the study as a page to look at, and return where it is; see `Study.report`.

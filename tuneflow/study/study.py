@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, overload
 
 from tuneflow.analysis.confirmed import Confirmed
 from tuneflow.analysis.front_remarks import unbeaten
+from tuneflow.analysis.importance import Importance, importance_of
 from tuneflow.analysis.record import IN_MEMORY, StudyRecord
 from tuneflow.check.dry_run import StudyDryRun
 from tuneflow.errors import StudyError
@@ -364,6 +365,20 @@ class Study:
             probes=probes_of(ledger.store),
             grown=ledger.growth.changes,
         )
+
+    def importance(self, metric: str | None = None) -> Importance:
+        """Return how much of the differences in score each parameter is responsible for, with 90 % intervals.
+
+        Prints as a table. Each trial counts, wherever the searcher looked most, whether it was stopped or failed.
+
+        Args:
+            metric: the objective that it is of; None for the only one.
+
+        Raises:
+            NothingFinished: fewer than 4 configurations have ended, or none has a score.
+            StudyError: no such objective, or several and none named.
+        """
+        return importance_of(self.record(), metric)
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write what is known of the study as a page to look at, and return where it is.

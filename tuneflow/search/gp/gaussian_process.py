@@ -34,17 +34,25 @@ class Posterior:
         values: shape (n,), the scores.
         variances: shape (n,), known variances of their errors.
         counts: shape (n,), number of trainings that each is the mean of.
+        noise: median of the noise, and the standard deviation of its logarithm, before any score is seen.
 
     Source: Rasmussen, Williams, 2006, chapter 5; that the median length scale grows with the square root of the
     dimension: Hvarfner, Hellsten, Nardi, Vanilla Bayesian optimization performs great in high dimensions, ICML 2024.
     """
 
-    def __init__(self, apart: Array, values: Array, variances: Array, counts: Array | float = 1.0) -> None:
+    def __init__(
+        self,
+        apart: Array,
+        values: Array,
+        variances: Array,
+        counts: Array | float = 1.0,
+        noise: tuple[float, float] = (NOISE, NOISE_SD),
+    ) -> None:
         self.apart, self.values, self.variances, self.counts = apart, values, variances, counts
         coordinates = len(apart)
         length = np.log(LENGTH * np.sqrt(max(coordinates, 1)))
-        self.mean = np.array([length] * coordinates + [np.log(VARIANCE), np.log(NOISE)])
-        self.sd = np.array([LENGTH_SD] * coordinates + [VARIANCE_SD, NOISE_SD])
+        self.mean = np.array([length] * coordinates + [np.log(VARIANCE), np.log(noise[0])])
+        self.sd = np.array([LENGTH_SD] * coordinates + [VARIANCE_SD, noise[1]])
 
     def loss(self, point: Array) -> tuple[float, Array]:
         """Minus the log density of the hyper-parameters, up to a constant, and its gradient; shapes (d + 2,)."""

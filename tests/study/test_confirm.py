@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import tuneflow as tn
+from tuneflow.analysis.selection_bias import optimism
 from tuneflow.errors import NothingFinished, StudyError
 from tuneflow.store.sqlite import SqliteStore
-from tuneflow.study.selection_bias import optimism
 
 NOISE = 0.1
 CALLS = []

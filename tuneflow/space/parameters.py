@@ -340,7 +340,7 @@ class Choice(Parameter):
 
     def __repr__(self) -> str:
         ordered = ", ordered=True" if self.ordered else ""
-        ordered += f", prior={list(self._weights)}" if self.prior is not None else ""
+        ordered += f", prior={list(self.weights)}" if self.prior is not None else ""
         many = len(self.options) > 8
         if isinstance(self.options, Mapping):
             inside = ", ".join(f"{k!r}: {object_repr(v)}" for k, v in list(self.options.items())[:8])
@@ -396,12 +396,13 @@ class Choice(Parameter):
         return replace(self, options=options, prior=[weight / sum(weights) for weight in weights])
 
     @property
-    def _weights(self) -> Sequence[float]:
+    def weights(self) -> Sequence[float]:
+        """The prior's weights of the options; empty without a prior."""
         return list(self.prior.values()) if isinstance(self.prior, Mapping) else self.prior or []
 
     @cached_property
     def curve(self) -> Curve | None:
-        return None if self.prior is None else Steps(self._weights)
+        return None if self.prior is None else Steps(self.weights)
 
     @property
     def levels(self) -> float:
@@ -437,7 +438,7 @@ class Choice(Parameter):
         return list(self.values)
 
     def to_json(self) -> dict[str, Any]:
-        prior = {} if self.prior is None else {"prior": list(self._weights)}
+        prior = {} if self.prior is None else {"prior": list(self.weights)}
         if not isinstance(self.options, Mapping):
             return {"kind": "choice", "values": [plain(v) for v in self.options], "ordered": self.ordered, **prior}
         labels = {label: {"kind": "object", "name": object_repr(option)} for label, option in self.options.items()}

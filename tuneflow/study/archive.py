@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuneflow.analysis.advice import advice_of
+from tuneflow.analysis.finding import Advice
 from tuneflow.analysis.importance import Importance, importance_of
 from tuneflow.analysis.json_text import json_text, trial_facts
 from tuneflow.analysis.listing import listing
@@ -126,6 +128,10 @@ class Archive:
             StoreError: the file cannot be written.
         """
         return write_report(self.record(), path)
+
+    def advice(self) -> Advice:
+        """Return what the trials say about the study's settings; see Study.advice."""
+        return advice_of(self.record())
 
     def __repr__(self) -> str:
         return f"Archive({self.folder}: {len(self.history.finished)} of {len(self.trials)} trials ended)"

@@ -12,6 +12,7 @@ from torch import nn
 
 from tuneflow.analysis.confirmed import Confirmed
 from tuneflow.analysis.score_text import error_of, interval_note, score_of, settings_text
+from tuneflow.analysis.selection_bias import optimism
 from tuneflow.check.seen_rows import has_seen
 from tuneflow.compress.winner import Winner, record_of, recorded, winner_of
 from tuneflow.errors import CheckpointError, StudyError, plural
@@ -24,7 +25,6 @@ from tuneflow.study.attacked_result import settings_of_attack
 from tuneflow.study.exported import export_model, few_inputs
 from tuneflow.study.learning_curve import Curve, LearningCurve
 from tuneflow.study.saved_model import labels_of, save_model
-from tuneflow.study.selection_bias import optimism
 from tuneflow.train.boxed_module import with_box
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.module_metrics import reference_of

@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
+from tuneflow.analysis.advice import advice_of
 from tuneflow.analysis.confirmed import Confirmed
+from tuneflow.analysis.finding import Advice
 from tuneflow.analysis.front_remarks import unbeaten
 from tuneflow.analysis.importance import Importance, importance_of
 from tuneflow.analysis.record import IN_MEMORY, StudyRecord
@@ -393,6 +395,14 @@ class Study:
             StoreError: the file cannot be written.
         """
         return write_report(self.record(), path)
+
+    def advice(self) -> Advice:
+        """Return what the trials say about the study's settings, the most valuable first; nothing is measured for it.
+
+        A tuple of findings that prints as a line for each: ranges at whose ends the best trials crowd, more or fewer
+        epochs, overfitting, noise, trials that fail. Each has its numbers, and the change that would help.
+        """
+        return advice_of(self.record())
 
     def close(self) -> None:
         """Close the folder; also done at the end of a `with` block."""

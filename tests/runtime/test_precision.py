@@ -19,7 +19,7 @@ from tuneflow.execute.workers.messages import ProcessSettings
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.threads import flushes
 from tuneflow.study import advice as advising
-from tuneflow.study.advice import precision_advice
+from tuneflow.study.speed_advice import precision_advice
 from tuneflow.testing import check_trainer
 from tuneflow.train.loop_state import different_paths as differences
 from tuneflow.train.session import lay_out

@@ -12,7 +12,7 @@ from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Trial
 from tuneflow.metrics.measured import number_text
 from tuneflow.runtime.runtime import Runtime
-from tuneflow.study.advice import lanes_advice, precision_advice
+from tuneflow.study.speed_advice import lanes_advice, precision_advice
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 

@@ -7,11 +7,11 @@ import pytest
 
 import tuneflow as tn
 from tests.helpers.records import mixed_record, record_of_trials, scored
+from tuneflow.analysis.parameter_axis import ParameterAxis, jitter
+from tuneflow.analysis.standing import Standing
 from tuneflow.history.trial import Trial
 from tuneflow.pages.parallel_chart import SLOT, parallel_chart
-from tuneflow.pages.parameter_axis import ParameterAxis, jitter
 from tuneflow.pages.parameter_table import parameter_table, range_text
-from tuneflow.pages.standing import Standing
 from tuneflow.pages.strips import strip
 
 BRANCHES = tn.SearchSpace(

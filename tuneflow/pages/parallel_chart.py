@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tuneflow.analysis.parameter_axis import ParameterAxis
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.analysis.short_names import short_names
+from tuneflow.analysis.standing import Standing
 from tuneflow.markup.axes import picture
 from tuneflow.markup.html import Markup, element
 from tuneflow.markup.paths import Point, line_of, pixels, trials_path
 from tuneflow.markup.scales import Axis
 from tuneflow.markup.texts import LETTER, text_at
-from tuneflow.pages.parameter_axis import ParameterAxis
 from tuneflow.pages.section import PageSection
-from tuneflow.pages.standing import Standing
 from tuneflow.space.coordinates import Array
 
 WIDTH, HEIGHT = 1120, 340

@@ -1,11 +1,11 @@
 """Strips: the scores of all trials over one parameter, in a small chart."""
 
+from tuneflow.analysis.parameter_axis import ParameterAxis, jitter
+from tuneflow.analysis.standing import Standing, known
 from tuneflow.markup.axes import Frame
 from tuneflow.markup.html import Markup
 from tuneflow.markup.paths import Point, crosses_of, dots_of, trials_path
 from tuneflow.markup.scales import Axis
-from tuneflow.pages.parameter_axis import ParameterAxis, jitter
-from tuneflow.pages.standing import Standing, known
 from tuneflow.space.nodes import Coordinate
 from tuneflow.space.permutation import Permutation
 

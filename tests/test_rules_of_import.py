@@ -43,6 +43,8 @@ GP_FILES = [path.stem for path in (ROOT / "search" / "gp").glob("*.py")]
 
 # What is optional or slow to import, and who waits with it until it is used.
 LATE = {
+    ("tuneflow.analysis.table", "pandas"),  # optional
+    ("tuneflow.analysis.table", "polars"),  # optional
     ("tuneflow.commands.run_demo", "tuneflow.demo"),
     ("tuneflow.commands.run_demo", "tuneflow.demo_techniques"),
     ("tuneflow.compress.arithmetic", "tuneflow.compress.tracing"),

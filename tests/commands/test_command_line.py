@@ -92,6 +92,12 @@ def test_export_writes_valid_json_lines(runs, capsys):
     assert trials[5]["reason"] == EVIL
 
 
+def test_export_writes_the_tables_as_csv(runs, capsys):
+    archive = tn.open(runs / "one")
+    assert printed(capsys, "export", runs / "one", "--csv") == archive.table().to_csv()
+    assert printed(capsys, "export", runs / "one", "--curves") == archive.curves().to_csv()
+
+
 def test_best_prints_the_score_and_every_setting(runs, capsys):
     head, *settings = printed(capsys, "best", runs / "one").splitlines()
     assert head == "trial 3: accuracy 0.7500 +- 0.0100 (standard error, epoch 1 of 1)"

@@ -3,16 +3,15 @@
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.analysis.score_text import printable, table_lines, value_text
+from tuneflow.analysis.setting_at import is_active, setting_at
 from tuneflow.history.pareto import ranking
 from tuneflow.history.trial import Trial, has_score
 from tuneflow.runtime.precision import label
-from tuneflow.space.nodes import label_and_settings
 
 Column = tuple[str, Callable[[Trial], str]]  # its head, and the cell of a trial
 
@@ -58,15 +57,6 @@ def ranked_trials(record: StudyRecord) -> list[Trial]:
     return [scored[place] for place in ranking(costs, beyond=beyond)]
 
 
-def value_at(config: Any, path: tuple[str, ...]) -> tuple[bool, Any]:
-    """Return (True, value) of a parameter in a configuration, a label for an object; (False, None) if not active."""
-    for name in path:
-        if not isinstance(config, dict) or name not in config:
-            return False, None
-        config = config[name]
-    return True, label_and_settings(config)[0]
-
-
 def _columns(record: StudyRecord) -> list[Column]:
     objective, front = record.objective, {trial.number for trial in record.front}
     columns: list[Column] = [("trial", lambda trial: str(trial.number)), ("status", lambda trial: trial.status)]
@@ -86,5 +76,7 @@ def _score(metric: str, trial: Trial) -> str:
 
 def _setting(path: tuple[str, ...], trial: Trial) -> str:
     """Return a trial's value at a coordinate as text: a number, a label, or "-" where it is not active."""
-    active, value = value_at(trial.config, path)
-    return "-" if not active else f"{value:.4g}" if isinstance(value, float) else str(value)
+    value = setting_at(trial.config, path)
+    if value is None and not is_active(trial.config, path):
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from tuneflow.analysis.record import StudyRecord
+from tuneflow.analysis.setting_at import setting_at
 from tuneflow.analysis.short_names import short_names
 from tuneflow.analysis.standing import Standing
 from tuneflow.markup.html import Markup, element
 from tuneflow.markup.ticks import log_label
 from tuneflow.pages.section import PageSection
 from tuneflow.pages.strips import strip
-from tuneflow.pages.trials import setting_at, setting_text
+from tuneflow.pages.trials import setting_text
 from tuneflow.space.parameters import Choice, Parameter, Range
 from tuneflow.space.permutation import Permutation
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.analysis.score_text import rounded_text
+from tuneflow.analysis.setting_at import setting_at
 from tuneflow.analysis.short_names import short_names
 from tuneflow.history.trial import Trial
 from tuneflow.markup.html import Markup, element
 from tuneflow.pages.section import PageSection
 from tuneflow.pages.times import duration
-from tuneflow.space.search_space import Config
 
 REASON = 160  # characters that are shown of a reason
 NONE = "-"  # in the place of a value that there is not
@@ -62,16 +62,6 @@ def _row(metrics: Sequence[str], paths: Sequence[Sequence[str]], trial: Trial) -
     return element(
         "tr", number, *(element("td", cell) for cell in cells), id=f"trial-{trial.number}", data_t=trial.number
     )
-
-
-def setting_at(config: Config, path: Sequence[str]) -> Any:
-    """Return the configuration's value at a path, the label of what has settings of its own; None where not active."""
-    value: Any = config
-    for name in path:
-        if not isinstance(value, dict) or name not in value:
-            return None
-        value = value[name]
-    return next(iter(value)) if isinstance(value, dict) and len(value) == 1 else value
 
 
 def setting_text(value: Any) -> str:

@@ -13,6 +13,8 @@ from tuneflow.analysis.importance import Importance, importance_of
 from tuneflow.analysis.json_text import json_text, trial_facts
 from tuneflow.analysis.listing import listing
 from tuneflow.analysis.record import StudyRecord
+from tuneflow.analysis.table import Table
+from tuneflow.analysis.trial_table import curve_table, trial_table
 from tuneflow.errors import StoreError, in_one_line
 from tuneflow.history.history import History, Trials
 from tuneflow.history.objective import Limit, Objective
@@ -155,6 +157,14 @@ class Archive:
                 for r in trial.reports
             ]
             yield json_text({**trial_facts(trial), "reports": reports})
+
+    def table(self) -> Table:
+        """Return a row for each trial, as `Study.table` does."""
+        return trial_table(self.record())
+
+    def curves(self) -> Table:
+        """Return a row for each epoch of each trial, as `Study.curves` does."""
+        return curve_table(self.record())
 
     def listing(self, most: int = 20) -> str:
         """Return the best trials with their configurations as text, the best first.

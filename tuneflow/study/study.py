@@ -15,6 +15,8 @@ from tuneflow.analysis.finding import Advice
 from tuneflow.analysis.front_remarks import unbeaten
 from tuneflow.analysis.importance import Importance, importance_of
 from tuneflow.analysis.record import IN_MEMORY, StudyRecord
+from tuneflow.analysis.table import Table
+from tuneflow.analysis.trial_table import curve_table, trial_table
 from tuneflow.check.dry_run import StudyDryRun
 from tuneflow.errors import StudyError
 from tuneflow.execute.choose import study_executor
@@ -403,6 +405,20 @@ class Study:
         epochs, overfitting, noise, trials that fail. Each has its numbers, and the change that would help.
         """
         return advice_of(self.record())
+
+    def table(self) -> Table:
+        """Return the trials as a table, a row each: a dict of columns, with `to_pandas`, `to_polars` and `to_csv`.
+
+        Its columns are trial, status, the parameters by their dotted names (None where not active), the metrics of the
+        epoch that counts, their standard errors as `accuracy_error`, epochs, seconds, parent and parent_epoch of a
+        fork, repeats and reason. A name that would stand for two of them has `config.`, `metrics.` or `errors.` in
+        front.
+        """
+        return trial_table(self.record())
+
+    def curves(self) -> Table:
+        """Return the epochs of all trials as a table, a row each: trial, epoch, metrics, their errors and seconds."""
+        return curve_table(self.record())
 
     def close(self) -> None:
         """Close the folder; also done at the end of a `with` block."""

@@ -23,6 +23,7 @@ from torch import nn
 
 import tuneflow as tn
 from tuneflow.heuristics.range_test import Suggestions, suggestions, sweep
+from tuneflow.markup.axes import standalone
 from tuneflow.probing.chart import chart
 
 # %%
@@ -135,7 +136,7 @@ def compare(options: argparse.Namespace) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     marks = {name: rate for name, (rate, _) in ways.items()}
     line = [(rate, min(truth[rate], 3.0)) for rate in grid]  # what diverged, at the top
-    drawing = chart({"truth": line}, marks, f"learning rate of {optimizer}", "loss after the last epoch")
+    drawing = standalone(chart({"truth": line}, marks, f"learning rate of {optimizer}", "loss after the last epoch"))
     path.write_text(drawing)
     print(f"The truth with all suggestions: {path}")
     return drawing

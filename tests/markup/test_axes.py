@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tuneflow.markup.axes import Frame, stylesheet
+from tuneflow.markup.axes import Frame, standalone
 from tuneflow.markup.paths import band_of, crosses_of, ranges_text, trials_path
 from tuneflow.markup.scales import Axis, LogAxis
 from tuneflow.markup.texts import spread_out
@@ -15,7 +15,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def test_a_frame_is_well_formed_and_says_what_it_shows():
     frame = Frame(LogAxis(1e-4, 1.0), Axis(0, 1), titles=("<script>", "loss & more"))
-    root = ElementTree.fromstring(frame.svg(stylesheet(), label="losses", class_="wide"))
+    root = ElementTree.fromstring(standalone(frame.svg(label="losses", class_="wide")))
     texts = [part.text for part in root.iter(f"{SVG}text")]
     assert {"<script>", "loss & more", "0.01", "0.6"} <= set(texts)
     assert root.find(f"{SVG}title").text == root.get("aria-label") == "losses"

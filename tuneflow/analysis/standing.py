@@ -35,8 +35,12 @@ class Standing:
     def axis(self) -> Axis:
         """The scale of the scores, on which better ones are higher."""
         maximize = self.record.objective.goals[self.goal][1]
-        axis = score_axis(self.scores.tolist(), maximize)
-        return axis if maximize else axis.flipped
+        return self.plain_axis if maximize else self.plain_axis.flipped
+
+    @cached_property
+    def plain_axis(self) -> Axis:
+        """The scale of the scores, on which larger ones are higher."""
+        return score_axis(self.scores.tolist(), self.record.objective.goals[self.goal][1])
 
     @cached_property
     def best(self) -> list[int]:
@@ -53,7 +57,12 @@ class Standing:
         """Numbers of the trials that ended without a score."""
         return [trial.number for trial in self.record.trials if trial.status in WORTHLESS]
 
-    @property
+    @cached_property
+    def heights(self) -> list[float]:
+        """Positions of the scores from the worst to the best, from 0 to 1, by number; 0 without a score."""
+        return [self.axis.position(score) for score in self.scores.tolist()]
+
+    @cached_property
     def groups(self) -> dict[str, list[int]]:
         """Numbers of the trials with a score by their class in the style of charts, the most important ones last."""
         best, trials = set(self.best), self.record.trials

@@ -108,10 +108,12 @@ class Frame:
         )
 
 
-def stylesheet() -> Markup:
-    """Return the style of charts as an element, for a picture that stands alone, on white."""
+def standalone(chart: Markup) -> Markup:
+    """Return a picture with the style of its parts, on white, for a file of its own."""
     rules = files("tuneflow.markup").joinpath("chart.css").read_text("utf-8")
-    return element("style", Markup(f"{rules}.chart {{ background: white; }}"))
+    style = element("style", Markup(f"{rules}.chart {{ background: white; }}"))
+    opening, rest = chart.split(">", 1)
+    return Markup(f"{opening}>{style}{rest}")
 
 
 def picture(width: int, height: int, *content: Any, label: str, **attributes: Any) -> Markup:

@@ -73,5 +73,5 @@ def pixels(value: float) -> str:
         >>> [pixels(value) for value in (1.26, 10.04, -0.01)]
         ['1.3', '10', '0']
     """
-    rounded = round(value, 1) + 0.0
-    return f"{rounded:.0f}" if rounded == int(rounded) else f"{rounded:.1f}"
+    text = f"{value:.1f}"
+    return "0" if text == "-0.0" else text.removesuffix(".0")

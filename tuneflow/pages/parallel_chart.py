@@ -1,7 +1,9 @@
 """Parallel coordinates: an axis for each parameter and each objective, and a line through them for each trial."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -44,9 +46,11 @@ class _Parallel:
     values: Array
     missing: str
 
-    def y(self, number: int) -> float:
-        value = self.values[number]
-        return BOTTOM - self.axis.position(value) * (BOTTOM - TOP) if np.isfinite(value) else SLOT
+    @cached_property
+    def ys(self) -> list[float]:
+        """Places of all trials along the axis, in pixels."""
+        values, drop = self.values.tolist(), BOTTOM - TOP
+        return [BOTTOM - self.axis.position(v) * drop if math.isfinite(v) else SLOT for v in values]
 
 
 def parallel_chart(record: StudyRecord) -> PageSection | None:
@@ -79,7 +83,7 @@ def _parameters(record: StudyRecord) -> list[_Parallel]:
 
 def _varies(column: _Parallel, numbers: Sequence[int]) -> bool:
     """True unless all trials have the same value, or none."""
-    return len({column.y(number) for number in numbers}) > 1
+    return len({column.ys[number] for number in numbers}) > 1
 
 
 def _goals(record: StudyRecord, standing: Standing) -> list[_Parallel]:
@@ -101,14 +105,13 @@ def _lines(standing: Standing, columns: Sequence[_Parallel], places: Sequence[fl
     shades: list[list[int]] = [[] for _ in range(SHADES)]
     groups = standing.groups
     for number in sorted(groups["stopped"] + groups[""]):
-        shade = standing.axis.position(standing.scores[number])
-        shades[min(SHADES - 1, int(shade * SHADES))].append(number)
+        shades[min(SHADES - 1, int(standing.heights[number] * SHADES))].append(number)
     drawn = [group(numbers, f"shade{shade}") for shade, numbers in enumerate(shades)]
     return [group(standing.worthless, "bad"), *drawn, group(groups["best"], "best")]
 
 
 def _line(number: int, columns: Sequence[_Parallel], places: Sequence[float]) -> list[Point]:
-    return [(x, column.y(number)) for column, x in zip(columns, places, strict=True)]
+    return [(x, column.ys[number]) for column, x in zip(columns, places, strict=True)]
 
 
 def _axis(column: _Parallel, x: float, numbers: Sequence[int], room: float) -> Markup:
@@ -125,7 +128,7 @@ def _axis(column: _Parallel, x: float, numbers: Sequence[int], room: float) -> M
     marks = element("path", d="".join(f"M{pixels(x - 4)} {pixels(y)}h4" for y, _ in ticks), class_="axis")
     texts = (text_at(x - 7, y + 4, text, "tick end halo") for y, text in ticks)
     name = text_at(x, TOP - 14, _cut(column.name, room), "title middle")
-    gap = any(column.y(number) == SLOT for number in numbers)
+    gap = any(column.ys[number] == SLOT for number in numbers)
     missing = text_at(x, SLOT + 18, column.missing, "tick middle") if gap else None
     return element(
         "g", element("title", column.whole), line, marks, *texts, name, missing, class_="brush", data_x=pixels(x)

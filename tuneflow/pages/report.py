@@ -15,13 +15,17 @@ from tuneflow.errors import plural
 from tuneflow.markup.html import Markup, element, joined
 from tuneflow.pages.code import code
 from tuneflow.pages.failures import failures
+from tuneflow.pages.front_chart import front_chart
 from tuneflow.pages.headline import headline
+from tuneflow.pages.measure_charts import measure_charts
 from tuneflow.pages.numbers import numbers
 from tuneflow.pages.parallel_chart import parallel_chart
 from tuneflow.pages.parameter_table import parameter_table
+from tuneflow.pages.probe_charts import probe_charts
 from tuneflow.pages.reproduce import reproduce
 from tuneflow.pages.section import PageSection
 from tuneflow.pages.trials import trials
+from tuneflow.pages.worker_chart import worker_chart
 from tuneflow.version import __version__
 
 # In the order of the page; each returns None where it has nothing to show.
@@ -31,7 +35,11 @@ SECTIONS: tuple[Callable[[StudyRecord], PageSection | None], ...] = (
     code,
     parameter_table,
     parallel_chart,
+    front_chart,
+    measure_charts,
+    probe_charts,
     failures,
+    worker_chart,
     trials,
     reproduce,
 )

@@ -30,8 +30,12 @@ def strip(standing: Standing, place: int) -> Markup | None:
     metric = record.objective.goals[standing.goal][0]
 
     def points(numbers: list[int]) -> list[Point]:
-        xs = (frame.x(column[number] + jitter(coordinate.parameter, number)) for number in numbers)
-        return [(x, frame.y(standing.scores[number])) for x, number in zip(xs, numbers, strict=True)]
+        units = (column[number] + jitter(coordinate.parameter, number) for number in numbers)
+        drop = frame.bottom - frame.top
+        return [
+            (frame.x(unit), frame.bottom - drop * standing.heights[number])
+            for unit, number in zip(units, numbers, strict=True)
+        ]
 
     parts = []
     for kind, numbers in standing.groups.items():

@@ -1,9 +1,9 @@
-"""A small line chart that stands alone, for notebooks and files."""
+"""A small line chart over a learning rate, with marks."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from tuneflow.markup.axes import Frame, stylesheet
+from tuneflow.markup.axes import Frame
 from tuneflow.markup.html import Markup, element, joined
 from tuneflow.markup.paths import dots_of, line_of
 from tuneflow.markup.scales import axis_of, log_axis_of
@@ -15,7 +15,7 @@ LETTER = 7  # pixels of a letter of a name beside a line, at most
 Line = Sequence[tuple[float, float]]
 
 
-def chart(lines: Mapping[str, Line], marks: Mapping[str, float], across: str, up: str) -> str:
+def chart(lines: Mapping[str, Line], marks: Mapping[str, float], across: str, up: str) -> Markup:
     """Return lines over a logarithmic horizontal axis, with vertical marks.
 
     Args:
@@ -25,7 +25,7 @@ def chart(lines: Mapping[str, Line], marks: Mapping[str, float], across: str, up
         up: title of the vertical axis.
 
     Returns:
-        An SVG element.
+        An SVG element for a page with the style of charts; `standalone` adds the style.
 
     Raises:
         ValueError: there is no finite point.
@@ -35,21 +35,23 @@ def chart(lines: Mapping[str, Line], marks: Mapping[str, float], across: str, up
     if not drawn:
         raise ValueError("chart: needs at least one finite point.")
     marked = {name: x for name, x in marks.items() if x > 0}
-    points = [point for line in drawn.values() for point in line]
-    named = max(map(len, drawn)) if len(drawn) > 1 else 0
-    frame = Frame(
-        log_axis_of([*(x for x, _ in points), *marked.values()]), axis_of(y for _, y in points),
-        margins=(24 + ROW * len(marked), 16 + LETTER * named, 40, 56), titles=(across, up),
-    )  # fmt: skip
-    names = _names(frame, drawn) if named else ()
-    return frame.svg(
-        stylesheet(), *_marks(frame, marked), *(_line(frame, line) for line in drawn.values()), *names,
-        label=f"{up} over {across}",
-    )  # fmt: skip
+    frame = _frame(drawn, marked, (across, up))
+    names = _names(frame, drawn) if len(drawn) > 1 else ()
+    drawings = (_line(frame, line) for line in drawn.values())
+    return frame.svg(*_marks(frame, marked), *drawings, *names, label=f"{up} over {across}")
 
 
 def _drawable(point: tuple[float, float]) -> bool:
     return point[0] > 0 and math.isfinite(point[1])
+
+
+def _frame(lines: Mapping[str, Line], marks: Mapping[str, float], titles: tuple[str, str]) -> Frame:
+    """Return a frame with room for the names of several lines at its right, and for those of marks above."""
+    points = [point for line in lines.values() for point in line]
+    right = LETTER * max(map(len, lines)) if len(lines) > 1 else 0
+    across = log_axis_of([*(x for x, _ in points), *marks.values()])
+    margins = (24 + ROW * len(marks), 16 + right, 40, 56)
+    return Frame(across, axis_of(y for _, y in points), margins=margins, titles=titles)
 
 
 def _line(frame: Frame, line: Line) -> Markup:

@@ -8,8 +8,9 @@ from typing import Any
 
 from tuneflow.harden.exposure import Exposure
 from tuneflow.heuristics.health import Health, Units, Weights
-from tuneflow.probing.chart import chart
+from tuneflow.markup.axes import standalone
 from tuneflow.probing.race import Race
+from tuneflow.probing.race_chart import race_chart
 
 
 @dataclass(frozen=True)
@@ -112,21 +113,19 @@ class Probe:
         """
         if self.race is None:
             raise ValueError("Probe: chart needs a race, got none; a larger share= of the steps allows one.")
-        marks = {"the rule": self.estimate} if self.estimate else {}
-        racers = list(zip(self.race.rates, self.race.losses, strict=True))
-        title = f"learning rate of {self.optimizer}"
-        up = f"loss after {self.race.steps} steps"
-        return chart({"race": racers}, {**marks, "start": self.rate}, title, up)
+        return standalone(race_chart(self.race, self.optimizer, self.estimate, self.rate))
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._lines())
+        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self.lines)
         drawn = self.race is not None and math.isfinite(min(self.race.losses))
         return f"<table>{rows}</table>{self.chart() if drawn else ''}"
 
     def __str__(self) -> str:
-        return "\n".join(f"{name:<16}{value}" for name, value in self._lines())
+        return "\n".join(f"{name:<16}{value}" for name, value in self.lines)
 
-    def _lines(self) -> list[tuple[str, str]]:
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """Names of the measurements and their texts, in the order in which they are shown."""
         momentum = "" if self.momentum is None else f", momentum {self.momentum:g}"
         prior = "" if self.prior is None else f"  (best constant {self.prior:.4g})"
         exact = "" if self.exact else ", by finite differences"

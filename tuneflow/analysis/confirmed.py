@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from tuneflow.analysis.score_text import error_of, score_of
 from tuneflow.errors import plural
+from tuneflow.history.cells import settings_rows
+from tuneflow.markup.fragment import fragment, pairs
 from tuneflow.space.search_space import Config
 
 
@@ -32,6 +34,9 @@ class Confirmed:
 
     def __repr__(self) -> str:
         return self.words(self.metrics)
+
+    def _repr_html_(self) -> str:
+        return fragment(self.words(self.metrics), pairs(settings_rows(self.config)))
 
     def words(self, metrics: Iterable[str]) -> str:
         """Return its scores in some of the metrics, or the reason why there are none."""

@@ -1,11 +1,11 @@
 """Scores as text: numbers with their errors, the settings of a trial, and tables with aligned columns."""
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tuneflow.errors import listed, plural
 from tuneflow.metrics.measured import LARGE, Estimate, number_text
+from tuneflow.metrics.measured import rounded_text as rounded_text  # here too, among its kin
 from tuneflow.space.values import rounded
 
 
@@ -84,19 +84,3 @@ def interval_note(estimates: Collection[tuple[str, Estimate]], word: str) -> lis
     own = dict.fromkeys(name for name, one in estimates if not one.examples and one.low < one.high)
     others = f"; of {listed(own)} by the metric's own error" if own else ""
     return [f"[95 % {word} over {plural(examples, 'example')}{others}]"] if examples else []
-
-
-def rounded_text(value: float, error: float = math.nan, sign: str = "±") -> str:
-    """Return a value rounded to its standard error, which has two digits; without one as `number_text` has it.
-
-    Example:
-        >>> [rounded_text(0.95612, 0.01123), rounded_text(15_234.6, 321.0), rounded_text(0.95612)]
-        ['0.956 ± 0.011', '15,230 ± 320', '0.9561']
-    """
-    if not (math.isfinite(value) and math.isfinite(error)) or error <= 0:
-        return number_text(value)
-    places = 1 - math.floor(math.log10(error))
-    if places > 6:
-        return f"{value:.4g} {sign} {error:.2g}"
-    shown = (f"{round(number, places):,.{max(0, places)}f}" for number in (value, error))
-    return f" {sign} ".join(shown)

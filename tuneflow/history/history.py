@@ -7,11 +7,13 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tuneflow.errors import NothingFinished, StudyError
+from tuneflow.errors import NothingFinished, StudyError, plural
 from tuneflow.history.columns import Columns
+from tuneflow.history.fragments import history_parts, trials_fragment
 from tuneflow.history.objective import Objective
 from tuneflow.history.trainings import Trainings
 from tuneflow.history.trial import Trial, has_score
+from tuneflow.markup.fragment import fragment
 from tuneflow.space.search_space import Config, SearchSpace
 
 OPEN_END = 10**9  # the full length of trials that have none: farther than any is trained
@@ -121,6 +123,12 @@ class History(Columns):
 
     def __len__(self) -> int:
         return len(self._trials)
+
+    def __repr__(self) -> str:
+        return f"History({self.ended} of {plural(len(self), 'trial')} ended)"
+
+    def _repr_html_(self) -> str:
+        return fragment(f"{self.ended} of {plural(len(self), 'trial')} ended", *history_parts(self))
 
     def probe(self, config: Config) -> Any:
         """Return what `tn.probe` measures of this configuration's structure, a tn.Probe.
@@ -278,3 +286,6 @@ class Trials(Sequence[Trial]):
 
     def __repr__(self) -> str:
         return f"<{len(self)} trials>"
+
+    def _repr_html_(self) -> str:
+        return trials_fragment(self)

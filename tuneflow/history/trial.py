@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from tuneflow.history.cells import reason_cell, score_cell, settings_rows
 from tuneflow.history.objective import Objective
+from tuneflow.markup.fragment import fragment, pairs
 from tuneflow.space.search_space import Config
 
 Status = Literal["CLAIMED", "RUNNING", "PAUSED", "DONE", "STOPPED", "DIVERGED", "SCREENED", "FAILED"]
@@ -85,6 +87,12 @@ class Trial:
     def unfinished(self) -> bool:
         """True unless the trial ran to its own end; also for one that a scheduler stopped."""
         return not self.ended or (self.status == "STOPPED" and self.detail == CUT)
+
+    def _repr_html_(self) -> str:
+        scores = [(name, score_cell(name, self.metrics, self.errors)) for name in self.metrics]
+        spent = [("epochs", self.epochs), ("seconds", f"{self.seconds:.1f}")]
+        rows = [*scores, *settings_rows(self.config), *spent, ("reason", reason_cell(self.reason))]
+        return fragment(f"trial {self.number}: {self.status}", pairs([row for row in rows if row[1] != ""]))
 
     if not TYPE_CHECKING:  # so that mypy still knows what a trial has
 

@@ -19,13 +19,14 @@ def style() -> Markup:
 
 
 def fragment(title: str, *content: Any) -> Markup:
-    """Return a fragment: its style, a title in one line, and what stands below; text is escaped.
+    """Return a fragment: its style, a title in one line unless it is empty, and what stands below; text is escaped.
 
     Example:
         >>> fragment("3 trials").endswith('<p class="title">3 trials</p></div>')
         True
     """
-    return element("div", element("style", style()), element("p", title, class_="title"), *content, class_="tuneflow")
+    head = element("p", title, class_="title") if title else None
+    return element("div", element("style", style()), head, *content, class_="tuneflow")
 
 
 def table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> Markup:

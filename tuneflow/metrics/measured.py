@@ -135,6 +135,22 @@ def number_text(value: float) -> str:
     return f"{value:.4f}" if value == 0 or abs(value) >= 0.0001 else f"{value:.4g}"
 
 
+def rounded_text(value: float, error: float = math.nan, sign: str = "±") -> str:
+    """Return a value rounded to its standard error, which has two digits; without one as `number_text` has it.
+
+    Example:
+        >>> [rounded_text(0.95612, 0.01123), rounded_text(15_234.6, 321.0), rounded_text(0.95612)]
+        ['0.956 ± 0.011', '15,230 ± 320', '0.9561']
+    """
+    if not (math.isfinite(value) and math.isfinite(error)) or error <= 0:
+        return number_text(value)
+    places = 1 - math.floor(math.log10(error))
+    if places > 6:
+        return f"{value:.4g} {sign} {error:.2g}"
+    shown = (f"{round(number, places):,.{max(0, places)}f}" for number in (value, error))
+    return f" {sign} ".join(shown)
+
+
 Z = 1.959964  # the standard normal's 97.5 % quantile
 
 

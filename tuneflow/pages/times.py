@@ -18,3 +18,16 @@ def duration(seconds: float) -> str:
             rest = whole % size // part
             return f"{whole // size} {large}" + (f" {rest} {small}" if rest else "")
     return f"{whole} s"
+
+
+def rounded_duration(seconds: float) -> str:
+    """Return an estimated duration as text, in one unit.
+
+    Example:
+        >>> [rounded_duration(seconds) for seconds in (0.4, 34, 110, 5400, 40 * 3600, 80 * 3600)]
+        ['1 s', '34 s', '2 min', '90 min', '40 h', '3 d']
+    """
+    for limit, unit, length in ((91, "s", 1), (5401, "min", 60), (48 * 3600, "h", 3600)):
+        if seconds < limit:
+            return f"{max(1, round(seconds / length))} {unit}"
+    return f"{round(seconds / 86_400)} d"

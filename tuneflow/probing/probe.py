@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from html import escape
 from typing import Any
 
 from tuneflow.harden.exposure import Exposure
 from tuneflow.heuristics.health import Health, Units, Weights
 from tuneflow.markup.axes import standalone
+from tuneflow.markup.fragment import fragment, pairs
+from tuneflow.markup.html import Markup
 from tuneflow.probing.race import Race
 from tuneflow.probing.race_chart import race_chart
 
@@ -116,9 +117,8 @@ class Probe:
         return standalone(race_chart(self.race, self.optimizer, self.estimate, self.rate))
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self.lines)
         drawn = self.race is not None and math.isfinite(min(self.race.losses))
-        return f"<table>{rows}</table>{self.chart() if drawn else ''}"
+        return fragment("Probe", pairs(self.lines), Markup(self.chart()) if drawn else None)
 
     def __str__(self) -> str:
         return "\n".join(f"{name:<16}{value}" for name, value in self.lines)

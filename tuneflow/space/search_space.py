@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from tuneflow.errors import did_you_mean, ending_where, listed
+from tuneflow.errors import did_you_mean, ending_where, listed, plural
+from tuneflow.markup.fragment import cut, fragment, pairs
 from tuneflow.seeds import stream
 from tuneflow.signature import check_keywords
 from tuneflow.space.filled import filled
@@ -110,6 +111,11 @@ class SearchSpace(Section):
         wide = max((len(name) for name in self.parameters), default=0)
         rows = (f"  {name:<{wide}}  {_short(self.coordinates[at].whole)}" for name, at in self.parameters.items())
         return "\n".join(["SearchSpace(", *rows, ")"])
+
+    def _repr_html_(self) -> str:
+        shown, rest = cut([(name, _short(self.coordinates[at].whole)) for name, at in self.parameters.items()], "rows")
+        title = f"SearchSpace: {plural(len(self.parameters), 'parameter')}"
+        return fragment(title, pairs(shown), rest)
 
     @property
     def root(self) -> Record:

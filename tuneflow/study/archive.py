@@ -13,6 +13,7 @@ from tuneflow.analysis.importance import Importance, importance_of
 from tuneflow.analysis.json_text import json_text, trial_facts
 from tuneflow.analysis.listing import listing
 from tuneflow.analysis.record import StudyRecord
+from tuneflow.analysis.study_fragment import study_fragment
 from tuneflow.analysis.table import Table
 from tuneflow.analysis.trial_table import curve_table, trial_table
 from tuneflow.errors import StoreError, in_one_line
@@ -137,6 +138,9 @@ class Archive:
 
     def __repr__(self) -> str:
         return f"Archive({self.folder}: {len(self.history.finished)} of {len(self.trials)} trials ended)"
+
+    def _repr_html_(self) -> str:
+        return study_fragment(self.record(), "Archive")
 
     if not TYPE_CHECKING:  # so that mypy still knows what an archive has
 

@@ -84,7 +84,8 @@ class Driver:
         """
         self._failures, self.exhausted = 0, False
         trained = sum(t.epochs - (t.parent[1] if t.parent else 0) for t in self._history.trials)
-        with Interrupts() as interrupts, self._order.exclusive(), np.errstate(**USUAL):
+        following = self.progress.following(self._history, budget)
+        with Interrupts() as interrupts, self._order.exclusive(), np.errstate(**USUAL), following:
             why, reason = "", ""
             try:
                 executor = self._order.begin(executor)
@@ -95,6 +96,7 @@ class Driver:
                     if not executor.busy:
                         why = self._nothing_left(budget.trials)
                         break
+                    self.progress.update()
                     trained += self._handle(executor)
             except KeyboardInterrupt:
                 reason = "interrupted"

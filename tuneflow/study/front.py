@@ -7,6 +7,7 @@ from tuneflow.analysis.front_remarks import remarks_of
 from tuneflow.analysis.score_text import error_of, interval_note, settings_text, table_lines, value_text
 from tuneflow.errors import StudyError, plural
 from tuneflow.history.objective import Objective
+from tuneflow.markup.fragment import cut, fragment, note, table
 from tuneflow.study.result import Result, Scores
 
 
@@ -38,8 +39,17 @@ class Front(list[Result]):
         return FrontScores({result.number: result.test(data) for result in self}, self._objective, winner)
 
     def __repr__(self) -> str:
+        return "\n".join([*table_lines(self._rows()), *self._footnote()]) if self else "no trial is on the front"
+
+    def _repr_html_(self) -> str:
         if not self:
-            return "no trial is on the front"
+            return fragment("no trial is on the front")
+        head, *rows = self._rows()
+        shown, rest = cut(rows, "trials on the front")
+        return fragment("Front", table(head, shown), rest, *map(note, self._footnote()))
+
+    def _rows(self) -> list[list[str]]:
+        """Return the head and a row for each member."""
         scores = {result.number: result.confirmed or result for result in self}
         remarks = remarks_of(self._objective, {number: one.metrics for number, one in scores.items()})
         remarks |= {r.number: r.confirmed.reason for r in self if r.confirmed is not None and r.confirmed.reason}
@@ -47,7 +57,7 @@ class Front(list[Result]):
         for number, one in scores.items():
             cells = [value_text(name, one.metrics, one.errors) for name in self._metrics]
             rows.append([str(number), *cells, settings_text(one.config, self._steps), remarks[number]])
-        return "\n".join([*table_lines(rows), *self._footnote()])
+        return rows
 
     def _footnote(self) -> list[str]:
         seeds = {result.confirmed.seeds for result in self if result.confirmed is not None}
@@ -103,6 +113,15 @@ class FrontScores(Mapping[int, Scores]):
         return remarks_of(self._objective, values)
 
     def __repr__(self) -> str:
+        return "\n".join([*table_lines(self._rows()), *self._footnote()])
+
+    def _repr_html_(self) -> str:
+        head, *rows = self._rows()
+        shown, rest = cut(rows, "members")
+        return fragment("on data that no trial has seen", table(head, shown), rest, *map(note, self._footnote()))
+
+    def _rows(self) -> list[list[str]]:
+        """Return the head, a row for each member, and one for the winner that they were made of."""
         names = list(dict.fromkeys([*self._objective.metrics, *(name for scores in self.values() for name in scores)]))
         names = [name for name in names if any(name in scores for scores in self.values())]
         remarks = dict.fromkeys(self, "") if self._missing else self._remarks
@@ -111,7 +130,7 @@ class FrontScores(Mapping[int, Scores]):
         rows = [["trial", *names, ""]]
         for label, scores, remark in lines:
             rows.append([label, *(str(scores[name]) if name in scores else "-" for name in names), remark])
-        return "\n".join([*table_lines(rows), *self._footnote()])
+        return rows
 
     def _footnote(self) -> list[str]:
         return interval_note([pair for scores in self.values() for pair in scores.items()], "intervals")

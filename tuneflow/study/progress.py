@@ -1,8 +1,9 @@
-"""Progress: the lines that a study prints to standard error while it runs, and sends to the logger `tuneflow`."""
+"""Progress: the lines that a study shows while it runs, with its status below, and sends to the logger `tuneflow`."""
 
 import logging
 import math
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tuneflow.errors import plural
@@ -11,7 +12,10 @@ from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import Trial
 from tuneflow.metrics.measured import number_text
+from tuneflow.pages.live import LiveDisplay
+from tuneflow.pages.run_status import RunStatus
 from tuneflow.runtime.runtime import Runtime
+from tuneflow.study.budget import Budget
 from tuneflow.study.speed_advice import lanes_advice, precision_advice
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
@@ -34,19 +38,36 @@ class Progress:
     """
 
     def __init__(self, shown: bool, objective: Objective, runtime: Runtime) -> None:
-        self._objective, self._runtime = objective, runtime
+        self._objective, self._runtime, self._live = objective, runtime, LiveDisplay()
         self.begin(math.inf, shown)
 
     def begin(self, total: float, shown: bool) -> None:
         """Start the lines of a run."""
         self.total, self._shown, self._last = total, shown, ""
-        self._repeats = False
+        self._repeats, self._idle = False, True
         self._lanes_advised = not self._shown or self._runtime.lanes != 1 or self._runtime.workers != 1
 
-    def show(self, line: str) -> None:
-        """Print a line."""
+    @contextmanager
+    def following(self, history: History, budget: Budget) -> Iterator[None]:
+        """A block in which the status of a run is shown, where that can be done."""
+        self._history = history
         if self._shown:
-            print(line, file=sys.stderr, flush=True)
+            earlier = budget.target is not None or budget.plateau is not None
+            self._live.begin(RunStatus(history, self.total, budget.epochs, budget.deadline, earlier))
+        try:
+            yield
+        finally:
+            self._live.end()
+
+    def update(self) -> None:
+        """Show the status as it is before the next events are waited for."""
+        self._idle = False
+        self._live.update()
+
+    def show(self, line: str, passing: bool = False) -> None:
+        """Show a line; a `passing` one need not be shown for good."""
+        if self._shown:
+            self._live.print(line, passing)
 
     def log(self, line: str) -> None:
         """Print a line, and log it; an empty one is no line."""
@@ -73,15 +94,26 @@ class Progress:
 
     def ended(self, trial: Trial) -> None:
         """Show how a trial ended."""
+        self._idle = False
         if self._shown or log.isEnabledFor(logging.INFO):
-            self.log(self._line(trial))
+            line = self._line(trial)
+            self.show(line, passing=True)
+            log.info("%s", line)
 
     def over(self, reason: str) -> None:
-        """Show why a run ended, where it did so before everything was trained."""
+        """Show why a run ended, where it did so before everything was trained, or that everything was before."""
+        if self._idle and not reason and math.isfinite(self.total):
+            self.show(self._nothing_to_do())
         if reason == "interrupted":
             self.show("interrupted; run it again and it goes on from here")
         elif reason:
             self.log(f"stopped: {reason}")
+
+    def _nothing_to_do(self) -> str:
+        """Return the line of a run that had nothing to train, for its trials were trained before, or are elsewhere."""
+        ended, live = self._history.ended, len(self._history) - self._history.ended
+        elsewhere = f", {plural(live, 'other')} under way in another process" if live else ""
+        return f"{ended} of {plural(max(ended, int(self.total)), 'trial')} done{elsewhere}; nothing to do"
 
     def suggest_precision(self, trainer: Trainer, job: Job) -> None:
         """Show how much faster a job would train in another precision or layout."""

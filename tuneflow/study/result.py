@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
+from typing_extensions import override
 
 from tuneflow.analysis.confirmed import Confirmed
 from tuneflow.analysis.score_text import error_of, interval_note, score_of, settings_text
@@ -18,7 +19,9 @@ from tuneflow.compress.winner import Winner, record_of, recorded, winner_of
 from tuneflow.errors import CheckpointError, StudyError, plural
 from tuneflow.harden.attack_all import attack
 from tuneflow.harden.attack_table import AttackTable
+from tuneflow.history.cells import settings_rows
 from tuneflow.history.trial import WORTHLESS, Trial
+from tuneflow.markup.fragment import fragment, note, pairs
 from tuneflow.metrics.measured import Estimate, estimate, number_text
 from tuneflow.store.checkpoints import States
 from tuneflow.study.attacked_result import settings_of_attack
@@ -52,6 +55,10 @@ class Scores(Mapping[str, Estimate]):
         wide = max(map(len, self._estimates), default=0)
         rows = [f"{name:<{wide}}  {value}" for name, value in self._estimates.items()]
         return "\n".join([*rows, *interval_note(self._estimates.items(), "interval")])
+
+    def _repr_html_(self) -> str:
+        rows = list(self._estimates.items())
+        return fragment("on data that no trial has seen", pairs(rows), *map(note, interval_note(rows, "interval")))
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,15 @@ class Result(Trial):
         return math.nan if self._from.rivals is None else optimism(*self._from.rivals)
 
     def __repr__(self) -> str:
+        return f"{self._headline}, {settings_text(self.config, getattr(self._from.job.model, 'steps', ()))}"
+
+    @override
+    def _repr_html_(self) -> str:
+        return fragment(self._headline, pairs(settings_rows(self.config)))
+
+    @property
+    def _headline(self) -> str:
+        """The trial's number, its scores, and in parentheses what they are."""
         origin = self._from
         metrics, errors = (self.confirmed or self).metrics, (self.confirmed or self).errors
         scores = ", ".join(score_of(metric, metrics, errors) for metric in origin.metrics)
@@ -139,8 +155,7 @@ class Result(Trial):
             f"epoch {origin.epoch} of {self.epochs}",
             origin.job.runtime.label,
         )
-        settings = settings_text(self.config, getattr(origin.job.model, "steps", ()))
-        return f"trial {self.number}: {scores} ({', '.join(filter(None, circumstances))}), {settings}"
+        return f"trial {self.number}: {scores} ({', '.join(filter(None, circumstances))})"
 
     @property
     def _origin_of_score(self) -> str:

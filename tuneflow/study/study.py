@@ -15,6 +15,7 @@ from tuneflow.analysis.finding import Advice
 from tuneflow.analysis.front_remarks import unbeaten
 from tuneflow.analysis.importance import Importance, importance_of
 from tuneflow.analysis.record import IN_MEMORY, StudyRecord
+from tuneflow.analysis.study_fragment import study_fragment
 from tuneflow.analysis.table import Table
 from tuneflow.analysis.trial_table import curve_table, trial_table
 from tuneflow.check.dry_run import StudyDryRun
@@ -436,6 +437,9 @@ class Study:
     def __repr__(self) -> str:
         ended = len(self.history.finished)
         return f"Study({self.folder or 'in memory'}: {ended} of {len(self.history)} trials ended, {self.space!r})"
+
+    def _repr_html_(self) -> str:
+        return study_fragment(self.record(), "Study")
 
     # Trials that are trained elsewhere.
 

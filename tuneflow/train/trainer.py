@@ -21,6 +21,7 @@ from tuneflow.data.folds import folds_of
 from tuneflow.data.nested_rows import nested_part
 from tuneflow.data.sources import Source, as_source
 from tuneflow.errors import did_you_mean, listed
+from tuneflow.markup.fragment import fragment, pairs
 from tuneflow.metrics.measured import Measured
 from tuneflow.optim.build import optimizer_name, spans_trial
 from tuneflow.signature import hinting_at, name_of
@@ -181,9 +182,18 @@ class Trainer(TrainerProtocol):
         }
 
     def __repr__(self) -> str:
-        facts = {name: fact for name, fact in self.describe().items() if name != "data" and fact not in (None, {})}
-        words = (f"{name}={fact}" for name, fact in facts.items() if fact not in ("None", "Fixed()"))
+        words = (f"{name}={fact}" for name, fact in self._settings())
         return f"{type(self).__name__}({len(self.train)} rows, {', '.join(words)})"
+
+    def _repr_html_(self) -> str:
+        rows = (self.train, self.valid) if self.fold_rows is None else (self.train,)
+        title = f"{type(self).__name__}: {' and '.join(f'{len(part):,}' for part in rows)} rows"
+        return fragment(title, pairs(self._settings()))
+
+    def _settings(self) -> list[tuple[str, Any]]:
+        """Return the settings that differ from leaving them out."""
+        unset: tuple[Any, ...] = (None, {}, "None", "Fixed()")
+        return [(name, fact) for name, fact in self.describe().items() if name != "data" and fact not in unset]
 
     # What subclasses may override.
 

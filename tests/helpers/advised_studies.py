@@ -10,7 +10,7 @@ from tuneflow.search.searcher import proposed
 from tuneflow.seeds import stream
 
 EPOCHS, ERROR = 20, 0.03
-FAULTS = ("failures", "edge", "overfitting", "falling", "noise", "flat", "luck")
+FAULTS = ("failures", "edge", "overfitting", "falling", "noise", "no effect", "flat", "luck")
 
 
 def space():
@@ -23,8 +23,8 @@ def space():
 class AdvisedStudy:
     """The closed form of a study: a bowl over the unit cube, and curves that fall to it.
 
-    The best rate is inside of the middle two thirds of its range, the width counts for less, the momentum for little,
-    and the activation for nothing. A curve's time constant is a sixth to a quarter of the epochs.
+    The best rate is inside of the middle of its range; momentum, width and activation count for nearly as much. A
+    curve's time constant is a sixth to a quarter of the epochs.
 
     Args:
         seed: draws everything.
@@ -38,15 +38,18 @@ class AdvisedStudy:
         if fault == "edge":
             self.center[0] = self.rng.uniform(1.1, 1.5) if self.outside else self.rng.uniform(-0.5, -0.1)
         self.tau = EPOCHS * {"falling": 0.7, "flat": 0.05}.get(fault, self.rng.uniform(1 / 6, 1 / 4))
-        self.weights = np.array([3.0, 0.6, 0.8, 0.0]) * {"noise": 0.005, "luck": 0.02}.get(fault, 1.0)
+        self.weights = np.array([3.0, 2.0, 2.0, 0.0 if fault == "no effect" else 2.0]) * {
+            "noise": 0.005,
+            "luck": 0.02,
+        }.get(fault, 1.0)
 
     def record(self, trials=40, searcher=None):
         history = history_of(self.space)
-        history.epochs = EPOCHS
+        history.epochs, searcher = EPOCHS, searcher or tn.Random()
         for number in range(trials):
-            config = proposed(searcher or tn.Random(), self.space, history, stream(self.seed, "search", number))
+            config = proposed(searcher, self.space, history, stream(self.seed, "search", number))
             history.record(self.trial(number, config, history.objective))
-        facts = {"trainer": {"epochs": EPOCHS, "schedule": "Fixed()"}, "steps": None}
+        facts = {"trainer": {"epochs": EPOCHS, "schedule": "Fixed()"}, "steps": None, "searcher": repr(searcher)}
         return StudyRecord("in memory", facts, self.space, history)
 
     def trial(self, number, config, objective):

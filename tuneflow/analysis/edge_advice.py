@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tuneflow.analysis.edge_slopes import edge_slopes
+from tuneflow.analysis.additive_fit import AdditiveFit
 from tuneflow.analysis.finding import Adjustment, Finding
 from tuneflow.analysis.ranked_trials import RankedTrials, ranked_trials
 from tuneflow.analysis.record import StudyRecord
@@ -31,12 +31,14 @@ def edge_advice(record: StudyRecord) -> Iterator[Finding]:
     if ranked.scored < FEWEST:
         return
     kinds = Coordinates(space)
-    slopes = edge_slopes(ranked.units, ranked.quality, kinds.numbers, kinds.labels)
+    fit = AdditiveFit(ranked, kinds)
+    if not fit.able:
+        return
     steps = tuple(f"{name}." for name in record.facts.get("steps") or ())
     for name, place in space.parameters.items():
         if kinds.numbers[place] and kinds.levels[place] >= LEVELS and not name.startswith((*steps, "trainer.rows")):
             for upper in (False, True):
-                yield from _at_end(record, ranked, name, upper, float(slopes[place, int(upper)]))
+                yield from _at_end(record, ranked, name, upper, fit.improvement(place, upper))
 
 
 def _at_end(record: StudyRecord, ranked: RankedTrials, name: str, upper: bool, slope: float) -> Iterator[Finding]:

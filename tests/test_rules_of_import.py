@@ -62,7 +62,9 @@ LATE = {
     ("tuneflow.measure.macs", "torch.utils.flop_counter"),
     *(("tuneflow.plot.canvas", f"matplotlib.{name}") for name in ("axes", "colors", "figure")),  # optional
     ("tuneflow.plot.canvas", "tuneflow.plot.artists"),  # matplotlib
+    ("tuneflow.plot.contour_plot", "matplotlib.colors"),  # optional
     ("tuneflow.plot.labels", "matplotlib.font_manager"),  # optional
+    ("tuneflow.plot.parallel_plot", "matplotlib.collections"),  # optional
     ("tuneflow.plot.scaling", "matplotlib.ticker"),  # optional
     ("tuneflow.plot.scaling", "tuneflow.plot.artists"),  # matplotlib
     ("tuneflow.search.gp.targets", "scipy.special"),

@@ -68,7 +68,7 @@ def test_spectrum_draws_each_value_with_its_share_and_marks_the_largest():
 def test_spectrum_of_a_loss_without_an_upward_bend_has_no_mark(value):
     ax = tn.plot.spectrum(HessianSpectrum((value,), (1.0,), 3, True, 1.0))
     assert (marks(ax), ax.lines[0].get_xydata().tolist()) == ({}, [[value, 1.0]])
-    ax.figure.canvas.draw()
+    ax.figure.draw_without_rendering()
 
 
 DIVERGED = dataclasses.replace(RACE, losses=(math.inf,) * 3)

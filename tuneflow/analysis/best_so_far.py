@@ -42,7 +42,8 @@ def best_so_far(record: StudyRecord, unit: Unit = "trials", goal: int = 0) -> Be
     history = record.history
     trials = list(history.finished)
     numbers = history.finished.numbers
-    scores, maximize = history.values.reshape(len(history), -1)[numbers, goal], record.objective.goals[goal][1]
+    goals = record.objective.goals
+    scores, maximize = history.values.reshape(len(history), len(goals))[numbers, goal], goals[goal][1]
     scores = np.where((history.breaches[numbers] <= 0).all(axis=1), scores, np.nan)
     best = (np.fmax if maximize else np.fmin).accumulate(scores)
     spent = np.array(list(accumulate(_cost(trial, unit) for trial in trials)), dtype=float)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import Locator
+from matplotlib.ticker import Locator, ScalarFormatter
 from typing_extensions import override
 
 from tuneflow.markup.ticks import Tick
@@ -48,3 +48,14 @@ class RoundTicks(Locator):
     def tick_values(self, vmin: float, vmax: float) -> Any:
         low, high = max(min(vmin, vmax), self.low), min(max(vmin, vmax), self.high)
         return np.array([value for value, _ in self.between(low, high, 6)] if low < high else [low])
+
+
+class PlainNumbers(ScalarFormatter):
+    """Numbers without a common offset; thousands are told apart by commas."""
+
+    def __init__(self) -> None:
+        super().__init__(useOffset=False)
+
+    @override
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:,.0f}" if 1e3 <= abs(x) < 1e7 and x == round(x) else super().__call__(x, pos)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuneflow.plot.canvas import Color, ink_of, literal
+from tuneflow.plot.canvas import Color, Ink, ink_of, literal
+from tuneflow.space.coordinates import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,6 +54,28 @@ def name_ends(ax: "Axes", labels: Sequence[EndLabel]) -> None:
         )
 
 
+def name_points(ax: "Axes", points: Array, names: Sequence[str], color: Color) -> None:
+    """Write names beside points, the first ones first; where one would lie on another it is left out.
+
+    The limits of the axes need to be set before.
+
+    Args:
+        ax: the axes.
+        points: shape (n, 2), in units of the data.
+        names: one for each.
+        color: of the names.
+    """
+    figure: Any = ax.get_figure(root=True)
+    size = _small()
+    written: list[Any] = []  # places of names, in points
+    for point, name in zip(points, names, strict=True):
+        place = ax.transData.transform(point) * 72 / figure.dpi
+        room = np.array([0.7 * size * len(name), APART * size])
+        if all((np.abs(place - other) > room).any() for other in written):
+            written.append(place)
+            ax.annotate(literal(name), point, (4, 4), textcoords="offset points", fontsize=size, color=color)
+
+
 def mark_value(ax: "Axes", x: float, text: str, color: Color, line: int = 0) -> None:
     """Draw a dashed vertical line at a value, with its name at the upper edge, on the side with more room.
 
@@ -80,6 +103,23 @@ def mark_value(ax: "Axes", x: float, text: str, color: Color, line: int = 0) -> 
         bbox={"facecolor": ink_of(ax).ground, "edgecolor": "none", "pad": 1},
         annotation_clip=False,
     )
+
+
+def write_ticks(ax: "Axes", ticks: Sequence[tuple[float, float, str]], ink: Ink) -> None:
+    """Write ticks of a vertical axis inside the plot: place, height, both in units of the data, and text."""
+    for place, height, text in ticks:
+        ax.annotate(
+            literal(text),
+            (place, height),
+            (-4, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize="x-small",
+            color=ink.quiet,
+            bbox={"facecolor": (*ink.ground, 0.75), "edgecolor": "none", "pad": 0.5},
+            zorder=5,
+        )
 
 
 def _small() -> float:

@@ -14,19 +14,22 @@ from tuneflow.plot.canvas import literal
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INSIDE = 22.0  # parts of a scale of shares; a share of exactly 1 is one of them below its upper end
-NEAREST = 1e-9  # the least error that has a tick
+ROOM = 0.05  # of a scale, above a share of exactly 1
+NEAREST = 1e-9  # the least error that has a tick, or a place of its own
 
 
-def set_scale(ax: "Axes", which: Literal["x", "y"], scale: Axis, limits: bool = True) -> None:
+def set_scale(ax: "Axes", which: Literal["x", "y"], scale: Axis, ones: bool = False) -> None:
     """Give one of the axes a scale with its ticks and limits; to be called before anything is drawn.
+
+    Where something is drawn in the axes already, their limits are widened.
 
     Args:
         ax: the axes.
         which: the axis.
         scale: the scale.
-        limits: True to set its limits, widened to those that the axes have where something is drawn in them already.
+        ones: True if there are shares of exactly 1, which a scale of errors needs a place for.
     """
+    low, high = _apart(scale)
     before = getattr(ax, f"get_{which}lim")() if ax.has_data() else ()
     axis, change = getattr(ax, f"{which}axis"), getattr(ax, f"set_{which}scale")
     if isinstance(scale, LabelAxis):
@@ -35,19 +38,30 @@ def set_scale(ax: "Axes", which: Literal["x", "y"], scale: Axis, limits: bool = 
         change("log")
         _set_ticks(axis, log_ticks, 0.0, math.inf, lambda value, _: log_label(value))
     elif isinstance(scale, ShareAxis):
-        change("function", functions=_by_error(scale))
+        shift = _place_of_ones(low, high) if ones else 0.0
+        high = 1 + shift * (1 - (shift / (1 - low)) ** ROOM) if ones else high
+        change("function", functions=(partial(_by_error, shift=shift), partial(_share, shift=shift)))
         _set_ticks(axis, _ticks_of_shares, -math.inf, 1 - NEAREST, lambda value, _: f"{value:.10g}")
     else:
         _set_plain_ticks(axis, scale.whole)
-    if limits:
-        getattr(ax, f"set_{which}lim")(min(scale.low, *before, scale.high), max(scale.low, *before, scale.high))
+    getattr(ax, f"set_{which}lim")(min(low, high, *before), max(low, high, *before))
+
+
+def _apart(scale: Axis) -> tuple[float, float]:
+    """Return both ends of a scale, or ends around them where they are one."""
+    low, high = scale.ends
+    if low < high:
+        return low, high
+    return (low / 2, low * 2) if isinstance(scale, LogAxis) else (low - 0.5, low + 0.5)
 
 
 def _set_plain_ticks(axis: Any, whole: bool) -> None:
-    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+    from matplotlib.ticker import MaxNLocator
+
+    from tuneflow.plot.artists import PlainNumbers
 
     axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=whole))
-    axis.set_major_formatter(ScalarFormatter(useOffset=False))
+    axis.set_major_formatter(PlainNumbers())
 
 
 def _set_ticks(
@@ -70,16 +84,14 @@ def _ticks_of_shares(low: float, high: float, most: int) -> list[Tick]:
     return share_ticks(1 - low, 1 - high, most)
 
 
-def _by_error(scale: ShareAxis) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """Return the map of shares to the negative logarithm of their error, and its inverse."""
-    low, high = scale.ends
-    nearest = (1 - high) * ((1 - low) / (1 - high)) ** (1 / INSIDE)
-    return partial(_minus_log_error, nearest=nearest), _share
+def _place_of_ones(low: float, high: float) -> float:
+    """Return the error that a share of exactly 1 counts as: the least one that the scale is made for."""
+    return float((1 - high) * ((1 - low) / (1 - high)) ** (ROOM / (1 + 2 * ROOM)))
 
 
-def _minus_log_error(share: Any, nearest: float) -> Any:
-    return -np.log10(np.maximum(1 - np.asarray(share, dtype=float), nearest))
+def _by_error(share: Any, shift: float) -> Any:
+    return -np.log10(np.maximum(1 - np.asarray(share, dtype=float) + shift, NEAREST))
 
 
-def _share(place: Any) -> Any:
-    return 1 - 10 ** -np.asarray(place, dtype=float)
+def _share(place: Any, shift: float) -> Any:
+    return 1 + shift - 10 ** -np.asarray(place, dtype=float)

@@ -67,7 +67,7 @@ class TestHistory:
         ax = tn.plot.history(record)
         assert points(ax, "done") == [[1, 0.7], [2, 0.9], [3, 0.8]]
         assert points(ax, "best so far") == [[1, 0.7], [2, 0.9], [3, 0.9]]
-        assert (ax.get_xlabel(), ax.get_ylabel()) == ("trials that have ended", "accuracy")
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("trials", "accuracy")
         assert texts(ax) == ["trial 1: 0.900 ± 0.010"]
 
     def test_shares_stand_on_a_scale_of_their_error(self):

@@ -8,6 +8,7 @@ import numpy as np
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.history.history import History
 from tuneflow.history.trial import Trial
+from tuneflow.space.coordinates import Array
 
 CLEAR = 2.0  # standard errors of a difference, beyond which it is taken to be one
 
@@ -44,19 +45,23 @@ def ties_of(record: StudyRecord) -> Ties | None:
     own = math.nan if best is None else best.errors.get(metric, math.nan)
     if best is None or not math.isfinite(own):
         return None
-    rivals = _rivals(history)
-    gaps = np.array([trial.metrics[metric] - best.metrics[metric] for trial in rivals])
-    errors = np.array([trial.errors.get(metric, math.nan) for trial in rivals])
+    scores, errors = _scores(history)
     reach = CLEAR * np.hypot(own, np.where(np.isfinite(errors), errors, own))
-    near = [trial for trial, tied in zip(rivals, np.abs(gaps) <= reach, strict=True) if tied]
-    numbers = tuple(sorted(trial.number for trial in near))
-    return Ties(best, numbers, min(near, key=_price), CLEAR * math.sqrt(2) * own)
+    near = np.flatnonzero(np.abs(scores - best.metrics[metric]) <= reach)
+    cheapest = min((record.trials[number] for number in near.tolist()), key=_price)
+    return Ties(best, tuple(near.tolist()), cheapest, CLEAR * math.sqrt(2) * own)
 
 
-def _rivals(history: History) -> list[Trial]:
-    """Return a trial for each configuration that has a score within the limits, with the mean of its trainings."""
-    within = filter(history.within, history.finished)
-    return list({mean.number: mean for mean in map(history.trainings.mean, within)}.values())
+def _scores(history: History) -> tuple[Array, Array]:
+    """Return the scores of configurations by their first trial, and their errors, shape (n,); NaN beyond limits."""
+    metric = history.objective.metric
+    able = (history.breaches <= 0).all(axis=1) & np.isnan(history.repeated)
+    scores, errors = np.where(able, history.values, np.nan), history.errors.copy()
+    for first in np.unique(history.repeated[np.isfinite(history.repeated)]).astype(int).tolist():
+        mean = history.trainings.mean(history.trials[first])
+        scores[first] = mean.metrics[metric] if history.within(mean) else math.nan
+        errors[first] = mean.errors.get(metric, math.nan)
+    return scores, errors
 
 
 def full_seconds(trial: Trial) -> float:

@@ -136,19 +136,43 @@ def number_text(value: float) -> str:
 
 
 def rounded_text(value: float, error: float = math.nan, sign: str = "±") -> str:
-    """Return a value rounded to its standard error, which has two digits; without one as `number_text` has it.
+    """Return a value rounded to its standard error; without one as `number_text` has it.
+
+    The error has two digits if these are at most 35, else one, so that rounding changes it by a tenth at most.
 
     Example:
-        >>> [rounded_text(0.95612, 0.01123), rounded_text(15_234.6, 321.0), rounded_text(0.95612)]
-        ['0.956 ± 0.011', '15,230 ± 320', '0.9561']
+        >>> [rounded_text(*pair) for pair in ((0.95612, 0.01123), (0.98104, 0.0072), (15_234.6, 321.0), (0.95612,))]
+        ['0.956 ± 0.011', '0.981 ± 0.007', '15,230 ± 320', '0.9561']
     """
     if not (math.isfinite(value) and math.isfinite(error)) or error <= 0:
         return number_text(value)
-    places = 1 - math.floor(math.log10(error))
+    places = _places(error)
     if places > 6:
         return f"{value:.4g} {sign} {error:.2g}"
-    shown = (f"{round(number, places):,.{max(0, places)}f}" for number in (value, error))
-    return f" {sign} ".join(shown)
+    return f"{_to(value, places)} {sign} {_to(error, places)}"
+
+
+def interval_text(estimate: Estimate) -> str:
+    """Return an estimate with its interval, rounded as to a standard error of a quarter of the interval.
+
+    Example:
+        >>> interval_text(Estimate(0.93888, 0.90898, 0.95943, 360))
+        '0.939 (0.909 to 0.959)'
+    """
+    width = estimate.high - estimate.low
+    if not (math.isfinite(width) and width > 0) or (places := _places(width / 4)) > 6:
+        return str(estimate)
+    return f"{_to(estimate.value, places)} ({_to(estimate.low, places)} to {_to(estimate.high, places)})"
+
+
+def _places(error: float) -> int:
+    """Return the number of decimal places to which a number with this standard error is shown."""
+    digits = 2 if f"{error:.1e}" <= "3.5" else 1
+    return digits - 1 - math.floor(math.log10(error))
+
+
+def _to(value: float, places: int) -> str:
+    return f"{round(value, places):,.{max(0, places)}f}"
 
 
 Z = 1.959964  # the standard normal's 97.5 % quantile

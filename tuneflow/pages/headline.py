@@ -3,11 +3,11 @@
 import math
 
 from tuneflow.analysis.record import StudyRecord
-from tuneflow.analysis.score_text import rounded_text
 from tuneflow.analysis.ties import Ties, full_seconds, ties_of
 from tuneflow.errors import plural
 from tuneflow.history.trial import Trial
 from tuneflow.markup.html import Markup, element, joined
+from tuneflow.metrics.measured import interval_text, rounded_text
 from tuneflow.pages.section import PageSection
 from tuneflow.pages.times import duration
 
@@ -27,7 +27,7 @@ def _of_best(record: StudyRecord) -> Markup:
     metric = record.objective.metric
     score = rounded_text(best.metrics[metric], best.errors.get(metric, math.nan))
     opening = joined(f"Best {metric}: ", element("strong", score), f" by {_trial(best)}{_within(record)}.")
-    rest = filter(None, [_tied(ties_of(record), best), _confirmed(record)])
+    rest = filter(None, [_tied(ties_of(record), best), _confirmed(record), _tested(record)])
     return element("p", opening, *(f" {sentence}" for sentence in rest))
 
 
@@ -65,7 +65,17 @@ def _confirmed(record: StudyRecord) -> str:
     for one in record.confirmed:
         if not one.reason:
             score = rounded_text(one.metrics[metric], one.errors.get(metric, math.nan))
-            return f"Under {plural(one.seeds, 'fresh seed')} trial {one.number} has {score}."
+            return f"{plural(one.seeds, 'fresh seed')} chose trial {one.number}: {score}."
+    return ""
+
+
+def _tested(record: StudyRecord) -> str:
+    """Return the sentence on the best trial's score on other data."""
+    best, metric = record.best, record.objective.metric
+    for one in record.tested:
+        if best is not None and one.trial == best.number and metric in one.estimates:
+            rows = f"{plural(one.rows, 'row')} of test data" if one.rows else "test data"
+            return f"On {rows} trial {one.trial} has {interval_text(one.estimates[metric])}."
     return ""
 
 

@@ -1,11 +1,11 @@
 """The four numbers at the top of the page: the best, the trials, the epochs, the time."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.analysis.score_text import rounded_text
 from tuneflow.analysis.totals import Totals, totals_of
-from tuneflow.errors import plural
+from tuneflow.history.trial import Trial
 from tuneflow.markup.html import Markup, element
 from tuneflow.pages.section import PageSection
 from tuneflow.pages.times import duration
@@ -32,16 +32,19 @@ def _best(record: StudyRecord) -> Markup:
     best = record.history.leader
     if best is None:
         return _card(name, "none yet", [])
-    when = _ended_before(record, best.number)
-    after = f"after {plural(when, 'trial')}" if when else "the first trial that ended"
-    return _card(
-        name, rounded_text(best.metrics[metric], best.errors.get(metric, 0.0)), [f"trial {best.number}", after]
-    )
+    score = rounded_text(best.metrics[metric], best.errors.get(metric, 0.0))
+    return _card(name, score, [f"trial {best.number} of {len(record.trials)}", *_when(record, best)])
 
 
-def _ended_before(record: StudyRecord, number: int) -> int:
-    """Return the number of trials that had ended when this one did."""
-    return [trial.number for trial in record.history.finished].index(number)
+def _when(record: StudyRecord, best: Trial) -> Iterator[str]:
+    """Yield the epoch that counts for the best trial, and its time after the first report, where these are known."""
+    selected = record.objective.pick(best.reports)
+    if selected is None:
+        return
+    yield f"epoch {selected.epoch} of {best.epochs}"
+    times = [report.at - report.seconds for trial in record.trials for report in trial.reports[:1] if report.at]
+    if times and selected.at:
+        yield f"{duration(selected.at - min(times))} after the start"
 
 
 def _trials(record: StudyRecord, totals: Totals) -> Markup:

@@ -14,9 +14,11 @@ from tuneflow.analysis.record import StudyRecord
 from tuneflow.errors import plural
 from tuneflow.markup.html import Markup, element, joined
 from tuneflow.pages.code import code
+from tuneflow.pages.curves_chart import curves
 from tuneflow.pages.failures import failures
 from tuneflow.pages.front_chart import front_chart
 from tuneflow.pages.headline import headline
+from tuneflow.pages.history_chart import history
 from tuneflow.pages.measure_charts import measure_charts
 from tuneflow.pages.numbers import numbers
 from tuneflow.pages.parallel_chart import parallel_chart
@@ -33,6 +35,8 @@ SECTIONS: tuple[Callable[[StudyRecord], PageSection | None], ...] = (
     headline,
     numbers,
     code,
+    history,
+    curves,
     parameter_table,
     parallel_chart,
     front_chart,

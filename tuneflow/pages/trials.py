@@ -10,9 +10,9 @@ from tuneflow.analysis.short_names import short_names
 from tuneflow.history.trial import Trial
 from tuneflow.markup.html import Markup, element
 from tuneflow.pages.section import PageSection
-from tuneflow.pages.times import duration
 
 REASON = 160  # characters that are shown of a reason
+CELL = Markup("<td>")  # ends where the next one begins, or the row; in this table that is a fifth of its size
 NONE = "-"  # in the place of a value that there is not
 
 
@@ -37,7 +37,7 @@ def _ranked(record: StudyRecord) -> list[Trial]:
 
 def _head(record: StudyRecord) -> Markup:
     goals = dict(record.objective.goals)
-    columns = ["trial", "status", *record.metrics, "epochs", "time", *_parameters(record), "reason"]
+    columns = ["trial", "status", *record.metrics, "epochs", "seconds", *_parameters(record), "reason"]
     titles = {short: name for name, short in short_names(record.space.parameters).items()}
     sort = {} if record.objective.several else {record.objective.metric: _direction(goals)}
     cells = (element("th", name, scope="col", title=titles.get(name), aria_sort=sort.get(name)) for name in columns)
@@ -55,13 +55,11 @@ def _direction(goals: dict[str, bool]) -> str:
 def _row(metrics: Sequence[str], paths: Sequence[Sequence[str]], trial: Trial) -> Markup:
     scores = (rounded_text(trial.metrics[name], trial.errors.get(name, 0.0)) if name in trial.metrics else NONE
               for name in metrics)  # fmt: skip
-    spent = (trial.epochs, duration(trial.seconds) if trial.seconds else NONE)
+    spent = (trial.epochs, f"{trial.seconds:.1f}" if trial.seconds else NONE)
     settings = (setting_text(setting_at(trial.config, path)) for path in paths)
     cells = (trial.status.lower(), *scores, *spent, *settings, _cut(_reason(trial)))
-    number = element("th", trial.number, scope="row")
-    return element(
-        "tr", number, *(element("td", cell) for cell in cells), id=f"trial-{trial.number}", data_t=trial.number
-    )
+    opened = (part for cell in cells for part in (CELL, cell))
+    return element("tr", element("th", trial.number), *opened, id=f"trial-{trial.number}", data_t=trial.number)
 
 
 def setting_text(value: Any) -> str:

@@ -19,7 +19,7 @@ from tuneflow.space.coordinates import Array
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TITLES = {"trials": "trials that have ended", "epochs": "epochs trained", "seconds": "seconds of training"}
+TITLES = {"trials": "trials", "epochs": "epochs trained", "seconds": "seconds of training"}
 
 
 def history(

@@ -40,8 +40,9 @@ class Scripted(tn.Trainer):
 
     table = ([3.0, 1.0, 2.0], [2.0, 2.0, 1.5], [4.0, 3.0, 2.5])
 
-    def __init__(self):
-        super().__init__(TRAIN[:4], VALID[:4], loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=3)
+    def __init__(self, folds=None):
+        rows = (TRAIN[:4], None if folds else VALID[:4])
+        super().__init__(*rows, folds=folds, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=3)
 
     def init(self, job):
         return tn.types.TrainState(0, {"width": job.config["model"]["width"]})

@@ -12,12 +12,10 @@ from tuneflow.analysis.record import StudyRecord
 
 Rule = Callable[[StudyRecord], Iterator[Finding]]
 
-RULES: tuple[Rule, ...] = (failure_advice, edge_advice, epochs_advice, noise_advice, effect_advice, luck_advice)
+RULES: tuple[Rule, ...] = (failure_advice, edge_advice, epochs_advice, noise_advice, luck_advice)
 ORDER = ("failures", "edge", "overfitting", "falling", "noise", "speed", "no effect", "flat", "luck")
-
-
-# Findings that are not believed where trials fail, nothing but noise tells them apart, or one range outweighs the rest.
-HIDDEN_BY = {"failures": {"no effect"}, "noise": {"edge", "no effect"}, "edge": {"no effect"}}
+OVERSHADOWED = {"edge": {"noise"}, "no effect": {"failures", "noise", "edge"}}  # not believed beside one of these
+MOST = 3  # findings at the end of a run
 
 
 def advice_of(record: StudyRecord) -> Advice:
@@ -25,10 +23,27 @@ def advice_of(record: StudyRecord) -> Advice:
 
     Of several on one parameter the first one stays.
     """
-    findings = sorted((found for rule in RULES for found in rule(record)), key=lambda found: ORDER.index(found.rule))
-    hidden = {rule for finding in findings for rule in HIDDEN_BY.get(finding.rule, ())}
+    findings = quick_findings(record)
+    if not {finding.rule for finding in findings} & OVERSHADOWED["no effect"]:
+        findings = _in_order([*findings, *effect_advice(record)])
+    return Advice(findings)
+
+
+def first_advice(record: StudyRecord) -> Advice:
+    """Return the first three findings, without the rule that takes a model of the scores, for the end of a run."""
+    return Advice(quick_findings(record)[:MOST])
+
+
+def quick_findings(record: StudyRecord) -> list[Finding]:
+    """Return the findings of all rules that take no model of the scores, the most valuable first."""
+    findings = [finding for rule in RULES for finding in rule(record)]
+    rules = {finding.rule for finding in findings}
+    return _in_order([one for one in findings if not rules & OVERSHADOWED.get(one.rule, set())])
+
+
+def _in_order(findings: list[Finding]) -> list[Finding]:
+    """Return findings by the order of their rules, the first one of each parameter."""
     first: dict[str, Finding] = {}
-    for finding in findings:
-        if finding.rule not in hidden:
-            first.setdefault(finding.parameter or finding.rule, finding)
-    return Advice(first.values())
+    for finding in sorted(findings, key=lambda finding: ORDER.index(finding.rule)):
+        first.setdefault(finding.parameter or finding.rule, finding)
+    return list(first.values())

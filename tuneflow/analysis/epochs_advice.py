@@ -66,11 +66,11 @@ def _falling(record: StudyRecord, curves: CostCurves) -> Iterator[Finding]:
     gain = now * sum(slowing**quarter for quarter in range(1, 5))
     if gain < max(GAIN * curves.drop, curves.error):
         return
+    outlook = "without slowing down" if slowing == 1 else f"and as many again would bring about {number_text(gain)}"
     longer, metric = 2 * curves.full, record.objective.metric
     fact = (
         f"still falling: {metric} of the best {plural(len(curves.costs), 'trial')} became better by {number_text(now)}"
-        f" in the last quarter of {plural(curves.full, 'epoch')}, and as many again would bring about"
-        f" {number_text(gain)}"
+        f" in the last quarter of {plural(curves.full, 'epoch')}, {outlook}"
     )
     way = "" if record.facts.get("trainer") is None else f" (study.extend(epochs={longer}) trains these on)"
     change = Adjustment(f"train to {plural(longer, 'epoch')}{way}", epochs=longer)

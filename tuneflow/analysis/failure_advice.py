@@ -1,5 +1,6 @@
 """Advice on trials that fail or diverge: the part of a range, or the label, that they come from."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -108,7 +109,8 @@ def _ranges(name: str, parameter: Float | Int, units: Array, lost: Any, upper: b
     last = int(np.flatnonzero(fits)[np.argmax((bad - 2 * good)[fits])])
     if last + 1 >= len(order):
         return
-    edge = float((inwards[order[last]] + inwards[order[last + 1]]) / 2)
+    inner = float(inwards[order[last + 1]])
+    edge = (float(inwards[order[last]]) + inner) / 2 if math.isinf(parameter.levels) else inner
     value = parameter.from_unit(1 - edge if upper else edge)
     smaller = _cut(parameter, value, upper)
     if smaller is not None:

@@ -40,6 +40,7 @@ from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.store.checkpoints import States
 from tuneflow.store.folder import Folder
 from tuneflow.study import arguments
+from tuneflow.study.adjusted import neighbor, next_settings
 from tuneflow.study.ask_and_tell import AskAndTell, Told, check_words, told
 from tuneflow.study.budget import Budget
 from tuneflow.study.callbacks import Callback, Listeners, callbacks_of
@@ -159,7 +160,7 @@ class Study:
         self._progress = Progress(progress, self.objective, self.runtime)
         space.check_where()
         searcher.check(space)
-        folder = Folder.of(folder)
+        self._folder = folder = Folder.of(folder)
         self.folder = None if folder.path is None else Path(folder.path)
         if trainer is not None:
             new = self.folder is None or not os.path.exists(self.folder / "study.sqlite")
@@ -406,6 +407,27 @@ class Study:
         epochs, overfitting, noise, trials that fail. Each has its numbers, and the change that would help.
         """
         return advice_of(self.record())
+
+    def adjusted(self, folder: str | Path | Folder | None = None) -> Self:
+        """Return the next study, with every change of the advice carried out that is one of a setting, and show them.
+
+        Ranges, parameters, epochs and replicas are changed; model, trainer, scheduler, runtime, seed and callbacks are
+        the same. The searcher is the same behind a tn.Warm, which starts with the best configurations of this study and
+        takes only the ranks of its trials, so they may have had another length; it drops them where they mislead.
+        Whatever else the advice names is left to you. This study stays as it is.
+
+        Args:
+            folder: where the new study is kept; a study that is there goes on. None for a neighbor of this one's
+                folder, "runs/digits-2" beside "runs/digits", or for memory where it has none.
+
+        Raises:
+            StudyError: the advice changes no setting.
+            FingerprintError: the folder holds a study that was made with other settings, as by earlier advice.
+        """
+        settings, lines = next_settings(self)
+        for line in lines:
+            self._progress.log(line)
+        return type(self)(**settings, folder=neighbor(self._folder) if folder is None else folder)
 
     def table(self) -> Table:
         """Return the trials as a table, a row each: a dict of columns, with `to_pandas`, `to_polars` and `to_csv`.

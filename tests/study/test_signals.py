@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 
 import pytest
 
@@ -61,3 +62,27 @@ def test_the_first_signal_finishes_the_epoch(tmp_path):
     with pytest.raises(SystemExit):
         sent.run(trials=2)
     assert [(t.status, t.epochs) for t in sent.trials] == [("PAUSED", 1)]
+
+
+@pytest.mark.parametrize("way", ["run", "minimize"])
+def test_the_first_ctrl_c_raises_a_plain_keyboard_interrupt_with_a_short_traceback(tmp_path, way):
+    def interrupt(*_, **__):
+        os.kill(os.getpid(), signal.SIGINT)
+        return 0.0
+
+    one = study(tmp_path, callbacks=[interrupt])
+    ways = {"run": lambda: one.run(trials=2), "minimize": lambda: tn.minimize(interrupt, tn.SearchSpace(), trials=2)}
+    with pytest.raises(KeyboardInterrupt, match="the epoch was finished") as interrupted:
+        ways[way]()
+    assert type(interrupted.value) is KeyboardInterrupt  # by which Python ends with the status of an interrupt
+    assert len(traceback.extract_tb(interrupted.tb)) == 3  # of this function, the lambda, and the one called
+    assert interrupted.value.__suppress_context__
+
+
+def test_the_traceback_is_whole_where_an_interrupt_ends_something_in_its_middle(tmp_path):
+    def hang(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        study(tmp_path, callbacks=[hang]).run(trials=2)
+    assert traceback.extract_tb(interrupted.tb)[-1].name == "hang"

@@ -12,10 +12,12 @@ from tuneflow.signature import check_complete, check_keywords, hinting, name_of
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.folder import Folder
 from tuneflow.study.result import Result
+from tuneflow.study.short_interrupts import short_interrupts
 from tuneflow.study.study import Study
 from tuneflow.train.function_trainer import Function
 
 
+@short_interrupts
 @hinting
 def minimize(
     f: Callable[..., Any],
@@ -63,6 +65,7 @@ def minimize(
     )  # fmt: skip
 
 
+@short_interrupts
 @hinting
 def maximize(  # noqa: D417 (as for minimize)
     f: Callable[..., Any],

@@ -6,6 +6,10 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
+from tuneflow.pages.notebook_display import notebook
+
+FINISHED = "the epoch was finished"  # the message of what the first Ctrl-C raises
+
 
 class Interrupts:
     """Catches Ctrl-C and SIGTERM within the block, and raises them at its end; `wanted` is the number of the last one.
@@ -30,7 +34,7 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if kind is None and self.wanted == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(FINISHED)
         if self.wanted == signal.SIGTERM and kind in (None, KeyboardInterrupt):
             raise SystemExit(128 + self.wanted) from None
 
@@ -38,5 +42,6 @@ class Interrupts:
         before, self.wanted = self.wanted, number
         if before is not None:
             raise KeyboardInterrupt
-        again = "press Ctrl-C" if number == signal.SIGINT else "send SIGTERM"
+        interrupt = "press Ctrl-C" if notebook() is None else "interrupt"
+        again = interrupt if number == signal.SIGINT else "send SIGTERM"
         print(f"finishing the epoch; {again} again to leave now", file=sys.stderr, flush=True)

@@ -60,6 +60,7 @@ from tuneflow.study.preflight import Preflight
 from tuneflow.study.progress import Progress
 from tuneflow.study.result import Provenance, Result
 from tuneflow.study.retention import with_kept_model
+from tuneflow.study.short_interrupts import short_interrupts
 from tuneflow.study.taken_measures import measures_of
 from tuneflow.study.within import Within
 from tuneflow.train.job import Job, TrainState
@@ -287,6 +288,7 @@ class Study:
     def confirm(self, top: int | None = None, seeds: int = 3, front: Literal[False] = False) -> Result: ...
     @overload
     def confirm(self, top: int | None = None, seeds: int = 3, *, front: Literal[True]) -> Front: ...
+    @short_interrupts
     @hinting
     def confirm(self, top: int | None = None, seeds: int = 3, front: bool = False) -> Result | Front:
         """Choose among the best trials by fresh seeds; `best` is the one chosen from then on, until more trials end.
@@ -542,6 +544,7 @@ class Study:
 
     # The loop.
 
+    @short_interrupts
     @hinting
     @one_at_a_time
     def run(
@@ -594,6 +597,7 @@ class Study:
             if (ready := self._finish_extensions(executor, budget)) is not None:
                 self._progress.over(self._driver.run(ready, budget))
 
+    @short_interrupts
     @hinting
     @one_at_a_time
     def extend(self, epochs: int, top: int | None = None) -> Extended:

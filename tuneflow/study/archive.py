@@ -1,7 +1,7 @@
 """Archive: a study's folder, read without the code that made it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from tuneflow.analysis.finding import Advice
 from tuneflow.analysis.importance import Importance, importance_of
 from tuneflow.analysis.json_text import json_text, trial_facts
 from tuneflow.analysis.listing import listing
-from tuneflow.analysis.record import StudyRecord
+from tuneflow.analysis.record import Recorded, StudyRecord
 from tuneflow.analysis.study_fragment import study_fragment
 from tuneflow.analysis.table import Table
 from tuneflow.analysis.trial_table import curve_table, trial_table
@@ -121,16 +121,19 @@ class Archive:
         """
         return importance_of(self.record(), metric)
 
-    def report(self, path: str | Path = "report.html") -> Path:
+    def report(self, path: str | Path = "report.html", beside: Sequence[StudyRecord | Recorded] = ()) -> Path:
         """Write what is known of the study as a page to look at, and return where it is; see `Study.report`.
 
         Args:
             path: the file; one that is there is replaced.
+            beside: other studies, or opened folders, with the same objective: the page then compares their best scores
+                so far against trials, epochs and seconds. Those that differ only in their seed are one method.
 
         Raises:
             StoreError: the file cannot be written.
+            ValueError: the studies do not have the same objective.
         """
-        return write_report(self.record(), path)
+        return write_report(self.record(), path, beside=beside)
 
     def advice(self) -> Advice:
         """Return what the trials say about the study's settings; see Study.advice."""

@@ -14,7 +14,7 @@ from tuneflow.analysis.confirmed import Confirmed
 from tuneflow.analysis.finding import Advice
 from tuneflow.analysis.front_remarks import unbeaten
 from tuneflow.analysis.importance import Importance, importance_of
-from tuneflow.analysis.record import IN_MEMORY, StudyRecord
+from tuneflow.analysis.record import IN_MEMORY, Recorded, StudyRecord
 from tuneflow.analysis.study_fragment import study_fragment
 from tuneflow.analysis.table import Table
 from tuneflow.analysis.trial_table import curve_table, trial_table
@@ -388,7 +388,7 @@ class Study:
         """
         return importance_of(self.record(), metric)
 
-    def report(self, path: str | Path = "report.html") -> Path:
+    def report(self, path: str | Path = "report.html", beside: Sequence[StudyRecord | Recorded] = ()) -> Path:
         """Write what is known of the study as a page to look at, and return where it is.
 
         One HTML file, which needs no network and no server: the result with its ties, the history, the trials, and
@@ -396,11 +396,14 @@ class Study:
 
         Args:
             path: the file; one that is there is replaced.
+            beside: other studies, or opened folders, with the same objective: the page then compares their best scores
+                so far against trials, epochs and seconds. Those that differ only in their seed are one method.
 
         Raises:
             StoreError: the file cannot be written.
+            ValueError: the studies do not have the same objective.
         """
-        return write_report(self.record(), path)
+        return write_report(self.record(), path, beside=beside)
 
     def advice(self) -> Advice:
         """Return what the trials say about the study's settings, the most valuable first; nothing is measured for it.

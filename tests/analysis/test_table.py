@@ -109,7 +109,7 @@ def test_a_folder_has_the_same_tables(tmp_path):
         study.tell(study.ask(), 0.5)
         tables = study.table(), study.curves()
     archive = tn.open(tmp_path)
-    assert (archive.table(), archive.curves()) == tables
+    assert (archive.table(), archive.curves()) == (study.table(), study.curves()) == tables  # also once it is closed
 
 
 def test_what_is_long_or_wide_is_cut_in_the_middle_with_a_note(monkeypatch):

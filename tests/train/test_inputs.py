@@ -12,6 +12,7 @@ from tests.helpers.trainer_runs import facts, flat, run
 from tuneflow.fused.lanes import Lanes
 from tuneflow.nested import mapped
 from tuneflow.train.spread import Spread, connect, installed, spread_of
+from tuneflow.train.surroundings import KEY
 
 LEFT = torch.randn(48, 4, generator=torch.Generator().manual_seed(0))
 RIGHT = torch.randn(48, 3, generator=torch.Generator().manual_seed(1))
@@ -208,6 +209,8 @@ def test_training_equals_that_of_a_module_that_takes_the_whole(inputs, build):
     job = tn.types.Job(tn.Model(build), {"optimizer": {"lr": 0.1}}, tn.Runtime("cpu"))
     plain = tn.types.Job(tn.Model(WholePair), job.config, job.runtime)
     (state, reports), (wanted, plainly) = run(trainer(inputs), job), run(trainer(PAIR), plain)
+    assert bool(state.values.pop(KEY)["spread"]) is True
+    del wanted.values[KEY]
     assert (flat(state.values), facts(reports)) == (flat(wanted.values), facts(plainly))
 
 

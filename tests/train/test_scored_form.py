@@ -16,7 +16,8 @@ from tuneflow.compress.winner import record_of
 from tuneflow.execute.lanes.lane import Lane
 from tuneflow.execute.lanes.structure import unfit_lane
 from tuneflow.history.trial import Slice
-from tuneflow.study.saved_model import save_model
+from tuneflow.study.saved_model import module_of, save_model
+from tuneflow.train.surroundings import saved_content
 from tuneflow.types import Job
 
 KINDS = [("fp32", True), ("bf16", False), ("bf16", True), ("int8", False)]
@@ -88,13 +89,15 @@ def test_a_resumed_trial_ends_equal_and_a_module_needs_no_data():
 
 
 @pytest.mark.parametrize(("precision", "channels_last"), KINDS)
-def test_handed_over_modules_come_back_equal_from_files_copies_and_pickles(precision, channels_last, tmp_path):
+def test_handed_over_modules_come_back_equal_from_files_states_copies_and_pickles(precision, channels_last, tmp_path):
     ours, job = trainer(epochs=1), job_of(precision, channels_last)
-    module = ours.module(job, epochs(ours, job)[0][0])
+    state = epochs(ours, job)[0][0]
+    module, content = ours.module(job, state), saved_content(state, {"config": {}, "labels": []})
     save_model(tmp_path / "model.pt", module, {})
     loaded = tn.load(tmp_path / "model.pt", net)
     save_model(tmp_path / "again.pt", loaded, {})
     copies = [loaded, tn.load(tmp_path / "again.pt", net), copy.deepcopy(module), pickle.loads(pickle.dumps(module))]
+    copies.append(module_of(content, net, None, "state"))
     with torch.no_grad():
         outputs = module(ours.valid.inputs)
         for again in copies:

@@ -100,8 +100,8 @@ class Trial:
             if name in ("model", "test", "save"):
                 raise AttributeError(
                     f"a Trial has no {name}(), as it holds facts only; study.best and study.result({self.number}) of a"
-                    " tn.Study have one. tn.open reads a folder without the builder of the modules: make the Study"
-                    " again with folder=, or tn.load the file that result.save wrote."
+                    " tn.Study have one. Of a folder, tn.open(folder).best.model(builder) makes the trained module;"
+                    " for all else make the Study again with folder=, or tn.load the file that result.save wrote."
                 )
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 

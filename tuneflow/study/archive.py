@@ -16,7 +16,7 @@ from tuneflow.analysis.record import Recorded, StudyRecord
 from tuneflow.analysis.study_fragment import study_fragment
 from tuneflow.analysis.table import Table
 from tuneflow.analysis.trial_table import curve_table, trial_table
-from tuneflow.errors import StoreError, in_one_line
+from tuneflow.errors import StoreError, StudyError, in_one_line
 from tuneflow.history.history import History, Trials
 from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.trial import Trial, with_reports
@@ -28,16 +28,19 @@ from tuneflow.store.sqlite import SqliteStore
 from tuneflow.study.confirm import last_choice
 from tuneflow.study.confirmed_front import last_front
 from tuneflow.study.extension import lengths_of
+from tuneflow.study.folder_result import FolderResult, KeptState, folder_result, states_in
 from tuneflow.study.growth import Growth
 from tuneflow.study.kept_tests import kept_tests
+from tuneflow.study.retention import selected_epochs, with_kept_model
 
-NEED_A_STUDY = ("run", "result", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler")
+NEED_A_STUDY = ("run", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler")
 
 
 class Archive:
     """A study's folder, read only: its trials, history and settings. `tn.open(folder)` makes it.
 
-    Objects behind labels are known by their names only, so it gives no models; for that make the Study again.
+    Objects behind labels are known by their names only. `best.model(builder)` makes the trained module from the state
+    in the folder; to train, test or confirm, make the Study again.
 
     Args:
         folder: the study's folder.
@@ -98,14 +101,36 @@ class Archive:
         return self.history.trials
 
     @property
-    def best(self) -> Trial:
-        """The finished trial with the best score, or the one that `study.confirm` chose."""
-        return self.history.best if self.confirmed is None else self.trials[self.confirmed.number]
+    def best(self) -> FolderResult:
+        """The finished trial with the best score, or the one that `study.confirm` chose; it gives its trained module.
+
+        Raises:
+            NothingFinished: no trial has a score yet, or none is within the limits.
+            StudyError: there are several objectives; `front` is what they have.
+        """
+        if self.confirmed is not None:
+            return self.result(self.confirmed.number)
+        return self._result(with_kept_model(self.history.best, self.history, states_in(self.folder / "states")))
 
     @property
-    def front(self) -> list[Trial]:
+    def front(self) -> list[FolderResult]:
         """The finished trials that no other one beats in every objective, or those `study.confirm` left of them."""
-        return self.record().front
+        return [self._result(trial) for trial in self.record().front]
+
+    def result(self, number: int) -> FolderResult:
+        """Return trial `number`, whose trained module can be made if its state is kept.
+
+        Raises:
+            StudyError: there is no such trial.
+        """
+        if not 0 <= number < len(self.history):
+            raise StudyError(f"there is no trial {number}; this study has {len(self.history)}.")
+        return self._result(self.history.trials[number])
+
+    def _result(self, trial: Trial) -> FolderResult:
+        epoch = max(selected_epochs(trial, self.history.objective), default=0)
+        data = (self.facts["trainer"] or {}).get("data", {})
+        return folder_result(trial, KeptState(self.folder, epoch, self.space, data if isinstance(data, dict) else {}))
 
     def record(self) -> StudyRecord:
         """Return all that is known of the study, as `Study.record` does."""

@@ -7,9 +7,9 @@ from pathlib import Path
 from tuneflow.analysis.json_text import json_text
 from tuneflow.errors import StoreError
 from tuneflow.history.trial import Trial
-from tuneflow.store.checkpoints import States
 from tuneflow.store.integrity import database_damages, state_damages
 from tuneflow.study.archive import Archive
+from tuneflow.study.folder_result import states_in
 from tuneflow.study.retention import selected_epochs
 
 
@@ -85,7 +85,7 @@ def _missing_states(archive: Archive) -> Iterator[str]:
     best, trainer = archive.record().best, archive.facts["trainer"] or {}
     if best is None or "data" not in trainer or archive.history.running:
         return
-    kept = States(archive.folder / "states") if (archive.folder / "states").is_dir() else States(None)
+    kept = states_in(archive.folder / "states")
     trainings = [archive.trials[number] for number in archive.history.trainings.numbers(best)]
     if not any(selected_epochs(trial, archive.history.objective) & kept.epochs(trial.number) for trial in trainings):
         yield f"{archive.folder}: the state of trial {best.number}, the best, is not there; it has no model any more."

@@ -27,7 +27,7 @@ from tuneflow.nested import mapped, paths
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.space.values import rounded
 from tuneflow.store.checkpoints import write_bytes
-from tuneflow.study.saved_normalizer import facts_of, rebuilt
+from tuneflow.train.saved_normalizer import facts_of, rebuilt
 from tuneflow.train.spread import Spread, install, installed
 from tuneflow.version import __version__
 
@@ -92,7 +92,23 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
         TypeError: the builder is a trained module.
         ValueError: the weights do not fit what the builder makes, or the space is needed.
     """
-    content = _read(path)
+    return module_of(_read(path), builder, space, str(path))
+
+
+def module_of(
+    content: Mapping[str, Any], builder: Callable[..., nn.Module] | Model, space: SearchSpace | None, path: str
+) -> nn.Module:
+    """Return the module that the content of a saved file describes; the arguments are those of `load`.
+
+    Args:
+        content: as `save_model` writes it; only the entries that a module is made by are read.
+        builder: as for `load`.
+        space: as for `load`.
+        path: opens messages.
+
+    Raises:
+        TypeError, ValueError: as `load`.
+    """
     built, labels = content["built"]["config"], content["built"]["labels"]
     if labels and space is None:
         raise ValueError(
@@ -102,7 +118,7 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
     model = builder if isinstance(builder, Model) else Model(builder)
     if model.winner is not None:
         raise TypeError(f"{path}: load needs the function that makes the module, got a trained one.")
-    module, wrapped = _built(model, config, content, str(path))
+    module, wrapped = _built(model, config, content, path)
     record = BuildRecord(
         config=built,
         labels=labels,
@@ -114,7 +130,7 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
     )
     facts, scale = content["normalizer_facts"], content["scale"]
     if facts is not None:
-        normalizer = rebuilt(facts, content["normalizer"], record.normalize, str(path))
+        normalizer = rebuilt(facts, content["normalizer"], record.normalize, path)
         module = NormalizedModule(module, normalizer)
     whole = (module if scale is None else RescaledModule(module, scale["mean"], scale["std"])).eval()
     try:
@@ -221,9 +237,9 @@ def _is_program(path: str | Path) -> bool:
 
 
 def _fill(module: nn.Module, content: Mapping[str, Any], path: str) -> None:
-    weights, held = content["weights"], content.get("buffers", {})
+    weights, held = content["weights"], content.get("buffers")
     wrong = misfit(module, weights)
-    if wrong is None:
+    if wrong is None and held is not None:
         late = weights.keys() - tensors_of(module).keys()  # that appear in forward, in a module of the same class
         strange = [name for name in late if held.get(name) != type(owner_of(module, name)).__qualname__]
         wrong = Misfit(min(strange), str(tuple(weights[min(strange)].shape)), "nothing") if strange else None

@@ -4,6 +4,7 @@ import copy
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from tuneflow.analysis.study_fragment import study_fragment
 from tuneflow.analysis.table import Table
 from tuneflow.analysis.trial_table import curve_table, trial_table
 from tuneflow.check.dry_run import StudyDryRun
-from tuneflow.errors import StudyError
+from tuneflow.errors import StoreError, StudyError
 from tuneflow.execute.choose import study_executor
 from tuneflow.execute.executor import Executor
 from tuneflow.execute.head_start import HeadStart, trains_alike
@@ -194,6 +195,7 @@ class Study:
         growing = Growing(self, store)
         self._ledger.growth = growing.growth
         self._finals: FinalModels | None = None
+        self._last_record: StudyRecord | None = None
         self._adopt_length()
         self._ledger.sync()
         if growing.changes and trainer is not None:
@@ -360,6 +362,8 @@ class Study:
 
         What other processes wrote is read first. `tn.open(folder).record()` gives the same without the study's code.
         """
+        if self._last_record is not None:
+            return self._last_record
         ledger, front = self._ledger, self._confirmed_front
         ledger.sync()
         chosen = front if self._confirmed is None else [self._confirmed]
@@ -453,6 +457,8 @@ class Study:
         try:
             self._listeners.end()
         finally:
+            with suppress(StoreError):
+                self._last_record = self.record()  # for tables and pages, which may come later
             self._ledger.store.close()
 
     def __enter__(self) -> Self:

@@ -180,18 +180,18 @@ class Preparation:
         key = ("spread", job.runtime.device, str(parameters_of(inner.forward)), *map(type, module.modules()))
         if key not in self.cache:
             tried = copy_of(module) if lazy_tensors(module) else module  # it takes no shapes from a trial
-            self.cache[key] = spread_of(tried, self._few(job), self.train.target)
+            self.cache[key] = spread_of(tried, self.two_rows(job), self.train.target)
         spread: Spread | None = self.cache[key]
         if spread is not None:
             install(module, spread)
 
     def _shaped(self, job: Job) -> Any:
         """Return the inputs of two rows in the shape that the module gets them in."""
-        rows, kind = self._few(job), False if job.model is None else job.model.normalization(job.config)
+        rows, kind = self.two_rows(job), False if job.model is None else job.model.normalization(job.config)
         normalizer = None if isinstance(kind, bool) else self.fits.of(kind, job.runtime)
         return rows if normalizer is None else normalizer(rows)
 
-    def _few(self, job: Job) -> Any:
+    def two_rows(self, job: Job) -> Any:
         """Return the inputs of two training rows, on the device and not normalized."""
         if (key := ("few", job.runtime.device)) not in self.cache:
             with seeded_globals(0, "few rows"):  # a dataset may draw

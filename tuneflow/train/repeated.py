@@ -128,7 +128,7 @@ class Repeated(TrainerProtocol):
         return [self.single.module(each, repetition.state) for each, repetition in pairs]
 
     def length(self, state: TrainState) -> int:
-        return max(1, round(float(np.mean(state.values["epochs"]))))
+        return repeated_length(state)
 
     def label(self, job: Job) -> str:
         """Return a repetition in words: `in replica 1, fold 2`."""
@@ -194,6 +194,11 @@ def joined(epoch: int, repetitions: Sequence[Repetition]) -> TrainState:
         "done": [int(repetition.done) for repetition in repetitions],
     }
     return TrainState(epoch, values)
+
+
+def repeated_length(state: TrainState) -> int:
+    """Return the rounded mean of the epochs behind the repetitions of a common state."""
+    return max(1, round(float(np.mean(state.values["epochs"]))))
 
 
 def repetitions_of(state: TrainState) -> list[Repetition]:

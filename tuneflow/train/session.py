@@ -39,6 +39,7 @@ from tuneflow.train.reported_metrics import measured_of
 from tuneflow.train.scored_form import ScoredForm
 from tuneflow.train.scored_weights import ScoredWeights, estimate_statistics
 from tuneflow.train.settings import Settings
+from tuneflow.train.surroundings import KEY, surroundings
 from tuneflow.train.taught_rows import taught_outputs, with_taught
 from tuneflow.train.trained_loss import TrainedLoss, evaluating
 
@@ -95,6 +96,8 @@ class Session:
         self.late = before if settings.augment else None  # augmentations see raw inputs
         early = None if settings.augment else before
         self._raw_valid = preparation.valid
+        parts = (self.module, self.normalizer, self.scale, self._box, settings.own_module)
+        self._surroundings = partial(surroundings, preparation, job, *parts)
         self.train = preparation.on_device(preparation.train, job.runtime, early)
         self.valid = preparation.on_device(preparation.valid, job.runtime, before)
         self._taught = partial(taught_outputs, settings.loss, self.train, preparation.cache)
@@ -200,7 +203,7 @@ class Session:
             values["weights"] = self.weights.mode
         if self._warned:
             values["warned"] = True
-        return TrainState(epoch, copied(values))
+        return TrainState(epoch, copied(values) | {KEY: self._surroundings()})
 
     def restore(self, state: TrainState) -> None:
         """Go on from `state`; what this configuration sets otherwise than the state's, as in a fork, takes effect."""

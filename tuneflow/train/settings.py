@@ -47,6 +47,7 @@ class Settings:
         own_loss: True if a subclass or an object computes the training loss, from anything in module and batch.
         raw_inputs: True if such an object takes raw inputs, and the module with its normalizer.
         own_evaluation: True if a subclass evaluates by itself.
+        own_module: True if a subclass makes the trained module of a state by itself.
     """
 
     loss: Callable[..., Any]
@@ -67,6 +68,7 @@ class Settings:
     own_loss: bool
     raw_inputs: bool
     own_evaluation: bool
+    own_module: bool
 
     @property
     def objects(self) -> tuple[Any, ...]:

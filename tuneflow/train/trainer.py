@@ -487,6 +487,11 @@ class Trainer(TrainerProtocol):
         return len(self.train) if self.fold_rows is None else min(len(train) for train, _ in self.fold_rows.pairs)
 
     @property
+    def own_module(self) -> bool:
+        """True if a subclass makes the trained module of a state by itself."""
+        return type(self).module is not Trainer.module
+
+    @property
     def own_evaluation(self) -> bool:
         """True if a subclass evaluates by itself."""
         return type(self).evaluate is not Trainer.evaluate

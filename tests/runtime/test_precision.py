@@ -18,7 +18,7 @@ from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.execute.workers.messages import ProcessSettings
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.threads import flushes
-from tuneflow.study import advice as advising
+from tuneflow.study import speed_advice as advising
 from tuneflow.study.speed_advice import precision_advice
 from tuneflow.testing import check_trainer
 from tuneflow.train.loop_state import different_paths as differences

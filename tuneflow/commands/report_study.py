@@ -1,9 +1,14 @@
 """The verb report: a study's folder as a page."""
 
 import argparse
+import sys
+from pathlib import Path
 from typing import Any
 
+from tuneflow.analysis.record import StudyRecord
 from tuneflow.commands.parser import add_folder, added
+from tuneflow.pages.watched_report import watch
+from tuneflow.store.folder import path_of
 from tuneflow.study.archive import Archive
 
 
@@ -13,8 +18,24 @@ def add(verbs: Any) -> None:
     verb = added(verbs, "report", text, run, "report runs/digits --out digits.html")
     add_folder(verb)
     verb.add_argument("--out", default="report.html", help="the file; default %(default)s")
+    text = "write it again every few seconds until nothing runs any more; the open page follows by itself"
+    verb.add_argument("--watch", action="store_true", help=text)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the page."""
-    print(Archive(options.folder).report(options.out))
+    """Write the page, once or again and again."""
+    if not options.watch:
+        print(Archive(options.folder).report(options.out))
+        return
+    path = path_of("report: --out", options.out)
+
+    def read() -> tuple[StudyRecord, bool]:
+        archive = Archive(options.folder)
+        return archive.record(), archive.busy
+
+    watch(read, path, lambda: _begin(path))
+
+
+def _begin(path: Path) -> None:
+    print(path, flush=True)
+    print("watching; ends when nothing runs any more, or by Ctrl-C", file=sys.stderr, flush=True)

@@ -58,5 +58,5 @@ def page(record: StudyRecord, refresh: float = 0.0) -> str:
 
 def _header(record: StudyRecord) -> Markup:
     running = len(record.history.running) + record.history.claimed
-    state = element("span", f"{plural(running, 'trial')} under way", class_="live") if running else None
+    state = element("span", f"{plural(running, 'trial')} not ended yet", class_="live") if running else None
     return element("header", element("h1", record.name), state)

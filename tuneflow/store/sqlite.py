@@ -310,6 +310,12 @@ class SqliteStore:
             self._version = -2  # a connection's own commits do not alter its data_version
         return freed
 
+    @property
+    def busy(self) -> bool:
+        """True while a process that is alive has a trial of the study under way."""
+        owners = self._run("SELECT DISTINCT owner FROM trial WHERE owner IS NOT NULL")
+        return any(is_alive(owner) for (owner,) in owners if owner != self._owner)
+
     def enqueue(self, config: dict[str, Any]) -> None:
         self._run("INSERT INTO queue (config) VALUES (?)", (json.dumps(config),))
 

@@ -54,6 +54,7 @@ class Archive:
         probes: what was measured before any training, by the branch of the space that it is of.
         tested: the last test of each trial that was tested on other data, by number.
         confirmed_front: the members of a front that it trained anew; empty without, or where trials have ended since.
+        busy: True where a process had trials under way when the folder was read.
 
     Raises:
         StoreError: the folder holds no study, or one of another version.
@@ -94,6 +95,7 @@ class Archive:
             self.history.record(trial if trial.ended else with_reports(trial, trial.reports, objective))
         self.confirmed = last_choice(store, self.history)
         self.confirmed_front = last_front(store, self.history)
+        self.busy = store.busy
 
     @property
     def trials(self) -> Trials:

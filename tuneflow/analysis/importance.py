@@ -100,8 +100,9 @@ class Importance(Mapping[str, Share]):
 def importance_of(record: StudyRecord, metric: str | None = None) -> Importance:
     """Return the importance of every parameter for an objective.
 
-    The intervals come from functions drawn from a Gaussian process fitted to bootstrap samples of the trials, and the
-    shares are of these functions over the whole search space: it does not matter where the searcher looked most.
+    The intervals come from functions drawn from a Gaussian process, each fitted to a random three quarters of the
+    trials, and the shares are of these functions over the whole search space: where the searcher looked most does not
+    matter.
 
     Args:
         record: the study's.

@@ -8,7 +8,7 @@ from tuneflow.search.gp.features import FeatureMap
 from tuneflow.search.sobol import sobol_points
 from tuneflow.space.coordinates import Array
 
-RESAMPLES = 16  # of the trials
+RESAMPLES = 16  # samples of the trials
 FUNCTIONS = 4  # drawn for each
 EVALUATIONS = 1_024  # of each function, about
 FEWEST = 32  # points of which one parameter after the other is changed
@@ -19,9 +19,8 @@ def total_effects(surrogate: Surrogate, rng: np.random.Generator) -> tuple[Array
 
         T_j = E[(f(x) - f(x with another value of parameter j))^2] / (2 Var f),   x uniform over the unit cube
 
-    of functions f that fit the scores, each of a Gaussian process that is conditioned on a bootstrap sample of the
-    trials. A parameter that is not active changes nothing. Costs count up to FAR spreads of the better half beyond
-    their median.
+    of functions f that fit the scores, each of a Gaussian process that is conditioned on a sample of the trials. A
+    parameter that is not active changes nothing. Costs count up to FAR spreads of the better half beyond their median.
 
     Source: Homma, Saltelli, Importance measures in global sensitivity analysis of nonlinear models, Reliability
     Engineering & System Safety, 1996; the estimator: Jansen, 1999; of a process's draws: Le Gratiet, Cannamela, Iooss,

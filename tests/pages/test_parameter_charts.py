@@ -129,3 +129,18 @@ def test_the_table_has_range_and_best_of_each_parameter():
     assert cells[4:8] == ["optimizer", "sgd, adam", "sgd", ""]
     assert ["b", "0 to 1", "-", ""] in [cells[at : at + 4] for at in range(4, len(cells), 4)]
     assert "orders of crop, flip, noise" in cells
+
+
+def test_importance_and_hints_stand_beside_the_parameters():
+    rng = np.random.default_rng(0)
+    space = tn.SearchSpace(lr=tn.Float(1e-4, 1.0, log=True), none=tn.Float(0.0, 1.0))
+    configs = [space.sample(rng) for _ in range(40)]
+    scores = [0.9 + 0.02 * np.log10(config["lr"]) + 0.001 * rng.random() for config in configs]
+    pairs = enumerate(zip(scores, configs, strict=True))
+    trials = [scored(n, score, 0.001, config=config) for n, (score, config) in pairs]
+    table = parameter_table(record_of_trials(trials, space=space)).body
+    lr, none = table.split("<tr>")[2:]
+    (share, other) = (float(re.search(r"<b>([\d.]+)</b>", row)[1]) for row in (lr, none))
+    assert share > 0.9 > 0.1 > other
+    assert "at the edge: widen it to Float(0.0001, 10.0, log=True)" in lr
+    assert "at the edge" not in none

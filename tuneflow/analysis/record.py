@@ -30,6 +30,7 @@ class StudyRecord:
         tested: the last test of each trial that was tested on other data, by number.
         probes: what was measured before any training, by the branch of the space that it is of.
         grown: the changes of its space since it was made, in words.
+        results: results that take long and were computed from it, by their names and the number of ended trials.
     """
 
     name: str
@@ -40,6 +41,7 @@ class StudyRecord:
     tested: Sequence[Tested] = ()
     probes: Mapping[str, Probe] = field(default_factory=dict)
     grown: Sequence[str] = ()
+    results: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def folder(self) -> str | None:

@@ -68,7 +68,7 @@ class TestHistory:
         assert points(ax, "done") == [[1, 0.7], [2, 0.9], [3, 0.8]]
         assert points(ax, "best so far") == [[1, 0.7], [2, 0.9], [3, 0.9]]
         assert (ax.get_xlabel(), ax.get_ylabel()) == ("trials", "accuracy")
-        assert texts(ax) == ["trial 1: 0.900 ± 0.010"]
+        assert texts(ax) == ["trial 1\n0.900 ± 0.010"]
 
     def test_shares_stand_on_a_scale_of_their_error(self):
         ax = tn.plot.history(record_of_trials([scored(n, value) for n, value in enumerate((0.9, 0.99, 0.999))]))
@@ -295,7 +295,7 @@ class TestTimeline:
             (1, 2, 1),
         ]
         assert ticks(ax.yaxis) == ["worker 0\n33 % idle", "worker 1\n33 % idle"]
-        assert ax.get_xlabel() == "seconds since the first epoch began"
+        assert ax.get_xlabel() == "seconds since the start"
 
     def test_without_times_it_says_what_is_missing(self):
         with pytest.raises(tn.errors.NothingFinished, match="no epoch was trained yet whose time is known"):

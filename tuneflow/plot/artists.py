@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from tuneflow.markup.ticks import Tick
 
+MOST = 6  # ticks of an axis
 FINE = 2  # pixels of a notebook's picture for each of the figure's, for screens of high density
 
 
@@ -47,7 +48,8 @@ class RoundTicks(Locator):
     @override
     def tick_values(self, vmin: float, vmax: float) -> Any:
         low, high = max(min(vmin, vmax), self.low), min(max(vmin, vmax), self.high)
-        return np.array([value for value, _ in self.between(low, high, 6)] if low < high else [low])
+        most = min(MOST, max(3, self.axis.get_tick_space())) if self.axis is not None else MOST
+        return np.array([value for value, _ in self.between(low, high, most)] if low < high else [low])
 
 
 class PlainNumbers(ScalarFormatter):

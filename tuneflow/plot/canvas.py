@@ -42,6 +42,12 @@ def axes_of(ax: "Axes | None", width: float = WIDTH, height: float = HEIGHT) -> 
     return ax
 
 
+def width_of(ax: "Axes") -> float:
+    """Return the width of axes in inches, before the figure is laid out anew."""
+    figure: Any = ax.get_figure(root=True)
+    return float(ax.get_window_extent().width / figure.dpi)
+
+
 @dataclass(frozen=True)
 class Ink:
     """Colors for one background.

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tuneflow.analysis.record import Recorded, StudyRecord
 from tuneflow.analysis.surrogate import Surrogate
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FINE = 40  # points of a continuous parameter at which the surface is computed
-LEVELS = 8  # bands of the surface
+BANDS = 8  # of the surface, at most
 UNSURE = 4.0  # standard deviations, a range of which is that of plus and minus two
 
 Surface = tuple[tuple[Array, Array], Array, Array]  # places on both axes, mean and standard deviation, shape (b, a)
@@ -33,8 +32,8 @@ def contour(
     """Draw a Gaussian process's mean of the score over two parameters, and where the trials are.
 
     All other parameters have the values of the best trial, so the surface is a cut through it; trials that differ from
-    it in other parameters need not fit. Where two standard deviations up and down are more than the whole range
-    of the surface, it is dotted: there the model knows little. The three best trials are named; crosses are failures.
+    it in other parameters need not fit. It is dotted where the model knows little: two standard deviations up and down
+    are more than the whole range of the surface. The three best trials are named; crosses are failures.
 
     Args:
         study: a study, or a folder that `tn.open` reads.
@@ -64,11 +63,10 @@ def contour(
     set_scale(ax, "y", up.scale)
     smooth = min(across.parameter.levels, up.parameter.levels) > FINE
     _draw_surface(ax, surface, subject, ink, smooth)
+    _draw_doubt(ax, surface, subject, ink)
     _draw_trials(ax, across.drawn(across.units), up.drawn(up.units), subject, ink)
     ax.set_xlabel(literal(across.name))
     ax.set_ylabel(literal(up.name))
-    if _unsure(surface).any():
-        ax.set_title("dotted: the model knows little", loc="left", fontsize="small", color=ink.quiet)
     return ax
 
 
@@ -118,25 +116,34 @@ def _units(column: ParameterColumn) -> Array:
 
 
 def _draw_surface(ax: "Axes", surface: Surface, subject: Subject, ink: Ink, smooth: bool) -> None:
-    from matplotlib.colors import LinearSegmentedColormap
+    """Draw the mean in bands between the round numbers of the scores' scale; beyond its ends as at them."""
+    from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
 
     (across, up), means, _ = surface
+    ticks = subject.scale.ticks(BANDS)
+    levels = sorted({*subject.scale.ends, *(value for value, _ in ticks)})
     colors = LinearSegmentedColormap.from_list("score", [ink.ground, ink.accent][:: 1 if subject.maximize else -1])
+    norm = BoundaryNorm(levels, colors.N, extend="both")
     if smooth:
-        cells: Any = ax.contourf(across, up, means, LEVELS, cmap=colors, alpha=0.85, zorder=0)
+        cells: Any = ax.contourf(across, up, means, levels, cmap=colors, norm=norm, extend="both", alpha=0.85, zorder=0)
     else:
-        cells = ax.pcolormesh(across, up, means, cmap=colors, shading="nearest", alpha=0.85, linewidth=0, zorder=0)
-    rows, columns = np.nonzero(_unsure(surface))
-    ax.plot(across[columns], up[rows], ".", color=ink.quiet, ms=1.5, alpha=0.8, zorder=1, label="little known")
+        cells = ax.pcolormesh(across, up, means, cmap=colors, norm=norm, shading="nearest", alpha=0.85, zorder=0)
     figure: Any = ax.get_figure(root=True)
-    bar: Any = figure.colorbar(cells, ax=ax, label=literal(subject.metric))
+    bar: Any = figure.colorbar(cells, ax=ax, label=literal(subject.metric), drawedges=False)
+    bar.set_ticks([value for value, _ in ticks], labels=[text for _, text in ticks])
     bar.outline.set_visible(False)
 
 
-def _unsure(surface: Surface) -> NDArray[np.bool_]:
-    """Return where the model knows little, shape (b, a)."""
-    means, errors = surface[1:]
-    return np.asarray(UNSURE * errors > float(np.ptp(means)))
+def _draw_doubt(ax: "Axes", surface: Surface, subject: Subject, ink: Ink) -> None:
+    """Draw a dot wherever the model knows little."""
+    (across, up), means, errors = surface
+    unsure = UNSURE * errors > np.ptp(np.clip(means, *subject.scale.ends))
+    unsure[1 : len(up) if len(up) == FINE else 0 : 2] = False  # every other point of a continuous parameter is enough
+    unsure[:, 1 : len(across) if len(across) == FINE else 0 : 2] = False
+    rows, columns = np.nonzero(unsure)
+    if len(rows):
+        ax.plot(across[columns], up[rows], ".", color=ink.quiet, ms=1.5, zorder=1, label="little known")
+        ax.set_title("dotted: the model knows little", loc="left", fontsize="small", color=ink.quiet)
 
 
 def _draw_trials(ax: "Axes", across: Array, up: Array, subject: Subject, ink: Ink) -> None:
@@ -148,17 +155,7 @@ def _draw_trials(ax: "Axes", across: Array, up: Array, subject: Subject, ink: In
         ("failed", "x", subject.worthless, ink.bad),
     ):
         edge = color if marker == "x" else ink.text
-        ax.plot(
-            across[numbers],
-            up[numbers],
-            marker,
-            color=color,
-            ms=5,
-            mec=edge,
-            mew=0.8,
-            label=label,
-            zorder=4,
-            clip_on=False,
-        )
+        for drawn in ax.plot(across[numbers], up[numbers], marker, color=color, ms=5, mec=edge, mew=0.8, label=label):
+            drawn.set(zorder=4, clip_on=False, in_layout=False)
     points = np.column_stack([across[named], up[named]])
     name_points(ax, points, [str(number) for number in named], ink.text)

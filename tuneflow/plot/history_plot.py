@@ -68,7 +68,7 @@ def _name_best(ax: "Axes", subject: Subject, spent: Array, best: Array, ink: Ink
     ties, leader, metric = ties_of(subject.record), subject.record.history.leader, subject.metric
     text = "best so far"
     if leader is not None:
-        text = f"trial {leader.number}: {rounded_text(leader.metrics[metric], leader.errors.get(metric, math.nan))}"
+        text = f"trial {leader.number}\n{rounded_text(leader.metrics[metric], leader.errors.get(metric, math.nan))}"
     if ties is not None and ties.reach > 0:
         at = ties.best.metrics[metric]
         ax.axhspan(at - ties.reach, at + ties.reach, color=ink.accent, alpha=0.1, linewidth=0, zorder=0)

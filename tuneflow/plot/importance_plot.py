@@ -51,5 +51,5 @@ def importance(study: Recorded | StudyRecord, metric: str | None = None, ax: "Ax
     ax.set_ylim(len(shares) - 0.4, -0.6)
     ax.set_xlim(0, max(1.0, float(high.max()) * 1.02))
     ax.tick_params("y", length=0)
-    ax.set_xlabel(literal(f"share of the variance of {subject.metric}, with 90 % intervals"))
+    ax.set_xlabel(literal(f"share of variance of {subject.metric}"))
     return ax

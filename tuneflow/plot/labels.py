@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuneflow.plot.canvas import Color, Ink, ink_of, literal
+from tuneflow.plot.canvas import Color, Ink, ink_of, literal, width_of
 from tuneflow.space.coordinates import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 APART = 1.25  # heights of letters from one line of text to the next
+LETTER = 0.75  # heights of letters that one is wide, with some room
 BESIDE = 6.0  # points from the end of a line to its name
 
 
@@ -120,6 +121,12 @@ def write_ticks(ax: "Axes", ticks: Sequence[tuple[float, float, str]], ink: Ink)
             bbox={"facecolor": (*ink.ground, 0.75), "edgecolor": "none", "pad": 0.5},
             zorder=5,
         )
+
+
+def slope_of(ax: "Axes", names: Sequence[str]) -> float:
+    """Return the angle, in degrees, at which names stand side by side across the width of axes: 0 where they fit."""
+    longest = max(map(len, names), default=0)
+    return 0.0 if longest * LETTER * _small() / 72 * len(names) < width_of(ax) else 25.0
 
 
 def _small() -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from tuneflow.analysis.record import Recorded, StudyRecord
 from tuneflow.markup.scales import Axis
 from tuneflow.plot.canvas import Ink, axes_of, ink_of, literal
-from tuneflow.plot.labels import EndLabel, name_ends, write_ticks
+from tuneflow.plot.labels import EndLabel, name_ends, slope_of, write_ticks
 from tuneflow.plot.parameter_columns import columns_of
 from tuneflow.plot.subject import Subject, studied
 from tuneflow.space.coordinates import Array
@@ -65,7 +65,8 @@ def _frame(ax: "Axes", scales: Sequence[Axis], names: Sequence[str], ink: Ink) -
     ax.set_yticks([])
     ax.set_xlim(-0.35, len(scales) - 0.8)
     ax.set_ylim(-0.03, 1.03)
-    ax.set_xticks(range(len(scales)), [literal(name) for name in names])
+    slope = slope_of(ax, names)
+    ax.set_xticks(range(len(scales)), map(literal, names), rotation=slope, ha="right" if slope else "center")
     ax.tick_params("x", length=0, pad=6)
     for place, scale in enumerate(scales):
         ax.axvline(place, color=ink.quiet, linewidth=0.8, zorder=3)
@@ -79,7 +80,7 @@ def _draw_lines(ax: "Axes", subject: Subject, heights: Array, ink: Ink) -> None:
     ranked = sorted(subject.scored, key=lambda n: subject.record.history.rank(subject.record.trials[n]), reverse=True)
     context: list[Any] = [n for n in ranked if n not in subject.leaders]
     lines = [np.column_stack([places, heights[number]]) for number in context]
-    strength = np.linspace(0.15, 0.75, len(context))
+    strength = np.linspace(0.25, 0.85, len(context))
     ax.add_collection(LineCollection(lines, colors=[(*ink.grey, s) for s in strength], linewidths=1, label="trials"))
     for number in subject.worthless:
         ax.plot(places, heights[number], "--", color=ink.bad, linewidth=0.8, alpha=0.5, label="failed")

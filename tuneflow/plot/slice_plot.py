@@ -7,8 +7,8 @@ import numpy as np
 
 from tuneflow.analysis.parameter_axis import jitter
 from tuneflow.analysis.record import Recorded, StudyRecord
-from tuneflow.plot.canvas import Ink, axes_of, ink_of, literal
-from tuneflow.plot.labels import name_points
+from tuneflow.plot.canvas import Ink, axes_of, ink_of, literal, width_of
+from tuneflow.plot.labels import name_points, slope_of
 from tuneflow.plot.parameter_columns import ParameterColumn, columns_of
 from tuneflow.plot.scaling import set_scale
 from tuneflow.plot.score_points import draw_scores
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 EACH = 1.9  # inches of width for each of several parameters
+TICK = 0.45  # inches for each tick
 INSET = 0.12  # of a parameter's width, left free on either side
 
 
@@ -74,14 +75,17 @@ def _draw_several(ax: "Axes", subject: Subject, columns: Sequence[ParameterColum
     """Draw parameters side by side, each in a part of the horizontal axis."""
     ticks, texts = [], []
     ax.set_xlim(0, max(1, len(columns)))
+    slope = slope_of(ax, [column.name for column in columns])
+    most = min(4, max(2, int(width_of(ax) / len(columns) / TICK)))
     for place, column in enumerate(columns):
         if place:
             ax.axvline(place, color=ink.faint, linewidth=1, zorder=0)
-        shown = column.axis.ticks(4)
+        shown = column.axis.ticks(most)
         ticks += [_within(place, column.axis.position(value)) for value, _ in shown]
         texts += [literal(text) for _, text in shown]
-        ax.annotate(literal(column.name), (place + 0.5, 1.0), (0, 4), textcoords="offset points", ha="center",
-                    xycoords=ax.get_xaxis_transform(), color=ink.text)  # fmt: skip
+        ax.annotate(literal(column.name), (place + 0.5, 1.0), (0, 4), textcoords="offset points", fontsize="small",
+                    xycoords=ax.get_xaxis_transform(), color=ink.text, rotation=slope,
+                    ha="left" if slope else "center")  # fmt: skip
         moved = np.clip(column.units + _jitters(column), 0, 1)
         at = np.array([column.axis.position(unit) if unit == unit else np.nan for unit in moved])
         _draw(ax, subject, _within(place, at), ink)

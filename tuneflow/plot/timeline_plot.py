@@ -48,7 +48,7 @@ def timeline(study: Recorded | StudyRecord, ax: "Axes | None" = None) -> "Axes":
     unit, name = next((unit, name) for least, unit, name in UNITS if end - start >= least)
     for span in line.spans:
         _draw(ax, span, rows[span.worker, span.row], (start, unit, ROOM * (end - start)), span.trial in best, ink)
-    ax.set_xlabel(f"{name} since the first epoch began")
+    ax.set_xlabel(f"{name} since the start")
     ax.set_ylim(len(rows) - 0.4, -0.6)
     _name_rows(ax, line, rows)
     return ax

@@ -1,6 +1,8 @@
 """Plots of studies: what is drawn is what the record says, in the units of the metrics and parameters."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -113,6 +115,12 @@ class TestHistory:
         ax = tn.plot.history(record_of_trials(losses[:4] + losses[4:], LOSS))
         assert points(ax, "far worse") == [[5, 0.98]]
         assert ax.get_ylim()[1] < 2
+
+    def test_a_ring_is_about_the_trial_at_a_measured_rate(self):
+        trials = [scored(n, 0.5 + 0.1 * n) for n in range(2)]
+        rate = trials[1].config["optimizer"]["lr"]
+        record = replace(record_of_trials(trials), probes={"net": SimpleNamespace(rate=rate)})
+        assert points(tn.plot.history(record), "LeCun's start") == [[2, 0.6]]
 
     @pytest.mark.parametrize(("unit", "places"), [("epochs", [3, 4]), ("seconds", [1.5, 3.5])])
     def test_the_horizontal_axis_counts_what_is_asked_for(self, unit, places):
@@ -244,19 +252,23 @@ class TestModels:
 class TestFront:
     def test_members_are_joined_and_named_and_each_axis_says_its_direction(self, two):
         ax = tn.plot.front(two)
-        assert points(ax, "beaten") == [[3.0, 0.9], [5.0, 0.95], [2.0, 0.8], [4.0, 0.85]]
-        assert ax.containers[0].lines[0].get_xydata().tolist() == [[2.0, 0.8], [3.0, 0.9], [5.0, 0.95]]
+        assert points(ax, "beaten") == [[0.9, 3.0], [0.95, 5.0], [0.8, 2.0], [0.85, 4.0]]
+        assert ax.containers[0].lines[0].get_xydata().tolist() == [[0.8, 2.0], [0.9, 3.0], [0.95, 5.0]]
         assert texts(ax) == ["2", "0", "1"]
-        assert (ax.get_xlabel(), ax.get_ylabel()) == ("latency, lower is better", "accuracy, higher is better")
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("accuracy, more is better", "latency, less is better")
 
-    def test_the_axes_can_be_chosen(self, two):
-        assert tn.plot.front(two, x="accuracy", y="latency").get_ylabel() == "latency, lower is better"
+    def test_the_axes_can_be_chosen_and_show_their_limits(self, two):
+        record = record_of_trials(two.trials, TWO, limits=(Limit("latency", most=4.5),))
+        ax = tn.plot.front(record, x="latency", y="accuracy")
+        assert ax.get_ylabel() == "accuracy, more is better"
+        assert line(ax, "latency at most 4.5").get_xdata() == [4.5, 4.5]
+        assert points(ax, "beyond a limit") == [[5.0, 0.95]]
 
     @pytest.mark.parametrize(
         ("goals", "names", "message"),
         [
             (ACCURACY, {}, "needs two objectives, got accuracy alone"),
-            (TWO, {"x": "accuracy"}, "needs two different metrics, got accuracy twice"),
+            (TWO, {"y": "accuracy"}, "needs two different metrics, got accuracy twice"),
             (TWO, {"x": "latenc"}, 'tuned for accuracy, latency, got metric="latenc". Did you mean "latency"'),
         ],
         ids=["one", "twice", "unknown"],
@@ -266,23 +278,32 @@ class TestFront:
             tn.plot.front(record_of_trials([], goals), **names)
 
 
-class TestSearchers:
+class TestMethods:
     def test_shares_of_trials_at_least_as_good_count_failures_among_all(self):
         record = record_of_trials([scored(0, 0.9), scored(1, 0.7), Trial(2, scored(2, 0).config, "FAILED", "memory")])
-        assert points(tn.plot.ecdf(record), "Random") == [
-            [0.9, 0],
-            [0.9, pytest.approx(1 / 3)],
-            [0.7, pytest.approx(2 / 3)],
-        ]
+        drawn = tn.plot.ecdf(record).lines[0].get_xydata()
+        assert drawn == pytest.approx(np.array([[0.9, 0], [0.9, 1 / 3], [0.7, 2 / 3]]))
 
-    def test_studies_of_one_searcher_are_taken_together(self):
-        record = record_of_trials([scored(0, 0.5, metric="loss"), scored(1, 0.7, metric="loss")], LOSS)
-        drawn = points(tn.plot.ecdf(record, record), "Random (2 studies)")
-        assert drawn == [[0.5, 0], [0.5, 0.25], [0.5, 0.5], [0.7, 0.75], [0.7, 1.0]]
+    def test_studies_that_differ_in_their_seed_only_are_taken_together_and_others_named_by_what_differs(self):
+        first = record_of_trials([scored(0, 0.5, metric="loss"), scored(1, 0.7, metric="loss")], LOSS)
+        again = replace(first, facts=first.facts | {"seed": 1})
+        other = replace(first, facts=first.facts | {"searcher": "TPE()"})
+        ax = tn.plot.ecdf(first, again, other)
+        assert points(ax, "Random() (2 studies)") == [[0.5, 0], [0.5, 0.25], [0.5, 0.5], [0.7, 0.75], [0.7, 1.0]]
+        assert points(ax, "TPE()") == [[0.5, 0], [0.5, 0.5], [0.7, 1.0]]
 
-    def test_other_directions_are_refused(self):
-        with pytest.raises(ValueError, match="got accuracy maximized and loss minimized; metric= chooses one"):
-            tn.plot.ecdf(record_of_trials([], ACCURACY), record_of_trials([], LOSS))
+    @pytest.mark.parametrize(
+        ("goals", "message"),
+        [
+            ((ACCURACY, LOSS), "got accuracy maximized, loss minimized"),
+            ((TWO,), "got accuracy maximized, latency minimized"),
+            ((), "got nothing"),
+        ],
+        ids=["different", "several", "none"],
+    )
+    def test_studies_without_one_common_objective_are_refused(self, goals, message):
+        with pytest.raises(ValueError, match=f"needs studies of one and the same objective, {message}"):
+            tn.plot.ecdf(*(record_of_trials([], goal) for goal in goals))
 
 
 class TestTimeline:

@@ -120,8 +120,8 @@ def _draw_surface(ax: "Axes", surface: Surface, subject: Subject, ink: Ink, smoo
     from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
 
     (across, up), means, _ = surface
-    ticks = subject.scale.ticks(BANDS)
-    levels = sorted({*subject.scale.ends, *(value for value, _ in ticks)})
+    ticks = subject.plain_axis.ticks(BANDS)
+    levels = sorted({*subject.plain_axis.ends, *(value for value, _ in ticks)})
     colors = LinearSegmentedColormap.from_list("score", [ink.ground, ink.accent][:: 1 if subject.maximize else -1])
     norm = BoundaryNorm(levels, colors.N, extend="both")
     if smooth:
@@ -137,7 +137,7 @@ def _draw_surface(ax: "Axes", surface: Surface, subject: Subject, ink: Ink, smoo
 def _draw_doubt(ax: "Axes", surface: Surface, subject: Subject, ink: Ink) -> None:
     """Draw a dot wherever the model knows little."""
     (across, up), means, errors = surface
-    unsure = UNSURE * errors > np.ptp(np.clip(means, *subject.scale.ends))
+    unsure = UNSURE * errors > np.ptp(np.clip(means, *subject.plain_axis.ends))
     unsure[1 : len(up) if len(up) == FINE else 0 : 2] = False  # every other point of a continuous parameter is enough
     unsure[:, 1 : len(across) if len(across) == FINE else 0 : 2] = False
     rows, columns = np.nonzero(unsure)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tuneflow.analysis.record import Recorded, StudyRecord
-from tuneflow.plot.canvas import axes_of, ink_of
+from tuneflow.plot.canvas import axes_of, ink_of, literal
 from tuneflow.plot.labels import name_points
 from tuneflow.plot.scaling import set_scale
 from tuneflow.plot.subject import Subject, studied, subject_of
@@ -13,7 +13,7 @@ from tuneflow.plot.subject import Subject, studied, subject_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SIDES = {True: "higher is better", False: "lower is better"}
+SIDES = {True: "more is better", False: "less is better"}
 
 
 def front(
@@ -22,12 +22,13 @@ def front(
     """Draw the trials of a study in two of its objectives, and those that no other one beats in all of them.
 
     The front is joined by a line of steps, within which lies what it beats; with more than two objectives it has
-    points that look beaten in two of them, and no line. Its members are named by their numbers, with standard errors.
+    points that look beaten in two of them, and no line. Its members are named by their numbers, with standard errors;
+    dashed lines are limits.
 
     Args:
         study: a study with several objectives, or a folder that `tn.open` reads.
-        x: the metric of the horizontal axis; None for the second objective.
-        y: the metric of the vertical axis; None for the first.
+        x: the metric of the horizontal axis; None for the first objective.
+        y: the metric of the vertical axis; None for the second.
         ax: the axes to draw into; None for those of a new figure.
 
     Returns:
@@ -41,15 +42,24 @@ def front(
     goals = [metric for metric, _ in studied(study, "front").objective.goals]
     if len(goals) == 1:
         raise ValueError(f"tn.plot.front needs two objectives, got {goals[0]} alone; tn.plot.history draws one.")
-    across, up = (subject_of(study, metric, "front") for metric in (x or goals[1], y or goals[0]))
+    across, up = (subject_of(study, metric, "front") for metric in (x or goals[0], y or goals[1]))
     if across.metric == up.metric:
         raise ValueError(f"tn.plot.front needs two different metrics, got {up.metric} twice; choose of {goals}.")
     ax = axes_of(ax)
     for which, subject in (("x", across), ("y", up)):
-        set_scale(ax, which, subject.scale, subject.ones)  # type: ignore[arg-type]
-        getattr(ax, f"set_{which}label")(f"{subject.metric}, {SIDES[subject.maximize]}")
+        set_scale(ax, which, subject.plain_axis, subject.ones)  # type: ignore[arg-type]
+        getattr(ax, f"set_{which}label")(literal(f"{subject.metric}, {SIDES[subject.maximize]}"))
+        _mark_limits(ax, which, subject)
     _draw(ax, across, up)
     return ax
+
+
+def _mark_limits(ax: "Axes", which: str, subject: Subject) -> None:
+    """Draw the bounds of a metric's limits."""
+    draw, ink = ax.axvline if which == "x" else ax.axhline, ink_of(ax)
+    for limit in subject.record.objective.limits:
+        for bound in limit.bounds if limit.metric == subject.metric else []:
+            draw(bound, color=ink.quiet, linewidth=1, linestyle=(0, (4, 3)), zorder=1, label=literal(limit))
 
 
 def _draw(ax: "Axes", across: Subject, up: Subject) -> None:

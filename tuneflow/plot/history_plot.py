@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tuneflow.analysis.best_so_far import Unit, best_so_far
+from tuneflow.analysis.best_so_far import BestSoFar, Unit, best_so_far
+from tuneflow.analysis.lecun_start import measured_start
 from tuneflow.analysis.record import Recorded, StudyRecord
 from tuneflow.analysis.score_text import rounded_text
 from tuneflow.analysis.ties import ties_of
@@ -30,7 +31,8 @@ def history(
     Shares are on a logarithmic axis of their error, losses over a wide range on a logarithmic one. Scores have their
     standard errors, in studies of up to 200 trials; the band is that of scores that tie with the best, by two standard
     errors of a difference. Trials that were stopped early are hollow, those beyond a limit grey crosses; those that
-    failed or diverged are crosses at the worse edge, and those far worse than the others triangles there.
+    failed or diverged are crosses at the worse edge, and those far worse than the others triangles there. A ring is
+    about the first trial at a learning rate that was measured, as LeCun's rules do.
 
     Args:
         study: a study, or a folder that `tn.open` reads.
@@ -52,12 +54,13 @@ def history(
     ax = axes_of(ax)
     ink = ink_of(ax)
     best = best_so_far(subject.record, unit, subject.goal)
-    set_scale(ax, "y", subject.scale, subject.ones)
+    set_scale(ax, "y", subject.plain_axis, subject.ones)
     draw_scores(ax, subject, best.numbers, best.spent, ink)
     ax.step(best.spent, best.best, where="post", color=ink.accent, linewidth=1.8, label="best so far")
     ax.set_xlabel(TITLES[unit])
     ax.set_ylabel(subject.metric)
     _name_best(ax, subject, best.spent, best.best, ink)
+    _mark_start(ax, subject, best, ink)
     return ax
 
 
@@ -73,3 +76,14 @@ def _name_best(ax: "Axes", subject: Subject, spent: Array, best: Array, ink: Ink
         at = ties.best.metrics[metric]
         ax.axhspan(at - ties.reach, at + ties.reach, color=ink.accent, alpha=0.1, linewidth=0, zorder=0)
     name_ends(ax, [EndLabel(float(spent[-1]), float(best[-1]), text, ink.accent)])
+
+
+def _mark_start(ax: "Axes", subject: Subject, best: BestSoFar, ink: Ink) -> None:
+    """Draw a ring about the trial at the learning rate that LeCun's rules measured."""
+    start = measured_start(subject.record)
+    if start is None:
+        return
+    for place in best.spent[(best.numbers == start.number) & np.isfinite(best.scores)]:
+        point = place, subject.scores[start.number]
+        ax.plot(*point, "o", ms=9, mfc="none", mec=ink.second, mew=1.3, label="LeCun's start", zorder=5)
+        ax.annotate("LeCun's start", point, (8, -10), textcoords="offset points", fontsize="small", color=ink.second)

@@ -46,7 +46,7 @@ def parallel(
     columns = columns_of(record, parameters)
     ax = axes_of(ax, width=EACH * (len(columns) + len(subjects) + 0.5))
     ink = ink_of(ax)
-    scales: list[Axis] = [*(column.axis for column in columns), *(subject.scale for subject in subjects)]
+    scales: list[Axis] = [*(column.axis for column in columns), *(subject.plain_axis for subject in subjects)]
     names = [*(column.name for column in columns), *(subject.metric for subject in subjects)]
     heights = np.array([*(column.positions for column in columns), *map(_positions, subjects)]).T
     _frame(ax, scales, names, ink)
@@ -56,7 +56,7 @@ def parallel(
 
 def _positions(subject: Subject) -> Array:
     scores = subject.scores
-    return np.array([subject.scale.position(score) if score == score else np.nan for score in scores])
+    return np.array([subject.plain_axis.position(score) if score == score else np.nan for score in scores])
 
 
 def _frame(ax: "Axes", scales: Sequence[Axis], names: Sequence[str], ink: Ink) -> None:

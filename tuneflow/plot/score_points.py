@@ -32,7 +32,7 @@ def draw_scores(ax: "Axes", subject: Subject, numbers: Places, at: Array, ink: I
     numbers, at = numbers[placed], at[placed]
     scores, errors, within = subject.scores[numbers], subject.errors[numbers], subject.within[numbers]
     scored, stopped = np.isfinite(scores), np.isin(numbers, subject.groups["stopped"])
-    beyond = scored & (scores < subject.scale.low if subject.maximize else scores > subject.scale.high)
+    beyond = scored & (scores < subject.plain_axis.low if subject.maximize else scores > subject.plain_axis.high)
     if len(numbers) <= BARS and errors.any():
         ax.errorbar(at[scored], scores[scored], errors[scored], fmt="none", ecolor=ink.faint, elinewidth=1, zorder=1)
     for label, marker, chosen, face in (

@@ -54,7 +54,7 @@ def slice(
     columns = columns_of(subject.record, [parameters] if isinstance(parameters, str) else parameters)
     ax = axes_of(ax, width=max(6.4, EACH * len(columns)))
     ink = ink_of(ax)
-    set_scale(ax, "y", subject.scale, subject.ones)
+    set_scale(ax, "y", subject.plain_axis, subject.ones)
     ax.set_ylabel(literal(subject.metric))
     if len(columns) == 1:
         _draw_one(ax, subject, columns[0], ink)

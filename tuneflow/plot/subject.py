@@ -11,7 +11,6 @@ from tuneflow.analysis.curve_lines import three_best
 from tuneflow.analysis.record import Recorded, StudyRecord, record_of
 from tuneflow.analysis.standing import Standing
 from tuneflow.errors import did_you_mean, listed
-from tuneflow.markup.scales import Axis, score_axis
 from tuneflow.space.coordinates import Array, Places
 
 
@@ -54,11 +53,6 @@ class Subject(Standing):
     def leaders(self) -> list[int]:
         """Numbers of the three best trials, or of those on the front with several objectives, the best first."""
         return self.best if self.record.objective.several else three_best(self.record)
-
-    @cached_property
-    def scale(self) -> Axis:
-        """The scale of the scores."""
-        return score_axis(self.scores[self.scored].tolist(), self.maximize)
 
     @property
     def ones(self) -> bool:

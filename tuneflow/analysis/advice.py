@@ -8,6 +8,7 @@ from tuneflow.analysis.epochs_advice import epochs_advice
 from tuneflow.analysis.failure_advice import failure_advice
 from tuneflow.analysis.finding import Advice, Finding
 from tuneflow.analysis.noise_advice import luck_advice, noise_advice
+from tuneflow.analysis.once import once
 from tuneflow.analysis.record import StudyRecord
 
 Rule = Callable[[StudyRecord], Iterator[Finding]]
@@ -18,6 +19,7 @@ OVERSHADOWED = {"edge": {"noise"}, "no effect": {"failures", "noise", "edge"}}  
 MOST = 3  # findings at the end of a run
 
 
+@once
 def advice_of(record: StudyRecord) -> Advice:
     """Return the findings on a study, the most valuable first; nothing is measured or trained for it.
 

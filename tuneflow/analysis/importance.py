@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tuneflow.analysis.once import once
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.analysis.score_text import table_lines
 from tuneflow.analysis.surrogate import Surrogate
@@ -97,6 +98,7 @@ class Importance(Mapping[str, Share]):
         return f"importance for {self.metric}, {self.trials} configurations, {self.explained:.0%} explained"
 
 
+@once
 def importance_of(record: StudyRecord, metric: str | None = None) -> Importance:
     """Return the importance of every parameter for an objective.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tuneflow.analysis.once import once
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.history.history import History
 from tuneflow.history.trial import Trial
@@ -31,6 +32,7 @@ class Ties:
     reach: float
 
 
+@once
 def ties_of(record: StudyRecord) -> Ties | None:
     """Return the trials that tie with the best one.
 

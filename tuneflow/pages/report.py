@@ -9,6 +9,7 @@ from collections.abc import Callable
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.errors import plural
 from tuneflow.markup.html import Markup, element
+from tuneflow.pages.advice_list import advice_list
 from tuneflow.pages.code import code
 from tuneflow.pages.curves_chart import curves
 from tuneflow.pages.document import document
@@ -30,6 +31,7 @@ from tuneflow.pages.worker_chart import worker_chart
 SECTIONS: tuple[Callable[[StudyRecord], PageSection | None], ...] = (
     headline,
     numbers,
+    advice_list,
     code,
     history,
     curves,

@@ -53,7 +53,7 @@ LATE = {
     ("tuneflow.execute.workers.sendable", "cloudpickle"),  # optional
     ("tuneflow.compress.pruning_groups", "torch_pruning"),  # optional
     ("tuneflow.execute.in_process", "tuneflow.execute.lanes.executor"),  # tracing
-    ("tuneflow.study.speed_advice", "tuneflow.execute.lanes.benchmark"),  # tracing
+    ("tuneflow.study.speed_measurement", "tuneflow.execute.lanes.benchmark"),  # tracing
     ("tuneflow.study.export_formats", "onnx.reference"),  # optional
     ("tuneflow.study.export_formats", "onnxruntime"),  # optional
     *(("tuneflow.search.gp.gp", f"tuneflow.search.gp.{name}") for name in GP_FILES),  # scipy.linalg, scipy.optimize

@@ -1,6 +1,7 @@
 """Rules of advice on studies of closed forms; tests/benchmarks/advice.py has the rates over many seeds."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tests.helpers.advised_studies import FAULTS, AdvisedStudy
 from tests.helpers.searching import history_of
 from tuneflow.analysis.advice import advice_of
 from tuneflow.analysis.record import StudyRecord
+from tuneflow.analysis.speed_gain import SpeedGain
 
 SEEDS = 4
 
@@ -100,3 +102,10 @@ def test_advice_is_escaped_in_notebooks():
     advice = advice_of(StudyRecord("in memory", {"trainer": None}, history.space, history))
     assert "&lt;b&gt;no" in advice._repr_html_()
     assert "<b>" not in advice._repr_html_()
+
+
+def test_a_measured_gain_of_speed_is_named():
+    gain = SpeedGain("lanes", 3.14, "Runtime(lanes=16)", "lanes: ...")
+    (finding,) = advice_of(replace(AdvisedStudy(0).record(trials=2), gains=[gain]))
+    assert str(finding).endswith("train 3.1x as fast, as measured in a run: set Runtime(lanes=16)")
+    assert not finding.change.automatic

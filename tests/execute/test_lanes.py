@@ -530,6 +530,7 @@ def test_a_long_study_without_lanes_is_told_what_they_would_bring(monkeypatch, c
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lanes:")]
     assert len(lines) == 1
     assert float(lines[0].split()[-2].rstrip("x")) > 1.2
+    assert "speed" in [finding.rule for finding in told.advice()]
     quiet = run(INLINE, trials=4)
     assert [trial.metrics for trial in told.trials] == [trial.metrics for trial in quiet.trials]
 

@@ -18,8 +18,8 @@ from tuneflow.execute.processes.executor import ProcessExecutor
 from tuneflow.execute.workers.messages import ProcessSettings
 from tuneflow.history.trial import Slice
 from tuneflow.runtime.threads import flushes
-from tuneflow.study import speed_advice as advising
-from tuneflow.study.speed_advice import precision_advice
+from tuneflow.study import speed_measurement as advising
+from tuneflow.study.speed_measurement import precision_advice
 from tuneflow.testing import check_trainer
 from tuneflow.train.loop_state import different_paths as differences
 from tuneflow.train.session import lay_out
@@ -593,7 +593,7 @@ def test_the_line_says_what_brings_most_and_how_to_have_it(monkeypatch, given, g
         return {other: gains[other.label] for other in steps if other.label in gains}, 5
 
     monkeypatch.setattr(advising, "measured_gains", made_up)
-    said = precision_advice(trainer(), job(**given))
+    said = str(precision_advice(trainer(), job(**given)) or "")
     assert said == line or (line.endswith("would") and said.startswith(line))
 
 
@@ -632,7 +632,7 @@ def test_a_model_that_cannot_be_measured_gets_no_advice():
         def __init__(self):
             raise RuntimeError("made up")
 
-    assert precision_advice(trainer(), job(Broken, precision="auto")) == ""
+    assert precision_advice(trainer(), job(Broken, precision="auto")) is None
 
 
 # What is refused.

@@ -10,10 +10,11 @@ from tuneflow.analysis.finding import Advice, Finding
 from tuneflow.analysis.noise_advice import luck_advice, noise_advice
 from tuneflow.analysis.once import once
 from tuneflow.analysis.record import StudyRecord
+from tuneflow.analysis.speed_advice import speed_advice
 
 Rule = Callable[[StudyRecord], Iterator[Finding]]
 
-RULES: tuple[Rule, ...] = (failure_advice, edge_advice, epochs_advice, noise_advice, luck_advice)
+RULES: tuple[Rule, ...] = (failure_advice, edge_advice, epochs_advice, noise_advice, speed_advice, luck_advice)
 ORDER = ("failures", "edge", "overfitting", "falling", "noise", "speed", "no effect", "flat", "luck")
 OVERSHADOWED = {"edge": {"noise"}, "no effect": {"failures", "noise", "edge"}}  # not believed beside one of these
 MOST = 3  # findings at the end of a run

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from tuneflow.analysis.confirmed import Confirmed
 from tuneflow.analysis.front_remarks import unbeaten
+from tuneflow.analysis.speed_gain import SpeedGain
 from tuneflow.analysis.tested import Tested
 from tuneflow.history.history import History, Trials
 from tuneflow.history.objective import Objective
@@ -30,6 +31,7 @@ class StudyRecord:
         tested: the last test of each trial that was tested on other data, by number.
         probes: what was measured before any training, by the branch of the space that it is of.
         grown: the changes of its space since it was made, in words.
+        gains: how much faster other settings of its runtime would train, as it has measured.
         results: results that take long and were computed from it, by their names and the number of ended trials.
     """
 
@@ -41,6 +43,7 @@ class StudyRecord:
     tested: Sequence[Tested] = ()
     probes: Mapping[str, Probe] = field(default_factory=dict)
     grown: Sequence[str] = ()
+    gains: Sequence[SpeedGain] = ()
     results: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property

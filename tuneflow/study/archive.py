@@ -13,6 +13,7 @@ from tuneflow.analysis.importance import Importance, importance_of
 from tuneflow.analysis.json_text import json_text, trial_facts
 from tuneflow.analysis.listing import listing
 from tuneflow.analysis.record import Recorded, StudyRecord
+from tuneflow.analysis.speed_gain import gains_of
 from tuneflow.analysis.study_fragment import study_fragment
 from tuneflow.analysis.table import Table
 from tuneflow.analysis.trial_table import curve_table, trial_table
@@ -52,6 +53,7 @@ class Archive:
         growth: how its space grew since it was made.
         confirmed: the trial that `study.confirm` chose last; None without, or where trials have ended since.
         probes: what was measured before any training, by the branch of the space that it is of.
+        gains: how much faster other settings of its runtime would train, as it has measured.
         tested: the last test of each trial that was tested on other data, by number.
         confirmed_front: the members of a front that it trained anew; empty without, or where trials have ended since.
         busy: True where a process had trials under way when the folder was read.
@@ -86,6 +88,7 @@ class Archive:
         self.history = History(self.space, objective, facts["seed"], facts["epochs"])
         self.growth = Growth.of(facts)
         self.probes = probes_of(store)
+        self.gains = gains_of(store)
         self.tested = kept_tests(store)
         self.history.grown = self.growth.trials
         self.history.lengths = lengths = lengths_of(store)
@@ -138,7 +141,7 @@ class Archive:
         """Return all that is known of the study, as `Study.record` does."""
         chosen = self.confirmed_front if self.confirmed is None else [self.confirmed]
         settings = (str(self.folder), self.facts, self.space, self.history)
-        return StudyRecord(*settings, chosen, self.tested, self.probes, self.growth.changes)
+        return StudyRecord(*settings, chosen, self.tested, self.probes, self.growth.changes, self.gains)
 
     def importance(self, metric: str | None = None) -> Importance:
         """Return how much of the differences in score each parameter is responsible for; see `Study.importance`.

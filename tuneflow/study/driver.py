@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tuneflow.analysis.speed_gain import note_gain
 from tuneflow.errors import StudyError, exceptions_only, plural
 from tuneflow.execute.executor import Ended, Executor, Reported
 from tuneflow.execute.in_order import AnyOrder, FixedOrder
@@ -271,7 +272,8 @@ class Driver:
         if status == "DONE":
             left = self.progress.total - self._history.ended
             if math.isfinite(left) and self._structures() <= max(1.0, left / LANES):
-                self.progress.suggest_lanes(self.trainer, self.job(trial), trial.seconds * left)
+                gain = self.progress.suggest_lanes(self.trainer, self.job(trial), trial.seconds * left)
+                note_gain(self.ledger.store, gain)
         self._failures = self._failures + 1 if status == "FAILED" else 0
 
     def _lacking(self, number: int) -> str:

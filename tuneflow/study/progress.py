@@ -2,10 +2,13 @@
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tuneflow.analysis.advice import first_advice
+from tuneflow.analysis.record import StudyRecord
+from tuneflow.analysis.speed_gain import SpeedGain
 from tuneflow.errors import plural
 from tuneflow.execute.guard import Guarded
 from tuneflow.history.history import History
@@ -16,7 +19,7 @@ from tuneflow.pages.live import LiveDisplay
 from tuneflow.pages.run_status import RunStatus
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.study.budget import Budget
-from tuneflow.study.speed_advice import lanes_advice, precision_advice
+from tuneflow.study.speed_measurement import lanes_advice, precision_advice
 from tuneflow.train.job import Job
 from tuneflow.train.trainer import Trainer
 
@@ -44,7 +47,7 @@ class Progress:
     def begin(self, total: float, shown: bool) -> None:
         """Start the lines of a run."""
         self.total, self._shown, self._last = total, shown, ""
-        self._repeats, self._idle = False, True
+        self._repeats, self._idle, self._interrupted = False, True, False
         self._lanes_advised = not self._shown or self._runtime.lanes != 1 or self._runtime.workers != 1
 
     @contextmanager
@@ -105,6 +108,7 @@ class Progress:
         if self._idle and not reason and math.isfinite(self.total):
             self.show(self._nothing_to_do())
         if reason == "interrupted":
+            self._interrupted = True
             self.show("interrupted; run it again and it goes on from here")
         elif reason:
             self.log(f"stopped: {reason}")
@@ -115,18 +119,29 @@ class Progress:
         elsewhere = f", {plural(live, 'other')} under way in another process" if live else ""
         return f"{ended} of {plural(max(ended, int(self.total)), 'trial')} done{elsewhere}; nothing to do"
 
-    def suggest_precision(self, trainer: Trainer, job: Job) -> None:
-        """Show how much faster a job would train in another precision or layout."""
+    def suggest_precision(self, trainer: Trainer, job: Job) -> SpeedGain | None:
+        """Show and return how much faster a job would train in another precision or layout."""
         with Guarded():
-            line = precision_advice(trainer, job)
-        self.log(line)
+            gain = precision_advice(trainer, job)
+        return self._log_gain(gain)
 
-    def suggest_lanes(self, trainer: object, job: Job, left: float) -> None:
-        """Show, once in a run, how much faster lanes would train jobs like this one, if enough seconds are `left`."""
+    def suggest_lanes(self, trainer: object, job: Job, left: float) -> SpeedGain | None:
+        """Show once in a run, and return, how much faster lanes would train such jobs, if enough seconds are `left`."""
         if self._lanes_advised or left < ADVISED:
-            return
+            return None
         self._lanes_advised = True
-        self.log(lanes_advice(trainer, job))
+        return self._log_gain(lanes_advice(trainer, job))
+
+    def _log_gain(self, gain: SpeedGain | None) -> SpeedGain | None:
+        if gain is not None:
+            self.log(str(gain))
+        return gain
+
+    def advise(self, record: Callable[[], StudyRecord]) -> None:
+        """Show the first findings on a study at the end of a run that trained something and was not interrupted."""
+        if not self._idle and not self._interrupted and (self._shown or log.isEnabledFor(logging.INFO)):
+            for finding in first_advice(record()):
+                self.log(f"advice  {finding}")
 
     def _line(self, trial: Trial) -> str:
         metrics, objective = trial.metrics, self._objective

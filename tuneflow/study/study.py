@@ -16,6 +16,7 @@ from tuneflow.analysis.finding import Advice
 from tuneflow.analysis.front_remarks import unbeaten
 from tuneflow.analysis.importance import Importance, importance_of
 from tuneflow.analysis.record import IN_MEMORY, Recorded, StudyRecord
+from tuneflow.analysis.speed_gain import gains_of, note_gain
 from tuneflow.analysis.study_fragment import study_fragment
 from tuneflow.analysis.table import Table
 from tuneflow.analysis.trial_table import curve_table, trial_table
@@ -376,6 +377,7 @@ class Study:
             tested=kept_tests(ledger.store),
             probes=probes_of(ledger.store),
             grown=ledger.growth.changes,
+            gains=gains_of(ledger.store),
         )
 
     def importance(self, metric: str | None = None) -> Importance:
@@ -597,7 +599,8 @@ class Study:
             if begun is not None and self.trainer is self.trainer.single and trains_alike(self.runtime):
                 executor = HeadStart(executor, begun, lambda number: self.history.trials[number].config)
             if self.trainer.single.inspectable and self.runtime.advises:
-                self._progress.suggest_precision(self.trainer.single, self._preflight.example())
+                gain = self._progress.suggest_precision(self.trainer.single, self._preflight.example())
+                note_gain(self._ledger.store, gain)
         self._ledger.recover()
         self._adopt_length()
         if self.folder is not None and len(self.history) and len(self.history) < budget.trials:
@@ -605,6 +608,7 @@ class Study:
         with self._listeners.running():
             if (ready := self._finish_extensions(executor, budget)) is not None:
                 self._progress.over(self._driver.run(ready, budget))
+        self._progress.advise(self.record)
 
     @short_interrupts
     @hinting

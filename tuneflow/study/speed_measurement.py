@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tuneflow.analysis.speed_gain import SpeedGain
 from tuneflow.check.dry_run import small
 from tuneflow.errors import exceptions_only
 from tuneflow.runtime.runtime import Runtime
@@ -26,8 +27,8 @@ LANES_WORTH = 1.2  # smallest gain that is shown, of lanes
 Step = Callable[[], bool]  # takes a step; True if the loss was finite
 
 
-def precision_advice(trainer: Trainer, job: Job) -> str:
-    """Return a line with the gain of training the job in another precision or layout; empty below 1.1.
+def precision_advice(trainer: Trainer, job: Job) -> SpeedGain | None:
+    """Return the gain of training the job in another precision or layout; None below 1.1.
 
     Where the job's runtime was given precision="auto", bf16 is tried; and channels_last, with it and alone, where the
     model has weights of four dimensions. All take the same few steps in turn, each on a module, an optimizer and a copy
@@ -45,27 +46,31 @@ def precision_advice(trainer: Trainer, job: Job) -> str:
         gains, rounds = measured_gains(steps, time.perf_counter() + SECONDS)
     best = max(gains, key=lambda other: round(gains[other], 1), default=None)
     if best is None or gains[best] < WORTH:
-        return ""
+        return None
     settings = {"precision": f'"{best.precision}"', "channels_last": str(best.channels_last)}
     changed = ", ".join(f"{name}={value}" for name, value in settings.items() if value not in ('"fp32"', "False"))
-    return (
-        f"{'precision' if best.precision != job.runtime.precision else 'layout'}: {best.label} would train this"
-        f" {gains[best]:.1f}x faster here (measured over {rounds} steps); set Runtime({changed})"
+    kind, setting = "precision" if best.precision != job.runtime.precision else "layout", f"Runtime({changed})"
+    line = (
+        f"{kind}: {best.label} would train this {gains[best]:.1f}x faster here (measured over {rounds} steps);"
+        f" set {setting}"
     )
+    return SpeedGain(kind, gains[best], setting, line)
 
 
-def lanes_advice(trainer: Any, job: Job) -> str:
-    """Return a line with the gain of lanes for trials like this one; empty below 1.2, or where it is not measured."""
+def lanes_advice(trainer: Any, job: Job) -> SpeedGain | None:
+    """Return the gain of lanes for trials like this one; None below 1.2, or where it is not measured."""
     if trainer.alone():
-        return ""
+        return None
     from tuneflow.execute.lanes.benchmark import gain_of_lanes  # torch's tracing is slow to import
 
     try:
         with exceptions_only("training"):
             gain = gain_of_lanes(trainer.single, trainer.jobs(job)[0], LANES)
     except Exception:
-        return ""  # the trials themselves show what is wrong
-    return f"lanes: Runtime(lanes={LANES}) would train trials like this {gain:.1f}x faster" * (gain >= LANES_WORTH)
+        return None  # the trials themselves show what is wrong
+    setting = f"Runtime(lanes={LANES})"
+    line = f"lanes: {setting} would train trials like this {gain:.1f}x faster"
+    return SpeedGain("lanes", gain, setting, line) if gain >= LANES_WORTH else None
 
 
 def alternatives(trainer: Trainer, job: Job) -> Iterator[Runtime]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
 from tuneflow.errors import StudyError, did_you_mean, listed
@@ -66,6 +66,11 @@ class Objective:
     at: Literal["best", "last"] = "best"
     limits: tuple[Limit, ...] = ()
     sparse: tuple[tuple[str, int], ...] = ()
+    _names: dict[str, None] = field(init=False, repr=False, compare=False)  # of every metric that counts, in order
+
+    def __post_init__(self) -> None:
+        names = [*(metric for metric, _ in self.goals), *(limit.metric for limit in self.limits)]
+        object.__setattr__(self, "_names", dict.fromkeys(names))
 
     @property
     def several(self) -> bool:
@@ -85,7 +90,7 @@ class Objective:
     @property
     def metrics(self) -> list[str]:
         """Every metric that counts, the goals', then those that have limits only."""
-        return list(dict.fromkeys([*(metric for metric, _ in self.goals), *(limit.metric for limit in self.limits)]))
+        return list(self._names)
 
     def check(self, metrics: Mapping[str, float], last: bool = False) -> None:
         """Raise StudyError unless the metrics of every goal and limit are among those reported, now or later.
@@ -111,7 +116,7 @@ class Objective:
 
     def complete(self, metrics: Mapping[str, float]) -> bool:
         """True if the metrics of every goal and limit are among those reported, so that an epoch can count."""
-        return all(metric in metrics for metric in self.metrics)
+        return self._names.keys() <= metrics.keys()
 
     def bounded(self, metrics: Mapping[str, float]) -> bool:
         """True unless a goal's metric was reported and is not finite."""

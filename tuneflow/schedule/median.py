@@ -79,4 +79,4 @@ class Median(Scheduler):
 def _mean_cost(history: History, trial: Trial, epoch: int) -> float:
     objective, until = history.objective, [report for report in history.curve(trial) if report.epoch <= epoch]
     costs = [objective.cost(report.metrics) for report in until if objective.complete(report.metrics)]
-    return float(np.mean(costs)) if costs else np.inf
+    return float(np.add.reduce(costs)) / len(costs) if costs else np.inf  # np.mean, without most of its time

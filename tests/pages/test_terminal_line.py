@@ -132,6 +132,40 @@ def test_the_line_waits_until_others_have_ended_theirs(monkeypatch):
     os.close(inner)
 
 
+ASKED = """
+import tuneflow as tn
+
+study = tn.Study(space=tn.SearchSpace(x=tn.Float(0, 1)), epochs=3)
+while (trial := study.ask(trials=2)) is not None:
+    while trial.status == "RUNNING":
+        trial = study.tell(trial, trial.config["x"], done=False)
+study.close()
+"""
+CONFIRMED = """
+import tuneflow as tn
+from tests.helpers.small_studies import make
+
+study = make(progress=True, seed=1)
+study.run(trials=1)
+study.confirm(top=1, seeds=1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (ASKED, ["0/2  training 0: epoch 1/3 since", "0/2  training 0: epoch 2/3", "1/2  best 0."]),
+        (CONFIRMED, ["0/1 trainings  0 of 3 epochs", "0/1 trainings  2 of 3 epochs"]),
+    ],
+    ids=["ask and tell", "confirm"],
+)
+def test_what_is_no_run_has_a_line_too(tmp_path, program, words):
+    with Terminal(program, tmp_path) as terminal:
+        output = terminal.read()
+    assert [word for word in words if word not in output] == []
+    assert not any("0/" in line or "1/2" in line for line in screen(output))
+
+
 def test_no_stream_is_no_terminal():
     assert not is_terminal(None)
 

@@ -57,9 +57,9 @@ class StatusLine(PlainLines):
         LINE.close()
 
 
-def display_here() -> Display:
+def display_here(in_notebooks: bool = True) -> Display:
     """Return the display that suits the process: of its notebook, where it is a kernel, of its terminal, or plain."""
-    shell = notebook()
+    shell = notebook() if in_notebooks else None
     if shell is not None:
         return NotebookDisplay(shell)
     return StatusLine() if is_terminal(sys.stderr) else PlainLines()

@@ -17,9 +17,14 @@ class LiveDisplay:
         self._display: Display = PlainLines()
         self._followed: Followed | None = None  # what is under way, if its status can be shown
 
-    def begin(self, followed: Followed) -> None:
-        """Follow something that begins now, in place of what was followed before."""
-        self._display, self._throttle, self._since = display_here(), Throttle(), time.monotonic()
+    def begin(self, followed: Followed, in_notebooks: bool = True) -> None:
+        """Follow something that begins now, in place of what was followed before.
+
+        Args:
+            followed: its status.
+            in_notebooks: False for what lasts longer than a cell, of which a notebook shows the lines only.
+        """
+        self._display, self._throttle, self._since = display_here(in_notebooks), Throttle(), time.monotonic()
         self._followed = followed if self._display.shows_status else None
 
     def update(self) -> None:

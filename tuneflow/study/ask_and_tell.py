@@ -56,6 +56,7 @@ class AskAndTell:
             if trial is not None:
                 self._since[trial.number] = time.perf_counter()
             self._ledger.commit()
+            self._driver.progress.asked(self._history, limit)
             return trial
 
     def tell(self, number: int, reported: ReportedMetrics | None, done: bool) -> Trial:
@@ -211,6 +212,7 @@ class AskAndTell:
     def _commit(self) -> None:
         if self._ledger.commit():  # another process has ended one of ours
             self._ledger.sync()
+        self._driver.progress.asked(self._history, self._limit)
 
 
 def check_words(number: int, done: Any, reason: Any) -> None:

@@ -2,13 +2,14 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tuneflow.analysis.confirmed import Confirmed
 from tuneflow.errors import StudyError
-from tuneflow.execute.executor import Ended, Executor, Reported
+from tuneflow.execute.executor import Ended, Event, Executor, Reported
 from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
 from tuneflow.history.trainings import means_of
@@ -51,6 +52,8 @@ class Looks:
         executor: makes the executor that they are trained by.
         trainer: the trainer of one seed, on every fold.
         job: returns the job of a trial under a seed, both by number.
+        following: returns a block in which so many trainings, of so many epochs in all, are shown: a function of
+            their events.
         measures: those of the modules' structures; None where there is none to take.
     """
 
@@ -59,6 +62,7 @@ class Looks:
     executor: Callable[[], Executor]
     trainer: TrainerProtocol
     job: Callable[[int, int], Job]
+    following: Callable[[int, int], AbstractContextManager[Callable[[Iterable[Event]], object]]]
     measures: TakenMeasures | None = None
 
     def of(self, trials: Sequence[Trial], seeds: range) -> list[Confirmed]:
@@ -92,11 +96,12 @@ class Looks:
         new = [look for look in looks if look not in results]
         jobs = [(self._job(look), look.epoch) for look in new]
         trainer = self.trainer.reporting_at({look.epoch for look in new})
-        for index, last, end in trained(self.executor, trainer, jobs):
-            if last is not None and self.measures is not None:
-                last, end = self._measured(last, end, jobs[index][0])
-            result = self._result(last, end)
-            results[new[index]] = result if end.status == "FAILED" else self.store.remember(new[index].key, result)
+        with self.following(len(jobs), sum(epoch for _, epoch in jobs)) as watch:
+            for index, last, end in trained(self.executor, trainer, jobs, watch):
+                if last is not None and self.measures is not None:
+                    last, end = self._measured(last, end, jobs[index][0])
+                result = self._result(last, end)
+                results[new[index]] = result if end.status == "FAILED" else self.store.remember(new[index].key, result)
         return results
 
     def _measured(self, last: Reported, end: Ended, job: Job) -> tuple[Reported, Ended]:
@@ -144,19 +149,28 @@ def choose(
 
 
 def trained(
-    executor: Callable[[], Executor], trainer: TrainerProtocol, jobs: Sequence[tuple[Job, int]]
+    executor: Callable[[], Executor],
+    trainer: TrainerProtocol,
+    jobs: Sequence[tuple[Job, int]],
+    watch: Callable[[Iterable[Event]], object] = tuple,
 ) -> Iterator[tuple[int, Reported | None, Ended]]:
-    """Train every job to its epoch, from the start; yield (index, last report, end) as they end."""
+    """Train every job to its epoch, from the start; yield (index, last report, end) as they end.
+
+    `watch` is called with the last events before the next ones are waited for.
+    """
     if not jobs:
         return
     waiting, last, running = deque(range(len(jobs))), dict[int, Reported](), executor()
+    events: list[Event] = []
     try:
         while waiting or running.busy:
             while waiting and running.free:
                 index = waiting.popleft()
                 job, until = jobs[index]
                 running.submit(Slice(index, 0, until), trainer, job, None)
-            for event in running.wait():
+            watch(events)
+            events = running.wait()
+            for event in events:
                 if isinstance(event, Reported):
                     last[event.trial] = event
                 else:

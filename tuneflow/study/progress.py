@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from tuneflow.analysis.advice import first_advice
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.analysis.speed_gain import SpeedGain
 from tuneflow.errors import plural
+from tuneflow.execute.executor import Event
 from tuneflow.execute.guard import Guarded
 from tuneflow.history.history import History
 from tuneflow.history.objective import Objective
@@ -17,6 +18,7 @@ from tuneflow.history.trial import Trial
 from tuneflow.metrics.measured import number_text
 from tuneflow.pages.live import LiveDisplay
 from tuneflow.pages.run_status import RunStatus
+from tuneflow.pages.trainings_status import TrainingsStatus
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.study.budget import Budget
 from tuneflow.study.speed_measurement import lanes_advice, precision_advice
@@ -42,6 +44,7 @@ class Progress:
 
     def __init__(self, shown: bool, objective: Objective, runtime: Runtime) -> None:
         self._objective, self._runtime, self._live = objective, runtime, LiveDisplay()
+        self._asked: RunStatus | None = None  # of a study of ask and tell
         self.begin(math.inf, shown)
 
     def begin(self, total: float, shown: bool) -> None:
@@ -61,6 +64,35 @@ class Progress:
             yield
         finally:
             self._live.end()
+
+    @contextmanager
+    def following_trainings(self, count: int, epochs: int) -> Iterator[Callable[[Iterable[Event]], None]]:
+        """A block in which trainings that are no trials are shown; the function that it gives takes their events."""
+        status = TrainingsStatus(count, epochs)
+
+        def watch(events: Iterable[Event]) -> None:
+            status.count(events)
+            self._live.update()
+
+        if self._shown and count:
+            self._live.begin(status)
+        try:
+            yield watch
+        finally:
+            self._live.end()
+
+    def asked(self, history: History, total: float) -> None:
+        """Show the status of a study of ask and tell, as it is now."""
+        if self._shown and (self._asked is None or self._asked.total != total):
+            self._asked = RunStatus(history, total)
+            self._live.begin(self._asked, in_notebooks=False)
+        if self._shown and len(history.running):  # else the next trial is asked for at once, or none is
+            self._live.update()
+
+    def close(self) -> None:
+        """Remove the status."""
+        self._asked = None
+        self._live.end()
 
     def update(self) -> None:
         """Show the status as it is before the next events are waited for."""

@@ -342,7 +342,8 @@ class Study:
     def _looks(self, count: int) -> Looks:
         """Return what trains under fresh seeds; about `count` trainings are to come."""
         executor, trainer = partial(self._executor, lambda: count), repeated(self.trainer.single, 1)
-        return Looks(self._ledger.store, self.objective, executor, trainer, self._fresh_job, self._measures)
+        parts = (trainer, self._fresh_job, self._progress.following_trainings, self._measures)
+        return Looks(self._ledger.store, self.objective, executor, *parts)
 
     def _curve(self, trial: Trial, rows: Sequence[int] | None, seeds: int) -> LearningCurve:
         """Return the learning curve of a trial; its trainings are kept in the store."""
@@ -458,6 +459,7 @@ class Study:
         """Close the folder; also done at the end of a `with` block."""
         try:
             self._listeners.end()
+            self._progress.close()
         finally:
             with suppress(StoreError):
                 self._last_record = self.record()  # for tables and pages, which may come later

@@ -53,7 +53,7 @@ def _read(path: Path) -> tuple[Path, StudyRecord | None, str]:
     try:
         return path, Archive(path).record(), ""
     except StoreError as error:
-        return path, None, str(error)
+        return path, None, str(error).removeprefix(f"{path / 'study.sqlite'}: ").removeprefix(f"{path}: ")
 
 
 def _cells(path: Path, record: StudyRecord | None, reason: str) -> list[str]:

@@ -39,7 +39,10 @@ class KeptState:
 class FolderResult(Trial):
     """A trial of a study's folder; `best`, `front` and `result` of `tn.open(folder)` return it.
 
-    It has all attributes of a Trial, and of those whose state is kept the trained module.
+    It has all attributes of a Trial, and gives the trained module where the state is kept.
+
+    Attributes:
+        kept: the place of its state, which `model` needs; set by tn.open.
     """
 
     kept: KeptState | None = field(default=None, compare=False, repr=False)
@@ -57,11 +60,12 @@ class FolderResult(Trial):
             space: the space of the study, needed only where its section `model` holds labels that stand for objects.
 
         Raises:
-            StudyError: the trial has no model, or only the study's code can make it.
+            StudyError: the trial has no model, only the study's code can make it, or it comes without its folder.
             CheckpointError: its state is not kept, or is damaged.
             TypeError, ValueError: as `tn.load`.
         """
-        assert self.kept is not None
+        if self.kept is None:
+            raise StudyError(f"trial {self.number} comes without its folder; take it from tn.open(folder).")
         where = f"{self.kept.folder}: trial {self.number}"
         if self.status in WORTHLESS or not self.kept.epoch:
             raise StudyError(f"{where} has no model: it is {self.status}{self.reason and f' ({self.reason})'}.")

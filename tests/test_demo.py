@@ -136,7 +136,17 @@ def test_no_file_appears_outside_of_the_folder(ran):
     where, _ = ran
     written = [path for path in where.rglob("*") if path.is_file()]  # torch itself makes an empty folder in TMPDIR
     assert [path for path in written if where / "out" not in path.parents] == []
-    assert {path.name for path in (where / "out").iterdir()} == {*FOLDERS, "best.pt"}
+    assert {path.name for path in (where / "out").iterdir()} == {*FOLDERS, "best.pt", "report.html", "compare.html"}
+
+
+def test_the_demo_writes_pages_and_says_where(ran):
+    where, text = ran
+    report, searched, together = re.search(
+        r"To look at: (\S+), the search in (\S+); (\S+), all searches", text
+    ).groups()
+    assert f"<h1>{searched}</h1>" in (where / report).read_text()
+    page = (where / together).read_text()
+    assert all(name in page for name in METHODS[1:])
 
 
 def test_a_second_run_trains_nothing_and_prints_the_same_table(ran, monkeypatch, capsys):

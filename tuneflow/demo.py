@@ -99,12 +99,13 @@ def standard_error(hits: Tensor) -> float:
 
 
 def demo(folder: str | Path = "runs/demo", trials: int = 8, epochs: int = 5, seed: int = 0) -> None:
-    """Train fixed settings and four searches under three seeds, print the table, and save the best model.
+    """Train fixed settings and four searches under three seeds, print the table, write pages, and save the best model.
 
     Run again with the same arguments it trains nothing and prints the same table; what was interrupted goes on.
 
     Args:
-        folder: everything is written inside: a study for each method and seed, and `best.pt`.
+        folder: everything is written inside: a study for each method and seed, `best.pt`, `report.html` and
+            `compare.html`.
         trials: of each search; even and at least 4, so that the grid can have exactly as many points. LeCun's has one
             less, for what it measures.
         epochs: of each trial.
@@ -150,6 +151,7 @@ def demo(folder: str | Path = "runs/demo", trials: int = 8, epochs: int = 5, see
     print(NOTES.format(valid=len(valid), test=len(test), seeds=SEEDS, steps=probe.steps, gradients=probe.gradients))
     winner = max((study for row in rows for study in row.studies), key=lambda study: study.best.metrics["accuracy"])
     (method,) = (row.method for row in rows if winner in row.studies)
+    print(f"\n{reports(rows, folder)}")
     print(save(method, winner, test, folder / "best.pt"))
 
 
@@ -192,6 +194,15 @@ It is saved in {path}. To load it:
     from tuneflow.demo import convnet
 
     model = tn.load({str(path)!r}, convnet)  # takes raw images, shape (n, 1, 8, 8)"""
+
+
+def reports(rows: Sequence[Row], folder: Path) -> str:
+    """Write the page of the best search and the one of all searches; return where they are, as text."""
+    searches = [study for row in rows for study in row.studies if len(study.trials) > 1]
+    best = max(searches, key=lambda study: study.best.metrics["accuracy"])
+    alone = best.report(folder / "report.html")
+    together = searches[0].report(folder / "compare.html", beside=searches[1:])
+    return f"To look at: {alone}, the search in {best.folder}; {together}, all searches beside each other."
 
 
 def settings(config: dict[str, Any]) -> str:

@@ -75,7 +75,7 @@ class Chart {
     for (const { trial, points } of this.parts) {
       for (let at = 0; at < points.length; at++) {
         const far = distance([x, y], points[Math.max(0, at - 1)], points[at]);
-        if (far < least) [best, least] = [trial, far];
+        if (far <= least) [best, least] = [trial, far];
       }
     }
     return best;

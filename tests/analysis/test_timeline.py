@@ -47,6 +47,10 @@ CASES = {
         record(*[([(2, 1, 0), (4, 1, 0), (6, 1, 0)], "DONE")] * 2, facts=FUSED),
         [(0, 0, 0, 0, 6, 3), (0, 1, 1, 0, 6, 3)],
     ),
+    "lanes, in which the first epoch took longer, for its tracing": (
+        record(*[([(3, 3, 0), (5, 1, 0), (7, 1, 0)], "DONE")] * 2, facts=FUSED),
+        [(0, 0, 0, 0, 7, 3), (0, 1, 1, 0, 7, 3)],
+    ),
     "epochs that were reported late, as a head start is": (
         record(([(2, 1, 0), (2.01, 1, 0), (3, 0.9, 0)], "DONE")),
         [(0, 0, 0, 0.01, 3, 3)],

@@ -9,7 +9,7 @@ from tuneflow.analysis.record import StudyRecord
 from tuneflow.history.trial import Report, Trial
 
 BREAK = 60.0  # seconds: a longer time in which no worker reports lies between two runs, and counts as idle for none
-SHARE = 0.5  # of an epoch's length that may lie between it and the next one within a span
+SHARE, IN_LANES = 0.5, 2.0  # of an epoch's length that may lie between it and the one before within a span
 NEAR = 0.05  # seconds that may lie there in any case
 CLOSE = 0.02  # share of a span by which it may overlap another of the same row
 
@@ -63,8 +63,8 @@ def timeline_of(record: StudyRecord) -> Timeline:
     """Return the timeline of a study.
 
     An epoch lies before the time of its report, as long as it took. In lanes, where an epoch's seconds are its share of
-    those of all lanes, it is stretched by what the study's epochs usually take of the clock. A clock that was set back
-    makes spans overlap, and nothing else.
+    those of all lanes, it is stretched by what the study's epochs usually take of the clock, but to no more than the
+    trial's next epoch took. A clock that was set back makes spans overlap, and nothing else.
     """
     lanes = (record.facts.get("runtime") or {}).get("executor") == "fused"
     trials = [trial for trial in record.trials if trial.status != "CLAIMED"]
@@ -80,11 +80,10 @@ def timeline_of(record: StudyRecord) -> Timeline:
 def _spans_of(trial: Trial, stretch: float) -> list[Span]:
     """Return the spans of a trial; the last one lasts until the trial ended."""
     spans: list[Span] = []
-    for report in trial.reports:
-        if not report.at:
-            continue
-        new = _span(trial, report, stretch)
-        if spans and _follows(new, spans[-1]):
+    timed = [report for report in trial.reports if report.at]
+    for report, after in zip(timed, [*timed[1:], None], strict=True):
+        new = _span(trial, report, _length_of(report, after, stretch))
+        if spans and _follows(new, spans[-1], SHARE if stretch == 1 else IN_LANES):
             spans[-1] = _joined(spans[-1], new)
         else:
             spans.append(new)
@@ -94,15 +93,20 @@ def _spans_of(trial: Trial, stretch: float) -> list[Span]:
     return spans
 
 
-def _span(trial: Trial, report: Report, stretch: float) -> Span:
-    begin = report.at - report.seconds * stretch
-    return Span(report.worker, 0, trial.number, begin, report.at, 1, trial.status)
+def _length_of(report: Report, after: Report | None, stretch: float) -> float:
+    """Return how long an epoch took by the clock; `after` is the trial's next report."""
+    stretched = report.seconds * stretch
+    return stretched if after is None else max(report.seconds, min(stretched, after.at - report.at))
 
 
-def _follows(new: Span, before: Span) -> bool:
+def _span(trial: Trial, report: Report, length: float) -> Span:
+    return Span(report.worker, 0, trial.number, report.at - length, report.at, 1, trial.status)
+
+
+def _follows(new: Span, before: Span, share: float) -> bool:
     """True if an epoch goes on where a span ends, in the same worker; an early one was reported late."""
     length, gap = new.end - new.begin, new.begin - before.end
-    return new.worker == before.worker and new.end >= before.end and gap <= max(NEAR, SHARE * length)
+    return new.worker == before.worker and new.end >= before.end and gap <= max(NEAR, share * length)
 
 
 def _joined(span: Span, new: Span) -> Span:

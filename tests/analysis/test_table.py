@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 
 import pytest
 
@@ -181,6 +182,13 @@ def test_csv_is_written_whole_or_not_at_all(tmp_path):
     assert (tmp_path / "a.csv").read_bytes() == "a\r\né\r\n\\udc80\r\n".encode()
     with pytest.raises(tn.errors.StoreError, match="cannot be written"):
         table.to_csv(tmp_path / "nowhere" / "a.csv")
+
+
+def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(tn.errors.StoreError, match="is no file"):
+        Table({"a": [1]}).to_csv(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.xdist_group("pandas")

@@ -11,6 +11,7 @@ from tuneflow.__main__ import main, parser
 
 EVIL = "\x1b[2Jred\n99  DONE"
 VERBS = ["show", "best", "check", "export"]
+PATHS = [["show", "a://b"], ["report", "{}", "--out", "a://b"], ["demo", "--folder", ""]]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def test_a_mistake_is_said_in_one_line(arguments, words, runs, capsys):
 
 
 @pytest.mark.parametrize("arguments", [["show", "{}", "--trials", "x"], ["show", "{}", "--trials", "0"],
-                                       ["show", "a://b"], ["best", "{}", "--jsn"], ["shw", "{}"], []],
+                                       *PATHS, ["best", "{}", "--jsn"], ["shw", "{}"], []],
                          ids=lambda words: " ".join(words))  # fmt: skip
 def test_wrong_arguments_end_with_2(arguments, runs, capsys):
     with pytest.raises(SystemExit) as left:
@@ -143,7 +144,7 @@ def test_wrong_arguments_end_with_2(arguments, runs, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["demo", "list", *VERBS])
+@pytest.mark.parametrize("verb", ["demo", "list", "report", *VERBS])
 def test_the_help_of_each_verb_has_an_example_that_parses(verb, capsys):
     with pytest.raises(SystemExit):
         main([verb, "--help"])

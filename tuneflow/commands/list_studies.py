@@ -10,7 +10,7 @@ from tuneflow.analysis.json_text import best_or_front, json_text, marked_facts, 
 from tuneflow.analysis.listing import counted
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.analysis.score_text import printable, score_of, table_lines
-from tuneflow.commands.parser import add_json, added, folder
+from tuneflow.commands.parser import add_json, added, as_path
 from tuneflow.errors import StoreError, plural
 from tuneflow.study.archive import Archive
 
@@ -18,7 +18,7 @@ from tuneflow.study.archive import Archive
 def add(verbs: Any) -> None:
     """Add the verb."""
     verb = added(verbs, "list", "list the studies in a folder and below it, a line each", run, "list runs")
-    verb.add_argument("root", type=folder, nargs="?", default=Path("."), help="where to look; default %(default)s")
+    verb.add_argument("root", type=as_path, nargs="?", default=Path("."), help="where to look; default %(default)s")
     add_json(verb)
 
 

@@ -42,7 +42,7 @@ def added(verbs: Any, name: str, text: str, run: Run, example: str) -> argparse.
 
 def add_folder(verb: argparse.ArgumentParser) -> None:
     """Give a verb the folder of a study as its argument."""
-    verb.add_argument("folder", type=folder, help="where the study is kept")
+    verb.add_argument("folder", type=as_path, help="where the study is kept")
 
 
 def add_json(verb: argparse.ArgumentParser) -> None:
@@ -50,10 +50,10 @@ def add_json(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", action="store_true", help="print one line of JSON, with keys that stay the same")
 
 
-def folder(text: str) -> Path:
-    """Parse the path of a folder."""
+def as_path(text: str) -> Path:
+    """Parse the path of a folder or file."""
     try:
-        return path_of("the folder", text)
+        return path_of("it", text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

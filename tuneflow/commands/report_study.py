@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tuneflow.analysis.record import StudyRecord
-from tuneflow.commands.parser import add_folder, added
+from tuneflow.commands.parser import add_folder, added, as_path
 from tuneflow.pages.watched_report import watch
-from tuneflow.store.folder import path_of
 from tuneflow.study.archive import Archive
 
 
@@ -17,7 +16,7 @@ def add(verbs: Any) -> None:
     text = "write a study's folder as a page to look at"
     verb = added(verbs, "report", text, run, "report runs/digits --out digits.html")
     add_folder(verb)
-    verb.add_argument("--out", default="report.html", help="the file; default %(default)s")
+    verb.add_argument("--out", type=as_path, default=Path("report.html"), help="the file; default %(default)s")
     text = "write it again every few seconds until nothing runs any more; the open page follows by itself"
     verb.add_argument("--watch", action="store_true", help=text)
 
@@ -27,15 +26,14 @@ def run(options: argparse.Namespace) -> None:
     if not options.watch:
         print(Archive(options.folder).report(options.out))
         return
-    path = path_of("report: --out", options.out)
 
     def read() -> tuple[StudyRecord, bool]:
         archive = Archive(options.folder)
         return archive.record(), archive.busy
 
-    watch(read, path, lambda: _begin(path))
+    watch(read, options.out, lambda: _begin(options.out))
 
 
-def _begin(path: Path) -> None:
-    print(path, flush=True)
+def _begin(page: Path) -> None:
+    print(page, flush=True)
     print("watching; ends when nothing runs any more, or by Ctrl-C", file=sys.stderr, flush=True)

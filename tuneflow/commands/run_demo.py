@@ -1,9 +1,10 @@
 """The verb demo."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from tuneflow.commands.parser import added, even, positive, whole
+from tuneflow.commands.parser import added, as_path, even, positive, whole
 
 TEXT = "compare fixed settings, nearest neighbors and four searches on the bundled digits (about a minute)"
 TECHNIQUES = "make one trained network smaller and faster, by each technique and by several (about a minute)"
@@ -12,7 +13,9 @@ TECHNIQUES = "make one trained network smaller and faster, by each technique and
 def add(verbs: Any) -> None:
     """Add the verb."""
     verb = added(verbs, "demo", TEXT, run, "demo --folder runs/demo")
-    verb.add_argument("--folder", default="runs/demo", help="everything is written inside; default %(default)s")
+    verb.add_argument(
+        "--folder", type=as_path, default=Path("runs/demo"), help="everything is written inside; default %(default)s"
+    )
     verb.add_argument("--trials", type=even, default=8, help=argparse.SUPPRESS)
     verb.add_argument("--epochs", type=positive, default=5, help=argparse.SUPPRESS)
     verb.add_argument("--seed", type=whole, default=0, help="the first of three; default %(default)s")

@@ -158,9 +158,11 @@ def write_bytes(path: Path, *parts: Buffer) -> None:
     """Write a file that is there whole or not at all: under a temporary name, synced, renamed.
 
     Raises:
-        StoreError: it cannot be written; what was there before stays.
+        StoreError: it cannot be written, or is no file but a device, a pipe or a folder; what was there before stays.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    if os.path.exists(path) and not os.path.isfile(path):  # to rename would put a file in its place
+        raise StoreError(f"{path}: cannot be written, as it is no file; give the name of a file.")
     try:
         with temporary.open("wb") as file:
             for part in parts:

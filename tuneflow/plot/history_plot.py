@@ -86,4 +86,6 @@ def _mark_start(ax: "Axes", subject: Subject, best: BestSoFar, ink: Ink) -> None
     for place in best.spent[(best.numbers == start.number) & np.isfinite(best.scores)]:
         point = place, subject.scores[start.number]
         ax.plot(*point, "o", ms=9, mfc="none", mec=ink.second, mew=1.3, label="LeCun's start", zorder=5)
-        ax.annotate("LeCun's start", point, (8, -10), textcoords="offset points", fontsize="small", color=ink.second)
+        high = ax.transAxes.inverted().transform(ax.transData.transform(point))[1] > 0.5
+        offset = 8, -12 if high else 5
+        ax.annotate("LeCun's start", point, offset, textcoords="offset points", fontsize="small", color=ink.second)

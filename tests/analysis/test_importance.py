@@ -129,9 +129,29 @@ def test_too_few_trials_are_refused(trials):
     assert importances(study.record()) == {}
 
 
+def test_a_parameter_with_one_value_has_no_share_and_an_order_has_one():
+    space = tn.SearchSpace(order=tn.Permutation(["p", "q", "r"]), one=tn.Float(1, 1))
+    importance = told(space, lambda c: float(c["order"].index("p")), 12, seed=1).importance()
+    assert importance["order"].value > 0.9
+    assert (importance["one"].value, importance["one"].low, str(importance["one"].high)) == (0.0, 0.0, "0.0")
+
+
 def test_failures_alone_are_refused():
     with pytest.raises(NothingFinished, match="needs 4 configurations with a score; 0 trials"):
         told(CUBE, lambda _: math.inf, 5).importance()
+
+
+def test_a_space_without_a_choice_is_refused():
+    study = told(tn.SearchSpace(a=tn.Float(1, 1), b=2), lambda _: 0.5, 1)
+    with pytest.raises(NothingFinished, match="no parameter of the search space has two values"):
+        study.importance()
+    assert importances(study.record()) == {}
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e12, 1e300])
+def test_the_unit_of_the_score_does_not_matter(size):
+    study = told(CUBE, lambda config: size * additive(config) / 3, 12)
+    assert study.importance().top.name == "a"
 
 
 def test_equal_scores_show_no_effect():

@@ -111,11 +111,13 @@ def importance_of(record: StudyRecord, metric: str | None = None) -> Importance:
         metric: one of the objectives; None for the only one.
 
     Raises:
-        NothingFinished: too few trials have a score, or the space has no parameter.
+        NothingFinished: too few trials have a score, or no parameter has two values.
         StudyError: no such objective, or several and none named.
     """
-    if not record.space.parameters:
-        raise NothingFinished("importance: the search space has no parameter; there is nothing to compare.")
+    if not _varied(record):
+        raise NothingFinished(
+            "importance: no parameter of the search space has two values; there is nothing to compare."
+        )
     key = "importance", metric or record.objective.metric, record.history.ended
     if key not in record.results or (metric is None and record.objective.several):
         record.results[key] = _importance(record, metric)
@@ -135,8 +137,6 @@ def _importance(record: StudyRecord, metric: str | None) -> Importance:
 
 def importances(record: StudyRecord) -> dict[str, Importance]:
     """Return the importance for each objective, by its metric; none of those that have too few scores yet."""
-    if not record.space.parameters:
-        return {}
     found = {}
     for metric, _ in record.objective.goals:
         try:
@@ -149,10 +149,14 @@ def importances(record: StudyRecord) -> dict[str, Importance]:
 def _shares(names: Sequence[str], effects: Array) -> list[Share]:
     """Return the shares of total effects, shape (draws, p); intervals are rounded outward to whole percents."""
     low, high = np.quantile(effects, [0.05, 0.95], axis=0)
-    low, high = np.floor(100 * low + 1e-9) / 100, np.ceil(100 * high - 1e-9) / 100
+    low, high = np.floor(100 * low + 1e-9) / 100, np.ceil(np.maximum(100 * high - 1e-9, 0.0)) / 100
     first = np.bincount(effects.argmax(1), minlength=len(names)) / len(effects)
     columns = zip(effects.mean(0).tolist(), low.tolist(), high.tolist(), first.tolist(), strict=True)
     return [Share(name, *column) for name, column in zip(names, columns, strict=True)]
+
+
+def _varied(record: StudyRecord) -> bool:
+    return any(record.space.coordinates[place].whole.levels > 1 for place in record.space.parameters.values())
 
 
 def _interval(share: Share) -> str:

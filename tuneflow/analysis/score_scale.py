@@ -6,6 +6,8 @@ from tuneflow.space.coordinates import Array
 
 BEND = 2.0  # spreads of the better half beyond the median from which on distances count by their logarithm
 FAR = 3.0  # failures are at least so many spreads beyond it
+FARTHEST = 1e15  # distances in spreads, at most
+HUGE = 1e300  # costs, at most
 
 
 class ScoreScale:
@@ -20,11 +22,13 @@ class ScoreScale:
     """
 
     def __init__(self, costs: Array, weights: Array) -> None:
+        costs = np.where(np.isfinite(costs), np.clip(costs, -HUGE, HUGE), np.inf)
         finite = costs[np.isfinite(costs)]
         self.middle = min(weighted_median(costs, weights), float(finite.max()))
         better = costs <= self.middle
-        self.spread = _rms(costs[better] - self.middle, weights[better]) or float(finite.std()) or 1.0
-        self._failed = max(FAR, float(_bent((finite - self.middle) / self.spread).max())) + 1
+        spread = _rms(costs[better] - self.middle, weights[better])
+        self.spread = spread or _rms(finite - self.middle, np.ones(len(finite))) or 1.0
+        self._failed = max(FAR, float(_bent(self._beyond(finite)).max())) + 1
         away = self._away(costs)
         self._mean = float(np.average(away, weights=weights))
         self._sd = _rms(away - self._mean, weights) or 1.0
@@ -35,19 +39,24 @@ class ScoreScale:
 
     def slopes(self, costs: Array) -> Array:
         """Return the derivatives of `compress` at costs, 0 for failures."""
-        beyond = np.maximum((costs - self.middle) / self.spread - BEND, 0.0)
-        return np.asarray(1 / (1 + beyond) / (self.spread * self._sd))
+        return np.asarray(1 / (1 + np.maximum(self._beyond(costs) - BEND, 0.0)) / (self.spread * self._sd))
 
     def expand(self, values: Array) -> Array:
         """Return the costs that values stand for; at most those of failures."""
+        return np.clip(self.middle + self.spread * self.distances(values), -HUGE, HUGE)
+
+    def distances(self, values: Array) -> Array:
+        """Return the distances of these costs beyond the median, in spreads of the better half."""
         away = np.minimum(values * self._sd + self._mean, self._failed)
         beyond = np.maximum(away - BEND, 0.0)
-        return np.asarray(self.middle + self.spread * (away - beyond + np.expm1(beyond)))
+        return np.asarray(away - beyond + np.expm1(beyond))
 
     def _away(self, costs: Array) -> Array:
-        finite = np.isfinite(costs)
-        away = np.where(finite, costs - self.middle, 0.0) / self.spread
-        return np.where(finite, _bent(away), self._failed)
+        return np.where(np.isfinite(costs), _bent(self._beyond(costs)), self._failed)
+
+    def _beyond(self, costs: Array) -> Array:
+        with np.errstate(over="ignore"):
+            return np.clip((costs - self.middle) / self.spread, -FARTHEST, FARTHEST)
 
 
 def weighted_median(values: Array, weights: Array) -> float:
@@ -68,4 +77,8 @@ def _bent(away: Array) -> Array:
 
 
 def _rms(away: Array, weights: Array) -> float:
-    return float(np.sqrt(np.average(np.square(away), weights=weights))) if weights.any() else 0.0
+    """Return the root of the mean square; 0 for no weight at all."""
+    largest = float(np.abs(away).max(initial=0.0))  # of which the square may be too large, or too small, for a number
+    if not largest or not weights.any():
+        return 0.0
+    return largest * float(np.sqrt(np.average(np.square(away / largest), weights=weights)))

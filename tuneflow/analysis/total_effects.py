@@ -11,7 +11,7 @@ from tuneflow.space.coordinates import Array
 RESAMPLES = 16  # samples of the trials
 FUNCTIONS = 4  # drawn for each
 EVALUATIONS = 1_024  # of each function, about
-FEWEST = 32  # points of which one parameter after the other is changed
+FEWEST = 16  # points of which one parameter after the other is changed
 
 
 def total_effects(surrogate: Surrogate, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -37,7 +37,7 @@ def total_effects(surrogate: Surrogate, rng: np.random.Generator) -> tuple[Array
         features = layout.features(_changed(layout, (points + rng.random(points.shape[1])) % 1.0))
         values = drawn_functions(process, features, FUNCTIONS, rng)
         parts.append(values.var(0) / (values.var(0) + process.noise))
-        effects.append(_effects(_bounded(surrogate.scale.expand(values)).reshape(parameters + 1, count, FUNCTIONS)))
+        effects.append(_effects(_bounded(surrogate.scale.distances(values)).reshape(parameters + 1, count, FUNCTIONS)))
     return np.concatenate(effects), np.concatenate(parts)
 
 
@@ -70,4 +70,4 @@ def _effects(values: Array) -> Array:
     """Return the total effects of p parameters, shape (n, p), from values of n functions, shape (p + 1, m, n)."""
     variance = values.reshape(-1, values.shape[-1]).var(0)
     changes = np.square(values[1:] - values[0]).mean(1) / 2
-    return np.asarray((changes / np.maximum(variance, 1e-300)).T)
+    return np.asarray(np.minimum(1.0, changes / np.maximum(variance, 1e-300)).T)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from statistics import median
 
 from tuneflow.analysis.record import StudyRecord
@@ -81,7 +82,7 @@ def _spans_of(trial: Trial, stretch: float) -> list[Span]:
     """Return the spans of a trial; the last one lasts until the trial ended."""
     spans: list[Span] = []
     timed = [report for report in trial.reports if report.at]
-    for report, after in zip(timed, [*timed[1:], None], strict=True):
+    for report, after in zip_longest(timed, timed[1:]):
         new = _span(trial, report, _length_of(report, after, stretch))
         if spans and _follows(new, spans[-1], SHARE if stretch == 1 else IN_LANES):
             spans[-1] = _joined(spans[-1], new)

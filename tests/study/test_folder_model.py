@@ -55,7 +55,7 @@ class Centers:
         return module
 
 
-def make(folder, model=net, data=TABLE, space=None, *, loss=None, optimizer=torch.optim.SGD, epochs=2, **settings):
+def make(folder, model=net, data=TABLE, space=None, *, loss=None, optimizer=torch.optim.SGD, epochs=1, **settings):
     trainer = tn.Trainer(data, *([] if "folds" in settings else [data]), loss=loss or nn.CrossEntropyLoss(),
                          optimizer=optimizer, epochs=epochs, batch_size=16,
                          **{name: settings.pop(name) for name in ("folds",) if name in settings})  # fmt: skip
@@ -74,7 +74,7 @@ def trained(folder, *arguments, trials=1, **settings):
 
 CENTERED = tn.Model(net, normalize=Centers())
 KINDS = {
-    "classes": {"model": net},
+    "classes": {"model": net, "epochs": 3},
     "width": {"model": net, "space": {"model": {"width": tn.Int(4, 8)}}},
     "numbers": {"model": one_output, "data": NUMBERS, "loss": nn.MSELoss()},
     "parts": {"model": Parts, "data": PARTS},

@@ -16,7 +16,7 @@ FEWEST = 30  # configurations that have ended, below which nothing is said
 WEAK = 3.0  # F of a parameter's own effect, above which there is one
 UPPER = 0.1  # the upper bound of its share of the differences between ranks
 LOW = 0.03  # the lower end of its importance, which counts what it does together with others
-SHARE, SHARE_OF_A_CROWD = 0.15, 0.1  # its importance; the latter where a searcher has crowded the trials
+SHARE, SHARE_OF_A_CROWD = 0.15, 0.07  # its importance; the latter where a searcher has crowded the trials
 EVEN = ("Random", "Sobol", "Grid")  # searchers that do not
 SOUND = 0.75  # of the trials have to have a score, or the others outweigh all other differences
 
@@ -67,7 +67,7 @@ def _shares(record: StudyRecord) -> Mapping[str, Share]:
 def _finding(record: StudyRecord, ranked: RankedTrials, name: str, share: Share, bound: float) -> Finding:
     ties = ties_of(record)
     trial = ranked.trials[0] if ties is None else ties.cheapest
-    value = record.space.values_at(record.space.to_unit(trial.config))[name]
+    value = _short(record.space.values_at(record.space.to_unit(trial.config))[name])
     fact = (
         f"no effect seen of {name}: its share of the differences in score is {share.value:.0%}"
         f" ({share.low:.0%} to {share.high:.0%})"
@@ -76,6 +76,10 @@ def _finding(record: StudyRecord, ranked: RankedTrials, name: str, share: Share,
     whole = record.space.coordinates[record.space.parameters[name]].whole
     change = Adjustment(f"fix it at {value!r}, as in {of}", {name: fixed(whole, value)})
     return Finding("no effect", fact, change, {"share": share.value, "high": share.high, "bound": bound}, name)
+
+
+def _short(value: Value) -> Value:
+    return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
 def fixed(parameter: Parameter, value: Value) -> Parameter:

@@ -18,6 +18,7 @@ TIED = 0.5  # the share of them that tie with the best one where nothing but noi
 SPREAD = 5.0  # and nine of ten are within so many standard errors of it: a search that has converged began farther away
 LUCK = 1.0  # standard errors that the best score is too good by
 REPLICAS = 3
+FUNCTION = "function"  # among the facts of a trainer that calls a plain function
 
 
 def noise_advice(record: StudyRecord) -> Iterator[Finding]:
@@ -43,7 +44,7 @@ def noise_advice(record: StudyRecord) -> Iterator[Finding]:
 
 def _less_noise(record: StudyRecord) -> Adjustment:
     trainer = record.facts.get("trainer")
-    if trainer is None:
+    if trainer is None or FUNCTION in trainer:
         return Adjustment("score each one on more examples, or under several seeds with errors=")
     replicas = REPLICAS * trainer.get("replicas", 1)
     words = "validate on more rows (four times as many halve the error)"
@@ -64,5 +65,8 @@ def luck_advice(record: StudyRecord) -> Iterator[Finding]:
         f"luck: the best of {len(costs)} scores, {metric} {number_text(best.metrics[metric])} +- {number_text(error)},"
         f" is too good by about {number_text(bias)}, as it was chosen for being the best"
     )
-    way = "score its configuration anew" if record.facts.get("trainer") is None else "train it anew, study.confirm()"
+    way = "train it anew, study.confirm()"
+    trainer = record.facts.get("trainer")
+    if trainer is None or FUNCTION in trainer:
+        way = "score its configuration anew"
     yield Finding("luck", fact, Adjustment(f"{way}, before you believe it"), {"bias": bias, "error": error})

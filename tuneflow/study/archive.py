@@ -34,7 +34,7 @@ from tuneflow.study.growth import Growth
 from tuneflow.study.kept_tests import kept_tests
 from tuneflow.study.retention import selected_epochs, with_kept_model
 
-NEED_A_STUDY = ("run", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler")
+NEED_A_STUDY = ("run", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler", "adjusted")
 
 
 class Archive:

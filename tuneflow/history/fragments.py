@@ -6,25 +6,33 @@ from heapq import nsmallest
 from typing import Any
 
 from tuneflow.errors import plural
-from tuneflow.history.cells import reason_cell, score_cell, settings_cell
+from tuneflow.history.cells import reason_cell, score_cell, settings_cell, settings_rows
 from tuneflow.history.trial import Trial, has_score
 from tuneflow.markup.fragment import cut, fragment, note, table
 from tuneflow.markup.html import Markup, element, joined
 
 BEST = 10  # trials that are shown of a study
+COLUMNS = 6  # settings of trials that have columns of their own; more are in one
 
 
 def trials_table(trials: Sequence[Trial], metrics: Sequence[str]) -> Markup:
-    """Return a table of the first trials, with metrics of these names, and a note if there are more."""
+    """Return a table of the first trials, with metrics of these names, and a note if there are more.
+
+    Few settings have a column each.
+    """
     shown, rest = cut(trials, "trials")
-    rows = [_row(trial, metrics) for trial in shown]
-    return joined(table(["trial", "status", *metrics, "epochs", "configuration", ""], rows), rest)
+    names = list(dict.fromkeys(name for trial in shown for name, _ in settings_rows(trial.config)))
+    names = names if len(names) <= COLUMNS else []
+    reasons = ["reason"] if any(trial.reason for trial in shown) else []
+    head = ["trial", "status", *metrics, "epochs", *(names or ["configuration"]), *reasons]
+    return joined(table(head, [_row(trial, metrics, names)[: len(head)] for trial in shown]), rest)
 
 
-def _row(trial: Trial, metrics: Sequence[str]) -> list[Any]:
+def _row(trial: Trial, metrics: Sequence[str], names: Sequence[str]) -> list[Any]:
     scores = (score_cell(metric, trial.metrics, trial.errors) for metric in metrics)
-    ends = (trial.epochs, settings_cell(trial.config), reason_cell(trial.reason))
-    return [trial.number, trial.status, *scores, *ends]
+    settings = dict(settings_rows(trial.config))
+    cells = [settings.get(name, "-") for name in names] or [settings_cell(trial.config)]
+    return [trial.number, trial.status, *scores, trial.epochs, *cells, reason_cell(trial.reason)]
 
 
 def tally(trials: Sequence[Trial]) -> str:

@@ -5,11 +5,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar
 
-from tuneflow.markup.html import Markup, element, joined
+from tuneflow.markup.html import Markup, element
 
 Item = TypeVar("Item")
 
 ROWS = 20  # of a table in a fragment
+LONG = 60  # characters of a cell from which on it may be broken into lines
 
 
 @cache
@@ -68,4 +69,8 @@ def cut(items: Sequence[Item], noun: str, most: int = ROWS) -> tuple[Sequence[It
 
 def _row(cells: Sequence[Any]) -> Markup:
     first, *others = cells
-    return element("tr", element("th", first, scope="row"), joined(*(element("td", cell) for cell in others)))
+    return element("tr", element("th", first, scope="row"), *map(_cell, others))
+
+
+def _cell(content: Any) -> Markup:
+    return element("td", content, class_="long" if len(str(content)) > LONG else None)

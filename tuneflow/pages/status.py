@@ -104,10 +104,12 @@ class TimeLeft:
 
 
 def epochs_text(trained: int, left: float) -> str:
-    """Return the number of epochs that were trained, of how many; empty without any and without a limit."""
+    """Return the number of epochs that were trained, of how many; empty without any."""
     if not math.isfinite(left):
         return plural(trained, "epoch") if trained else ""
     whole = trained + left
+    if not whole:
+        return ""
     return f"{trained} of {'' if whole == int(whole) else 'about '}{plural(round(whole), 'epoch')}"
 
 

@@ -110,8 +110,13 @@ class Frame:
 
 def standalone(chart: Markup) -> Markup:
     """Return a picture with the style of its parts, on white, for a file of its own."""
+    return styled(chart, ".chart { background: white; }")
+
+
+def styled(chart: Markup, more: str = "") -> Markup:
+    """Return a picture with the style of its parts, and `more` rules, in the colors of what it stands in."""
     rules = files("tuneflow.markup").joinpath("chart.css").read_text("utf-8")
-    style = element("style", Markup(f"{rules}.chart {{ background: white; }}"))
+    style = element("style", Markup(rules + more))
     opening, rest = chart.split(">", 1)
     return Markup(f"{opening}>{style}{rest}")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tuneflow.harden.exposure import Exposure
 from tuneflow.heuristics.health import Health, Units, Weights
-from tuneflow.markup.axes import standalone
+from tuneflow.markup.axes import standalone, styled
 from tuneflow.markup.fragment import fragment, pairs
 from tuneflow.markup.html import Markup
 from tuneflow.probing.race import Race
@@ -114,11 +114,15 @@ class Probe:
         """
         if self.race is None:
             raise ValueError("Probe: chart needs a race, got none; a larger share= of the steps allows one.")
-        return standalone(race_chart(self.race, self.optimizer, self.estimate, self.rate))
+        return standalone(self._race_chart(self.race))
+
+    def _race_chart(self, race: Race) -> Markup:
+        return race_chart(race, self.optimizer, self.estimate, self.rate)
 
     def _repr_html_(self) -> str:
         drawn = self.race is not None and math.isfinite(min(self.race.losses))
-        return fragment("Probe", pairs(self.lines), Markup(self.chart()) if drawn else None)
+        chart = styled(self._race_chart(self.race)) if self.race is not None and drawn else None
+        return fragment("Probe", pairs(self.lines), chart)
 
     def __str__(self) -> str:
         return "\n".join(f"{name:<16}{value}" for name, value in self.lines)

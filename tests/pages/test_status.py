@@ -65,17 +65,17 @@ def test_what_matters_least_is_left_out_where_there_is_no_room(width, line):
     ids=["new", "best", "running", "several", "failed", "nan", "limits", "front"],
 )  # fmt: skip
 def test_a_status_says_what_ended_what_is_the_best_and_what_is_under_way(trials, objective, words):
-    status = RunStatus(history(*trials, objective=objective), 4).status(0.0)
+    status = RunStatus(history(*trials, objective=objective), 4).status()
     assert str(status).replace(status.left, "").replace(f" since {time.strftime('%H:%M:%S')}", "").strip() == words
 
 
 def test_functions_have_no_epochs_and_an_open_end_has_no_full_length():
-    assert str(RunStatus(history(("DONE", [0.9]), epochs=1), 4).status(0.0)) == "1/4  best 0.900 +- 0.011 (trial 0)"
-    assert "epoch 2 " in str(RunStatus(history(("RUNNING", [0.9]), epochs=None)).status(0.0))
+    assert str(RunStatus(history(("DONE", [0.9]), epochs=1), 4).status()) == "1/4  best 0.900 +- 0.011 (trial 0)"
+    assert "epoch 2 " in str(RunStatus(history(("RUNNING", [0.9]), epochs=None)).status())
 
 
 def test_a_run_that_ends_by_its_epochs_counts_to_them():
-    assert RunStatus(history(("RUNNING", [0.9])), epochs=8).status(0.0).epochs == "1 of 8 epochs"
+    assert RunStatus(history(("RUNNING", [0.9])), epochs=8).status().epochs == "1 of 8 epochs"
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,14 @@ def test_a_run_that_ends_by_its_epochs_counts_to_them():
 )
 def test_the_time_left_is_said_once_it_can_be_estimated(left, words):
     assert left.words == words
+
+
+def test_the_start_of_workers_is_no_time_of_epochs():
+    run = history()
+    status = RunStatus(run, 4)
+    status.began -= 3600.0
+    run.record(with_reports(Trial(0, {"x": 0.5}), [Report(1, {"accuracy": 0.9}, seconds=2.0)], ACCURACY))
+    assert status.status().left == "about 78 s left"
 
 
 def test_where_epochs_are_slow_the_end_is_a_time_of_the_clock():

@@ -98,7 +98,7 @@ def test_a_line_that_was_wrapped_in_a_narrower_window_is_removed_whole(tmp_path)
 def wait(study, trial):
     if trial.epochs == 1:
         os.write(2, b"!")
-        time.sleep(0.3)
+        time.sleep(0.15)
 
 study(callbacks=[wait]).run(trials=1)
 """
@@ -176,7 +176,7 @@ def test_ctrl_c_leaves_the_terminal_clean(tmp_path):
         + """
 def wait(study, trial):
     print("interrupt now")
-    time.sleep(0.2)
+    time.sleep(0.1)
 
 study(callbacks=[wait]).run(trials=3)
 """

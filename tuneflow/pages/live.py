@@ -1,7 +1,5 @@
 """LiveDisplay: follows a run on its display, for at most 1 % of its time."""
 
-import time
-
 from tuneflow.pages.displays import Display, PlainLines, display_here
 from tuneflow.pages.status import Followed
 from tuneflow.pages.throttle import Throttle
@@ -24,7 +22,7 @@ class LiveDisplay:
             followed: its status.
             in_notebooks: False for what lasts longer than a cell, of which a notebook shows the lines only.
         """
-        self._display, self._throttle, self._since = display_here(in_notebooks), Throttle(), time.monotonic()
+        self._display, self._throttle = display_here(in_notebooks), Throttle()
         self._followed = followed if self._display.shows_status else None
 
     def update(self) -> None:
@@ -44,4 +42,4 @@ class LiveDisplay:
 
     def _draw(self) -> None:
         if self._followed is not None:
-            self._display.draw(self._followed.status(time.monotonic() - self._since))
+            self._display.draw(self._followed.status())

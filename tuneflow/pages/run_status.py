@@ -9,11 +9,11 @@ from tuneflow.analysis.remaining import epochs_left
 from tuneflow.analysis.score_text import rounded_text
 from tuneflow.errors import plural
 from tuneflow.history.history import History
-from tuneflow.history.trial import Trial
+from tuneflow.history.trial import Report, Trial
 from tuneflow.pages.status import Status, TimeLeft, epochs_text
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunStatus:
     """The status of a run, and what ends it.
 
@@ -24,6 +24,8 @@ class RunStatus:
         deadline: its end on time.monotonic()'s clock, in seconds; inf for no limit.
         earlier: True if it may end before all that, at a score that is good enough.
         before: epochs that the study had when it began.
+        began: when its first epoch did, on the same clock; until there is one, when the run did. Worker processes take
+            their time to start.
     """
 
     history: History
@@ -32,16 +34,20 @@ class RunStatus:
     deadline: float = math.inf
     earlier: bool = False
     before: int = field(init=False)
+    began: float = field(default_factory=time.monotonic)
+    _reported: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "before", _epochs_of(self.history))
+        self.before = _epochs_of(self.history)
 
-    def status(self, seconds: float) -> Status:
-        """Return the status, `seconds` after the start."""
-        history, trained = self.history, _epochs_of(self.history)
+    def status(self) -> Status:
+        """Return the status as it is now."""
+        history, trained, now = self.history, _epochs_of(self.history), time.monotonic()
+        if trained > self.before and not self._reported:
+            self.began, self._reported = now - _last_report(history).seconds, True
         left = self._left(trained)
-        budget = max(0.0, self.deadline - time.monotonic())
-        pace = TimeLeft(max(0, trained - self.before), left, seconds, budget, self.earlier)
+        budget = max(0.0, self.deadline - now)
+        pace = TimeLeft(max(0, trained - self.before), left, now - self.began, budget, self.earlier)
         share = trained / (trained + left) if trained and math.isfinite(left) else history.ended / max(1.0, self.total)
         epochs = "" if history.epochs == 1 else epochs_text(trained, left)
         shown = (*_best(history), *_training(history, pace.slow), epochs, pace.words)
@@ -64,6 +70,12 @@ class RunStatus:
 
 def _epochs_of(history: History) -> int:
     return sum(trial.epochs - (trial.parent[1] if trial.parent else 0) for trial in history.trials)
+
+
+def _last_report(history: History) -> Report:
+    """Return the report that came in last."""
+    reports = [trial.reports[-1] for trial in history.trials if trial.reports]
+    return max(reports, key=lambda report: report.at, default=Report(0, {}))
 
 
 def _best(history: History) -> tuple[str, str]:

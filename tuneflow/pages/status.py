@@ -60,8 +60,8 @@ class Status:
 class Followed(Protocol):
     """Something under way whose status can be shown."""
 
-    def status(self, seconds: float) -> Status:
-        """Return the status, `seconds` after the start."""
+    def status(self) -> Status:
+        """Return the status as it is now."""
 
     def outcome(self) -> Any:
         """Return something that a notebook can show, once it is over."""
@@ -74,7 +74,7 @@ class TimeLeft:
     Attributes:
         trained: number of epochs since the start.
         left: number of epochs to come; NaN where it is not known.
-        seconds: wall-clock time since the start.
+        seconds: wall-clock time of these epochs.
         budget: seconds until the end in any case; inf for no limit.
         earlier: True if the end may come before all that.
     """

@@ -1,7 +1,8 @@
 """The status of trainings under fresh seeds, which are no trials of the study."""
 
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tuneflow.errors import plural
 from tuneflow.execute.executor import Event, Reported
@@ -22,17 +23,20 @@ class TrainingsStatus:
     epochs: int
     ended: int = 0
     trained: int = 0
+    began: float = field(default_factory=time.monotonic)  # the first epoch did
 
     def count(self, events: Iterable[Event]) -> None:
         """Take in what an executor reports."""
         for event in events:
+            if isinstance(event, Reported) and not self.trained:
+                self.began = time.monotonic() - event.report.seconds
             self.trained += isinstance(event, Reported)
             self.ended += not isinstance(event, Reported)
 
-    def status(self, seconds: float) -> Status:
-        """Return the status, `seconds` after the start."""
+    def status(self) -> Status:
+        """Return the status as it is now."""
         left = max(0, self.epochs - self.trained)
-        time_left = TimeLeft(self.trained, left, seconds).words
+        time_left = TimeLeft(self.trained, left, time.monotonic() - self.began).words
         done, share = f"{self.ended}/{self.total} trainings", self.trained / max(1, self.epochs)
         return Status(done, epochs=epochs_text(self.trained, left), left=time_left, share=share)
 

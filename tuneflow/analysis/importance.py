@@ -118,14 +118,6 @@ def importance_of(record: StudyRecord, metric: str | None = None) -> Importance:
         raise NothingFinished(
             "importance: no parameter of the search space has two values; there is nothing to compare."
         )
-    key = "importance", metric or record.objective.metric, record.history.ended
-    if key not in record.results or (metric is None and record.objective.several):
-        record.results[key] = _importance(record, metric)
-    result: Importance = record.results[key]
-    return result
-
-
-def _importance(record: StudyRecord, metric: str | None) -> Importance:
     surrogate = Surrogate(record, metric)
     names, notes = list(record.space.parameters), _cautions(record)
     if surrogate.flat:

@@ -32,7 +32,6 @@ class StudyRecord:
         probes: what was measured before any training, by the branch of the space that it is of.
         grown: the changes of its space since it was made, in words.
         gains: how much faster other settings of its runtime would train, as it has measured.
-        results: results that take long and were computed from it, by their names and the number of ended trials.
     """
 
     name: str
@@ -44,7 +43,6 @@ class StudyRecord:
     probes: Mapping[str, Probe] = field(default_factory=dict)
     grown: Sequence[str] = ()
     gains: Sequence[SpeedGain] = ()
-    results: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def folder(self) -> str | None:

@@ -127,7 +127,7 @@ function point(event) {
 
 document.addEventListener("click", (event) => {
   const chart = charts.get(event.target.closest?.("svg"));
-  if (chart) show((pinned = chart.nearest(event)), event);
+  if (chart && !event.target.matches(".handle")) show((pinned = chart.nearest(event)), event);
 });
 
 document.addEventListener("focusin", (event) => {

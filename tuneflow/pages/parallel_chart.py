@@ -66,7 +66,8 @@ def parallel_chart(record: StudyRecord) -> PageSection | None:
     room = places[1] - places[0]
     axes = (_axis(column, x, every, room) for column, x in zip(columns, places, strict=True))
     label = f"parallel coordinates of {len(every)} trials over {', '.join(column.whole for column in columns)}"
-    chart = picture(WIDTH, HEIGHT, *_lines(standing, columns, places), *axes, label=label, class_="parallel wide")
+    height = HEIGHT if any(column.ys[number] == SLOT for column in columns for number in every) else BOTTOM + 12
+    chart = picture(WIDTH, height, *_lines(standing, columns, places), *axes, label=label, class_="parallel wide")
     left_out = len(parameters) - MOST
     more = f" {left_out} more parameters are left out." if left_out > 0 else ""
     return PageSection("parallel", "Parallel coordinates", element("figure", chart, tabindex="0"), NOTE + more)

@@ -24,12 +24,16 @@ def probe_charts(record: StudyRecord) -> PageSection | None:
 
 
 def _cards(probes: Mapping[str, Probe]) -> Markup:
-    return element("div", *(_card(name, probe) for name, probe in probes.items()), class_="charts")
+    single = len(probes) == 1
+    return element("div", *(_card(name, probe, single) for name, probe in probes.items()), class_="charts")
 
 
-def _card(name: str, probe: Probe) -> Markup:
+def _card(name: str, probe: Probe, single: bool) -> Markup:
+    """Return a structure's race, and its numbers behind a click unless it is the only one."""
     race = probe.race
     drawn = race is not None and math.isfinite(min(race.losses))
     chart = race_chart(race, probe.optimizer, probe.estimate, probe.rate) if race is not None and drawn else None
     lines: list[tuple[str, object]] = [line for line in probe.lines if not line[0].startswith("race of")]
-    return element("figure", element("figcaption", name), chart, described(lines))
+    summary = element("summary", f"rate {probe.rate:.3g}, and all numbers")
+    numbers = element("details", summary, described(lines), open=single)
+    return element("figure", element("figcaption", name), chart, numbers)

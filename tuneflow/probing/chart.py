@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from tuneflow.markup.axes import Frame
 from tuneflow.markup.html import Markup, element, joined
 from tuneflow.markup.paths import dots_of, line_of
-from tuneflow.markup.scales import axis_of, log_axis_of
+from tuneflow.markup.scales import log_axis_of, score_axis
 from tuneflow.markup.texts import spread_out, text_at
 
+SIZE = (480, 270)
 ROW = 14  # pixels between the names of marks, which stand below each other above the plane
 LETTER = 7  # pixels of a letter of a name beside a line, at most
 
@@ -22,7 +23,7 @@ def chart(lines: Mapping[str, Line], marks: Mapping[str, float], across: str, up
         lines: name to points (x, y), x > 0; points that are not finite are left out.
         marks: name to the x of a vertical line.
         across: title of the horizontal axis.
-        up: title of the vertical axis.
+        up: title of the vertical axis, a loss.
 
     Returns:
         An SVG element for a page with the style of charts; `standalone` adds the style.
@@ -51,7 +52,8 @@ def _frame(lines: Mapping[str, Line], marks: Mapping[str, float], titles: tuple[
     right = LETTER * max(map(len, lines)) if len(lines) > 1 else 0
     across = log_axis_of([*(x for x, _ in points), *marks.values()])
     margins = (24 + ROW * len(marks), 16 + right, 40, 56)
-    return Frame(across, axis_of(y for _, y in points), margins=margins, titles=titles)
+    up = score_axis((y for _, y in points), maximize=False)
+    return Frame(across, up, *SIZE, margins=margins, titles=titles)
 
 
 def _line(frame: Frame, line: Line) -> Markup:

@@ -84,7 +84,7 @@ def test_a_dot_stands_at_its_value_and_better_ones_are_higher():
     trials = [scored(0, 0.9, config={"x": 0.25}), scored(1, 0.5, config={"x": 0.75})]
     record = record_of_trials(trials, space=tn.SearchSpace(x=tn.Float(0, 1)))
     (left, upper), (right, lower) = (
-        map(float, pair) for pair in re.findall(r"M([\d.]+) ([\d.]+)h0", strip(Standing(record), 0))[::-1]
+        map(float, pair) for pair in re.findall(r"M([\d.]+) ([\d.]+)z", strip(Standing(record), 0))[::-1]
     )
     assert right - left == pytest.approx(0.5 * (260 - 28), abs=0.2)
     assert upper < lower

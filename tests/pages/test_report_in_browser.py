@@ -255,6 +255,22 @@ def test_2000_trials_open_in_two_seconds_and_follow_the_pointer(opened):
     page.wait_for_selector(".tip:not(:empty)", timeout=1000)
 
 
+def test_a_watched_page_follows_its_file_and_keeps_its_place(browser, tmp_path):
+    path = tmp_path / "watched.html"
+    path.write_text(page_of(mixed_record(12), refresh=0.2), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(path.as_uri())
+    page.locator("#trials thead button", has_text="lr").click()
+    page.locator("#reproduce summary").click()
+    page.evaluate("scrollTo(0, 700)")
+    path.write_text(page_of(mixed_record(16)), encoding="utf-8")
+    page.wait_for_function("document.querySelectorAll('#trials tbody tr').length === 16", timeout=10_000)
+    page.wait_for_selector("#trials th[aria-sort=ascending] >> text=lr")
+    assert page.evaluate("scrollY") == 700
+    assert page.locator("#reproduce details").get_attribute("open") is not None
+    page.close()
+
+
 def test_a_print_is_light_and_whole(opened):
     page = opened(scheme="dark")
     page.emulate_media(media="print")

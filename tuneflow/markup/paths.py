@@ -7,25 +7,29 @@ from tuneflow.markup.html import Markup, element
 Point = tuple[float, float]  # in pixels, the second one downwards
 
 
-def line_of(points: Iterable[Point]) -> str:
+def line_of(points: Iterable[Point], rough: bool = False) -> str:
     """Return the path through points, in whole pixels and tenths; empty without any.
+
+    Args:
+        points: in pixels.
+        rough: in whole pixels only, for one line among hundreds.
 
     Example:
         >>> line_of([(0, 1.26), (10.04, 2)])
         'M0 1.3L10 2'
     """
-    text = "L".join(f"{pixels(x)} {pixels(y)}" for x, y in points)
+    text = "L".join(f"{x:.0f} {y:.0f}" if rough else f"{pixels(x)} {pixels(y)}" for x, y in points)
     return f"M{text}" if text else ""
 
 
 def dots_of(points: Iterable[Point]) -> str:
-    """Return the path of dots at points: as wide as its stroke, if that has round ends.
+    """Return the path of dots at points, in whole pixels: as wide as its stroke, if that has round ends.
 
     Example:
-        >>> dots_of([(1, 2), (3, 4)])
-        'M1 2h0M3 4h0'
+        >>> dots_of([(1, 2.2), (3, 4)])
+        'M1 2zM3 4z'
     """
-    return "".join(f"M{pixels(x)} {pixels(y)}h0" for x, y in points)
+    return "".join(f"M{x:.0f} {y:.0f}z" for x, y in points)
 
 
 def crosses_of(points: Iterable[Point], size: float = 3) -> str:

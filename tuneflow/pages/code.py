@@ -12,8 +12,7 @@ BUILDER = re.compile(r"Model\(([^\W\d]\w*)[,)]")  # in the settings of a study
 
 def code(record: StudyRecord) -> PageSection | None:
     """Return the lines that give the best configuration and its trained model; None before there is one."""
-    history = record.history
-    if not (history.front if record.objective.several else history.leader):
+    if not (record.front if record.objective.several else record.history.leader):
         return None
     return PageSection("code", "Use it", copied(_lines(record)))
 
@@ -37,7 +36,7 @@ def _lines(record: StudyRecord) -> str:
 
 def _of_configuration(record: StudyRecord) -> str:
     """Return the best configuration itself, where there is no folder to read it from."""
-    trials = record.history.front if record.objective.several else [record.best]
+    trials = record.front if record.objective.several else [record.best]
     values = {trial.number: trial.config for trial in trials if trial is not None}
     name, shown = ("configs", values) if record.objective.several else ("config", *values.values())
     literal = pformat(shown, width=80, sort_dicts=False)

@@ -64,7 +64,8 @@ def _chart(record: StudyRecord, lines: Sequence[CurveLine], best: Sequence[int])
 
 
 def _paths(frame: Frame, lines: Sequence[CurveLine], kind: str) -> Markup | None:
-    return trials_path("".join(_path(frame.points(line.points)) for line in lines), _numbers(lines), kind)
+    rough = len(lines) > MANY
+    return trials_path("".join(_path(frame.points(line.points), rough) for line in lines), _numbers(lines), kind)
 
 
 def _named(frame: Frame, lines: Sequence[CurveLine]) -> list[Markup | None]:
@@ -82,10 +83,10 @@ def _numbers(lines: Sequence[CurveLine]) -> list[int]:
     return [line.trial.number for line in lines]
 
 
-def _path(points: Sequence[Point]) -> str:
+def _path(points: Sequence[Point], rough: bool) -> str:
     """Return the path of a curve; a single point is a short stroke."""
     if len(points) > 1:
-        return line_of(points)
+        return line_of(points, rough)
     x, y = points[0]
     return f"M{pixels(x - 2)} {pixels(y)}h4"
 

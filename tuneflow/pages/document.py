@@ -40,8 +40,10 @@ def document(title: str, header: Markup, sections: Sequence[PageSection], refres
 
 
 def _resources(paths: Sequence[tuple[str, str]]) -> Markup:
+    """Return files one after the other, without their indentation and remarks on lines of their own."""
     texts = (files(room).joinpath(name).read_text(encoding="utf-8") for room, name in paths)
-    return Markup("\n".join(texts))
+    lines = (line.strip() for text in texts for line in text.splitlines())
+    return Markup("\n".join(line for line in lines if line and not line.startswith("//")))
 
 
 def _policy(script: str) -> str:

@@ -42,7 +42,7 @@ def _by_reason(trials: Sequence[Trial]) -> list[list[Trial]]:
 def _group(trials: Sequence[Trial]) -> Markup:
     """Return one reason with the trials that have it, and the traceback of the first one where there is one."""
     first = trials[0]
-    numbers = [element("a", str(t.number), href=f"#trial-{t.number}", data_trial=t.number) for t in trials[:NUMBERS]]
+    numbers = [element("a", str(t.number), href=f"#trial-{t.number}", data_t=t.number) for t in trials[:NUMBERS]]
     separated = [part for number in numbers for part in (", ", number)][1:]
     more = f" and {len(trials) - NUMBERS} more" if len(trials) > NUMBERS else None
     word = "trial " if len(trials) == 1 else "trials "

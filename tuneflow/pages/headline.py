@@ -81,16 +81,16 @@ def _tested(record: StudyRecord) -> str:
 
 def _of_front(record: StudyRecord) -> Markup:
     """Return the sentence on the front of several objectives, with the best value of each."""
-    front = record.history.front
+    front = record.front
     if not front:
         return _missing(record)
     parts = []
     for metric, maximize in record.objective.goals:
         best = (max if maximize else min)(front, key=lambda trial: trial.metrics[metric])
         score = rounded_text(best.metrics[metric], best.errors.get(metric, math.nan))
-        parts += [f", {metric} ", element("strong", score), f" by {_trial(best)}"]
-    beaten = "that no other one beats in every objective"
-    return element("p", f"{plural(len(front), 'trial')} {beaten}{_within(record)}", *parts, ".")
+        parts += [f"; {metric} {'up' if maximize else 'down'} to ", element("strong", score), f" by {_trial(best)}"]
+    beaten = "is beaten by no other one" if len(front) == 1 else "are beaten by no other one"
+    return element("p", f"{plural(len(front), 'trial')} {beaten} in every objective{_within(record)}", *parts, ".")
 
 
 def _missing(record: StudyRecord) -> Markup:

@@ -26,7 +26,7 @@ def _card(name: str, number: str, details: Iterable[str]) -> Markup:
 def _best(record: StudyRecord) -> Markup:
     if record.objective.several:
         names = [f"{metric}, {'more' if up else 'less'} is better" for metric, up in record.objective.goals]
-        return _card("on the front", str(len(record.history.front)), names)
+        return _card("on the front", str(len(record.front)), names)
     metric, up = record.objective.goals[0]
     name = f"best {metric}, {'more' if up else 'less'} is better"
     best = record.history.leader

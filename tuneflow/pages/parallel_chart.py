@@ -100,7 +100,7 @@ def _lines(standing: Standing, columns: Sequence[_Parallel], places: Sequence[fl
     """Return the lines of all trials in groups of one shade, the best ones over the others."""
 
     def group(numbers: Sequence[int], kind: str) -> Markup | None:
-        lines = (line_of(_line(number, columns, places)) for number in numbers)
+        lines = (line_of(_line(number, columns, places), rough=True) for number in numbers)
         return trials_path("".join(lines), numbers, f"lines {kind}")
 
     shades: list[list[int]] = [[] for _ in range(SHADES)]

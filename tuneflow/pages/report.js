@@ -4,16 +4,30 @@
 const kept = {
   key: `tuneflow ${location.pathname}`,
   save() {
-    const open = [...document.querySelectorAll("details")].map((one) => one.open);
-    sessionStorage.setItem(this.key, JSON.stringify({ top: scrollY, open }));
+    const open = this.details().flatMap(([name, one]) => (one.open ? [name] : []));
+    const ways = [...document.querySelectorAll("#trials thead th")].map((head) => head.ariaSort);
+    sessionStorage.setItem(this.key, JSON.stringify({ top: scrollY, open, ways }));
+  },
+  details() {
+    const sections = [...document.querySelectorAll("section")];
+    return sections.flatMap((part) => [...part.querySelectorAll("details")].map((one, at) => [`${part.id} ${at}`, one]));
   },
   restore() {
-    const { top, open } = JSON.parse(sessionStorage.getItem(this.key) || "{}");
+    const { top, open = [], ways = [] } = JSON.parse(sessionStorage.getItem(this.key) || "{}");
     sessionStorage.removeItem(this.key);
-    document.querySelectorAll("details").forEach((one, at) => { one.open = Boolean(open && open[at]); });
+    this.details().forEach(([name, one]) => { one.open ||= open.includes(name); });
+    addEventListener("load", () => this.sort(ways)); // what sorts comes later in the file
     if (top) scrollTo(0, top);
   },
+  sort(ways) {
+    const at = ways.findIndex(Boolean);
+    const head = document.querySelectorAll("#trials thead th")[at];
+    for (let clicks = 0; head && clicks < 2 && head.ariaSort !== ways[at]; clicks++) head.querySelector("button").click();
+  },
 };
+
+// A row is of the trial that its id names.
+for (const row of document.querySelectorAll("tr[id^=trial-]")) row.dataset.t = row.id.slice(6);
 
 const seconds = Number(document.documentElement.dataset.refresh);
 try {

@@ -30,7 +30,7 @@ def _ranked(record: StudyRecord) -> list[Trial]:
     """Return the trials with a score, the best first or by number where there is no best, then the others."""
     history = record.history
     if record.objective.several:
-        front = {trial.number for trial in history.front}
+        front = {trial.number for trial in record.front}
         return sorted(record.trials, key=lambda trial: (trial.number not in front, trial.number))
     return sorted(record.trials, key=lambda trial: (not trial.ended, *history.rank(trial), trial.number))
 
@@ -59,7 +59,7 @@ def _row(metrics: Sequence[str], paths: Sequence[Sequence[str]], trial: Trial) -
     settings = (setting_text(setting_at(trial.config, path)) for path in paths)
     cells = (trial.status.lower(), *scores, *spent, *settings, _cut(_reason(trial)))
     opened = (part for cell in cells for part in (CELL, cell))
-    return element("tr", element("th", trial.number), *opened, id=f"trial-{trial.number}", data_t=trial.number)
+    return element("tr", element("th", trial.number), *opened, id=f"trial-{trial.number}")
 
 
 def setting_text(value: Any) -> str:

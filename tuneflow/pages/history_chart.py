@@ -105,7 +105,8 @@ class HistoryChart:
             return None
         x, y = self._at(start.number)
         ring = element("circle", cx=pixels(x), cy=pixels(y), r=6, class_="ring")
-        return joined(ring, text_at(x + 10, y + 4, "LeCun's start"))
+        beside = y + (BELOW if self.maximize else ABOVE)  # on the worse side, where the best so far is not
+        return joined(ring, text_at(x + 6, beside, "LeCun's start"))
 
     def _score(self, number: int) -> float:
         return float(self.standing.scores[number])

@@ -1,5 +1,6 @@
 """The status line on a real terminal: rewritten in place, gone at the end, and never in a file."""
 
+import io
 import os
 import pty
 import signal
@@ -130,6 +131,53 @@ def test_the_line_waits_until_others_have_ended_theirs(monkeypatch):
         assert written == b"first\r\x1b[J50 %50 %\r\nthird\r\x1b[J50 %\r\n"
     os.close(outer)
     os.close(inner)
+
+
+class Interrupted(io.FileIO):
+    """A file in whose writes, and so while its buffer is locked, a signal comes."""
+
+    def write(self, data):
+        signal.raise_signal(signal.SIGINT)
+        return super().write(data)
+
+
+def printing(line):
+    print("printed")
+
+
+def drawing(line):
+    line.draw(lambda width: "status")
+
+
+@pytest.mark.parametrize("write", [printing, drawing], ids=["print", "draw"])
+def test_the_handler_of_a_signal_may_print_while_a_stream_is_written_to(monkeypatch, write):
+    outer, inner = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    line = TerminalLine()
+    before = signal.signal(signal.SIGINT, lambda *_: line.print("of the handler"))
+    try:
+        with io.TextIOWrapper(io.BufferedWriter(Interrupted(inner, "w")), line_buffering=True) as stream:
+            monkeypatch.setattr("sys.stderr", stream)
+            monkeypatch.setattr("sys.stdout", stream)
+            write(line)
+            line.print("later")
+            line.close()
+            output = ""
+            while "later" not in output:
+                output += os.read(outer, 1000).decode()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ("of the handler" in output) == (write is printing)  # nothing else enters the buffer
+    os.close(outer)
+
+
+def test_names_with_control_characters_are_shown_as_escapes(tmp_path):
+    program = STUDY.replace('"loss"', r'"a\nb\x1b[31mred\r"') + r'study(minimize="a\nb\x1b[31mred\r").run(trials=2)'
+    with Terminal(program, tmp_path) as terminal:
+        output = terminal.read()
+    assert r"trial 1 of 2  DONE  a\nb\x1b[31mred\r 0." in output
+    assert "\x1b[31m" not in output
+    assert not any("training" in line for line in screen(output))
 
 
 ASKED = """

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from tuneflow.analysis.score_text import printable
 from tuneflow.errors import plural
 from tuneflow.pages.times import rounded_duration
 
@@ -40,7 +41,7 @@ class Status:
     def __str__(self) -> str:
         best = " ".join(filter(None, [self.best, self.holder]))
         training = ", ".join(filter(None, [self.training, self.score]))
-        return "  ".join(filter(None, [self.done, best, training, self.epochs, self.left]))
+        return printable("  ".join(filter(None, [self.done, best, training, self.epochs, self.left])))
 
     def fitted(self, width: int) -> str:
         """Return the line in at most `width` characters: without what matters least, and cut where that is too long."""

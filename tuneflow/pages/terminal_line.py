@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -15,8 +16,8 @@ def is_terminal(stream: Any) -> bool:
     """True for a stream to a terminal on which a line can be rewritten."""
     rewrites = os.environ.get("TERM", "dumb") != "dumb" or "WT_SESSION" in os.environ  # the latter is set on Windows
     try:
-        return rewrites and bool(stream.isatty())
-    except (AttributeError, ValueError):  # None in a process without a console; a closed file
+        return rewrites and bool(stream.isatty()) and os.isatty(stream.fileno())
+    except (AttributeError, OSError, ValueError):  # None in a process without a console; a closed file; no file at all
         return False
 
 
@@ -48,12 +49,15 @@ class TerminalLine:
             self._put(erasing + text)
 
     def print(self, line: str) -> None:
-        """Print a line above; without a line that is shown, as `print` does."""
+        """Print a line above; without a line that is shown, as `print` does. A signal's handler may do so too."""
         with self._lock:
             if self._text and self._shown_on is sys.stderr:
                 self._put(f"{self._erasing()}{line}\n{self._text}")
-            else:
+                return
+            try:
                 print(line, file=sys.stderr, flush=True)
+            except RuntimeError:  # the signal came while the stream was written to, and that cannot be entered twice
+                write_past_buffers(sys.stderr, f"{line}\n")
 
     def erase(self) -> None:
         """Remove the line, until it is drawn again."""
@@ -78,11 +82,9 @@ class TerminalLine:
         return (UP.format(rows) if rows > 0 else "") + CLEAR
 
     def _put(self, text: str) -> None:
-        """Write to the stream that the line is on, past the guard."""
-        write = next((write for stream, write, _ in self._guards if stream is self._shown_on), self._shown_on.write)
+        """Write to the terminal that the line is on."""
         try:
-            write(text)
-            self._shown_on.flush()
+            write_past_buffers(self._shown_on, text)
         except (OSError, ValueError):  # the terminal is gone, or its stream closed
             self._text = ""
 
@@ -113,6 +115,13 @@ class TerminalLine:
             self._open = not text.endswith("\n")
             self.erase()
             return write(text)
+
+
+def write_past_buffers(stream: Any, text: str) -> None:
+    """Write to the file of a stream, so that the handler of a signal that comes meanwhile may use the stream."""
+    with suppress(RuntimeError):  # it is the handler who writes, while the stream is flushed
+        stream.flush()
+    os.write(stream.fileno(), text.encode(stream.encoding or "utf-8", "backslashreplace"))
 
 
 def columns(stream: Any) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tuneflow.analysis.advice import first_advice
 from tuneflow.analysis.record import StudyRecord
+from tuneflow.analysis.score_text import printable
 from tuneflow.analysis.speed_gain import SpeedGain
 from tuneflow.errors import plural
 from tuneflow.execute.executor import Event
@@ -102,7 +103,7 @@ class Progress:
     def show(self, line: str, passing: bool = False) -> None:
         """Show a line; a `passing` one need not be shown for good."""
         if self._shown:
-            self._live.print(line, passing)
+            self._live.print(printable(line), passing)
 
     def log(self, line: str) -> None:
         """Print a line, and log it; an empty one is no line."""

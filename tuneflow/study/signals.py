@@ -1,12 +1,12 @@
 """Ctrl-C and SIGTERM during a run: the first finishes the epoch and leaves, a second one leaves now."""
 
 import signal
-import sys
 import threading
 from types import FrameType
 from typing import Any, Self
 
 from tuneflow.pages.notebook_display import notebook
+from tuneflow.pages.terminal_line import LINE
 
 FINISHED = "the epoch was finished"  # the message of what the first Ctrl-C raises
 
@@ -44,4 +44,4 @@ class Interrupts:
             raise KeyboardInterrupt
         interrupt = "press Ctrl-C" if notebook() is None else "interrupt"
         again = interrupt if number == signal.SIGINT else "send SIGTERM"
-        print(f"finishing the epoch; {again} again to leave now", file=sys.stderr, flush=True)
+        LINE.print(f"finishing the epoch; {again} again to leave now")

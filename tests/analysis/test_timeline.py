@@ -113,4 +113,14 @@ def test_forks_and_extended_trials_count_their_own_epochs_once():
         trial = with_reports(Trial(number, {"x": 0.5}, parent=parent, extends=extends), reports[start:end], OBJECTIVE)
         history.record(with_status(trial, "STOPPED" if number == 2 else "DONE"))
     totals = totals_of(StudyRecord("in memory", {}, SPACE, history))
-    assert (totals.epochs, totals.saved, totals.place) == (4 + 4 + 1, 1, ())
+    assert (totals.epochs, totals.place) == (4 + 4 + 1, ())
+
+
+def test_members_that_a_fork_replaced_saved_nothing():
+    study = tn.Study(space=SPACE, minimize="loss", epochs=6, progress=False, scheduler=tn.Population(4, every=2))
+    while (trial := study.ask()) is not None:
+        while trial.status == "RUNNING":
+            trial = study.tell(trial, {"loss": float(trial.number)}, done=False)
+    totals = totals_of(study.record())
+    assert totals.statuses["STOPPED"] > 0
+    assert (totals.epochs, totals.saved) == (4 * 6, 0)

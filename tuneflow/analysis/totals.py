@@ -21,7 +21,8 @@ class Totals:
     Attributes:
         statuses: number of trials by status, those without one left out.
         epochs: number of epochs trained; a fork's are those after its parent's.
-        full: number of epochs that stopped and paused trials would take in full, and the others took.
+        full: number of epochs that stopped and paused trials would take in full, and the others took; where forks take
+            the place of stopped trials, those that were trained.
         seconds: seconds of training, summed over the trials.
         wall: seconds of the clock in which something was trained; see `Timeline`.
         workers: number of workers that trained.
@@ -48,10 +49,11 @@ def totals_of(record: StudyRecord) -> Totals:
     counts = Counter[str](trial.status for trial in record.trials)
     timeline = timeline_of(record)
     epochs, workers = sum(map(own_epochs, trials)), len(timeline.idle)
+    forked = any(trial.parent and not trial.extends for trial in trials)
     return Totals(
         statuses={status: counts[status] for status in STATUSES if counts[status]},
         epochs=epochs,
-        full=epochs + sum(_left(record, trial) for trial in trials),
+        full=epochs + (0 if forked else sum(_left(record, trial) for trial in trials)),
         seconds=sum(trial.seconds for trial in trials),
         wall=timeline.seconds,
         workers=workers,

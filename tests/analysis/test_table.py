@@ -41,8 +41,8 @@ def table(study):
 
 
 def test_a_table_has_a_row_for_each_trial_and_its_columns_in_order(table, study):
-    names = ["trial", "status", "optimizer", "optimizer.sgd.lr", "order", "width", "mixed", "config.epochs",
-             "config.loss", "metrics.loss", "extra", "loss_error", "extra_error", "epochs", "seconds", "parent",
+    names = ["trial", "status", "metrics.loss", "optimizer", "optimizer.sgd.lr", "order", "width", "mixed",
+             "config.epochs", "config.loss", "extra", "loss_error", "extra_error", "epochs", "seconds", "parent",
              "parent_epoch", "repeats", "reason"]  # fmt: skip
     assert list(table) == names
     assert table["trial"] == list(range(10))
@@ -83,7 +83,7 @@ def test_names_that_clash_are_told_apart_whatever_they_are():
     study = tn.Study(space=space, minimize="a", progress=False)
     study.tell(study.ask(), (0.5, 0.1))
     columns = list(study.table())
-    assert columns[2:8] == ["config.a", "config.a_error", "metrics.a", "config.trial", "metrics.metrics.a", "errors.a"]
+    assert columns[2:8] == ["metrics.metrics.a", "config.a", "config.a_error", "metrics.a", "config.trial", "errors.a"]
 
 
 def test_forks_name_the_state_that_they_went_on_from():
@@ -99,7 +99,7 @@ def test_forks_name_the_state_that_they_went_on_from():
 
 def test_a_study_without_trials_has_the_columns_of_its_parameters_and_goals():
     study = tn.Study(space=tn.SearchSpace(x=tn.Float(0, 1)), minimize=["a", "b"], progress=False)
-    assert list(study.table()) == ["trial", "status", "x", "a", "b", "epochs", "seconds", "parent", "parent_epoch",
+    assert list(study.table()) == ["trial", "status", "a", "b", "x", "epochs", "seconds", "parent", "parent_epoch",
                                    "repeats", "reason"]  # fmt: skip
     assert study.curves().rows == study.table().rows == 0
     assert repr(study.curves()).endswith("[0 rows of 5 columns]")
@@ -113,7 +113,7 @@ def test_a_folder_has_the_same_tables(tmp_path):
     assert (archive.table(), archive.curves()) == (study.table(), study.curves()) == tables  # also once it is closed
 
 
-def test_what_is_long_or_wide_is_cut_in_the_middle_with_a_note(monkeypatch):
+def test_what_is_long_or_wide_is_cut_with_a_note(monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     table = Table({f"column {n}": list(range(100)) for n in range(12)} | {"none": [None] * 100})
     lines = repr(table).splitlines()
@@ -124,8 +124,19 @@ def test_what_is_long_or_wide_is_cut_in_the_middle_with_a_note(monkeypatch):
     assert lines[11].split() == ["..."] * 6
     assert lines[10].split()[0] == "9"
     assert lines[12].split()[0] == "90"
-    assert lines[-1].startswith("[100 rows of 13 columns; not shown: column 3, ")
+    assert lines[-1].startswith("[100 rows of 13 columns; not shown: column 4, ")
     assert lines[-1].endswith("; without a value: none]")
+
+
+def test_a_narrow_line_has_scores_and_settings_first_and_the_reason_in_short(table, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    few = Table({"trial": [0], "status": ["FAILED"], "loss": [0.5], "lr": [0.1], **{f"m{n}": [n] for n in range(30)},
+                 "reason": ["RuntimeError: shapes (3, 4) and (5, 6)"]})  # fmt: skip
+    lines = repr(few).splitlines()
+    assert lines[0].split()[:5] == ["trial", "status", "loss", "lr", "m0"]
+    assert lines[1].endswith("RuntimeError: sha...")
+    assert max(map(len, lines[:2])) <= 80
+    assert len(repr(table).splitlines()[0]) <= 80
 
 
 def test_a_printed_table_rounds_and_escapes(table):

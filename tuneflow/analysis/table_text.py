@@ -1,4 +1,4 @@
-"""Tables as text: numbers rounded, the middle of what is too long or too wide left out with a note."""
+"""Tables as text: numbers rounded, rows in the middle and columns before the last one left out with a note."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,8 @@ from tuneflow.analysis.score_text import printable
 from tuneflow.errors import listed, plural
 
 ROWS = 20  # that are shown
-LONGEST = 40  # characters of a cell
+LONGEST = 40  # characters of a cell,
+SHORT = 20  # and where not all columns fit into a line
 GAP = "..."  # in the place of rows or columns
 
 
@@ -35,18 +36,21 @@ def excerpt(columns: Mapping[str, Sequence[Any]], width: float = math.inf) -> Ex
 
     Args:
         columns: name to values, all equally many.
-        width: characters of a line at most; inner columns are left out where they need more.
+        width: characters of a line at most; where the columns need more, texts are cut, and the columns at the end, but
+            for the last one, left out.
     """
     count = max(map(len, columns.values()), default=0)
     kept = _ends(count, ROWS)
     names = [name for name, values in columns.items() if not count or any(value is not None for value in values)]
     cells = {name: [_cut(name), *_cells(columns[name], kept)] for name in names}
-    shown = _fitting([max(map(len, cells[name])) for name in names], width)
+    if _needed(_widths(cells), range(len(cells))) > width:
+        cells = {name: [head, *(_cut(cell, SHORT) for cell in rest)] for name, (head, *rest) in cells.items()}
+    shown = _fitting(_widths(cells), width)
     gap = len(kept) // 2 + 1 if len(kept) < count else None
     lines = [list(line) for line in zip(*(cells[names[at]] for at in shown), strict=True)]
     numbers = [_is_numbers(columns[names[at]]) for at in shown]
     if len(shown) < len(names):
-        _insert(lines, numbers, len(shown) // 2 + len(shown) % 2)
+        _insert(lines, numbers, len(shown) - 1)
     if gap is not None:
         lines.insert(gap, [GAP] * len(lines[0]))
     outside = [name for at, name in enumerate(names) if at not in shown]
@@ -72,11 +76,15 @@ def _ends(count: int, most: int) -> list[int]:
 
 
 def _fitting(widths: Sequence[int], width: float) -> list[int]:
-    """Return the places of the columns that fit into a line, taken from both ends in turn."""
+    """Return the places of the columns that fit into a line: the first ones and the last one."""
     places = list(range(len(widths)))
     while len(places) > 2 and _needed(widths, places) > width:
-        places.pop(len(places) // 2)
+        del places[-2]
     return places
+
+
+def _widths(cells: Mapping[str, Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in cells.values()]
 
 
 def _needed(widths: Sequence[int], places: Sequence[int]) -> int:
@@ -124,6 +132,6 @@ def _cell(value: Any, places: int | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, most: int = LONGEST) -> str:
     text = printable(text)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - len(GAP)]}{GAP}"
+    return text if len(text) <= most else f"{text[: most - len(GAP)]}{GAP}"

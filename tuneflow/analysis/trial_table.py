@@ -19,12 +19,12 @@ CONFIG, METRICS, ERRORS = "config.", "metrics.", "errors."  # in front of names 
 
 
 def trial_table(record: StudyRecord) -> Table:
-    """Return a row for each trial: trial, status, its parameters, metrics and errors, epochs, seconds, parent, reason.
+    """Return a row for each trial: trial, status, its score, parameters, other metrics, errors, epochs, ..., reason.
 
     Parameters have their dotted names and None where they are not active; an order, or a list, is JSON. Metrics are
-    those of the epoch that counts, of goals and limits first; the standard error of `accuracy` is `accuracy_error`. A
-    name that would stand for two columns is told apart by `config.`, `metrics.` or `errors.` in front. For a fork,
-    `parent` and `parent_epoch` are those of the state that it went on from.
+    those of the epoch that counts, and those of goals and limits come before the parameters; the standard error of
+    `accuracy` is `accuracy_error`. A name that would stand for two columns is told apart by `config.`, `metrics.` or
+    `errors.` in front. For a fork, `parent` and `parent_epoch` are those of the state that it went on from.
     """
     trials, space = list(record.trials), record.space
     parameters = {name: space.coordinates[place] for name, place in space.parameters.items()}
@@ -32,6 +32,7 @@ def trial_table(record: StudyRecord) -> Table:
     names = column_names([*BEFORE, *AFTER], {CONFIG: parameters, METRICS: metrics, ERRORS: errors})
     columns: dict[str, list[Any]] = {"trial": [t.number for t in trials], "status": [t.status for t in trials]}
     kinds = {**BEFORE, **AFTER}
+    columns |= measured_columns(trials, record.objective.metrics, [], names)
     for name, axis in parameters.items():
         columns[names[CONFIG, name]] = [setting_at(trial.config, axis.path) for trial in trials]
         kinds |= _kind_of(names[CONFIG, name], axis.whole)

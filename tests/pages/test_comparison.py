@@ -85,7 +85,7 @@ def test_methods_that_differ_in_much_have_the_names_of_their_studies():
     ids=["metric", "direction", "limits", "several objectives"],
 )
 def test_another_objective_is_refused_by_name(other, words):
-    with pytest.raises(ValueError, match=f"report: beside .*{re.escape(words)}"):
+    with pytest.raises(ValueError, match=f"studies .*compared .*{re.escape(words)}"):
         comparison([seeded(0), other])
 
 

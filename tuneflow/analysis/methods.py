@@ -157,13 +157,13 @@ def _check(records: Sequence[StudyRecord]) -> None:
     for record in records:
         if record.objective.several:
             raise ValueError(
-                f"report: beside compares studies of one objective, got {_goals(record)} of {record.name}; compare the"
-                " fronts in a report each."
+                f"studies are compared by one objective, got {_goals(record)} of {record.name}; compare the fronts in a"
+                " report each."
             )
         if record.objective.goals != first.objective.goals or record.objective.limits != first.objective.limits:
             raise ValueError(
-                f"report: beside needs studies of the same objective and limits, got {_goals(first)} of {first.name}"
-                f" and {_goals(record)} of {record.name}."
+                f"studies that are compared need the same objective and limits, got {_goals(first)} of {first.name} and"
+                f" {_goals(record)} of {record.name}."
             )
 
 

@@ -65,6 +65,15 @@ def test_the_best_so_far_never_worsens_and_failures_keep_it():
     np.testing.assert_equal(course.scores, [np.nan, 0.5, np.nan, 0.4, 0.6])
 
 
+def test_the_best_so_far_takes_the_mean_of_a_configuration_that_was_trained_again():
+    again = [scored(0, 0.9, config=CONFIG), scored(1, 0.8), scored(2, 0.6, config=CONFIG, repeats=0)]
+    record = record_of_trials(again)
+    course = best_so_far(record)
+    np.testing.assert_allclose(course.best, [0.75, 0.8, 0.8])
+    np.testing.assert_allclose(course.scores, [0.75, 0.8, np.nan])
+    assert course.best[-1] == record.best.metrics["accuracy"]
+
+
 @pytest.mark.parametrize(
     ("unit", "spent"), [("trials", [1, 2, 3]), ("epochs", [2, 6, 7]), ("seconds", [1, 4, 6])], ids=str
 )

@@ -85,6 +85,11 @@ def test_the_first_sentence_says_how_the_study_stands(kind, sentence):
     assert sentence in Outline(page(RECORDS[kind])).words
 
 
+def test_the_first_sentence_says_what_is_a_mean():
+    again = [scored(0, 0.9), scored(1, 0.8, repeats=0)]
+    assert "by trial 0, the mean of 2 trainings." in Outline(page(record_of_trials(again))).words
+
+
 def test_the_first_sentence_names_the_cheapest_of_the_ties():
     tied = [scored(0, 0.95, seconds=8), scored(1, 0.945, seconds=2), scored(2, 0.94, seconds=4), scored(3, 0.5)]
     words = Outline(page(record_of_trials(tied))).words

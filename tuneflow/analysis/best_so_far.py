@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 
+from tuneflow.analysis.configuration_scores import configuration_scores
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.history.history import History
 from tuneflow.history.trial import Trial
@@ -20,7 +21,8 @@ class BestSoFar:
     Attributes:
         numbers: the trials' numbers, shape (n,).
         spent: number of trials proposed, or of epochs or seconds of training until then, shape (n,).
-        scores: the trials' scores in units of the metric, shape (n,); NaN without one, or beyond a limit.
+        scores: the scores of their configurations in units of the metric, shape (n,); NaN without one, or beyond a
+            limit. One that was trained several times has the mean at its first trial, and NaN at the others.
         best: the best score so far, shape (n,); NaN before the first one.
     """
 
@@ -42,10 +44,8 @@ def best_so_far(record: StudyRecord, unit: Unit = "trials", goal: int = 0) -> Be
     history = record.history
     numbers = history.finished.numbers
     numbers = np.sort(numbers) if unit == "trials" else numbers
-    goals = record.objective.goals
-    scores, maximize = history.values.reshape(len(history), len(goals))[numbers, goal], goals[goal][1]
-    scores = np.where((history.breaches[numbers] <= 0).all(axis=1), scores, np.nan)
-    best = (np.fmax if maximize else np.fmin).accumulate(scores)
+    scores = configuration_scores(history, goal)[numbers]
+    best = (np.fmax if record.objective.goals[goal][1] else np.fmin).accumulate(scores)
     return BestSoFar(numbers, _spent(history, numbers, unit), scores, best)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tuneflow.analysis.configuration_scores import configuration_scores, repeated_means
 from tuneflow.analysis.once import once
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.history.history import History
@@ -57,11 +58,8 @@ def ties_of(record: StudyRecord) -> Ties | None:
 def _scores(history: History) -> tuple[Array, Array]:
     """Return the scores of configurations by their first trial, and their errors, shape (n,); NaN beyond limits."""
     metric = history.objective.metric
-    able = (history.breaches <= 0).all(axis=1) & np.isnan(history.repeated)
-    scores, errors = np.where(able, history.values, np.nan), history.errors.copy()
-    for first in np.unique(history.repeated[np.isfinite(history.repeated)]).astype(int).tolist():
-        mean = history.trainings.mean(history.trials[first])
-        scores[first] = mean.metrics[metric] if history.within(mean) else math.nan
+    scores, errors = configuration_scores(history), history.errors.copy()
+    for first, mean in repeated_means(history):
         errors[first] = mean.errors.get(metric, math.nan)
     return scores, errors
 

@@ -26,7 +26,9 @@ def _of_best(record: StudyRecord) -> Markup:
     assert best is not None
     metric = record.objective.metric
     score = rounded_text(best.metrics[metric], best.errors.get(metric, math.nan))
-    opening = joined(f"Best {metric}: ", element("strong", score), f" by {_trial(best)}{_within(record)}.")
+    opening = joined(
+        f"Best {metric}: ", element("strong", score), f" by {_trial(best)}{_mean(record, best)}{_within(record)}."
+    )
     rest = filter(None, [_tied(ties_of(record), best), _confirmed(record), _tested(record)])
     return element("p", opening, *(f" {sentence}" for sentence in rest))
 
@@ -34,6 +36,12 @@ def _of_best(record: StudyRecord) -> Markup:
 def _within(record: StudyRecord) -> str:
     limits = record.objective.limits
     return f", within {' and '.join(map(str, limits))}" if limits else ""
+
+
+def _mean(record: StudyRecord, best: Trial) -> str:
+    """Return what the score is the mean of, where the configuration was trained several times."""
+    trainings = sum(record.trials[number].ended for number in record.history.trainings.numbers(best))
+    return f", the mean of {trainings} trainings" if trainings > 1 else ""
 
 
 def _trial(trial: Trial) -> str:

@@ -18,6 +18,7 @@ BUDGETS = {
     "07_softmax": "--seeds 1 --epochs 1 --rows 128",
     "08_smaller_and_faster": "--size 8 --rows 64 --epochs 1 --more 1 --trials 2 --seconds 0.05",
     "09_harder_to_attack": "--rows 64 --epochs 1 --more 1 --trials 1 --tested 12 --seconds 0.05",
+    "10_look_and_adjust": "--rows 64 --epochs 1 --trials 4",
 }
 each_example = pytest.mark.parametrize("script", scripts(), ids=lambda script: script.stem)
 
@@ -64,7 +65,7 @@ def test_a_notebook_is_small_and_says_nothing_of_the_machine_that_made_it(script
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     """A folder with each notebook as a kernel executed it with a small budget, or the error that ended it."""
-    for package in ("jupytext", "nbclient", "ipykernel"):
+    for package in ("jupytext", "nbclient", "ipykernel", "matplotlib"):
         pytest.importorskip(package)
     folder = tmp_path_factory.mktemp("notebooks")
     code = f"from pathlib import Path; from tests.helpers.notebooks import write_all; write_all(Path.cwd(), {BUDGETS})"

@@ -85,6 +85,7 @@ if __name__ == "__main__":
         space=tn.SearchSpace(optimizer={"lr": 0.02, "momentum": 0.9}),
         maximize="accuracy",
         runtime=runtime,
+        progress=False,
     )
     study.run(trials=1)
     print(study.best)
@@ -122,6 +123,7 @@ if __name__ == "__main__":
         maximize="accuracy",
         minimize="latency",
         runtime=runtime,
+        progress=False,
     )
     small.run(trials=options.trials)
     print(small.front)

@@ -96,7 +96,7 @@ if __name__ == "__main__":
 
 # %%
 if __name__ == "__main__":
-    for name in ("history", "curves", "slice"):
+    for name in ("history", "slice"):
         axes = getattr(tn.plot, name)(study)
         path = folder / f"{name}.png"
         axes.figure.savefig(path)

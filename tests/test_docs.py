@@ -103,6 +103,13 @@ def test_links_of_the_readme_work_wherever_it_is_shown():
     assert [target for target in targets if not target.startswith("https://")] == []
 
 
+def test_readme_begins_with_a_small_picture_that_is_described():
+    before, *_ = (ROOT / "README.md").read_text().partition("```")
+    path, described = re.search(r'<img src="([^"]+)" alt="([^"]+)"', before).groups()
+    assert (ROOT / path).stat().st_size < 150_000
+    assert "report" in described
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
 def test_no_page_installs_the_unrelated_package_of_the_same_name(page):
     assert not re.search(

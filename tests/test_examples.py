@@ -213,7 +213,7 @@ def test_a_study_is_looked_at_and_the_next_one_made_of_it(tmp_path):
     flags = ["--rows", "64", "--epochs", "1", "--trials", "4"]
     text = run_example(EXAMPLES / "10_look_and_adjust.py", tmp_path, *flags)
     assert re.search(r"^importance for accuracy, 4 configurations", text, re.M)
-    assert re.search(r"^(adjusted: the advice on this study changes no setting\.|optimizer\.lr: .* widen it)", text, re.M)
+    assert re.search(r"^(adjusted: .* no setting\.|.* widen it)", text, re.M)
     assert len(re.findall(r"^accuracy  \d\.\d+ \[", text, re.M)) == 2
     kept = {path.name for path in (tmp_path / "runs" / "adjusted").iterdir()}
-    assert kept == {"history.png", "curves.png", "slice.png", "report.html", "compare.html"}
+    assert kept == {"history.png", "slice.png", "report.html", "compare.html"}

@@ -1,7 +1,7 @@
-"""Draw the README's picture: python docs/pictures/report.py, about ten minutes, then a few seconds when run again.
+"""Draw pictures of a report: python docs/pictures/report.py, five minutes on idle cores, then seconds when run again.
 
-A study of a convolutional network on 12,000 images of Fashion-MNIST, which are asked of Debian's package
-dataset-fashion-mnist. It is seeded and kept in a folder; the picture is the top of its report, in chromium.
+A study of a convolutional network on 12,000 images of Fashion-MNIST, which Debian's package dataset-fashion-mnist
+installs. It is seeded and kept in a folder. The pictures are the top of its report, and its parameters, in chromium.
 """
 
 import io
@@ -17,7 +17,7 @@ import tuneflow as tn
 
 HERE = Path(__file__).parent
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-SIZE = {"width": 1000, "height": 1180}
+SIZE = {"width": 1080, "height": 1200}
 ROWS = 10_000, 2_000, 5_000  # to train on, to choose by, to test on
 
 
@@ -59,21 +59,28 @@ def report(folder="runs/fashion-mnist"):
     return study.report(Path(folder) / "report.html")
 
 
-def picture(page):
-    """Return the top of the page, as PNG."""
+def pictures(page):
+    """Yield names and pictures, as PNG: the page down to its charts, and the charts of its parameters."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM)
         sheet = browser.new_page(viewport=SIZE, color_scheme="light")
         sheet.goto(page.resolve().as_uri())
-        drawn = sheet.screenshot()
+        charts, after = (sheet.locator(f"#{name}").bounding_box() for name in ("parameters", "timeline"))
+        yield "report", screenshot(sheet, 0, charts["y"])
+        yield "report_parameters", screenshot(sheet, charts["y"], after["y"])
         browser.close()
-    return drawn
+
+
+def screenshot(sheet, top, bottom):
+    """Return the page between two heights in pixels."""
+    return sheet.screenshot(full_page=True, clip={"x": 0, "y": top, "width": SIZE["width"], "height": bottom - top})
 
 
 def main():
-    """Write report.png, of few colors."""
-    drawn = Image.open(io.BytesIO(picture(report()))).convert("RGB")
-    drawn.quantize(128, dither=Image.Dither.NONE).save(HERE / "report.png", optimize=True)
+    """Write the pictures, of few colors."""
+    for name, drawn in pictures(report()):
+        picture = Image.open(io.BytesIO(drawn)).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+        picture.save(HERE / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

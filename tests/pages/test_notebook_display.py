@@ -57,6 +57,15 @@ def test_each_cell_has_a_display_of_its_own(kernel):
     assert identifiers[0] != identifiers[1]
 
 
+def test_lines_of_a_later_cell_come_without_the_outcome_of_the_run(kernel):
+    kernel.run(
+        "three = tn.Study(space=tn.SearchSpace(x=tn.Float(1, 2)), trainer=fit, searcher=tn.TPE())\nthree.run(trials=20)"
+    )
+    *_, (_, last) = kernel.run("adjusted = three.adjusted()")
+    assert "widen it to" in last["data"]["text/html"]
+    assert "20 of 20 trials" not in last["data"]["text/html"]
+
+
 def test_a_study_is_shown_as_a_fragment(kernel):
     ((kind, content),) = kernel.run("one")
     assert kind == "execute_result"

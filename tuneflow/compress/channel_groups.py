@@ -86,7 +86,7 @@ def _by_pruning(
     try:
         return spaces_by_pruning(copy.deepcopy(module), arguments, fixed).groups()
     except ImportError:
-        way = "the package torch-pruning, which might, is not installed: pip install 'tuneflow-torch[compress]'"
+        way = "the package torch-pruning, which might, is not installed: pip install torch-pruning"
         raise ValueError(f"{rule}, and {way}") from None
     except Exception as other:
         raise ValueError(f"{rule}, nor can torch-pruning ({in_one_line(other)})") from None

@@ -31,7 +31,8 @@ class NotebookDisplay:
     def __init__(self, shell: Any) -> None:
         self._shell, self._id, self._cell = shell, "", None
         self._passing, self._kept = deque[str](maxlen=PASSING), deque[str](maxlen=KEPT)
-        self._outcome: Any = None  # what the run came to, once it is over
+        self._over = False
+        self._outcome: Any = None  # what the run came to, while it is shown
 
     def draw(self, status: Status) -> None:
         """Show a status, a bar, and the last lines."""
@@ -40,15 +41,23 @@ class NotebookDisplay:
 
     def print(self, line: str, passing: bool) -> None:
         """Show a line from the next time on, or now if the run is over; the latest few of those that are passing."""
+        if self._over and self._cell != self._shell.execution_count:  # the outcome stands below another cell
+            self._kept.clear()
+            self._outcome = None
         (self._passing if passing else self._kept).append(line)
-        if self._outcome is not None:
-            self.close(self._outcome)
+        if self._over:
+            self._show_outcome()
 
     def close(self, outcome: Any) -> None:
         """Show an outcome, and the lines that are kept."""
-        self._outcome = outcome
-        lines = fragment("", *map(note, self._kept)) if self._kept else None
-        self._publish(joined(Markup(outcome._repr_html_()), lines), "\n".join([repr(outcome), *self._kept]))
+        self._over, self._outcome = True, outcome
+        self._show_outcome()
+
+    def _show_outcome(self) -> None:
+        lines = [fragment("", *map(note, self._kept))] if self._kept else []
+        shown = [] if self._outcome is None else [self._outcome]
+        html = joined(*(Markup(outcome._repr_html_()) for outcome in shown), *lines)
+        self._publish(html, "\n".join([*map(repr, shown), *self._kept]))
 
     def _publish(self, html: Markup, text: str) -> None:
         """Show something in the display of the cell that runs, a new one if it is another cell than before."""

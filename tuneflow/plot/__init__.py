@@ -1,4 +1,4 @@
-"""Plots of studies and of measurements by matplotlib, an extra: `pip install "tuneflow-torch[plot]"`.
+"""Plots of studies and of measurements by matplotlib, which is an extra.
 
 Each function draws into the axes that it is given, or into those of a new figure, and returns them. That figure is
 unknown to pyplot: a notebook shows it where the axes end a cell, and `ax.figure.savefig(path)` writes it to a file.

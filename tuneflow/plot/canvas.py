@@ -32,7 +32,7 @@ def axes_of(ax: "Axes | None", width: float = WIDTH, height: float = HEIGHT) -> 
 
         from tuneflow.plot.artists import ShownAxes
     except ModuleNotFoundError as error:
-        raise ImportError('tn.plot needs matplotlib; python -m pip install "tuneflow-torch[plot]".') from error
+        raise ImportError("tn.plot needs matplotlib: python -m pip install matplotlib.") from error
     if ax is None:
         figure = Figure(figsize=(width, height), layout="constrained")
         ax = figure.add_subplot(axes_class=ShownAxes)

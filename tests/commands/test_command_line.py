@@ -89,7 +89,7 @@ def test_json_is_valid_with_numbers_that_are_not_finite_and_marks_every_trial(ve
 def test_export_writes_valid_json_lines(runs, capsys):
     study, *trials = map(parsed, printed(capsys, "export", runs / "front").splitlines())
     assert study["study"]["epochs"] is None
-    assert trials[4]["metrics"]["b"] == trials[4]["reports"][0]["b"] == "NaN"
+    assert trials[4]["metrics"]["b"] == trials[4]["reports"][0]["metrics"]["b"] == "NaN"
     assert trials[5]["reason"] == EVIL
 
 

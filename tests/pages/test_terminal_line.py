@@ -203,7 +203,7 @@ study.confirm(top=1, seeds=1)
     ("program", "words"),
     [
         (ASKED, ["0/2  training 0: epoch 1/3 since", "0/2  training 0: epoch 2/3", "1/2  best 0."]),
-        (CONFIRMED, ["0/1 trainings  0 of 3 epochs", "0/1 trainings  2 of 3 epochs"]),
+        (CONFIRMED, ["0/1 trainings  0 of 3 epochs", "0/1 trainings  2 of 3 epochs", "1/1 trainings"]),
     ],
     ids=["ask and tell", "confirm"],
 )

@@ -1,5 +1,6 @@
 """A study's folder stays the same one, and a path that cannot be a folder is refused by name."""
 
+import json
 import os
 
 import pytest
@@ -50,3 +51,20 @@ def test_what_is_no_folder_is_named_and_left_as_it_is(tmp_path, kind):
 def test_what_is_no_path_is_refused(path):
     with pytest.raises((TypeError, ValueError), match="needs to be a path"):
         tuned(path)
+
+
+def test_a_folder_whose_study_is_being_made_is_refused_by_name(tmp_path):
+    (tmp_path / "study.sqlite").touch()
+    with pytest.raises(StoreError, match="is being made just now, or was never completed"):
+        tn.open(tmp_path)
+
+
+def test_metrics_in_exported_lines_stand_beside_the_times_of_their_report(tmp_path):
+    def named_like_times(x):
+        return {"value": x, "at": 7.0, "worker": 3.5, "epoch": 9.0}
+
+    tn.minimize(named_like_times, SPACE, trials=1, folder=tmp_path)
+    _, trial = map(json.loads, tn.open(tmp_path).lines())
+    (report,) = trial["reports"]
+    assert report["metrics"] == trial["metrics"]
+    assert (report["epoch"], report["worker"]) == (1, 0)

@@ -137,8 +137,9 @@ def test_every_kept_trial_gives_its_module(tmp_path):
         own = [study.result(number).model()(ROWS) for number in range(3)]
     archive = tn.open(tmp_path)
     assert all(torch.equal(archive.result(n).model(net)(ROWS), own[n]) for n in range(3))
-    with pytest.raises(StudyError, match="no trial 3; this study has 3"):
-        archive.result(3)
+    for number in (3, 1.5, "best"):
+        with pytest.raises(StudyError, match=f"no trial {number}; this study has 3"):
+            archive.result(number)
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +165,9 @@ def test_a_damaged_state_is_refused(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "study")
     (file,) = (copy / "states").glob("*.state")
     file.write_bytes(file.read_bytes()[:-1] + b"\0\1")
-    with pytest.raises(CheckpointError, match="SHA-256 differs"):
+    with pytest.raises(CheckpointError, match="SHA-256 differs") as refused:
         tn.open(copy).best.model(wide)
+    assert "keep=" not in str(refused.value)
 
 
 @tn.loop(epochs=1)
@@ -185,6 +187,12 @@ def test_what_only_the_code_can_make_is_refused(tmp_path):
         own.run(trials=1)
     with pytest.raises(StudyError, match=r"was not trained by a tn.Trainer.*Make the tn.Study again"):
         tn.open(tmp_path / "loop").best.model(net)
+
+
+def test_a_trial_of_a_function_has_no_module(tmp_path):
+    tn.minimize(lambda x: x, tn.SearchSpace(x=tn.Float(0, 1)), trials=1, folder=tmp_path)
+    with pytest.raises(StudyError, match=r"trial 0 has no model: it was not trained by a tn.Trainer"):
+        tn.open(tmp_path).best.model(net)
 
 
 class Softened(tn.Trainer):

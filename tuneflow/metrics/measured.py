@@ -118,11 +118,11 @@ class Estimate:
         return f"{number_text(self.value)}{interval}"
 
 
-WHOLE, LARGE = 100, 10_000  # from here on whole numbers, and all numbers, are shown without decimals
+WHOLE, LARGE, HUGE = 100, 10_000, 1e12  # whole numbers, then all numbers without decimals, then with an exponent
 
 
 def number_text(value: float) -> str:
-    """Return a number with four decimals; a large one, such as a count, whole and in groups of three digits.
+    """Return a number with four decimals; a large one, such as a count, whole and in groups of three digits, to 1e12.
 
     Example:
         >>> [number_text(value) for value in (0.87125, 3.04, 1204224, 512, 12345.6, 0.00001234)]
@@ -130,6 +130,8 @@ def number_text(value: float) -> str:
     """
     if not math.isfinite(value):
         return str(value)
+    if abs(value) >= HUGE:
+        return f"{value:.4g}"
     if abs(value) >= LARGE or (abs(value) >= WHOLE and value == int(value)):
         return f"{value:,.0f}"
     return f"{value:.4f}" if value == 0 or abs(value) >= 0.0001 else f"{value:.4g}"
@@ -147,7 +149,7 @@ def rounded_text(value: float, error: float = math.nan, sign: str = "±") -> str
     if not (math.isfinite(value) and math.isfinite(error)) or error <= 0:
         return number_text(value)
     places = _places(error)
-    if places > 6:
+    if places > 6 or max(abs(value), error) >= HUGE:
         return f"{value:.4g} {sign} {error:.2g}"
     return f"{_to(value, places)} {sign} {_to(error, places)}"
 

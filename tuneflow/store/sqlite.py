@@ -81,7 +81,7 @@ class SqliteStore:
         try:
             name = read_only_address(path) if reads else str(path)
             self._db = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False, uri=reads)
-            _patiently(self._check_version if reads else self._make)
+            _patiently(self._check_begun if reads else self._make)
         except sqlite3.Error as error:
             full = "disk full; there is no room for a study. Make room and run again."
             other = f"not a tuneflow store, or it cannot be opened ({error}){who_may_write(path)}."
@@ -101,6 +101,15 @@ class SqliteStore:
             raise StoreError(
                 f"{self._path}: written by {'a newer' if newer else 'an older'} tuneflow (store version {version}, this"
                 f" one reads {VERSION}); {way_out}."
+            )
+
+    def _check_begun(self) -> None:
+        """Raise StoreError unless the file is a store of this version with its tables."""
+        self._check_version()
+        if not self._db.execute("SELECT name FROM sqlite_master").fetchone():
+            raise StoreError(
+                f"{self._path}: empty, so its study is being made just now, or was never completed: then remove the"
+                " folder."
             )
 
     def _make(self) -> None:

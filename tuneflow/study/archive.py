@@ -79,7 +79,9 @@ class Archive:
     def _read(self, store: SqliteStore) -> None:
         facts = store.recall("facts")
         if facts is None:
-            raise StoreError(f"{self.folder}: the study in it was never completed; remove the folder.")
+            raise StoreError(
+                f"{self.folder}: the study in it is being made just now, or was never completed: then remove it."
+            )
         self.facts: dict[str, Any] = facts
         self.space = SearchSpace.from_json(facts["space"])
         goals = tuple((metric, way == "maximize") for metric, way in facts["objective"]["goals"].items())
@@ -128,14 +130,16 @@ class Archive:
         Raises:
             StudyError: there is no such trial.
         """
-        if not 0 <= number < len(self.history):
+        if not isinstance(number, int) or not 0 <= number < len(self.history):
             raise StudyError(f"there is no trial {number}; this study has {len(self.history)}.")
         return self._result(self.history.trials[number])
 
     def _result(self, trial: Trial) -> FolderResult:
         epoch = max(selected_epochs(trial, self.history.objective), default=0)
-        data = (self.facts["trainer"] or {}).get("data", {})
-        return folder_result(trial, KeptState(self.folder, epoch, self.space, data if isinstance(data, dict) else {}))
+        trainer = self.facts["trainer"] or {"function": "of ask and tell"}
+        data = trainer.get("data", {})
+        kept = KeptState(self.folder, epoch, self.space, data if isinstance(data, dict) else {}, "function" in trainer)
+        return folder_result(trial, kept)
 
     def record(self) -> StudyRecord:
         """Return all that is known of the study, as `Study.record` does."""
@@ -190,7 +194,7 @@ class Archive:
         yield json_text({"study": self.facts})
         for trial in self.trials:
             reports = [
-                {"epoch": r.epoch, **dict(r.metrics), "seconds": r.seconds, "at": r.at, "worker": r.worker}
+                {"epoch": r.epoch, "metrics": r.metrics, "seconds": r.seconds, "at": r.at, "worker": r.worker}
                 for r in trial.reports
             ]
             yield json_text({**trial_facts(trial), "reports": reports})

@@ -156,7 +156,7 @@ def trained(
 ) -> Iterator[tuple[int, Reported | None, Ended]]:
     """Train every job to its epoch, from the start; yield (index, last report, end) as they end.
 
-    `watch` is called with the last events before the next ones are waited for.
+    `watch` is called with the last events before the next ones are waited for, and at the end.
     """
     if not jobs:
         return
@@ -175,6 +175,7 @@ def trained(
                     last[event.trial] = event
                 else:
                     yield event.trial, last.pop(event.trial, None), event
+        watch(events)
     finally:
         running.close()
 

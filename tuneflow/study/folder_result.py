@@ -27,12 +27,14 @@ class KeptState:
         epoch: the epoch that counts for the trial; 0 without a score.
         space: the study's, with names in the place of objects.
         data: digests of the rows, from the trainer's facts.
+        function: True if the trial is the call of a function, which leaves no state.
     """
 
     folder: Path
     epoch: int
     space: SearchSpace
     data: dict[str, Any]
+    function: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,10 @@ class FolderResult(Trial):
         where = f"{self.kept.folder}: trial {self.number}"
         if self.status in WORTHLESS or not self.kept.epoch:
             raise StudyError(f"{where} has no model: it is {self.status}{self.reason and f' ({self.reason})'}.")
+        if self.kept.function:
+            raise StudyError(
+                f"{where} has no model: it was not trained by a tn.Trainer, but is a score of a function's."
+            )
         try:
             content = saved_content(self._state(self.kept), self._built(self.kept))
         except ValueError as error:
@@ -86,13 +92,13 @@ class FolderResult(Trial):
 
     def _state(self, kept: KeptState) -> TrainState:
         """Return the state of one training: the first replica's, or the one on all rows where there are folds."""
-        try:
-            state = states_in(kept.folder / "states").get(self.number, kept.epoch)
-        except CheckpointError as error:
+        states = states_in(kept.folder / "states")
+        if kept.epoch not in states.epochs(self.number):
             raise CheckpointError(
-                f"{kept.folder}: {error} A study keeps the states of its best trials only: tn.Folder(path, keep=...)"
-                " sets how many."
-            ) from None
+                f"{kept.folder}: the state of trial {self.number} after epoch {kept.epoch} is not kept. A study keeps"
+                " the states of its best trials only: tn.Folder(path, keep=...) sets how many."
+            )
+        state = states.get(self.number, kept.epoch)
         if "repetitions" not in state.values:
             return state
         return (

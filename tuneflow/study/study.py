@@ -275,7 +275,7 @@ class Study:
         Raises:
             StudyError: there is no such trial.
         """
-        if not 0 <= number < len(self.history):
+        if not isinstance(number, int) or not 0 <= number < len(self.history):
             raise StudyError(f"there is no trial {number}; this study has {len(self.history)}.")
         return self._result(self.history.trials[number])
 

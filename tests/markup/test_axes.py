@@ -7,8 +7,8 @@ import pytest
 
 from tuneflow.markup.axes import Frame, standalone
 from tuneflow.markup.paths import band_of, crosses_of, ranges_text, trials_path
-from tuneflow.markup.scales import Axis, LogAxis
-from tuneflow.markup.texts import spread_out
+from tuneflow.markup.scales import Axis, LabelAxis, LogAxis
+from tuneflow.markup.texts import LETTER, spread_out
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -20,6 +20,14 @@ def test_a_frame_is_well_formed_and_says_what_it_shows():
     assert {"<script>", "loss & more", "0.01", "0.6"} <= set(texts)
     assert root.find(f"{SVG}title").text == root.get("aria-label") == "losses"
     assert root.get("class") == "chart wide"
+
+
+def test_the_texts_of_ticks_at_the_edges_are_whole():
+    frame = Frame(LabelAxis(["a long label", "b", "another label"]), Axis(0, 1), 260, 84, (8, 14, 24, 14), ticks=(5, 0))
+    root = ElementTree.fromstring(frame.svg(label="x"))
+    places = [(float(part.get("x")), len(part.text)) for part in root.iter(f"{SVG}text")]
+    assert len(places) > 1
+    assert all(0 <= x - LETTER * letters / 2 + 0.1 and x + LETTER * letters / 2 - 0.1 <= 260 for x, letters in places)
 
 
 def test_values_stand_where_the_axes_say():

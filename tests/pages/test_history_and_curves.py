@@ -58,6 +58,19 @@ class TestHistory:
     def test_the_best_trial_is_named_with_its_error(self):
         assert "trial 3: 0.950 ± 0.010" in texts(history(RECORD).body)
 
+    def test_no_number_below_the_first_trial_has_a_tick(self):
+        record = record_of_trials([scored(n, 0.5 + n / 50) for n in range(6)])
+        ticks = re.findall(r'class="tick middle">([^<]*)<', history(record).body)
+        assert ticks == ["0", "1", "2", "3", "4", "5"]
+
+    def test_the_best_of_several_trainings_is_named_at_their_mean_where_its_line_ends(self):
+        trials = [scored(0, 0.8, error=0), scored(1, 0.9, error=0, config=scored(0, 0).config, repeats=0)]
+        body = history(record_of_trials(trials)).body
+        line, _ = path(body, "best")
+        (height,) = re.findall(r'y="([\d.]+)" class="best[^"]*">trial 0: 0.85', body)
+        ((_, y),) = points(line)
+        assert 0 < y - float(height) < 20
+
     def test_the_band_is_there_where_an_error_is_known(self):
         exact = record_of_trials([scored(0, 0.9, error=0)])
         assert 'class="band"' in history(RECORD).body

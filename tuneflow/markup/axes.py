@@ -8,7 +8,7 @@ from typing import Any
 from tuneflow.markup.html import Markup, element, joined
 from tuneflow.markup.paths import Point
 from tuneflow.markup.scales import Axis
-from tuneflow.markup.texts import apart, text_at
+from tuneflow.markup.texts import LETTER, apart, text_at
 from tuneflow.markup.ticks import Tick
 
 TICK = 16  # pixels below the frame to the baseline of a tick's text
@@ -88,10 +88,15 @@ class Frame:
         base = element("path", d=f"M{self.left} {self.bottom}H{self.right}", class_="axis")
         ticks = self.across.ticks(self.ticks[0]) if self.ticks[0] else []
         places = [(self.x(value), text) for value, text in ticks]
-        shown = apart(places)
+        shown = apart([(self._inside(x, text), text) for x, text in places])
         marks = element("path", d="".join(f"M{x:.1f} {self.bottom}v4" for x, _ in places), class_="axis")
         texts = [text_at(x, self.bottom + TICK, text, "tick middle") for x, text in shown]
         return joined(base, marks if places else None, *texts)
+
+    def _inside(self, x: float, text: str) -> float:
+        """Return the place near `x` at which a text in the middle of it is whole."""
+        half = LETTER * len(text) / 2
+        return max(half, min(self.width - half, x))
 
     def _up(self) -> Markup:
         ticks: Sequence[Tick] = self.up.ticks(self.ticks[1]) if self.ticks[1] else ()

@@ -47,7 +47,7 @@ class HistoryChart:
         self.record, (self.metric, self.maximize) = record, record.objective.goals[goal]
         self.standing, self.course = Standing(record, goal), best_so_far(record, goal=goal)
         self.ties = ties_of(record)
-        across = Axis(-1, len(record.trials), whole=True)
+        across = Axis(-0.5, len(record.trials) - 0.5, whole=True)
         up = score_axis(self.standing.scores.tolist(), self.maximize)
         self.frame = Frame(across, up, WIDTH, HEIGHT, titles=("trial", self.metric))
 
@@ -116,7 +116,7 @@ class HistoryChart:
         best = self.record.history.leader
         if best is None or not math.isfinite(self._score(best.number)):
             return None
-        x, y = self._at(best.number)
+        x, y = self.frame.at(best.number, best.metrics[self.metric])
         late = self.frame.across.position(best.number) > 0.6
         text = rounded_text(best.metrics[self.metric], best.errors.get(self.metric, 0.0))
         shift = ABOVE if self.maximize else BELOW

@@ -27,7 +27,7 @@ def test_the_texts_of_ticks_at_the_edges_are_whole():
     root = ElementTree.fromstring(frame.svg(label="x"))
     places = [(float(part.get("x")), len(part.text)) for part in root.iter(f"{SVG}text")]
     assert len(places) > 1
-    assert all(0 <= x - LETTER * letters / 2 + 0.1 and x + LETTER * letters / 2 - 0.1 <= 260 for x, letters in places)
+    assert all(x - LETTER * letters / 2 + 0.1 >= 0 and x + LETTER * letters / 2 - 0.1 <= 260 for x, letters in places)
 
 
 def test_values_stand_where_the_axes_say():

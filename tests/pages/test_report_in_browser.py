@@ -141,7 +141,7 @@ def test_a_trial_under_the_pointer_lights_up_in_every_chart_and_its_row(opened):
     row = page.locator("#trial-4")
     row.scroll_into_view_if_needed()
     row.hover()
-    page.wait_for_function("document.querySelectorAll('.lit path').length > 4")
+    page.locator(".lit path").nth(4).wait_for(state="attached")
     assert row.evaluate("one => one.classList.contains('on')")
     assert page.locator("#parallel .lit path").count() == 1
     assert page.locator("#parameters .lit path").count() == len(SPACE.parameters)
@@ -255,6 +255,21 @@ def test_2000_trials_open_in_two_seconds_and_follow_the_pointer(opened):
     page.wait_for_selector(".tip:not(:empty)", timeout=1000)
 
 
+def test_rows_of_many_trials_are_laid_out_when_they_are_asked_for(opened):
+    page = opened("2000")
+    rows = page.locator("#trials tbody tr")
+    assert page.evaluate("document.querySelectorAll('*').length") < 6000
+    assert rows.count() == 300
+    page.locator("#trials thead button", has_text="trial").click()
+    assert rows.first.get_attribute("id") == "trial-0"
+    page.locator("#trials thead button", has_text="trial").click()
+    assert rows.first.get_attribute("id") == "trial-1999"
+    assert rows.count() == 300
+    page.evaluate("location.hash = 'trial-5'")
+    sync_api.expect(rows).to_have_count(2000)
+    assert page.locator(".more").count() == 0
+
+
 def test_a_watched_page_follows_its_file_and_keeps_its_place(browser, tmp_path):
     path = tmp_path / "watched.html"
     path.write_text(page_of(mixed_record(12), refresh=0.2), encoding="utf-8")
@@ -264,7 +279,7 @@ def test_a_watched_page_follows_its_file_and_keeps_its_place(browser, tmp_path):
     page.locator("#reproduce summary").click()
     page.evaluate("scrollTo(0, 700)")
     path.write_text(page_of(mixed_record(16)), encoding="utf-8")
-    page.wait_for_function("document.querySelectorAll('#trials tbody tr').length === 16", timeout=10_000)
+    sync_api.expect(page.locator("#trials tbody tr")).to_have_count(16, timeout=10_000)
     page.wait_for_selector("#trials th[aria-sort=ascending] >> text=lr")
     assert page.evaluate("scrollY") == 700
     assert page.locator("#reproduce details").get_attribute("open") is not None

@@ -24,7 +24,7 @@ def document(title: str, header: Markup, sections: Sequence[PageSection], refres
         sections: in their order.
         refresh: seconds after which the page reads its file anew; 0 for never.
     """
-    style, script = _resources(STYLES), _short(_resources(SCRIPTS))
+    style, script = _resources(STYLES), _resources(SCRIPTS)
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -43,12 +43,6 @@ def _resources(paths: Sequence[tuple[str, str]]) -> Markup:
     """Return files one after the other, without their indentation and remarks on lines of their own."""
     texts = (files(room).joinpath(name).read_text(encoding="utf-8") for room, name in paths)
     lines = (line.strip() for text in texts for line in text.splitlines())
-    return Markup("\n".join(line for line in lines if line and not line.startswith("//")))
-
-
-def _short(script: Markup) -> Markup:
-    """Return a script without the lines that are comments, and without indents."""
-    lines = (line.strip() for line in script.splitlines())
     return Markup("\n".join(line for line in lines if line and not line.startswith("//")))
 
 

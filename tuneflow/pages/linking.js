@@ -83,7 +83,7 @@ class Chart {
 }
 
 const charts = new Map(all("svg.chart").filter((svg) => svg.querySelector("path[data-t]")).map((svg) => [svg, new Chart(svg)]));
-const rows = new Map(all("tr[id^=trial-]").map((row) => [+row.dataset.t, row]));
+const rows = new Map(trialRows.map((row) => [+row.dataset.t, row]));
 const tip = document.body.appendChild(document.createElement("output"));
 tip.className = "tip";
 let shown = null;
@@ -92,7 +92,7 @@ let pinned = null;
 function words(trial) {
   const row = rows.get(trial);
   if (!row) return `trial ${trial}`;
-  const names = all("thead th", row.closest("table")).map((cell) => cell.textContent);
+  const names = all("thead th", trialTable).map((cell) => cell.textContent);
   const cells = [...row.cells].map((cell, at) => [names[at], cell.textContent]);
   return cells.filter(([, text]) => text && text !== "-").map((pair) => pair.join(" ")).join("\n");
 }
@@ -142,7 +142,10 @@ document.addEventListener("keydown", (event) => {
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (!chart || !(step || event.key === "Enter")) return;
   event.preventDefault();
-  if (!step) return rows.get(pinned)?.scrollIntoView({ block: "center" });
+  if (!step) {
+    reach(`#trial-${pinned}`);
+    return rows.get(pinned)?.scrollIntoView({ block: "center" });
+  }
   const at = trials.indexOf(pinned);
   pinned = trials[at < 0 ? 0 : (at + step + trials.length) % trials.length];
   const box = event.target.getBoundingClientRect();

@@ -26,8 +26,27 @@ const kept = {
   },
 };
 
-// A row is of the trial that its id names.
-for (const row of document.querySelectorAll("tr[id^=trial-]")) row.dataset.t = row.id.slice(6);
+// A row is of the trial that its id names. Of many, some are in a template until they are asked for.
+const trialTable = document.querySelector("#trials table");
+const further = trialTable?.querySelector("template")?.content ?? new DocumentFragment();
+const trialRows = [...(trialTable?.tBodies[0].rows ?? []), ...further.children];
+for (const row of trialRows) row.dataset.t = row.id.slice(6);
+
+const more = document.querySelector(".more");
+function showAll() {
+  trialTable.tBodies[0].append(further);
+  more?.remove();
+}
+function reach(hash) {
+  if (trialRows.some((row) => `#${row.id}` === hash && !row.isConnected)) showAll();
+}
+if (more) {
+  more.querySelector("button").hidden = false;
+  more.querySelector("button").addEventListener("click", showAll);
+  addEventListener("hashchange", () => reach(location.hash));
+  document.addEventListener("click", (event) => reach(event.target.closest?.("a")?.hash));
+  reach(location.hash);
+}
 
 const seconds = Number(document.documentElement.dataset.refresh);
 try {

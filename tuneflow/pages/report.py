@@ -1,7 +1,7 @@
 """The report of a study: one HTML file that needs no network and no server.
 
 The trials' table is the data of the page: whatever the script shows of a trial it reads there. So every number is in
-the file once, and stands in the page too where scripts do not run.
+the file once, and the best trials stand in the page too where scripts do not run.
 """
 
 from collections.abc import Callable

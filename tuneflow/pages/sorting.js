@@ -20,8 +20,13 @@ function sort(head, column) {
   const down = head.getAttribute("aria-sort") === "ascending";
   all("th[aria-sort]", head.parentElement).forEach((other) => other.removeAttribute("aria-sort"));
   head.setAttribute("aria-sort", down ? "descending" : "ascending");
-  const [body] = head.closest("table").tBodies;
-  body.append(...[...body.rows].sort(order(column, down ? -1 : 1)));
+  const table = head.closest("table");
+  const [body] = table.tBodies;
+  const rest = table.querySelector("template")?.content ?? new DocumentFragment();
+  const most = body.rows.length;
+  const sorted = [...body.rows, ...rest.children].sort(order(column, down ? -1 : 1));
+  body.append(...sorted.slice(0, most));
+  rest.append(...sorted.slice(most));
 }
 
 for (const table of all("table.sortable")) {

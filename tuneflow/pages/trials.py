@@ -8,11 +8,12 @@ from tuneflow.analysis.score_text import rounded_text
 from tuneflow.analysis.setting_at import setting_at
 from tuneflow.analysis.short_names import short_names
 from tuneflow.history.trial import Trial
-from tuneflow.markup.html import Markup, element
+from tuneflow.markup.html import Markup, element, joined
 from tuneflow.pages.section import PageSection
 
 REASON = 160  # characters that are shown of a reason
 CELL = Markup("<td>")  # ends where the next one begins, or the row; in this table that is a fifth of its size
+ROWS = 300  # that a browser lays out; the page keeps the others for its script
 NONE = "-"  # in the place of a value that there is not
 
 
@@ -21,9 +22,19 @@ def trials(record: StudyRecord) -> PageSection | None:
     if not len(record.trials):
         return None
     paths = [record.space.coordinates[place].path for place in record.space.parameters.values()]
-    rows = (_row(record.metrics, paths, trial) for trial in _ranked(record))
-    table = element("table", _head(record), element("tbody", *rows), class_="sortable")
-    return PageSection("trials", "Trials", element("div", table, class_="scroll", tabindex="0"))
+    rows = [_row(record.metrics, paths, trial) for trial in _ranked(record)]
+    further = element("template", *rows[ROWS:]) if len(rows) > ROWS else None
+    table = element("table", _head(record), element("tbody", *rows[:ROWS]), further, class_="sortable")
+    body = joined(element("div", table, class_="scroll", tabindex="0"), _more(len(rows)))
+    return PageSection("trials", "Trials", body)
+
+
+def _more(count: int) -> Markup | None:
+    """Return the sentence on rows that are not shown."""
+    if count <= ROWS:
+        return None
+    button = element("button", "Show all", type="button", hidden=True)
+    return element("p", f"{ROWS} of {count:,} rows are shown. ", button, class_="more")
 
 
 def _ranked(record: StudyRecord) -> list[Trial]:

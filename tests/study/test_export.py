@@ -209,6 +209,17 @@ def test_a_converted_module_is_written_as_it_is_handed_over(precision, ending, t
     assert torch.equal(read(tmp_path / f"model{ending}")(images), module(images))
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_an_int8_module_with_padded_channels_is_written_and_keeps_its_shapes(tmp_path):
+    images = torch.rand(8, 1, 4, 4)
+    narrow = nn.Sequential(nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(48, 2))
+    module, _ = calibrated(narrow.eval(), Convert("int8"), [images])
+    shapes = [part.unpadded for part in module.modules() if hasattr(part, "unpadded")]
+    export_model(tmp_path / "model.pt", module, [images], {})
+    assert torch.equal(read(tmp_path / "model.pt")(images), module(images))
+    assert [part.unpadded for part in module.modules() if hasattr(part, "unpadded")] == shapes != []
+
+
 def test_an_int8_module_is_sent_to_torchscript(tmp_path):
     module, _ = calibrated(IMAGES.eval(), Convert("int8"), [torch.rand(8, 1, 4, 4)])
     with pytest.raises(tn.errors.StudyError, match=r'int8 module is written as TorchScript only: export\("model.pt"\)'):

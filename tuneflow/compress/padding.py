@@ -5,6 +5,9 @@ torch pools int8 images 32 channels at a time, and those left over one by one: 2
 keeps the shape that its weight had without them in its attribute `unpadded`, by which multiplications are counted.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
@@ -27,6 +30,17 @@ def pad_channels(graph: fx.GraphModule) -> None:
             way = _way(graph, node)
             if way and any(_kind(graph, each) in POOLS for each in way):
                 _pad(layer, [_layer(graph, each) for each in way])
+
+
+@contextmanager
+def without_unpadded(module: nn.Module) -> Iterator[None]:
+    """Take `unpadded` off the layers of a module for a while: torch.jit does not restore int8 layers that have it."""
+    shapes = [(part, vars(part).pop("unpadded")) for part in module.modules() if "unpadded" in vars(part)]
+    try:
+        yield
+    finally:
+        for part, shape in shapes:
+            part.unpadded = shape
 
 
 def _way(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tuneflow.compress.padding import without_unpadded
 from tuneflow.errors import listed
 from tuneflow.heuristics.unchanged import looked_at
 from tuneflow.nested import leaves, mapped, paths, row_count
@@ -83,7 +84,7 @@ class TorchScript:
         Raises:
             ValueError: the user's code takes a branch or a number out of a tensor, which a trace makes constant.
         """
-        with warnings.catch_warnings(record=True) as caught, looked_at(export.module):
+        with warnings.catch_warnings(record=True) as caught, looked_at(export.module), without_unpadded(export.module):
             warnings.simplefilter("always")
             script = torch.jit.trace(  # type: ignore[no-untyped-call]
                 export.module, (export.example,), check_trace=False, strict=False

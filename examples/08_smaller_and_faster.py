@@ -85,7 +85,6 @@ if __name__ == "__main__":
         space=tn.SearchSpace(optimizer={"lr": 0.02, "momentum": 0.9}),
         maximize="accuracy",
         runtime=runtime,
-        progress=False,
     )
     study.run(trials=1)
     print(study.best)
@@ -123,7 +122,6 @@ if __name__ == "__main__":
         maximize="accuracy",
         minimize="latency",
         runtime=runtime,
-        progress=False,
     )
     small.run(trials=options.trials)
     print(small.front)

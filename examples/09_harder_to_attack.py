@@ -79,7 +79,6 @@ if __name__ == "__main__":
         space=tn.SearchSpace(optimizer={"lr": 0.03, "momentum": 0.9}),
         maximize="accuracy",
         runtime=runtime,
-        progress=False,
     )
     plain.run(trials=1)
     print(plain.best.attack(test))
@@ -108,7 +107,6 @@ if __name__ == "__main__":
         searcher=tn.Sobol(),
         maximize=["accuracy", "robust"],
         runtime=runtime,
-        progress=False,
     )
     hard.run(trials=options.trials)
     for trial in hard.trials:
@@ -153,7 +151,6 @@ if __name__ == "__main__":
         maximize=["accuracy", "robust"],
         minimize="latency",
         runtime=runtime,
-        progress=False,
     )
     small.run(trials=options.trials)
     print(small.front)

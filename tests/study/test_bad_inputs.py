@@ -506,7 +506,7 @@ def rewritten(change):
 SONGS = "CREATE TABLE songs (title)"
 FOREIGN = ["not a tuneflow store", "songs", "another folder"]
 NEWER = ["written by a newer tuneflow", "store version 99, this one reads 4", "upgrade tuneflow"]
-OLDER = ["written by an older tuneflow", "store version 1, this one reads 3", "another folder"]
+OLDER = ["written by an older tuneflow", "store version 1, this one reads 4", "another folder"]
 STORES = {
     "text file": (lambda folder: (folder / "study.sqlite").write_text("hello"), ["not a tuneflow store"]),
     "half of a store": (rewritten(lambda content: content[: len(content) // 2]), ["not a tuneflow store"]),

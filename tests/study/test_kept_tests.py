@@ -3,6 +3,9 @@
 import logging
 
 import pytest
+import torch
+from torch import nn
+from torch.utils.data import Subset, TensorDataset
 
 import tuneflow as tn
 from tests.helpers.small_studies import TEST, TRAIN, VALID, make
@@ -30,11 +33,32 @@ def test_the_last_test_of_a_trial_is_kept(study):
     assert tn.open(study.folder).record().tested == study.record().tested
 
 
-@pytest.mark.parametrize("data", [TRAIN[:320], VALID, (VALID.inputs, VALID.targets)], ids=["train", "valid", "pair"])
+USED = {
+    "train": TRAIN[:320],
+    "part of train": TRAIN[:50],
+    "valid": VALID,
+    "valid in another order": VALID[list(range(len(VALID)))[::-1]],
+    "pair": (VALID.inputs, VALID.targets),
+}
+
+
+@pytest.mark.parametrize("data", USED.values(), ids=USED)
 def test_rows_that_the_study_was_tuned_on_are_tested_and_not_kept(study, data):
     before = kept(study)
     assert study.best.test(data)["accuracy"].value > 0
     assert kept(study) == before
+
+
+def test_parts_of_one_dataset_are_told_apart_by_their_rows():
+    whole = TensorDataset(TRAIN.inputs, TRAIN.targets)
+    train, valid, test = (Subset(whole, range(start, start + 50)) for start in (0, 50, 100))
+    trainer = tn.Trainer(train, valid, loss=nn.CrossEntropyLoss(), optimizer=torch.optim.SGD, epochs=1)
+    study = make(trainer=trainer, maximize=None, minimize="loss")
+    study.run(trials=1)
+    study.test(Subset(valid, range(20)))
+    assert kept(study) == {}
+    study.test(test)
+    assert len(kept(study)) == 1
 
 
 def test_each_member_of_a_front_keeps_its_test():

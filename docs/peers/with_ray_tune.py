@@ -26,7 +26,10 @@ tuner = tune.Tuner(
         "lr": tune.loguniform(1e-3, 1.0),
     },
     tune_config=tune.TuneConfig(
-        metric="accuracy", mode="max", num_samples=TRIALS, scheduler=tune.schedulers.MedianStoppingRule()
+        metric="accuracy",
+        mode="max",
+        num_samples=TRIALS,
+        scheduler=tune.schedulers.MedianStoppingRule(time_attr="training_iteration", grace_period=1),
     ),
 )
 best = tuner.fit().get_best_result()

@@ -66,6 +66,14 @@ def test_lines_of_a_later_cell_come_without_the_outcome_of_the_run(kernel):
     assert "20 of 20 trials" not in last["data"]["text/html"]
 
 
+def test_lines_before_a_run_and_after_it_are_in_its_display(kernel, tmp_path):
+    kernel.run(f"kept = study(folder={str(tmp_path)!r})\nkept.run(trials=2)")
+    outputs = [content for _, content in kernel.run("kept.run(trials=3)")]
+    assert len({content["transient"]["display_id"] for content in outputs}) == 1
+    assert "resuming after 2 ended trials" in outputs[-1]["data"]["text/html"]
+    assert "3 of 3 trials" in outputs[-1]["data"]["text/plain"]
+
+
 def test_a_study_is_shown_as_a_fragment(kernel):
     ((kind, content),) = kernel.run("one")
     assert kind == "execute_result"

@@ -57,12 +57,14 @@ def test_what_matters_least_is_left_out_where_there_is_no_room(width, line):
          "0/4  training 3, the best of them 1: epoch 2/10, accuracy 0.950  2 of 40 epochs"),
         ([("DIVERGED", []), ("FAILED", [])], ACCURACY, "2/4"),
         ([("DONE", 10 * [math.nan])], ACCURACY, "1/4  10 of 40 epochs"),
+        ([("DONE", 10 * [0.9]), ("STOPPED", [0.8, 0.8])], ACCURACY,
+         "2/4  best 0.900 +- 0.011 (trial 0)  12 of about 24 epochs"),
         ([("DONE", 10 * [0.9])], Objective((("accuracy", True),), limits=(Limit("size", None, 5),)),
          "1/4  none within the limits  10 of 40 epochs"),
         ([("DONE", 10 * [0.9])], Objective((("accuracy", True), ("size", False)), "last"),
          "1/4  1 on the front  10 of 40 epochs"),
     ],
-    ids=["new", "best", "running", "several", "failed", "nan", "limits", "front"],
+    ids=["new", "best", "running", "several", "failed", "nan", "stopped", "limits", "front"],
 )  # fmt: skip
 def test_a_status_says_what_ended_what_is_the_best_and_what_is_under_way(trials, objective, words):
     status = RunStatus(history(*trials, objective=objective), 4).status()

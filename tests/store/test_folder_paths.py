@@ -2,6 +2,8 @@
 
 import json
 import os
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -68,3 +70,18 @@ def test_metrics_in_exported_lines_stand_beside_the_times_of_their_report(tmp_pa
     (report,) = trial["reports"]
     assert report["metrics"] == trial["metrics"]
     assert (report["epoch"], report["worker"]) == (1, 0)
+
+
+def test_a_changed_byte_in_the_objective_is_damage(tmp_path):
+    tuned(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "study.sqlite")) as database:
+        database.execute("UPDATE study SET value = replace(value, '\"value\"', '\"valve\"')")
+        database.commit()
+    with pytest.raises(StoreError, match=r'cannot be read \(.*"valve" was never reported.*damaged'):
+        tn.open(tmp_path)
+
+
+def test_a_file_in_a_missing_folder_is_refused_by_the_folder(tmp_path):
+    tuned(tmp_path / "study")
+    with pytest.raises(StoreError, match=r"page.html: cannot be written \(there is no folder .*missing\)"):
+        tn.open(tmp_path / "study").report(tmp_path / "missing" / "page.html")

@@ -57,9 +57,14 @@ class StatusLine(PlainLines):
         LINE.close()
 
 
-def display_here(in_notebooks: bool = True) -> Display:
-    """Return the display that suits the process: of its notebook, where it is a kernel, of its terminal, or plain."""
+def display_here(before: Display, in_notebooks: bool = True) -> Display:
+    """Return the display that suits the process: of its notebook, where it is a kernel, of its terminal, or plain.
+
+    The one `before` goes on where it shows lines of this cell and no outcome yet.
+    """
     shell = notebook() if in_notebooks else None
     if shell is not None:
+        if isinstance(before, NotebookDisplay) and before.outcome is None:
+            return before
         return NotebookDisplay(shell)
     return StatusLine() if is_terminal(sys.stderr) else PlainLines()

@@ -22,7 +22,7 @@ class LiveDisplay:
             followed: its status.
             in_notebooks: False for what lasts longer than a cell, of which a notebook shows the lines only.
         """
-        self._display, self._throttle = display_here(in_notebooks), Throttle()
+        self._display, self._throttle = display_here(self._display, in_notebooks), Throttle()
         self._followed = followed if self._display.shows_status else None
 
     def update(self) -> None:

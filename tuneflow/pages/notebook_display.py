@@ -24,6 +24,9 @@ class NotebookDisplay:
 
     Args:
         shell: the kernel's, as `notebook` returns it.
+
+    Attributes:
+        outcome: what the run came to that it shows; None before, and of a cell in which lines were shown only.
     """
 
     shows_status = True
@@ -31,33 +34,40 @@ class NotebookDisplay:
     def __init__(self, shell: Any) -> None:
         self._shell, self._id, self._cell = shell, "", None
         self._passing, self._kept = deque[str](maxlen=PASSING), deque[str](maxlen=KEPT)
-        self._over = False
-        self._outcome: Any = None  # what the run came to, while it is shown
+        self.outcome: Any = None
+        self._runs = True
 
     def draw(self, status: Status) -> None:
         """Show a status, a bar, and the last lines."""
+        self._enter_cell()
+        self._runs = True
         lines = [note(line) for line in [*self._kept, *self._passing]]
         self._publish(fragment(str(status), bar(status.share, "share that is done"), *lines), str(status))
 
     def print(self, line: str, passing: bool) -> None:
-        """Show a line from the next time on, or now if the run is over; the latest few of those that are passing."""
-        if self._over and self._cell != self._shell.execution_count:  # the outcome stands below another cell
-            self._kept.clear()
-            self._outcome = None
+        """Show a line from the next time on, or now if nothing runs; the latest few of those that are passing."""
+        self._enter_cell()
         (self._passing if passing else self._kept).append(line)
-        if self._over:
-            self._show_outcome()
+        if not self._runs:
+            self._show()
 
     def close(self, outcome: Any) -> None:
         """Show an outcome, and the lines that are kept."""
-        self._over, self._outcome = True, outcome
-        self._show_outcome()
+        self.outcome, self._runs = outcome, False
+        self._show()
 
-    def _show_outcome(self) -> None:
-        lines = [fragment("", *map(note, self._kept))] if self._kept else []
-        shown = [] if self._outcome is None else [self._outcome]
-        html = joined(*(Markup(outcome._repr_html_()) for outcome in shown), *lines)
-        self._publish(html, "\n".join([*map(repr, shown), *self._kept]))
+    def _enter_cell(self) -> None:
+        """Forget what another cell showed, unless it is a run that goes on."""
+        if not self._runs and self._cell != self._shell.execution_count:
+            self.outcome = None
+            self._kept.clear()
+            self._passing.clear()
+
+    def _show(self) -> None:
+        lines = fragment("", *map(note, self._kept)) if self._kept else None
+        html = None if self.outcome is None else Markup(self.outcome._repr_html_())
+        text = [] if self.outcome is None else [repr(self.outcome)]
+        self._publish(joined(html, lines), "\n".join([*text, *self._kept]))
 
     def _publish(self, html: Markup, text: str) -> None:
         """Show something in the display of the cell that runs, a new one if it is another cell than before."""

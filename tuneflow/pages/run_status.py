@@ -49,7 +49,7 @@ class RunStatus:
         budget = max(0.0, self.deadline - now)
         pace = TimeLeft(max(0, trained - self.before), left, now - self.began, budget, self.earlier)
         share = trained / (trained + left) if trained and math.isfinite(left) else history.ended / max(1.0, self.total)
-        epochs = "" if history.epochs == 1 else epochs_text(trained, left)
+        epochs = "" if history.epochs == 1 else epochs_text(trained, left, self._estimated)
         shown = (*_best(history), *_training(history, pace.slow), epochs, pace.words)
         return Status(self._done, *shown, share)
 
@@ -61,6 +61,12 @@ class RunStatus:
     def _done(self) -> str:
         ended = self.history.ended
         return f"{ended}/{self.total:.0f}" if math.isfinite(self.total) else plural(ended, "trial")
+
+    @property
+    def _estimated(self) -> bool:
+        """True once trials have come to an end, or wait, before the full length."""
+        full = {*self.history.lengths, self.history.epochs}
+        return any(t.epochs not in full and (t.ended or t.status == "PAUSED") for t in self.history.trials)
 
     def _left(self, trained: int) -> float:
         """Return about how many epochs are to come; NaN where nothing tells."""

@@ -104,14 +104,14 @@ class TimeLeft:
         return f"{'at most ' if self.earlier else '' if exact else 'about '}{rounded_duration(seconds)} left"
 
 
-def epochs_text(trained: int, left: float) -> str:
+def epochs_text(trained: int, left: float, estimated: bool = False) -> str:
     """Return the number of epochs that were trained, of how many; empty without any."""
     if not math.isfinite(left):
         return plural(trained, "epoch") if trained else ""
     whole = trained + left
     if not whole:
         return ""
-    return f"{trained} of {'' if whole == int(whole) else 'about '}{plural(round(whole), 'epoch')}"
+    return f"{trained} of {'about ' if estimated else ''}{plural(round(whole), 'epoch')}"
 
 
 def _clock(seconds: float) -> str:

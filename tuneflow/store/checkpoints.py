@@ -175,7 +175,8 @@ def write_bytes(path: Path, *parts: Buffer) -> None:
             temporary.unlink(missing_ok=True)
         if error.errno == errno.ENOSPC:
             raise StoreError(f"{path}: disk full. Make room and run again.") from None
-        raise StoreError(f"{path}: cannot be written ({error}).") from None
+        reason = error.strerror if path.parent.is_dir() else f"there is no folder {path.parent}"
+        raise StoreError(f"{path}: cannot be written ({reason}).") from None
 
 
 def read(path: Path) -> TrainState:

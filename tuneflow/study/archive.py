@@ -70,7 +70,14 @@ class Archive:
         with closing(SqliteStore(path, reads=True)) as store:
             try:
                 self._read(store)
-            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # of a changed byte
+            except (
+                ArithmeticError,
+                AttributeError,
+                LookupError,
+                StudyError,
+                TypeError,
+                ValueError,
+            ) as error:  # of a changed byte
                 raise StoreError(
                     f"{path}: what it holds cannot be read ({in_one_line(error)}), so it is damaged; `python -m"
                     f" tuneflow check {self.folder}` says where. Restore it from a backup, or use another folder."

@@ -57,14 +57,14 @@ def screen(output, columns=120):
     """Return the lines that output leaves on a high screen that wraps what is too long."""
     lines, row, column = [""], 0, 0
     for part in re.findall(r"\x1b\[\d*[A-Z]|[^\x1b]", output):
-        if part == "\n" or (column == columns and part not in "\r\x1b[J"):
+        if part == "\n" or (column == columns and part not in "\r\x1b[K"):
             row, column = row + 1, 0
         if part == "\r":
             column = 0
         elif part.endswith("A") and len(part) > 1:
             row -= int(part[2:-1])
-        elif part == "\x1b[J":
-            lines[row:] = [lines[row][:column]]
+        elif part == "\x1b[K":
+            lines[row] = lines[row][:column]
         elif part != "\n":
             lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + 1 :]
             column += 1

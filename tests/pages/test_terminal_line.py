@@ -109,8 +109,8 @@ study(callbacks=[wait]).run(trials=1)
         terminal.resize(20)
         output = terminal.read()
     narrow = output.index("!") + 1
-    assert "\x1b[2A\r\x1b[J" in output[narrow:]
-    assert max(len(line) for line in output[narrow:].split("\r\x1b[J") if "/1" in line and "trial" not in line) < 20
+    assert "\r\x1b[K\x1b[1A\x1b[K\x1b[1A\x1b[K" in output[narrow:]
+    assert max(len(line) for line in output[narrow:].split("\r\x1b[K") if "/1" in line and "trial" not in line) < 20
 
 
 def test_the_line_waits_until_others_have_ended_theirs(monkeypatch):
@@ -126,9 +126,9 @@ def test_the_line_waits_until_others_have_ended_theirs(monkeypatch):
         line.close()
         assert stream.write == own
         written = b""
-        while not written.endswith(b"[J50 %\r\n"):
+        while not written.endswith(b"[K50 %\r\n"):
             written += os.read(outer, 1000)
-        assert written == b"first\r\x1b[J50 %50 %\r\nthird\r\x1b[J50 %\r\n"
+        assert written == b"first\r\x1b[K50 %50 %\r\nthird\r\x1b[K50 %\r\n"
     os.close(outer)
     os.close(inner)
 

@@ -9,7 +9,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-UP, CLEAR = "\x1b[{}A", "\r\x1b[J"  # so many lines up; from the start of this line to the end of the screen
+# Remove this line, and the one above. To clear to the end of the screen would do in one go, but tmux takes a screen that
+# is cleared from its first row on into its history.
+CLEAR, CLEAR_ABOVE = "\r\x1b[K", "\x1b[1A\x1b[K"
 
 
 def is_terminal(stream: Any) -> bool:
@@ -79,7 +81,7 @@ class TerminalLine:
         if not self._text:
             return ""
         rows = (len(self._text) - 1) // columns(self._shown_on)
-        return (UP.format(rows) if rows > 0 else "") + CLEAR
+        return CLEAR + rows * CLEAR_ABOVE
 
     def _put(self, text: str) -> None:
         """Write to the terminal that the line is on."""

@@ -54,7 +54,7 @@ def test_what_matters_least_is_left_out_where_there_is_no_room(width, line):
         ([("DONE", [0.9, 0.95] + 8 * [0.9])], ACCURACY, "1/4  best 0.950 +- 0.011 (trial 0)  10 of 40 epochs"),
         ([("RUNNING", [0.9, 0.85])], ACCURACY, "0/4  training 0: epoch 3/10, accuracy 0.850  2 of 40 epochs"),
         ([("RUNNING", [0.9]), ("RUNNING", [0.95]), ("RUNNING", [])], ACCURACY,
-         "0/4  training 3, the best of them 1: epoch 2/10, accuracy 0.950  2 of 40 epochs"),
+         "0/4  3 in training, the best of them 1: epoch 2/10, accuracy 0.950  2 of 40 epochs"),
         ([("DIVERGED", []), ("FAILED", [])], ACCURACY, "2/4"),
         ([("DONE", 10 * [math.nan])], ACCURACY, "1/4  10 of 40 epochs"),
         ([("DONE", 10 * [0.9]), ("STOPPED", [0.8, 0.8])], ACCURACY,

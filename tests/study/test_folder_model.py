@@ -136,6 +136,7 @@ def test_every_kept_trial_gives_its_module(tmp_path):
         study.run(trials=3)
         own = [study.result(number).model()(ROWS) for number in range(3)]
     archive = tn.open(tmp_path)
+    assert repr(archive.result(2)).startswith("trial 2: loss ")
     assert all(torch.equal(archive.result(n).model(net)(ROWS), own[n]) for n in range(3))
     for number in (3, 1.5, "best"):
         with pytest.raises(StudyError, match=f"no trial {number}; this study has 3"):

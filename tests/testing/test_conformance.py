@@ -473,6 +473,12 @@ class KeepsTheFirstNote(SqliteStore):
         self.remember(key, value)
 
 
+class LacksAVerb(SqliteStore):
+    @property
+    def recall_all(self):
+        raise AttributeError
+
+
 class ListsEverything(SqliteStore):
     def recall_all(self, prefix):
         return super().recall_all("")
@@ -505,8 +511,9 @@ BROKEN_STORES = {
     GivesNumbersTwice: "claims gave",
     TakesAnything: "another owner's trial was taken",
     RoundsFloats: "came back",
-    ForgetsWhere: "came back as",
-    ForgetsWhen: "came back as",
+    ForgetsWhere: "come back with their `at` and `worker`",
+    ForgetsWhen: "come back with their `at` and `worker`",
+    LacksAVerb: "lacks recall_all",
     KeepsTheFirstNote: "noted last has to count",
     ListsEverything: "begin with c",
     ExchangesAnything: "first exchange",

@@ -105,9 +105,9 @@ def _training(history: History, slow: bool) -> tuple[str, str]:
     best = min(running, key=lambda trial: _rank(trial, history))
     full = "" if history.open_end else f"/{history.epochs}"
     epoch = "" if history.epochs == 1 else f": epoch {min(best.epochs + 1, history.epochs)}{full}"
-    others = f"{len(running)}, the best of them " if len(running) > 1 else ""
+    trial = f"{len(running)} in training, the best of them" if len(running) > 1 else "training"
     since = f" since {time.strftime('%H:%M:%S')}" if slow and len(running) == 1 else ""
-    return f"training {others}{best.number}{epoch}{since}", ", ".join(_scores(best, history.objective.metrics))
+    return f"{trial} {best.number}{epoch}{since}", ", ".join(_scores(best, history.objective.metrics))
 
 
 def _rank(trial: Trial, history: History) -> tuple[float, ...]:

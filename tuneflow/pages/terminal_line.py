@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-# Remove this line, and the one above. To clear to the end of the screen would do in one go, but tmux takes a screen that
+# Remove this line, and the one above. Clearing to the end of the screen would do at once, but tmux takes a screen that
 # is cleared from its first row on into its history.
 CLEAR, CLEAR_ABOVE = "\r\x1b[K", "\x1b[1A\x1b[K"
 

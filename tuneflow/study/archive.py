@@ -145,8 +145,8 @@ class Archive:
         epoch = max(selected_epochs(trial, self.history.objective), default=0)
         trainer = self.facts["trainer"] or {"function": "of ask and tell"}
         data = trainer.get("data", {})
-        kept = KeptState(self.folder, epoch, self.space, data if isinstance(data, dict) else {}, "function" in trainer)
-        return folder_result(trial, kept)
+        rows, metrics = data if isinstance(data, dict) else {}, tuple(self.history.objective.metrics)
+        return folder_result(trial, KeptState(self.folder, epoch, self.space, rows, metrics, "function" in trainer))
 
     def record(self) -> StudyRecord:
         """Return all that is known of the study, as `Study.record` does."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from tuneflow.analysis.score_text import error_of, score_of, settings_text
 from tuneflow.errors import CheckpointError, StudyError
 from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.model import Model
@@ -27,6 +28,7 @@ class KeptState:
         epoch: the epoch that counts for the trial; 0 without a score.
         space: the study's, with names in the place of objects.
         data: digests of the rows, from the trainer's facts.
+        metrics: names of the metrics that count.
         function: True if the trial is the call of a function, which leaves no state.
     """
 
@@ -34,6 +36,7 @@ class KeptState:
     epoch: int
     space: SearchSpace
     data: dict[str, Any]
+    metrics: tuple[str, ...] = ()
     function: bool = False
 
 
@@ -48,6 +51,14 @@ class FolderResult(Trial):
     """
 
     kept: KeptState | None = field(default=None, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        names = self.metrics if self.kept is None else self.kept.metrics
+        scores = ", ".join(score_of(name, self.metrics, self.errors) for name in names)
+        epoch = f"epoch {self.kept.epoch} of {self.epochs}" if self.kept is not None and self.kept.epoch else ""
+        ended = "" if self.status == "DONE" else " ".join(filter(None, [self.status, self.reason]))
+        remarks = ", ".join(filter(None, [error_of(names, self.errors), epoch, ended]))
+        return f"trial {self.number}: {scores} ({remarks}), {settings_text(self.config)}"
 
     def model(self, builder: Callable[..., nn.Module] | Model, space: SearchSpace | None = None) -> nn.Module:
         """Return the trained module of the epoch that counts, in evaluation mode on the CPU, as `Result.model` does.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tuneflow.errors import listed
 from tuneflow.history.trial import Report, Trial
 from tuneflow.store.store import Store
 from tuneflow.testing.common import require
@@ -23,6 +24,10 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
         AssertionError: a rule is broken; the message names it.
     """
     one, other = make(path), make(path)
+    missing = [
+        name for name, verb in vars(Store).items() if name[0] != "_" and callable(verb) and not hasattr(one, name)
+    ]
+    require(not missing, "store", f"it has to have all verbs of a Store, and lacks {listed(missing)}")
     require(one.describe({"seed": 1}) == {"seed": 1}, "store", "describe gives back what was described")
     require(other.describe({"seed": 2}) == {"seed": 1}, "store", "the first description has to stay")
     require(one.recall("a") is None, "store", "recall gave what was never remembered")
@@ -56,11 +61,12 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
     order = [t.number for t in again]
     require(order == [0, 2, 1], "store", f"after opening again there are, the latest change last, {again}")
     again.sort(key=lambda trial: trial.number)
+    live = Trial(2, {"x": 0.3}, reports=seen[:2])
+    for got, due in ((_reported(again[0]), _reported(done)), (_reported(again[2]), _reported(live))):
+        require(got == due, "store", f"reports have to come back with their `at` and `worker`, of {due} came {got}")
     require(_facts(again[0]) == _facts(done), "store", f"{done} came back as {again[0]}")
     require(_facts(again[1]) == _facts(failed), "store", f"{failed} came back as {again[1]}")
-    live = Trial(2, {"x": 0.3}, reports=seen[:2])
-    same = again[2].config == live.config and _reported(again[2]) == _reported(live)
-    require(same, "store", f"{live} came back as {again[2]}")
+    require(again[2].config == live.config, "store", f"{live} came back as {again[2]}")
     one.note("c", {"d": 1})
     one.note("c", {"d": 2})
     one.put(Trial(2, {"x": 0.3}, "PAUSED", reports=seen[:2]))
@@ -69,8 +75,8 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
     exchanged = [other.exchange("c", {"d": 2}, {"d": 3}), one.exchange("c", {"d": 2}, {"d": 4}), one.recall("c")]
     require(exchanged == [True, False, {"d": 3}], "store", f"the first exchange has to count alone, got {exchanged}")
     one.remember("c 1", {"e": 4})
-    listed = list(other.recall_all("c").items())
-    require(listed == [("c", {"d": 3}), ("c 1", {"e": 4})], "store", f"keys that begin with c were listed as {listed}")
+    noted = list(other.recall_all("c").items())
+    require(noted == [("c", {"d": 3}), ("c 1", {"e": 4})], "store", f"keys that begin with c were listed as {noted}")
     held = [one.hold(), other.hold(), one.hold()]
     one.let_go()
     held.append(other.hold())

@@ -13,9 +13,9 @@ from tuneflow.space.coordinates import Coordinates
 from tuneflow.space.parameters import Choice, Constant, Parameter, Value
 
 FEWEST = 30  # configurations that have ended, below which nothing is said
-WEAK = 3.0  # F of a parameter's own effect, above which there is one
-UPPER = 0.1  # the upper bound of its share of the differences between ranks
-LOW = 0.03  # the lower end of its importance, which counts what it does together with others
+WEAK = 4.0  # F of a parameter's own effect, above which there is one
+UPPER = 0.08  # the upper bound of its share of the differences between ranks
+LOW = 0.01  # the lower end of its importance, which counts what it does together with others
 SHARE, SHARE_OF_A_CROWD = 0.15, 0.07  # its importance; the latter where a searcher has crowded the trials
 EVEN = ("Random", "Sobol", "Grid")  # searchers that do not
 SOUND = 0.75  # of the trials have to have a score, or the others outweigh all other differences

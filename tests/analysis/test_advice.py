@@ -109,3 +109,24 @@ def test_a_measured_gain_of_speed_is_named():
     (finding,) = advice_of(replace(AdvisedStudy(0).record(trials=2), gains=[gain]))
     assert str(finding).endswith("train 3.1x as fast, as measured in a run: set Runtime(lanes=16)")
     assert not finding.change.automatic
+
+
+def test_what_there_is_too_little_for_is_named():
+    study = tn.Study(space=tn.SearchSpace(x=tn.Float(0, 1)), minimize="loss", epochs=3, progress=False)
+    study.tell(study.ask(), 0.5)
+    words = "too little to judge ranges (1 of 16 trials), effects (1 of 30 trials), epochs (3 of 4 epochs)"
+    assert repr(study.advice()) == f"no advice\n{words}"
+    assert words in study.advice()._repr_html_()
+    assert advice_of(AdvisedStudy(0).record()).silent == ""
+
+
+@pytest.mark.parametrize("epochs", [4, 7, 10, 16])
+def test_a_straight_line_falls_without_slowing_down_at_any_length(epochs):
+    study = tn.Study(space=tn.SearchSpace(x=tn.Float(0, 1)), minimize="loss", epochs=epochs, progress=False)
+    for _ in range(4):
+        trial = study.ask()
+        for epoch in range(1, epochs + 1):
+            study.tell(trial, 10 + trial.config["x"] - epoch / 2, done=False)
+    (falling,) = study.advice()
+    assert falling.numbers["last_quarter"] == pytest.approx(epochs // 4 / 2)
+    assert falling.fact.endswith("without slowing down")

@@ -167,7 +167,8 @@ def test_it_prints_as_a_table_with_its_doubts():
         "parameter     share  90 % interval",
         "optimizer.lr  0.75   0.30 to 0.90   ###############",
         "b             0.10   0.00 to 0.20   ##",
-        "not enough trials to tell which parameter is first: optimizer.lr is in 80% of the draws, less than 90%",
+        "not enough trials to tell which parameter is first: optimizer.lr is in 80% of the functions"
+        " that fit the trials, less than 90%",
         "not enough trials for optimizer.lr: an interval is wider than 0.5",
     ]
 

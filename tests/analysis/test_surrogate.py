@@ -27,6 +27,11 @@ def test_it_predicts_scores_as_the_metric_gives_them(goal, sign):
     assert (sd < 0.1).all()
 
 
+def test_the_least_differences_that_numbers_have_overflow_nowhere():
+    scale = ScoreScale(np.array([5e-324, 1e-323, 1.5e-323]), np.ones(3))
+    assert np.isfinite(scale.slopes(np.array([5e-324, math.inf]))).all()
+
+
 def test_it_is_less_certain_where_no_trial_is():
     study = tn.Study(space=tn.SearchSpace(x=tn.Float(0, 1)), minimize="score", progress=False)
     for x in (0.0, 0.05, 0.1, 0.15, 0.2, 1.0):

@@ -2,15 +2,20 @@
 
 from collections.abc import Callable, Iterator
 
+from tuneflow.analysis.cost_curves import POINTS
+from tuneflow.analysis.edge_advice import FEWEST as FOR_RANGES
 from tuneflow.analysis.edge_advice import edge_advice
+from tuneflow.analysis.effect_advice import FEWEST as FOR_EFFECTS
 from tuneflow.analysis.effect_advice import effect_advice
 from tuneflow.analysis.epochs_advice import epochs_advice
 from tuneflow.analysis.failure_advice import failure_advice
 from tuneflow.analysis.finding import Advice, Finding
 from tuneflow.analysis.noise_advice import luck_advice, noise_advice
 from tuneflow.analysis.once import once
+from tuneflow.analysis.ranked_trials import ranked_trials
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.analysis.speed_advice import speed_advice
+from tuneflow.errors import listed
 
 Rule = Callable[[StudyRecord], Iterator[Finding]]
 
@@ -29,7 +34,21 @@ def advice_of(record: StudyRecord) -> Advice:
     findings = quick_findings(record)
     if not {finding.rule for finding in findings} & OVERSHADOWED["no effect"]:
         findings = _in_order([*findings, *effect_advice(record)])
-    return Advice(findings)
+    return Advice(findings, _silent(record))
+
+
+def _silent(record: StudyRecord) -> str:
+    """Return what there are too few trials or epochs for; empty for nothing, and with several objectives."""
+    if record.objective.several:
+        return ""
+    ranked, epochs = ranked_trials(record.history), record.history.epochs
+    needs = [
+        ("ranges", ranked.scored, FOR_RANGES, "trials"),
+        ("effects", len(ranked), FOR_EFFECTS, "trials"),
+        *([("epochs", epochs, POINTS, "epochs")] if epochs > 1 else []),
+    ]
+    words = [f"{rule} ({has} of {least} {unit})" for rule, has, least, unit in needs if has < least]
+    return f"too little to judge {listed(words)}" if words else ""
 
 
 def first_advice(record: StudyRecord) -> Advice:

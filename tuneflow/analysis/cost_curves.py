@@ -10,7 +10,7 @@ from tuneflow.history.trial import Report, Trial
 from tuneflow.space.coordinates import Array
 
 FEWEST = 3  # trials at the full length,
-POINTS = 8  # and epochs with a score, below which nothing is said
+POINTS = 4  # and epochs with a score, below which nothing is said
 MOST = 8  # trials that are looked at,
 BEST = 0.25  # which are this share of all of them, three at least
 

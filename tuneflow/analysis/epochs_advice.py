@@ -56,9 +56,9 @@ def _enough(curves: CostCurves) -> int:
 
 
 def _falling(record: StudyRecord, curves: CostCurves) -> Iterator[Finding]:
-    second, third, last = (part.mean(1) for part in np.array_split(curves.costs, 4, axis=1)[1:])
-    before, now = float((second - third).mean()), float((third - last).mean())
     points = len(curves.epochs) // 4
+    second, third, last = (part.mean(1) for part in np.split(curves.costs[:, -3 * points :], 3, axis=1))
+    before, now = float((second - third).mean()), float((third - last).mean())
     error = _noise(curves.costs) * math.sqrt(2 / (points * len(curves.costs)))
     if now <= SURE * error or not before > 0:
         return
@@ -111,5 +111,5 @@ def _overfitted(curves: CostCurves, enough: int) -> Finding | None:
 
 def _noise(curves: Array) -> float:
     """Return the standard deviation of epochs around smooth curves, shape (k, e), by their second differences."""
-    bends = np.diff(curves, n=2, axis=1)[:, curves.shape[1] // 2 :]
-    return float(np.median(np.abs(bends)) / (0.6745 * math.sqrt(6)))
+    bends = np.diff(curves, n=2, axis=1)
+    return float(np.median(np.abs(bends[:, bends.shape[1] // 2 :])) / (0.6745 * math.sqrt(6)))

@@ -1,9 +1,9 @@
 """Findings: pieces of advice on a study, each with its numbers and the change that it asks for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tuneflow.markup.fragment import fragment
+from tuneflow.markup.fragment import fragment, note
 from tuneflow.markup.html import element
 from tuneflow.space.parameters import Parameter
 
@@ -54,15 +54,26 @@ class Finding:
 
 
 class Advice(tuple[Finding, ...]):
-    """Findings on a study, the most valuable first; prints as a line for each."""
+    """Findings on a study, the most valuable first; prints as a line for each.
 
-    __slots__ = ()
+    Args:
+        findings: the findings.
+        silent: what could not be judged yet, in words; empty for nothing.
+    """
+
+    silent: str
+
+    def __new__(cls, findings: Iterable[Finding] = (), silent: str = "") -> "Advice":
+        advice = super().__new__(cls, findings)
+        advice.silent = silent
+        return advice
 
     def __repr__(self) -> str:
-        return "\n".join(map(str, self)) or "no advice"
+        lines = list(map(str, self)) or ["no advice"]
+        return "\n".join([*lines, *([self.silent] if self.silent else [])])
 
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
         items = (element("li", str(finding)) for finding in self)
-        return fragment("advice" if self else "no advice", element("ul", *items) if self else None)
+        return fragment("advice" if self else "no advice", element("ul", *items) if self else None, note(self.silent))

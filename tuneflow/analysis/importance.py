@@ -161,8 +161,8 @@ def _doubts(shares: Sequence[Share]) -> list[str]:
     top, wide = shares[0], [share.name for share in shares if share.wide]
     if len(shares) > 1 and 0 < top.first < OFTEN:
         doubts.append(
-            f"not enough trials to tell which parameter is first: {top.name} is in {top.first:.0%} of the draws,"
-            f" less than {OFTEN:.0%}"
+            f"not enough trials to tell which parameter is first: {top.name} is in {top.first:.0%} of the functions"
+            f" that fit the trials, less than {OFTEN:.0%}"
         )
     if wide:
         doubts.append(f"not enough trials for {listed(wide)}: an interval is wider than {WIDE}")

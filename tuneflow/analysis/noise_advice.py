@@ -11,7 +11,7 @@ from tuneflow.analysis.selection_bias import optimism
 from tuneflow.analysis.ties import ties_of
 from tuneflow.errors import plural
 from tuneflow.history.same_configuration import scores_of
-from tuneflow.metrics.measured import number_text
+from tuneflow.metrics.measured import number_text, rounded_text
 
 FEWEST = 10  # configurations with a score, below which nothing is said
 TIED = 0.5  # the share of them that tie with the best one where nothing but noise tells them apart,
@@ -61,9 +61,10 @@ def luck_advice(record: StudyRecord) -> Iterator[Finding]:
     error, bias = best.errors.get(metric, math.nan), optimism(costs, errors)
     if len(costs) < FEWEST or not bias >= LUCK * error > 0:
         return
+    score = rounded_text(best.metrics[metric], error, "+-")
     fact = (
-        f"luck: the best of {len(costs)} scores, {metric} {number_text(best.metrics[metric])} +- {number_text(error)},"
-        f" is too good by about {number_text(bias)}, as it was chosen for being the best"
+        f"luck: the best of {len(costs)} scores, {metric} {score}, is too good by about {bias:.2g}, as it was chosen"
+        " for being the best"
     )
     way = "train it anew, study.confirm()"
     trainer = record.facts.get("trainer")

@@ -38,8 +38,9 @@ class ScoreScale:
         return np.asarray((self._away(costs) - self._mean) / self._sd)
 
     def slopes(self, costs: Array) -> Array:
-        """Return the derivatives of `compress` at costs, 0 for failures."""
-        return np.asarray(1 / (1 + np.maximum(self._beyond(costs) - BEND, 0.0)) / (self.spread * self._sd))
+        """Return the derivatives of `compress` at costs, 0 for failures; HUGE at most."""
+        steepest = 1 / max(self.spread * self._sd, 1 / HUGE)
+        return np.asarray(steepest / (1 + np.maximum(self._beyond(costs) - BEND, 0.0)))
 
     def expand(self, values: Array) -> Array:
         """Return the costs that values stand for; at most those of failures."""

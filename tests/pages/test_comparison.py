@@ -9,8 +9,9 @@ import pytest
 
 import tuneflow as tn
 from tests.helpers.records import mixed_record, record_of_trials, scored
-from tuneflow.analysis.methods import common_budget, difference, methods_of, units_of
+from tuneflow.analysis.methods import Difference, common_budget, difference, methods_of, units_of
 from tuneflow.history.objective import Limit
+from tuneflow.metrics.measured import interval_text
 from tuneflow.pages.comparison import comparison
 
 LOSS = (("loss", False),)
@@ -31,7 +32,7 @@ def methods():
 
 
 def test_studies_that_differ_in_their_seed_are_one_method(methods):
-    assert [(method.name, len(method.records)) for method in methods] == [("Random()", 4), ("TPE()", 3)]
+    assert [(method.name, len(method.records)) for method in methods] == [("Random", 4), ("TPE", 3)]
 
 
 def test_lines_are_means_of_the_best_so_far_with_their_errors(methods):
@@ -56,6 +57,36 @@ def test_without_two_shared_seeds_errors_are_independent():
     assert math.isnan(difference(*methods_of([seeded(0), seeded(0, "TPE()")]), "trials", 6).error)
 
 
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ((0.04, 0.05, 0.06), "better"),  # 0.05 (0.025 to 0.075)
+        ((0.03, 0.05, 0.09), "no clear difference"),  # 3.2 errors, of which Student's t takes 4.3 for three pairs
+        ((0.05, 0.06), "no clear difference"),
+        ((-0.05,) * 4 + (-0.06,), "worse"),
+        ((0.05, 0.05), ""),  # equal by chance as like as not
+        ((0.05,), ""),
+    ],
+    ids=["clear", "three pairs", "two pairs", "worse", "equal", "one pair"],
+)
+def test_a_verdict_needs_a_95_percent_interval_on_one_side_of_zero(gains, verdict):
+    others = [seeded(seed, "TPE()", gain) for seed, gain in enumerate(gains)]
+    first, second = methods_of([*(seeded(seed) for seed in range(len(gains))), *others])
+    assert difference(second, first, "trials", 6).verdict(maximize=True) == verdict
+
+
+@pytest.mark.parametrize(("low", "same"), [(0.0004, True), (-0.0004, True), (0.006, False)], ids=str)
+def test_equal_figures_have_equal_verdicts(low, same):
+    found = Difference(0.1, (0.1 - low) / 3.182446, 3, 4)
+    assert (interval_text(found.estimate) == "0.10 (0.00 to 0.20)") == same
+    assert (found.verdict(maximize=True) == "no clear difference") == same
+
+
+def test_unpaired_errors_have_the_degrees_of_freedom_of_welch():
+    first, second = methods_of([seeded(0), seeded(1), seeded(2, "TPE()"), seeded(3, "TPE()")])
+    assert difference(second, first, "trials", 6).freedom == pytest.approx(2)  # equal variances, two studies each
+
+
 def test_studies_compare_at_what_all_have_spent():
     short, long = methods_of([seeded(0, count=3), seeded(0, "TPE()", count=6)])
     budget = common_budget([short, long], "trials")
@@ -71,7 +102,38 @@ def test_costs_that_tell_nothing_are_left_out(methods):
 def test_methods_that_differ_in_much_have_the_names_of_their_studies():
     other = seeded(0)
     other = replace(other, name="runs/other", facts=other.facts | {"space": {"a": 1}, "searcher": "X" * 70})
-    assert [method.name for method in methods_of([seeded(0), other])] == ["runs/0", "runs/other"]
+    assert [method.name for method in methods_of([seeded(0), other])] == ["0", "other"]
+
+
+TPE = "TPE(start=10, share={})"
+
+
+@pytest.mark.parametrize(
+    ("facts", "names"),
+    [
+        ([{"searcher": "LeCun(then=Random())"}, {"searcher": TPE.format(0.2)}], ["LeCun", "TPE"]),
+        ([{"searcher": TPE.format(0.2)}, {"searcher": TPE.format(0.3)}], ["TPE(share=0.2)", "TPE(share=0.3)"]),
+        ([{"searcher": "LeCun(then=Random())"}, {"searcher": f"LeCun(then={TPE})"}],
+         ["LeCun(then=Random)", "LeCun(then=TPE)"]),
+        ([{"epochs": 4, "trainer": {"epochs": 4}}, {"epochs": 3, "trainer": {"epochs": 3}}], ["epochs 4", "epochs 3"]),
+        ([{"model": "Model(small, seed=1)"}, {"model": "Model(big, seed=1)"}], ["Model(small)", "Model(big)"]),
+        ([{"space": {"entries": {"lr": {"high": 0.1}}}}, {"space": {"entries": {"lr": {"high": 1.0}}}}],
+         ["lr high 0.1", "lr high 1.0"]),
+        ([{"searcher": "Grid()", "grid": "Grid()", "space": {"entries": dict.fromkeys("abcdefgh", 1e9)}},
+          {"searcher": "Sobol()", "grid": None}], ["Grid", "Sobol"]),
+    ],
+    ids=["classes", "arguments", "inner", "epochs", "models", "space", "long space"],
+)  # fmt: skip
+def test_methods_are_named_by_what_differs_and_no_word_comes_twice(facts, names):
+    records = [seeded(0), seeded(0)]
+    records = [replace(one, facts=one.facts | own) for one, own in zip(records, facts)]
+    assert [method.name for method in methods_of(records)] == names
+
+
+def test_methods_that_nothing_short_tells_apart_are_named_by_what_their_folders_share():
+    records = [replace(seeded(seed, "X" * 70), name=f"/a/runs/wide-{seed}") for seed in range(2)]
+    records.append(replace(seeded(0), name="/a/runs/other"))
+    assert [method.name for method in methods_of(records)] == ["wide", "other"]
 
 
 @pytest.mark.parametrize(
@@ -91,9 +153,11 @@ def test_another_objective_is_refused_by_name(other, words):
 
 def test_the_page_has_a_panel_for_each_cost_and_says_what_is_clear(methods):
     records = [record for method in methods for record in method.records]
-    text = comparison([*records, *(seeded(seed, "<b>") for seed in range(2))])
+    text = comparison([*records, *(seeded(seed, "<b>", 0.04 + 0.01 * seed) for seed in range(2))])
     assert text.count('class="chart"') == 2
-    assert re.findall(r"<span>([^<]+)</span>", text.split('id="differences"')[1])[:2] == ["better", "better"]
+    verdicts = re.findall(r"<span>([^<]+)</span>", text.split('id="differences"')[1])
+    assert verdicts == ["worse", "worse", "no clear difference", "no clear difference"]
+    assert "At 6 trials and at 6.0 s, TPE leads, clearly before Random, not clearly before &lt;b&gt;." in text
     assert "paired by seed" in text
     assert "&lt;b&gt;" in text
     assert "<b>" not in text
@@ -105,7 +169,8 @@ def test_lower_losses_are_better_and_studies_without_trials_have_no_line():
     facts = [replace(one, facts=one.facts | {"searcher": one.name}) for one in (*loss, empty)]
     text = comparison(facts)
     assert "more seeds do" in text
-    assert "-0.1000" in text
+    assert "+0.1000" in text
+    assert "0.4 leads, not clearly before 0.5." in text
     assert "nan" not in text.split("<main>")[1].split("<script>")[0]
 
 

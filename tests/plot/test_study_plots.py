@@ -289,8 +289,8 @@ class TestMethods:
         again = replace(first, facts=first.facts | {"seed": 1})
         other = replace(first, facts=first.facts | {"searcher": "TPE()"})
         ax = tn.plot.ecdf(first, again, other)
-        assert points(ax, "Random() (2 studies)") == [[0.5, 0], [0.5, 0.25], [0.5, 0.5], [0.7, 0.75], [0.7, 1.0]]
-        assert points(ax, "TPE()") == [[0.5, 0], [0.5, 0.5], [0.7, 1.0]]
+        assert points(ax, "Random (2 studies)") == [[0.5, 0], [0.5, 0.25], [0.5, 0.5], [0.7, 0.75], [0.7, 1.0]]
+        assert points(ax, "TPE") == [[0.5, 0], [0.5, 0.5], [0.7, 1.0]]
 
     @pytest.mark.parametrize(
         ("goals", "message"),

@@ -3,23 +3,21 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
-from typing import Any
 
 import numpy as np
 
 from tuneflow.analysis.best_so_far import BestSoFar, Unit, best_so_far
+from tuneflow.analysis.method_names import APART, method_names
 from tuneflow.analysis.record import StudyRecord
+from tuneflow.metrics.measured import Estimate, places_of
+from tuneflow.search.normal import student_quantile
 from tuneflow.space.coordinates import Array
 
 UNITS: tuple[Unit, ...] = ("trials", "epochs", "seconds")
-APART = ("seed", "weights that the builder brings")  # settings that may differ within a method
-TOLD = ("searcher", "scheduler", "model")  # settings by which methods are named
 MOST = 200  # points of a line
-LONGEST = 60  # letters of a name
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,9 @@ class Method:
         if len(grid) > MOST:
             grid = grid[np.linspace(0, len(grid) - 1, MOST).astype(int)]
         scores = np.array([_best_at(line, grid) for line in lines])
-        whole = ~np.isnan(scores).any(axis=0)
-        return MeanLine(grid[whole], *_mean(scores[:, whole]))
+        means, errors = _mean(scores)
+        known = np.isfinite(means)
+        return MeanLine(grid[known], means[known], errors[known])
 
     def scores_at(self, unit: Unit, budget: float) -> dict[int, list[float]]:
         """Return the best scores within a budget by seed; NaN where there was none yet."""
@@ -89,12 +88,35 @@ class Difference:
     Attributes:
         value: NaN where one has no score.
         error: its standard error; NaN where it is not known.
+        freedom: degrees of freedom of the error: one less than the pairs, or as Welch has it.
         seeds: number of seeds that both have, by which they are paired; 0 where they share none.
     """
 
     value: float
     error: float
+    freedom: float
     seeds: int
+
+    @property
+    def estimate(self) -> Estimate:
+        """The difference with its 95 % interval by Student's t.
+
+        Without an error, the interval has no ends; one of 0 is none, as a few equal differences may be chance.
+        """
+        reach = student_quantile(0.975, self.freedom) * self.error if self.error > 0 else math.nan
+        if not math.isfinite(self.value + reach):
+            return Estimate(self.value, math.nan, math.nan, 0)
+        return Estimate(self.value, self.value - reach, self.value + reach, 0)
+
+    def verdict(self, maximize: bool) -> str:
+        """Return what the interval says as it is shown: better, worse or no clear difference; empty without one."""
+        estimate = self.estimate
+        if math.isnan(estimate.low):
+            return ""
+        low, high = (round(end, places_of((estimate.high - estimate.low) / 4)) for end in (estimate.low, estimate.high))
+        if low <= 0 <= high:
+            return "no clear difference"
+        return "better" if (low > 0) == maximize else "worse"
 
 
 def methods_of(records: Sequence[StudyRecord]) -> list[Method]:
@@ -107,7 +129,7 @@ def methods_of(records: Sequence[StudyRecord]) -> list[Method]:
     groups: dict[str, list[StudyRecord]] = defaultdict(list)
     for record in records:
         groups[_key(record)].append(record)
-    names = _names([group[0] for group in groups.values()])
+    names = method_names(list(groups.values()))
     return [Method(name, tuple(group)) for name, group in zip(names, groups.values(), strict=True)]
 
 
@@ -133,9 +155,32 @@ def difference(method: Method, other: Method, unit: Unit, budget: float) -> Diff
     shared = [seed for seed in own if seed in others]
     if len(shared) > 1:
         pairs = np.array([np.mean(own[seed]) - np.mean(others[seed]) for seed in shared])
-        return Difference(float(pairs.mean()), float(pairs.std(ddof=1)) / math.sqrt(len(pairs)), len(shared))
+        mean, spread = _mean(pairs[:, None])
+        return Difference(float(mean[0]), float(spread[0]), len(pairs) - 1, len(shared))
     (first, error), (second, second_error) = method.mean_at(unit, budget), other.mean_at(unit, budget)
-    return Difference(first - second, math.hypot(error, second_error), len(shared))
+    return Difference(
+        first - second, *_of_means(error, len(method.records), second_error, len(other.records)), len(shared)
+    )
+
+
+def leader_of(methods: Sequence[Method], unit: Unit, budget: float) -> Method | None:
+    """Return the method with the best mean at a budget; None where none has a score."""
+    maximize = methods[0].records[0].objective.maximize
+    means = {place: method.mean_at(unit, budget)[0] for place, method in enumerate(methods)}
+    scored = {place: mean if maximize else -mean for place, mean in means.items() if math.isfinite(mean)}
+    return methods[max(scored, key=lambda place: scored[place])] if scored else None
+
+
+def _of_means(error: float, count: int, other: float, others: int) -> tuple[float, float]:
+    """Return the standard error of a difference of two independent means, and its degrees of freedom.
+
+    Source: Welch, Biometrika 34, 1947.
+    """
+    both = math.hypot(error, other)
+    if not both > 0:
+        return both, math.nan
+    shares = (error / both) ** 4 / max(1, count - 1) + (other / both) ** 4 / max(1, others - 1)
+    return both, 1 / shares
 
 
 def _best_at(line: BestSoFar, budgets: Array) -> Array:
@@ -146,10 +191,12 @@ def _best_at(line: BestSoFar, budgets: Array) -> Array:
 
 
 def _mean(scores: Array) -> tuple[Array, Array]:
-    """Return the means over the first axis, and their standard errors; NaN with a single row."""
+    """Return the means over the first axis, and their standard errors; NaN with a single row, or for huge scores."""
     count = len(scores)
-    errors = scores.std(axis=0, ddof=1) / math.sqrt(count) if count > 1 else np.full(scores.shape[1], np.nan)
-    return scores.mean(axis=0), errors
+    with np.errstate(over="ignore", invalid="ignore"):
+        means = scores.mean(axis=0)
+        errors = scores.std(axis=0, ddof=1) / math.sqrt(count) if count > 1 else np.full(scores.shape[1], np.nan)
+    return means, np.where(np.isfinite(errors), errors, np.nan)
 
 
 def _check(records: Sequence[StudyRecord]) -> None:
@@ -175,30 +222,3 @@ def _goals(record: StudyRecord) -> str:
 def _key(record: StudyRecord) -> str:
     facts = {name: value for name, value in record.facts.items() if name not in APART}
     return json.dumps(facts, sort_keys=True, default=str)
-
-
-def _names(records: Sequence[StudyRecord]) -> list[str]:
-    """Return a name for each method: the settings that differ, or the study's name where these do not tell."""
-    flat = [dict(_flat(record.facts)) for record in records]
-    settings = [name for name in dict.fromkeys(chain(*flat)) if name.split(".")[0] not in (*APART, "grid")]
-    differing = [name for name in settings if len({facts.get(name) for facts in flat}) > 1]
-    words = [", ".join(_word(name, facts.get(name)) for name in differing) for facts in flat]
-    plain = all(0 < len(word) <= LONGEST for word in words) and len(set(words)) == len(words)
-    return words if plain else _told_apart([record.name for record in records])
-
-
-def _flat(facts: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, str]]:
-    """Yield settings by dotted names, as text."""
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", str(value)
-
-
-def _word(name: str, value: str | None) -> str:
-    return str(value) if name in TOLD else f"{name.rsplit('.', 1)[-1].replace('_', ' ')} {value}"
-
-
-def _told_apart(names: Sequence[str]) -> list[str]:
-    return [name if names.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(names)]

@@ -148,7 +148,7 @@ def rounded_text(value: float, error: float = math.nan, sign: str = "±") -> str
     """
     if not (math.isfinite(value) and math.isfinite(error)) or error <= 0:
         return number_text(value)
-    places = _places(error)
+    places = places_of(error)
     if places > 6 or max(abs(value), error) >= HUGE:
         return f"{value:.4g} {sign} {error:.2g}"
     return f"{_to(value, places)} {sign} {_to(error, places)}"
@@ -162,19 +162,19 @@ def interval_text(estimate: Estimate) -> str:
         '0.939 (0.909 to 0.959)'
     """
     width = estimate.high - estimate.low
-    if not (math.isfinite(width) and width > 0) or (places := _places(width / 4)) > 6:
+    if not (math.isfinite(width) and width > 0) or (places := places_of(width / 4)) > 6:
         return str(estimate)
     return f"{_to(estimate.value, places)} ({_to(estimate.low, places)} to {_to(estimate.high, places)})"
 
 
-def _places(error: float) -> int:
+def places_of(error: float) -> int:
     """Return the number of decimal places to which a number with this standard error is shown."""
     digits = 2 if f"{error:.1e}" <= "3.5" else 1
     return digits - 1 - math.floor(math.log10(error))
 
 
 def _to(value: float, places: int) -> str:
-    return f"{round(value, places):,.{max(0, places)}f}"
+    return f"{round(value, places) + 0.0:,.{max(0, places)}f}"  # no -0.00
 
 
 Z = 1.959964  # the standard normal's 97.5 % quantile

@@ -1,24 +1,25 @@
 """The page of several studies: their best scores so far, beside each other."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from tuneflow.analysis.best_so_far import Unit
-from tuneflow.analysis.methods import MeanLine, Method, common_budget, difference, methods_of, units_of
+from tuneflow.analysis.methods import MeanLine, Method, common_budget, difference, leader_of, methods_of, units_of
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.analysis.score_text import rounded_text
-from tuneflow.analysis.ties import CLEAR
-from tuneflow.errors import plural
+from tuneflow.errors import listed, plural
 from tuneflow.markup.axes import Frame
 from tuneflow.markup.html import Markup, element
 from tuneflow.markup.paths import band_of, line_of
 from tuneflow.markup.scales import Axis, score_axis
 from tuneflow.markup.texts import spread_out, text_at
+from tuneflow.metrics.measured import interval_text
 from tuneflow.pages.document import document
 from tuneflow.pages.section import PageSection
+from tuneflow.pages.times import duration
 from tuneflow.pages.trials import NONE
 
 SIZE = (560, 320)
@@ -28,7 +29,7 @@ BOLD = 7.6  # pixels of a letter of it
 
 
 def comparison(records: Sequence[StudyRecord]) -> str:
-    """Return the page of several studies as the text of an HTML file; differences are from the first one's method.
+    """Return the page of several studies as the text of an HTML file.
 
     Raises:
         ValueError: they have several objectives, or not the same one.
@@ -41,7 +42,8 @@ def comparison(records: Sequence[StudyRecord]) -> str:
         PageSection("differences", "At the same cost", _table(methods), _words(methods)),
         PageSection("studies", "Studies", _studies(methods)),
     ]
-    heading = element("header", element("h1", f"{plural(len(methods), 'method')} of {len(records)} studies"))
+    title = f"{plural(len(methods), 'method')} of {len(records)} studies"
+    heading = element("header", element("h1", title), *(element("p", text) for text in _outcome(methods)))
     return document("tuneflow comparison", heading, sections)
 
 
@@ -108,30 +110,62 @@ def _ends(frame: Frame, lines: Sequence[MeanLine], names: Sequence[str]) -> list
     ]
 
 
+def _outcome(methods: Sequence[Method]) -> list[str]:
+    """Return sentences on which method leads, and from which others it differs clearly; costs that agree are one."""
+    costs: dict[str, list[str]] = {}
+    for unit, budget in _budgets(methods).items():
+        costs.setdefault(_standing(methods, unit, budget), []).append(_cost(unit, budget))
+    return [f"At {' and at '.join(same)}, {text}" for text, same in costs.items() if text]
+
+
+def _standing(methods: Sequence[Method], unit: Unit, budget: float) -> str:
+    leader = leader_of(methods, unit, budget)
+    if leader is None or len(methods) == 1:
+        return ""
+    maximize = leader.records[0].objective.maximize
+    found = {m.name: difference(m, leader, unit, budget) for m in methods if m is not leader}
+    behind = [name for name, gap in found.items() if gap.verdict(maximize) == "worse"]
+    others = [name for name, gap in found.items() if name not in behind and math.isfinite(gap.value)]
+    clear = f", clearly before {listed(behind)}" if behind else ""
+    return f"{leader.name} leads{clear}{f', not clearly before {listed(others)}' if others else ''}."
+
+
+def _budgets(methods: Sequence[Method]) -> dict[Unit, float]:
+    return {unit: common_budget(methods, unit) for unit in units_of(methods)}
+
+
+def _cost(unit: Unit, budget: float) -> str:
+    return duration(budget) if unit == "seconds" else plural(int(budget), unit.removesuffix("s"))
+
+
 def _words(methods: Sequence[Method]) -> str:
     """Return the sentence on the differences: at which costs, and how they are paired."""
     shared = [difference(other, methods[0], "trials", 0.0).seeds for other in methods[1:]]
     pairs = "paired by seed" if min(shared, default=0) > 1 else "not paired, as they do not share two seeds"
-    text = f"At what all studies have spent, with standard errors. Differences are from the first method, {pairs}."
+    text = (
+        "At what all studies have spent, with standard errors. Differences are from the method that leads, with 95 %"
+        f" intervals by Student's t, {pairs}."
+    )
     single = any(len(method.records) == 1 for method in methods)
     return f"{text} One study of a method does not tell what is luck; more seeds do." if single else text
 
 
 def _table(methods: Sequence[Method]) -> Markup:
-    budgets = {unit: common_budget(methods, unit) for unit in units_of(methods)}
+    budgets = _budgets(methods)
+    leaders = {unit: leader_of(methods, unit, budget) for unit, budget in budgets.items()}
     names = ["method", "seeds"] + [
-        text for unit in budgets for text in (f"at {budgets[unit]:,.4g} {unit}", "difference")
+        text for unit in budgets for text in (f"at {_cost(unit, budgets[unit])}", "difference")
     ]
     head = element("tr", *(element("th", name, scope="col") for name in names))
-    rows = (_row(method, methods[0], budgets) for method in methods)
+    rows = (_row(method, leaders, budgets) for method in methods)
     table = element("table", element("thead", head), element("tbody", *rows))
     return element("div", table, class_="scroll-x", tabindex="0", role="region", aria_label="Differences")
 
 
-def _row(method: Method, first: Method, budgets: dict[Unit, float]) -> Markup:
+def _row(method: Method, leaders: Mapping[Unit, Method | None], budgets: Mapping[Unit, float]) -> Markup:
     cells = [element("td", len(method.records))]
     for unit, budget in budgets.items():
-        cells += [element("td", _score(method, unit, budget)), _difference(method, first, unit, budget)]
+        cells += [element("td", _score(method, unit, budget)), _difference(method, leaders[unit], unit, budget)]
     return element("tr", element("th", method.name, scope="row"), *cells)
 
 
@@ -140,25 +174,15 @@ def _score(method: Method, unit: Unit, budget: float) -> str:
     return rounded_text(mean, error) if math.isfinite(mean) else NONE
 
 
-def _difference(method: Method, first: Method, unit: Unit, budget: float) -> Markup:
-    """Return the difference from the first method, and what it means for the one in whose row it stands."""
-    if method is first:
-        return element("td", NONE)
-    found = difference(method, first, unit, budget)
+def _difference(method: Method, leader: Method | None, unit: Unit, budget: float) -> Markup:
+    """Return the difference from the method that leads, and what it means for the one in whose row it stands."""
+    if leader is None or method is leader:
+        return element("td", NONE if leader is None else "leads")
+    found = difference(method, leader, unit, budget)
     if not math.isfinite(found.value):
         return element("td", NONE)
-    text = f"{'+' if found.value > 0 else ''}{rounded_text(found.value, found.error)}"
-    gain = found.value if method.records[0].objective.maximize else -found.value
-    return element("td", text, element("span", _verdict(gain, found.error)))
-
-
-def _verdict(gain: float, error: float) -> str:
-    """Return a gain in a word; without an error there is none."""
-    if not math.isfinite(error):
-        return ""
-    if abs(gain) <= CLEAR * error:
-        return "no clear difference"
-    return "better" if gain > 0 else "worse"
+    text = f"{'+' if found.value > 0 else ''}{interval_text(found.estimate)}"
+    return element("td", text, element("span", found.verdict(method.records[0].objective.maximize)))
 
 
 def _studies(methods: Sequence[Method]) -> Markup:

@@ -1,4 +1,4 @@
-"""The normal distribution for arrays; scipy.special takes a sixth of a second to import, so it waits for first use."""
+"""Normal and Student's distributions; scipy.special takes a sixth of a second to import, so it waits for first use."""
 
 from typing import Any
 
@@ -15,3 +15,10 @@ def ndtri(share: Any) -> Any:
     from scipy import special
 
     return special.ndtri(share)
+
+
+def student_quantile(share: float, freedom: float) -> float:
+    """Quantile of Student's t distribution with so many degrees of freedom."""
+    from scipy import special
+
+    return float(special.stdtrit(freedom, share))

@@ -131,6 +131,12 @@ def test_the_table_has_range_and_best_of_each_parameter():
     assert "orders of crop, flip, noise" in cells
 
 
+def test_importances_of_which_nothing_is_known_are_left_out():
+    section = parameter_table(mixed_record(16))
+    assert "importance</th>" not in section.body
+    assert section.note.endswith("Not enough trials to tell how important the parameters are.")
+
+
 def test_importance_and_hints_stand_beside_the_parameters():
     rng = np.random.default_rng(0)
     space = tn.SearchSpace(lr=tn.Float(1e-4, 1.0, log=True), none=tn.Float(0.0, 1.0))

@@ -93,7 +93,19 @@ def test_the_first_sentence_says_what_is_a_mean():
 def test_the_first_sentence_names_the_cheapest_of_the_ties():
     tied = [scored(0, 0.95, seconds=8), scored(1, 0.945, seconds=2), scored(2, 0.94, seconds=4), scored(3, 0.5)]
     words = Outline(page(record_of_trials(tied))).words
-    assert "2 other trials tie with it; the cheapest, trial 1, takes 2.0 s in place of 8.0 s." in words
+    assert "2 other trials tie with it; the cheapest, trial 1, took 2.0 s in place of 8.0 s." in words
+
+
+def test_no_tie_is_called_cheaper_for_the_noise_of_seconds():
+    words = Outline(page(record_of_trials([scored(0, 0.95, seconds=8), scored(1, 0.945, seconds=6)]))).words
+    assert "1 other trial ties with it." in words
+    assert "cheapest" not in words
+
+
+def test_the_code_of_a_front_gives_a_model_of_it():
+    record = mixed_record(goals=BOTH)
+    text = Outline(page(replace(record, name="runs/front"))).words
+    assert f"# model = study.result({record.front[0].number}).model(net)" in text
 
 
 def test_nothing_that_a_user_named_is_markup():

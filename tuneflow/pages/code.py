@@ -28,10 +28,17 @@ def _lines(record: StudyRecord) -> str:
         return _of_configuration(record)
     opened = f"import tuneflow as tn\n\nstudy = tn.open({str(record.folder)!r})\n"
     if record.objective.several:
-        return f"{opened}for trial in study.front:\n    print(trial.number, trial.config, dict(trial.metrics))"
+        shown = "for trial in study.front:\n    print(trial.number, trial.config, dict(trial.metrics))"
+        return f"{opened}{shown}{_model(record, f'result({record.front[0].number})')}"
+    return f"{opened}print(study.best.config){_model(record, 'best')}"
+
+
+def _model(record: StudyRecord, result: str) -> str:
+    """Return the line that gives a trained model, as a remark since it needs the study's builder."""
     builder = BUILDER.match(record.facts.get("model") or "")
-    model = f"\nmodel = study.best.model({builder[1]})  # needs {builder[1]}, the study's builder" if builder else ""
-    return f"{opened}print(study.best.config){model and model.replace('model = ', '# model = ')}"
+    return (
+        f"\n# model = study.{result}.model({builder[1]})  # needs {builder[1]}, the study's builder" if builder else ""
+    )
 
 
 def _of_configuration(record: StudyRecord) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from tuneflow.analysis.curve_lines import CurveLine, curve_lines, thinned, three_best
 from tuneflow.analysis.record import StudyRecord
-from tuneflow.analysis.score_text import rounded_text
 from tuneflow.errors import plural
 from tuneflow.markup.axes import Frame
 from tuneflow.markup.html import Markup, element
@@ -19,6 +18,7 @@ CURVES = 400  # that are drawn, the best among them
 MANY = 60  # curves from which on each is pale
 POINTS = 8_000  # of all curves together
 SHORTEST = 6  # points of a curve, at least
+NAMED = 3  # of a front, whose lines have names
 LINE = 14  # pixels from one name to the next
 
 
@@ -28,7 +28,7 @@ def curves(record: StudyRecord) -> PageSection | None:
     lines = curve_lines(record, metric)
     if max((epoch for line in lines for epoch, _ in line.points), default=0) < 2:
         return None
-    best = three_best(record)
+    best = [trial.number for trial in record.front][:NAMED] if record.objective.several else three_best(record)
     shown = _shown(lines, best)
     left_out = f" {len(shown)} of {len(lines)} are drawn." if len(shown) < len(lines) else ""
     note = (
@@ -60,7 +60,7 @@ def _chart(record: StudyRecord, lines: Sequence[CurveLine], best: Sequence[int])
     many = " many" * (len(others) > MANY)
     groups = (_paths(frame, stopped, f"lines stopped{many}"), _paths(frame, kept, f"lines{many}"))
     chosen = _chosen(record, frame, named, metric)
-    return frame.svg(*groups, *_named(frame, named), chosen, _names(frame, named, metric), label=label)
+    return frame.svg(*groups, *_named(frame, named), chosen, _names(frame, named), label=label)
 
 
 def _paths(frame: Frame, lines: Sequence[CurveLine], kind: str) -> Markup | None:
@@ -84,21 +84,19 @@ def _numbers(lines: Sequence[CurveLine]) -> list[int]:
 
 
 def _path(points: Sequence[Point], rough: bool) -> str:
-    """Return the path of a curve; a single point is a short stroke."""
+    """Return the path of a curve; a single point is a stroke long enough to be seen as dashed."""
     if len(points) > 1:
         return line_of(points, rough)
     x, y = points[0]
-    return f"M{pixels(x - 2)} {pixels(y)}h4"
+    return f"M{pixels(x - 2)} {pixels(y)}h9"
 
 
-def _names(frame: Frame, lines: Sequence[CurveLine], metric: str) -> Markup:
+def _names(frame: Frame, lines: Sequence[CurveLine]) -> Markup:
     """Return the names of trials at the height of their lines' ends, apart from each other."""
     ends = [frame.at(*line.points[-1]) for line in lines]
     heights = spread_out([y for _, y in ends], LINE, frame.top, frame.bottom)
     texts = []
     for line, (x, y), height in zip(lines, ends, heights, strict=True):
-        value = line.trial.metrics.get(metric, line.points[-1][1])
-        score, *_ = rounded_text(value, line.trial.errors.get(metric, 0.0)).split()
         leader = element("path", d=f"M{pixels(x)} {pixels(y)}L{frame.right + 6} {pixels(height)}", class_="leader")
-        texts += [leader, text_at(frame.right + 9, height + 4, f"{line.trial.number}: {score}", "best")]
+        texts += [leader, text_at(frame.right + 9, height + 4, f"trial {line.trial.number}", "best")]
     return element("g", *texts)

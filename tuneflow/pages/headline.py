@@ -11,6 +11,8 @@ from tuneflow.metrics.measured import interval_text, rounded_text
 from tuneflow.pages.section import PageSection
 from tuneflow.pages.times import duration
 
+CLEARLY = 1.5  # times as expensive; seconds of equal trainings differ by less on a machine that does nothing else
+
 
 def headline(record: StudyRecord) -> PageSection:
     """Return the sentence on the study's result, or on why there is none yet."""
@@ -49,7 +51,7 @@ def _trial(trial: Trial) -> str:
 
 
 def _tied(ties: Ties | None, best: Trial) -> str:
-    """Return the sentence on the trials that tie with the best, and the cheapest of them."""
+    """Return the sentence on the trials that tie with the best, and the cheapest where it clearly is."""
     if ties is None:
         return "Its standard error is not known, so neither is what ties with it."
     others = len(ties.numbers) - 1
@@ -58,9 +60,10 @@ def _tied(ties: Ties | None, best: Trial) -> str:
     verb = "ties" if others == 1 else "tie"
     first = f"{plural(others, 'other trial')} {verb} with it"
     cheapest = ties.cheapest
-    if cheapest.number == best.number:
-        return f"{first}, none of them cheaper."
-    return f"{first}; the cheapest, {_trial(cheapest)}, takes {_price(cheapest)} in place of {_price(best)}."
+    own, least = (full_seconds(trial) if best.seconds else trial.epochs for trial in (best, cheapest))
+    if own < CLEARLY * least:
+        return f"{first}."
+    return f"{first}; the cheapest, {_trial(cheapest)}, took {_price(cheapest)} in place of {_price(best)}."
 
 
 def _price(trial: Trial) -> str:
@@ -83,7 +86,7 @@ def _tested(record: StudyRecord) -> str:
     for one in record.tested:
         if best is not None and one.trial == best.number and metric in one.estimates:
             rows = f"{plural(one.rows, 'row')} of test data" if one.rows else "test data"
-            return f"On {rows} trial {one.trial} has {interval_text(one.estimates[metric])}."
+            return f"On {rows} trial {one.trial} has {interval_text(one.estimates[metric])}, a 95 % interval."
     return ""
 
 

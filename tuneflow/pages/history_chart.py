@@ -30,7 +30,7 @@ def history(record: StudyRecord) -> PageSection | None:
     shown = [element("figure", chart.svg) for chart in charts if chart.known]
     if not shown:
         return None
-    band = " The band holds what ties with the best." if ties_of(record) else ""
+    band = " Blue dots tie with the best; the band holds what does." if ties_of(record) else ""
     note = f"A dot for each trial, pale where it was stopped; the line is the best so far.{band}"
     return PageSection("history", "History", joined(*shown), note, half=True)
 

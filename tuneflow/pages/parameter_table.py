@@ -27,7 +27,8 @@ def parameter_table(record: StudyRecord) -> PageSection | None:
     """Return a row for each parameter; None for a space without any, and before a trial has started."""
     if not record.space.parameters or not len(record.trials):
         return None
-    standing, shares = Standing(record), importances(record)
+    standing, every = Standing(record), importances(record)
+    shares = {metric: one for metric, one in every.items() if not all(share.wide for share in one.values())}
     hints = {one.parameter: one for one in advice_of(record) if one.rule in HINTS}
     metric = record.objective.metric
     best = "on the front" if record.objective.several else "best"
@@ -40,17 +41,20 @@ def parameter_table(record: StudyRecord) -> PageSection | None:
         rows.append(_row(standing, place, [*cells, strip(standing, place), *hint]))
     table = element("table", element("thead", head), element("tbody", *rows))
     body = element("div", table, class_="scroll-x", tabindex="0", role="region", aria_label="Parameters")
-    return PageSection("parameters", "Parameters", body, _note(metric, shares))
+    return PageSection("parameters", "Parameters", body, _note(metric, shares, len(every) - len(shares)))
 
 
-def _note(metric: str, shares: Mapping[str, Importance]) -> str:
+def _note(metric: str, shares: Mapping[str, Importance], unclear: int) -> str:
     """Return the sentences on how to read the table, and on what the trials do not suffice for."""
     scores = f"The score of every trial over each parameter, {metric}: better ones are higher."
+    few = " Not enough trials to tell how important the parameters are." if unclear else ""
     if not shares:
-        return scores
+        return scores + few
     meaning = "Importance is the share of the variance of the score that is lost when the parameter alone is fixed"
-    doubts = dict.fromkeys(note for importance in shares.values() for note in importance.notes)
-    sentences = [f"{meaning}, with its 90 % interval.", *(f"{doubt[:1].upper()}{doubt[1:]}." for doubt in doubts)]
+    several = len(shares) > 1
+    doubts = [f"{metric}: {doubt}" if several else f"{doubt[:1].upper()}{doubt[1:]}"
+              for metric, importance in shares.items() for doubt in importance.notes]  # fmt: skip
+    sentences = [f"{meaning}, with its 90 % interval.", *(f"{doubt}." for doubt in doubts)]
     return " ".join([scores, *sentences])
 
 

@@ -7,12 +7,14 @@ from tuneflow.analysis.record import StudyRecord
 from tuneflow.analysis.score_text import rounded_text
 from tuneflow.analysis.setting_at import setting_at
 from tuneflow.analysis.short_names import short_names
+from tuneflow.errors import plural
 from tuneflow.history.trial import Trial
 from tuneflow.markup.html import Markup, element, joined
 from tuneflow.pages.section import PageSection
 
 REASON = 160  # characters that are shown of a reason
 CELL = Markup("<td>")  # ends where the next one begins, or the row; in this table that is a fifth of its size
+TALL = 50  # rows from which on the table has a height of its own, in which it scrolls
 ROWS = 300  # that a browser lays out; the page keeps the others for its script
 NONE = "-"  # in the place of a value that there is not
 
@@ -25,8 +27,9 @@ def trials(record: StudyRecord) -> PageSection | None:
     rows = [_row(record.metrics, paths, trial) for trial in _ranked(record)]
     further = element("template", *rows[ROWS:]) if len(rows) > ROWS else None
     table = element("table", _head(record), element("tbody", *rows[:ROWS]), further, class_="sortable")
-    body = joined(element("div", table, class_="scroll", tabindex="0"), _more(len(rows)))
-    return PageSection("trials", "Trials", body)
+    kind = "scroll" if len(rows) > TALL else "scroll-x"
+    body = joined(element("div", table, class_=kind, tabindex="0"), _more(len(rows)))
+    return PageSection("trials", "Trials", body, f"{plural(len(rows), 'trial')}; a heading sorts them.")
 
 
 def _more(count: int) -> Markup | None:

@@ -11,6 +11,7 @@ from tuneflow.__main__ import main
 from tuneflow.history.objective import Limit
 from tuneflow.history.trial import Trial
 from tuneflow.pages.report import SECTIONS, page
+from tuneflow.pages.write_report import write_report
 
 NASTY = "</script><script>alert(1)</script><!--\u2028&\"'"
 BOTH = (("accuracy", True), ("latency", False))
@@ -183,3 +184,14 @@ def test_a_page_that_cannot_be_written_is_a_message(folder, capsys):
 def test_facts_that_studies_lack_are_left_out():
     record = replace(RECORDS["one trial"], facts={name: FACTS[name] for name in ("seed",)} | {"trainer": None})
     assert "Reproduce" in page(record)
+
+
+def test_a_parameter_named_like_a_metric_keeps_its_section():
+    space = tn.SearchSpace(narrow={"accuracy": tn.Int(1, 4)}, optimizer={"lr": tn.Float(0.1, 1.0)})
+    outline = Outline(page(mixed_record(12, space=space)))
+    assert outline.texts.count("narrow.accuracy") >= 3  # in both tables and the parallel coordinates
+
+
+def test_a_folder_whose_name_is_no_unicode_has_a_page(tmp_path):
+    path = write_report(replace(RECORDS["one trial"], name="runs/\udcff"), tmp_path / "page.html")
+    assert "runs/?" in path.read_text(encoding="utf-8")

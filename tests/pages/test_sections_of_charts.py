@@ -135,3 +135,13 @@ def test_the_timeline_has_a_row_for_each_worker_and_a_bar_for_each_span():
 
 def test_without_times_there_is_no_timeline():
     assert worker_chart(record_of_trials([scored(0, 0.9)])) is None
+
+
+def test_a_measure_far_from_the_others_stands_at_its_value():
+    values = [0.01, 0.011, 0.012, 0.013, 0.014, 0.9]
+    trials = [told(n, {"accuracy": 0.9 + n / 100, "robust": value}) for n, value in enumerate(values)]
+    record = record_of_trials(trials)
+    record = replace(record, facts=record.facts | {"trainer": {"metrics": {"robust": None}}})
+    body = measure_charts(record).body
+    places = [float(x) for x in re.findall(r"M([\d.]+) [\d.]+z", body)]
+    assert max(places) < 420 - 16  # within the frame, not at its edge

@@ -11,7 +11,7 @@ from tuneflow.history.trial import has_score
 from tuneflow.markup.axes import Frame
 from tuneflow.markup.html import Markup, element
 from tuneflow.markup.paths import dots_of, trials_path
-from tuneflow.markup.scales import score_axis
+from tuneflow.markup.scales import WIDE, Axis, axis_of, log_axis_of
 from tuneflow.pages.limit_marks import limit_marks
 from tuneflow.pages.section import PageSection
 from tuneflow.space.coordinates import Array
@@ -58,10 +58,15 @@ def _caption(standing: Standing, metric: str, values: Array) -> str:
     return f"{metric}: {own} at trial {best.number}, the best; {others}"
 
 
+def _axis(values: Array) -> Axis:
+    """Return the scale of all values: as nobody said which are better, none is left at the edge."""
+    return log_axis_of(values) if values.max() > WIDE * values.min() > 0 else axis_of(values)
+
+
 def _chart(standing: Standing, metric: str, values: Array) -> Markup:
     record = standing.record
     goal = record.objective.goals[0][0]
-    frame = Frame(score_axis(values.tolist(), maximize=False), standing.plain_axis, *SIZE, titles=(metric, goal))
+    frame = Frame(_axis(values[np.isfinite(values)]), standing.plain_axis, *SIZE, titles=(metric, goal))
     parts = []
     for kind, numbers in standing.groups.items():
         drawn = known(numbers, values, standing.scores)

@@ -74,7 +74,7 @@ def parallel_chart(record: StudyRecord) -> PageSection | None:
 
 
 def _parameters(record: StudyRecord) -> list[_Parallel]:
-    names, units = short_names(record.space.parameters), record.history.units
+    names, units = short_names(record.space.parameters, record.metrics), record.history.units
     return [
         _Parallel(names[name], name, ParameterAxis(coordinate.parameter), units[:, place], "not active")
         for name, place in record.space.parameters.items()

@@ -64,7 +64,7 @@ def _row(standing: Standing, place: int, further: Sequence[object]) -> Markup:
     name = ".".join(coordinate.path)
     best = [setting_at(record.trials[number].config, coordinate.path) for number in _leaders(record)]
     cells = (range_text(coordinate.whole), _values_text(best), *further)
-    short = short_names(record.space.parameters)[name]
+    short = short_names(record.space.parameters, record.metrics)[name]
     return element("tr", element("th", short, scope="row", title=name), *(element("td", cell) for cell in cells))
 
 

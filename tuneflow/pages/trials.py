@@ -52,14 +52,14 @@ def _ranked(record: StudyRecord) -> list[Trial]:
 def _head(record: StudyRecord) -> Markup:
     goals = dict(record.objective.goals)
     columns = ["trial", "status", *record.metrics, "epochs", "seconds", *_parameters(record), "reason"]
-    titles = {short: name for name, short in short_names(record.space.parameters).items()}
+    titles = {short: name for name, short in short_names(record.space.parameters, record.metrics).items()}
     sort = {} if record.objective.several else {record.objective.metric: _direction(goals)}
     cells = (element("th", name, scope="col", title=titles.get(name), aria_sort=sort.get(name)) for name in columns)
     return element("thead", element("tr", *cells))
 
 
 def _parameters(record: StudyRecord) -> Iterable[str]:
-    return short_names(record.space.parameters).values()
+    return short_names(record.space.parameters, record.metrics).values()
 
 
 def _direction(goals: dict[str, bool]) -> str:

@@ -33,7 +33,7 @@ def write_report(
     """
     target = path_of("report: path", path).expanduser()
     others = _records(beside)
-    write_bytes(target, (comparison([record, *others]) if others else page(record, refresh)).encode())
+    write_bytes(target, (comparison([record, *others]) if others else page(record, refresh)).encode(errors="replace"))
     return target
 
 

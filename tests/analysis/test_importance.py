@@ -167,10 +167,17 @@ def test_it_prints_as_a_table_with_its_doubts():
         "parameter     share  90 % interval",
         "optimizer.lr  0.75   0.30 to 0.90   ###############",
         "b             0.10   0.00 to 0.20   ##",
-        "not enough trials to tell which parameter is first: optimizer.lr is in 80% of the functions"
-        " that fit the trials, less than 90%",
+        "not enough trials to tell which parameter is first: optimizer.lr is first in 80% of the"
+        " functions that fit the trials",
         "not enough trials for optimizer.lr: an interval is wider than 0.5",
     ]
+
+
+def test_parameters_that_matter_alike_ask_for_no_more_trials():
+    importance = Importance("loss", 40, [Share("a", 0.98, 0.91, 1.0, 0.6), Share("b", 0.97, 0.9, 1.0, 0.4)], 1.0)
+    assert importance.notes == ["a and b matter about alike: a is first in 60% of the functions that fit the trials"]
+    with pytest.raises(KeyError, match="There are a, b"):
+        importance["lr"]
 
 
 def test_a_notebook_shows_names_as_text():

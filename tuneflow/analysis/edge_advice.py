@@ -58,8 +58,9 @@ def _at_end(record: StudyRecord, ranked: RankedTrials, name: str, upper: bool, s
         return
     end, value = "upper" if upper else "lower", record.space.values_at(ranked.units[0])[name]
     reach = float(np.max(best[best < NEAR]))
+    count = "all" if near == 1 else round(near * len(best))
     fact = (
-        f"{name}: {round(near * len(best))} of the best {len(best)} trials are in the {end} {max(reach, 0.01):.0%} of"
+        f"{name}: {count} of the best {len(best)} trials are in the {end} {max(reach, 0.01):.0%} of"
         f" its range, the best at {_short(value)}, and scores improve towards that end"
     )
     numbers = {"best": float(value), "share": near, "slope": slope}

@@ -68,7 +68,8 @@ class Importance(Mapping[str, Share]):
 
     def __getitem__(self, name: str) -> Share:
         if name not in self._shares:
-            raise KeyError(f'no parameter "{name}".{did_you_mean(name, self._shares)}')
+            near = did_you_mean(name, self._shares) or f" There are {listed(self._shares)}."
+            raise KeyError(f'no parameter "{name}".{near}')
         return self._shares[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -160,10 +161,14 @@ def _doubts(shares: Sequence[Share]) -> list[str]:
     doubts = []
     top, wide = shares[0], [share.name for share in shares if share.wide]
     if len(shares) > 1 and 0 < top.first < OFTEN:
+        rivals = [share.name for share in shares if share is top or share.first > (1 - OFTEN) / 2]
+        alike = len(rivals) > 1 and not {*rivals} & {*wide}
         doubts.append(
-            f"not enough trials to tell which parameter is first: {top.name} is in {top.first:.0%} of the functions"
-            f" that fit the trials, less than {OFTEN:.0%}"
+            f"{' and '.join(rivals)} matter about alike"
+            if alike
+            else "not enough trials to tell which parameter is first"
         )
+        doubts[-1] += f": {top.name} is first in {top.first:.0%} of the functions that fit the trials"
     if wide:
         doubts.append(f"not enough trials for {listed(wide)}: an interval is wider than {WIDE}")
     return doubts

@@ -37,6 +37,7 @@ class KeptTests:
     def __call__(self, number: int, data: Any, estimates: Mapping[str, Estimate]) -> None:
         """Keep the estimates of a trial's model on `data`."""
         if self._is_used(data):
+            log.info("the result of the test is not kept: its rows are mostly those of training or validation")
             return
         tested = Tested(number, dict(estimates), self.ledger.history.ended)
         try:

@@ -235,7 +235,7 @@ class Result(Trial):
         """Return the metrics of this trial's model on other data, each with its 95 % interval.
 
         It is evaluated in the runtime's precision. The result is kept with the study, for `study.record` and reports,
-        unless the data are those that it trains or validates on.
+        unless more than half of the rows are among those that it trains or validates on; the logger says so.
 
         Args:
             data: as a Trainer's `valid`, not normalized: the model does that itself.

@@ -127,7 +127,7 @@ def test_a_study_says_that_it_goes_on(tmp_path, capsys):
     assert lines[0] == f"{tmp_path}: resuming after 2 ended trials"
     assert lines[1].startswith("trial 2 of 3  DONE  value ")
     again.run(trials=3)
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "3 of 3 trials done; nothing to do\n"
 
 
 def test_ctrl_c_finishes_the_epoch_and_leaves_a_study_that_goes_on(tmp_path):

@@ -56,7 +56,8 @@ narrowed       to a quarter of the multiplications, by the second derivatives of
 One network, one seed, one machine. The table does not say what a small network reaches that is trained from scratch
 for as many epochs, nor what another network loses. Accuracies whose intervals overlap are not told apart by it.
 The models are kept in {folder}; docs/howto/smaller_faster.md and
-docs/howto/hardening.md say how to make, load and export such."""
+docs/howto/hardening.md say how to make, load and export such.
+To look at: python -m tuneflow report {folder}/techniques"""
 
 
 class InTurn(tn.Searcher):

@@ -43,6 +43,13 @@ def test_the_page_follows_until_nothing_runs_for_a_while(tmp_path):
     assert path.read_text().count("<tr id=") == 8
 
 
+def test_the_end_of_a_study_is_seen_soon_though_its_page_takes_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "perf_counter", iter(range(0, 100, 2)).__next__)
+    readings = Readings((FEW, True), *[(MORE, False)] * IDLE)
+    watch(readings.read, tmp_path / "page.html", wait=readings.wait)
+    assert readings.pauses == [40.0, *[SECONDS] * (IDLE - 1)]
+
+
 def test_a_study_without_trials_is_waited_for(tmp_path):
     empty = record_of_trials([])
     readings = Readings(*[(empty, False)] * (IDLE + 2), *[(FEW, False)] * IDLE)

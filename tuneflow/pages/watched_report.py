@@ -45,7 +45,7 @@ def watch(
             begun = _nothing
             pause = max(SECONDS, round((time.perf_counter() - start) / SHARE, 1))
             if idle < IDLE:
-                wait(pause)
+                wait(SECONDS if idle else pause)  # where nothing runs, nothing else needs the cores
     except KeyboardInterrupt:
         write_report(read()[0], path)
 

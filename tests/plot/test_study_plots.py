@@ -67,9 +67,9 @@ class TestHistory:
     def test_every_score_stands_at_the_place_of_its_end_and_the_best_so_far_in_steps(self):
         record = record_of_trials([scored(n, value) for n, value in enumerate((0.7, 0.9, 0.8))])
         ax = tn.plot.history(record)
-        assert points(ax, "done") == [[1, 0.7], [2, 0.9], [3, 0.8]]
-        assert points(ax, "best so far") == [[1, 0.7], [2, 0.9], [3, 0.9]]
-        assert (ax.get_xlabel(), ax.get_ylabel()) == ("trials", "accuracy")
+        assert points(ax, "done") == [[0, 0.7], [1, 0.9], [2, 0.8]]
+        assert points(ax, "best so far") == [[0, 0.7], [1, 0.9], [2, 0.9]]
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("trial", "accuracy")
         assert texts(ax) == ["trial 1\n0.900 ± 0.010"]
 
     def test_shares_stand_on_a_scale_of_their_error(self):
@@ -80,9 +80,9 @@ class TestHistory:
 
     def test_a_share_of_one_is_drawn_inside(self):
         ax = tn.plot.history(record_of_trials([scored(n, value, 0.0) for n, value in enumerate((0.9, 0.99, 1.0))]))
-        (place,) = ax.transAxes.inverted().transform(ax.transData.transform([(3, 1.0)]))[:, 1]
+        (place,) = ax.transAxes.inverted().transform(ax.transData.transform([(2, 1.0)]))[:, 1]
         assert 0.85 < place < 0.99
-        assert points(ax, "done")[-1] == [3, 1.0]
+        assert points(ax, "done")[-1] == [2, 1.0]
 
     def test_losses_over_a_wide_range_stand_on_a_logarithmic_scale(self):
         losses = [scored(n, value, metric="loss") for n, value in enumerate((0.01, 0.1, 10.0))]
@@ -107,20 +107,20 @@ class TestHistory:
     def test_trials_beyond_a_limit_are_crosses_and_never_the_best(self):
         limit = Limit("accuracy", most=0.8)
         ax = tn.plot.history(record_of_trials([scored(0, 0.9), scored(1, 0.7)], limits=(limit,)))
-        assert points(ax, "beyond a limit") == [[1, 0.9]]
-        assert points(ax, "best so far")[-1] == [2, 0.7]
+        assert points(ax, "beyond a limit") == [[0, 0.9]]
+        assert points(ax, "best so far")[-1] == [1, 0.7]
 
     def test_a_score_far_worse_than_the_others_is_at_the_edge(self):
         losses = [scored(n, value, metric="loss") for n, value in enumerate((1.0, 1.1, 1.2, 1.3, 90.0))]
         ax = tn.plot.history(record_of_trials(losses[:4] + losses[4:], LOSS))
-        assert points(ax, "far worse") == [[5, 0.98]]
+        assert points(ax, "far worse") == [[4, 0.98]]
         assert ax.get_ylim()[1] < 2
 
     def test_a_ring_is_about_the_trial_at_a_measured_rate(self):
         trials = [scored(n, 0.5 + 0.1 * n) for n in range(2)]
         rate = trials[1].config["optimizer"]["lr"]
         record = replace(record_of_trials(trials), probes={"net": SimpleNamespace(rate=rate)})
-        assert points(tn.plot.history(record), "LeCun's start") == [[2, 0.6]]
+        assert points(tn.plot.history(record), "LeCun's start") == [[1, 0.6]]
 
     @pytest.mark.parametrize(("unit", "places"), [("epochs", [3, 4]), ("seconds", [1.5, 3.5])])
     def test_the_horizontal_axis_counts_what_is_asked_for(self, unit, places):
@@ -296,13 +296,13 @@ class TestMethods:
         ("goals", "message"),
         [
             ((ACCURACY, LOSS), "got accuracy maximized, loss minimized"),
-            ((TWO,), "got accuracy maximized, latency minimized"),
+            ((TWO,), "got accuracy, latency; tn.plot.front draws"),
             ((), "got nothing"),
         ],
         ids=["different", "several", "none"],
     )
     def test_studies_without_one_common_objective_are_refused(self, goals, message):
-        with pytest.raises(ValueError, match=f"needs studies of one and the same objective, {message}"):
+        with pytest.raises(ValueError, match=f"tn.plot.ecdf needs studies of one .*{message}"):
             tn.plot.ecdf(*(record_of_trials([], goal) for goal in goals))
 
 
@@ -346,6 +346,41 @@ def test_odd_studies_are_drawn(draw, odd):
     assert ax.get_xlabel() or ax.get_xticklabels()
 
 
+@pytest.mark.parametrize("draw", [tn.plot.history, tn.plot.curves, tn.plot.slice, tn.plot.ecdf],
+                         ids=lambda draw: draw.__name__)  # fmt: skip
+@pytest.mark.parametrize(
+    "losses", [(0.0, 0.5, 0.0, 0.01, 0.02), (1.7e308, -1.7e308, 1e300, 0.1, 0.2)], ids=["exactly 0", "huge"]
+)
+def test_losses_beyond_a_scale_are_drawn_at_its_edge(draw, losses):
+    ax = draw(record_of_trials([scored(n, value, 0, metric="loss") for n, value in enumerate(losses)], LOSS))
+    ax.figure.draw_without_rendering()  # warns where a text is far outside
+    ends = [text.get_window_extent().min for text in ax.texts]
+    assert all((end >= 0).all() and (end <= ax.figure.bbox.max).all() for end in ends)
+
+
+def test_the_best_loss_of_0_is_seen_on_a_logarithmic_scale():
+    losses = [scored(n, value, 0, metric="loss") for n, value in enumerate((0.0, 0.5, 0.01))]
+    ax = tn.plot.history(record_of_trials(losses, LOSS))
+    assert points(ax, "done")[0] == points(ax, "best so far")[0] == [0, ax.get_ylim()[0]]
+
+
+@pytest.mark.parametrize(("unit", "low"), [("trials", -0.5), ("epochs", 0)], ids=["trials", "epochs"])
+def test_ticks_of_trials_and_epochs_are_whole(unit, low):
+    ax = tn.plot.history(record_of_trials([scored(n, 0.5) for n in range(4)]), unit=unit)
+    assert all("." not in text for text in ticks(ax.xaxis))
+    assert ax.get_xlim()[0] == low
+
+
+@pytest.mark.parametrize("draw", [tn.plot.parallel, tn.plot.importance, tn.plot.slice],
+                         ids=lambda draw: draw.__name__)  # fmt: skip
+def test_long_names_are_cut_at_their_beginning(draw):
+    space = tn.SearchSpace(**{"q" * 96 + "rate": tn.Float(0, 1), "width": tn.Int(1, 9)})
+    configs = [space.sample(np.random.default_rng(n)) for n in range(12)]
+    trials = [scored(n, 0.5 + 0.01 * n, config=config) for n, config in enumerate(configs)]
+    ax = draw(record_of_trials(trials, space=space))
+    assert f"…{'q' * 35}rate" in [*ticks(ax.xaxis), *ticks(ax.yaxis), *texts(ax)]
+
+
 @pytest.mark.parametrize("odd", ["no trial", "all failed", "none ended"])
 @pytest.mark.parametrize(
     "draw", [tn.plot.importance, lambda r: tn.plot.contour(r, "lr", "act")], ids=["importance", "contour"]
@@ -360,7 +395,7 @@ def test_a_study_a_folder_and_a_record_are_drawn_alike(tmp_path):
     for value in (0.5, 0.25):
         study.tell(study.ask(), {"loss": value})
     drawn = [points(tn.plot.history(one), "done") for one in (study, tn.open(tmp_path / "s"), study.record())]
-    assert drawn == [[[1, 0.5], [2, 0.25]]] * 3
+    assert drawn == [[[0, 0.5], [1, 0.25]]] * 3
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def score_axis(values: Iterable[float], maximize: bool) -> Axis:
         values: scores; those that are not finite are left out.
         maximize: True if larger is better.
     """
-    finite = _fenced(sorted(value for value in values if math.isfinite(value)), maximize)
+    finite = _fenced(sorted(float(value) for value in values if math.isfinite(value)), maximize)
     if not finite:
         return Axis(0.0, 1.0)
     low, high = finite[0], finite[-1]

@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 6.4, 4.0  # inches
+ROOM = 0.1  # inches around the axes of a new figure, for markers and labels at their ends
+LONGEST = 40  # letters of a text
 DARK = 0.4  # luminance below which a background is dark
 # The colors of the pages: the accent, a second one, and the one of failures, on light and on dark backgrounds.
 ACCENT, SECOND, BAD = ("#0b62a8", "#6cb6f5"), ("#a84a0b", "#f0a86c"), ("#b3261e", "#ff8f85")
@@ -35,6 +37,8 @@ def axes_of(ax: "Axes | None", width: float = WIDTH, height: float = HEIGHT) -> 
         raise ImportError("tn.plot needs matplotlib: python -m pip install matplotlib.") from error
     if ax is None:
         figure = Figure(figsize=(width, height), layout="constrained")
+        layout: Any = figure.get_layout_engine()
+        layout.set(w_pad=ROOM, h_pad=ROOM)
         ax = figure.add_subplot(axes_class=ShownAxes)
     if not isinstance(ax, Axes):
         raise TypeError(f"tn.plot: ax needs to be one matplotlib Axes, got {type(ax).__name__}; of several, one each.")
@@ -102,5 +106,6 @@ def _mixed(over: Color, below: Color, share: float) -> Color:
 
 
 def literal(text: object) -> str:
-    """Return text that matplotlib shows as it is, a dollar sign too."""
-    return str(text).replace("$", r"\$")
+    """Return text that matplotlib shows as it is, a dollar sign too; of a long one the end, which tells names apart."""
+    shown = str(text)
+    return (shown if len(shown) <= LONGEST else f"…{shown[1 - LONGEST :]}").replace("$", r"\$")

@@ -11,7 +11,7 @@ from tuneflow.history.trial import WORTHLESS
 from tuneflow.markup.scales import Axis, score_axis
 from tuneflow.plot.canvas import Ink, axes_of, ink_of, literal
 from tuneflow.plot.labels import EndLabel, name_ends
-from tuneflow.plot.scaling import set_scale
+from tuneflow.plot.scaling import inside, set_scale
 from tuneflow.plot.subject import studied
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def _draw(ax: "Axes", lines: list[CurveLine], leaders: list[int], metric: str, i
         number, status = line.trial.number, line.trial.status
         rank = leaders.index(number) if number in leaders else None
         color = ink.bad if status in WORTHLESS else ink.grey if rank is None else ink.second if rank else ink.accent
-        points = np.array(line.points)
+        points = np.array(line.points, dtype=float)
+        points[:, 1] = inside(ax, "y", points[:, 1])
         ax.plot(
             *points.T,
             "--" if status == "STOPPED" else "-",
@@ -79,7 +80,7 @@ def _draw(ax: "Axes", lines: list[CurveLine], leaders: list[int], metric: str, i
         if rank == 0:
             _draw_band(ax, line, metric, ink)
         if rank is not None:
-            labels.append(EndLabel(*line.points[-1], f"trial {number}", color))
+            labels.append(EndLabel(*points[-1], f"trial {number}", color))
     name_ends(ax, labels)
 
 

@@ -10,7 +10,7 @@ from tuneflow.analysis.record import Recorded, StudyRecord
 from tuneflow.errors import listed
 from tuneflow.markup.scales import score_axis
 from tuneflow.plot.canvas import Ink, axes_of, ink_of, literal
-from tuneflow.plot.scaling import set_scale
+from tuneflow.plot.scaling import inside, set_scale
 from tuneflow.plot.subject import Subject, studied
 from tuneflow.space.coordinates import Array
 
@@ -41,7 +41,10 @@ def ecdf(*studies: Recorded | StudyRecord, ax: "Axes | None" = None) -> "Axes":
     """
     records = [studied(study, "ecdf") for study in studies]
     goals = {record.objective.goals for record in records}
-    if len(goals) != 1 or records[0].objective.several:
+    if len(goals) == 1 and records[0].objective.several:
+        names = listed(name for name, _ in records[0].objective.goals)
+        raise ValueError(f"tn.plot.ecdf needs studies of one objective, got {names}; tn.plot.front draws two.")
+    if len(goals) != 1:
         every = dict.fromkeys(f"{name} {'maximized' if up else 'minimized'}" for goal in goals for name, up in goal)
         raise ValueError(f"tn.plot.ecdf needs studies of one and the same objective, got {listed(sorted(every))}.")
     ax = axes_of(ax)
@@ -60,8 +63,9 @@ def _draw(ax: "Axes", methods: Sequence[Method], maximize: bool, ink: Ink) -> No
         scores, shares = shares_of([Subject(record) for record in method.records], maximize)
         color = (ink.accent, ink.second, ink.quiet, ink.bad)[place % 4]
         label = f"{method.name} ({len(method.records)} studies)" if len(method.records) > 1 else method.name
+        label += "" if len(scores) else ", no score"
         dashes = DASHES[(place + place // 4) % 4]
-        ax.step(scores, shares, dashes, where="post", color=color, linewidth=1.6, label=literal(label))
+        ax.step(inside(ax, "x", scores), shares, dashes, where="post", color=color, linewidth=1.6, label=literal(label))
     ax.legend(frameon=False, labelcolor="linecolor", loc="upper right" if maximize else "lower right")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from tuneflow.analysis.record import Recorded, StudyRecord
 from tuneflow.plot.canvas import axes_of, ink_of, literal
 from tuneflow.plot.labels import name_points
-from tuneflow.plot.scaling import set_scale
+from tuneflow.plot.scaling import inside, set_scale
 from tuneflow.plot.subject import Subject, studied, subject_of
 
 if TYPE_CHECKING:
@@ -68,13 +68,15 @@ def _draw(ax: "Axes", across: Subject, up: Subject) -> None:
     kinds = ("beaten", "o", across.scored[within]), ("beyond a limit", "x", across.scored[~within])
     for label, marker, numbers in kinds:
         if len(numbers):
-            ax.plot(across.scores[numbers], up.scores[numbers], marker, color=ink.grey, ms=4, label=label)
+            places = inside(ax, "x", across.scores[numbers]), inside(ax, "y", up.scores[numbers])
+            ax.plot(*places, marker, color=ink.grey, ms=4, label=label)
     members = sorted(across.record.history.front, key=lambda trial: trial.metrics[across.metric])
     if not members:
         return
-    places = [np.array([trial.metrics[subject.metric] for trial in members]) for subject in (across, up)]
+    scores = (np.array([trial.metrics[subject.metric] for trial in members]) for subject in (across, up))
+    at = [inside(ax, which, own) for which, own in zip("xy", scores, strict=True)]
     bars = [np.array([trial.errors.get(subject.metric, 0.0) for trial in members]) for subject in (across, up)]
     if len(across.record.objective.goals) == 2:
-        ax.step(*places, where="pre" if across.maximize else "post", color=ink.accent, linewidth=1, alpha=0.6)
-    ax.errorbar(places[0], places[1], bars[1], bars[0], fmt="o", color=ink.accent, ms=6, elinewidth=1, label="front")
-    name_points(ax, np.array(places).T, [str(trial.number) for trial in members], ink.accent)
+        ax.step(*at, where="pre" if across.maximize else "post", color=ink.accent, linewidth=1, alpha=0.6)
+    ax.errorbar(at[0], at[1], bars[1], bars[0], fmt="o", color=ink.accent, ms=6, elinewidth=1, label="front")
+    name_points(ax, np.array(at).T, [str(trial.number) for trial in members], ink.accent)

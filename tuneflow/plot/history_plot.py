@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tuneflow.analysis.best_so_far import BestSoFar, Unit, best_so_far
+from tuneflow.analysis.best_so_far import Unit, best_so_far
 from tuneflow.analysis.lecun_start import measured_start
 from tuneflow.analysis.record import Recorded, StudyRecord
 from tuneflow.analysis.score_text import rounded_text
 from tuneflow.analysis.ties import ties_of
+from tuneflow.markup.scales import Axis
 from tuneflow.plot.canvas import Ink, axes_of, ink_of
 from tuneflow.plot.labels import EndLabel, name_ends
-from tuneflow.plot.scaling import set_scale
+from tuneflow.plot.scaling import inside, set_scale
 from tuneflow.plot.score_points import draw_scores
 from tuneflow.plot.subject import Subject, subject_of
 from tuneflow.space.coordinates import Array
@@ -20,7 +21,8 @@ from tuneflow.space.coordinates import Array
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TITLES = {"trials": "trials", "epochs": "epochs trained", "seconds": "seconds of training"}
+END = 1.02  # of the horizontal axis, in units of the last place
+TITLES = {"trials": "trial", "epochs": "epochs trained", "seconds": "seconds of training"}
 
 
 def history(
@@ -54,17 +56,25 @@ def history(
     ax = axes_of(ax)
     ink = ink_of(ax)
     best = best_so_far(subject.record, unit, subject.goal)
+    at = np.asarray(best.numbers, dtype=float) if unit == "trials" else best.spent
     set_scale(ax, "y", subject.plain_axis, subject.ones)
-    draw_scores(ax, subject, best.numbers, best.spent, ink)
-    ax.step(best.spent, best.best, where="post", color=ink.accent, linewidth=1.8, label="best so far")
+    set_scale(ax, "x", _across(at, unit))
+    draw_scores(ax, subject, best.numbers, at, ink)
+    ax.step(at, inside(ax, "y", best.best), where="post", color=ink.accent, linewidth=1.8, label="best so far")
     ax.set_xlabel(TITLES[unit])
     ax.set_ylabel(subject.metric)
-    _name_best(ax, subject, best.spent, best.best, ink)
-    _mark_start(ax, subject, best, ink)
+    _name_best(ax, subject, at, best.best, ink)
+    _mark_start(ax, subject, at[(best.numbers == _start(subject)) & np.isfinite(best.scores)], ink)
     return ax
 
 
-def _name_best(ax: "Axes", subject: Subject, spent: Array, best: Array, ink: Ink) -> None:
+def _across(at: Array, unit: Unit) -> Axis:
+    """Return the horizontal scale: of the trials' numbers, or of what was spent from 0 on."""
+    last = float(at.max(initial=0.0))
+    return Axis(-0.5, last + 0.5, whole=True) if unit == "trials" else Axis(0.0, END * last, unit == "epochs")
+
+
+def _name_best(ax: "Axes", subject: Subject, at: Array, best: Array, ink: Ink) -> None:
     """Draw the band of the ties, and name the best score at the end of its line."""
     if not len(best) or np.isnan(best[-1]):
         return
@@ -73,18 +83,21 @@ def _name_best(ax: "Axes", subject: Subject, spent: Array, best: Array, ink: Ink
     if leader is not None:
         text = f"trial {leader.number}\n{rounded_text(leader.metrics[metric], leader.errors.get(metric, math.nan))}"
     if ties is not None and ties.reach > 0:
-        at = ties.best.metrics[metric]
-        ax.axhspan(at - ties.reach, at + ties.reach, color=ink.accent, alpha=0.1, linewidth=0, zorder=0)
-    name_ends(ax, [EndLabel(float(spent[-1]), float(best[-1]), text, ink.accent)])
+        middle = ties.best.metrics[metric]
+        ax.axhspan(middle - ties.reach, middle + ties.reach, color=ink.accent, alpha=0.1, linewidth=0, zorder=0)
+    name_ends(ax, [EndLabel(float(at[-1]), float(inside(ax, "y", best[-1])), text, ink.accent)])
 
 
-def _mark_start(ax: "Axes", subject: Subject, best: BestSoFar, ink: Ink) -> None:
-    """Draw a ring about the trial at the learning rate that LeCun's rules measured."""
+def _start(subject: Subject) -> int:
+    """Return the number of the trial at the learning rate that LeCun's rules measured; -1 without one."""
     start = measured_start(subject.record)
-    if start is None:
-        return
-    for place in best.spent[(best.numbers == start.number) & np.isfinite(best.scores)]:
-        point = place, subject.scores[start.number]
+    return -1 if start is None else start.number
+
+
+def _mark_start(ax: "Axes", subject: Subject, at: Array, ink: Ink) -> None:
+    """Draw a ring about LeCun's start where it has a place."""
+    for place in at:
+        point = place, inside(ax, "y", subject.scores[_start(subject)])
         ax.plot(*point, "o", ms=9, mfc="none", mec=ink.second, mew=1.3, label="LeCun's start", zorder=5)
         high = ax.transAxes.inverted().transform(ax.transData.transform(point))[1] > 0.5
         offset = 8, -12 if high else 5

@@ -47,6 +47,11 @@ def set_scale(ax: "Axes", which: Literal["x", "y"], scale: Axis, ones: bool = Fa
     getattr(ax, f"set_{which}lim")(min(low, high, *before), max(low, high, *before))
 
 
+def inside(ax: "Axes", which: Literal["x", "y"], values: Any) -> Any:
+    """Return values, those beyond the ends of an axis at its ends; its limits need to be set before."""
+    return np.clip(values, *sorted(getattr(ax, f"get_{which}lim")()))
+
+
 def _apart(scale: Axis) -> tuple[float, float]:
     """Return both ends of a scale, or ends around them where they are one."""
     low, high = scale.ends

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tuneflow.plot.canvas import Ink
+from tuneflow.plot.scaling import inside
 from tuneflow.plot.subject import Subject
 from tuneflow.space.coordinates import Array, Places
 
@@ -31,17 +32,19 @@ def draw_scores(ax: "Axes", subject: Subject, numbers: Places, at: Array, ink: I
     placed = np.isfinite(at)
     numbers, at = numbers[placed], at[placed]
     scores, errors, within = subject.scores[numbers], subject.errors[numbers], subject.within[numbers]
+    places = inside(ax, "y", scores)
     scored, stopped = np.isfinite(scores), np.isin(numbers, subject.groups["stopped"])
     beyond = scored & (scores < subject.plain_axis.low if subject.maximize else scores > subject.plain_axis.high)
+    near = scored & ~beyond
     if len(numbers) <= BARS and errors.any():
-        ax.errorbar(at[scored], scores[scored], errors[scored], fmt="none", ecolor=ink.faint, elinewidth=1, zorder=1)
+        ax.errorbar(at[near], scores[near], errors[near], fmt="none", ecolor=ink.faint, elinewidth=1, zorder=1)
     for label, marker, chosen, face in (
-        ("done", "o", scored & within & ~stopped, ink.grey),
-        ("stopped", "o", scored & within & stopped, ink.ground),
-        ("beyond a limit", "x", scored & ~within, ink.grey),
+        ("done", "o", near & within & ~stopped, ink.grey),
+        ("stopped", "o", near & within & stopped, ink.ground),
+        ("beyond a limit", "x", near & ~within, ink.grey),
     ):
         if chosen.any():
-            ax.plot(at[chosen], scores[chosen], marker, color=ink.grey, markerfacecolor=face, ms=4.5, label=label)
+            ax.plot(at[chosen], places[chosen], marker, color=ink.grey, markerfacecolor=face, ms=4.5, label=label)
     _draw_at_edge(ax, subject, at[beyond], "far worse", "v" if subject.maximize else "^", ink)
     _draw_at_edge(ax, subject, at[np.isin(numbers, subject.worthless)], "failed", "x", ink)
 

@@ -10,7 +10,7 @@ from tuneflow.analysis.record import Recorded, StudyRecord
 from tuneflow.plot.canvas import Ink, axes_of, ink_of, literal, width_of
 from tuneflow.plot.labels import name_points, slope_of
 from tuneflow.plot.parameter_columns import ParameterColumn, columns_of
-from tuneflow.plot.scaling import set_scale
+from tuneflow.plot.scaling import inside, set_scale
 from tuneflow.plot.score_points import draw_scores
 from tuneflow.plot.subject import Subject, subject_of
 from tuneflow.space.coordinates import Array
@@ -96,7 +96,7 @@ def _draw(ax: "Axes", subject: Subject, at: Array, ink: Ink) -> None:
     """Draw all trials at their places, shape (n,), and name the best."""
     draw_scores(ax, subject, np.arange(len(at)), at, ink)
     best = np.array([number for number in subject.leaders if at[number] == at[number]], dtype=int)
-    points = np.column_stack([at[best], subject.scores[best]])
+    points = np.column_stack([at[best], inside(ax, "y", subject.scores[best])])
     ax.plot(*points.T, "o", color=ink.accent, ms=5, zorder=4, label="best")
     name_points(ax, points, [str(number) for number in best], ink.accent)
 

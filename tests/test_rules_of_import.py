@@ -64,7 +64,9 @@ LATE = {
     ("tuneflow.plot.canvas", "tuneflow.plot.artists"),  # matplotlib
     ("tuneflow.plot.contour_plot", "matplotlib.colors"),  # optional
     ("tuneflow.plot.labels", "matplotlib.font_manager"),  # optional
-    ("tuneflow.plot.parallel_plot", "matplotlib.collections"),  # optional
+    *(
+        (f"tuneflow.plot.{name}_plot", "matplotlib.collections") for name in ("curves", "parallel", "timeline")
+    ),  # optional
     ("tuneflow.plot.scaling", "matplotlib.ticker"),  # optional
     ("tuneflow.plot.scaling", "tuneflow.plot.artists"),  # matplotlib
     ("tuneflow.search.gp.targets", "scipy.special"),

@@ -13,6 +13,7 @@ from tuneflow.plot.canvas import Ink, axes_of, ink_of, literal
 from tuneflow.plot.labels import EndLabel, name_ends
 from tuneflow.plot.scaling import inside, set_scale
 from tuneflow.plot.subject import studied
+from tuneflow.space.coordinates import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,27 +62,51 @@ def curves(study: Recorded | StudyRecord, metric: str | None = None, ax: "Axes |
 
 def _draw(ax: "Axes", lines: list[CurveLine], leaders: list[int], metric: str, ink: Ink) -> None:
     labels = []
+    _draw_context(ax, [line for line in lines if line.trial.number not in leaders], ink)
     for line in lines:
-        number, status = line.trial.number, line.trial.status
-        rank = leaders.index(number) if number in leaders else None
-        color = ink.bad if status in WORTHLESS else ink.grey if rank is None else ink.second if rank else ink.accent
-        points = np.array(line.points, dtype=float)
-        points[:, 1] = inside(ax, "y", points[:, 1])
+        number, points = line.trial.number, _places(ax, line)
+        if number not in leaders:
+            continue
+        best = number == leaders[0]
+        color = ink.bad if line.trial.status in WORTHLESS else ink.accent if best else ink.second
         ax.plot(
             *points.T,
-            "--" if status == "STOPPED" else "-",
+            _dashes(line),
             color=color,
             marker="." if len(points) == 1 else None,
-            linewidth=0.9 if rank is None else 1.9 - 0.5 * bool(rank),
-            alpha=0.6 if rank is None else 1.0,
-            zorder=2 if rank is None else 4 - bool(rank),
+            linewidth=1.9 if best else 1.4,
+            zorder=4 if best else 3,
             label=f"trial {number}",
         )
-        if rank == 0:
+        if best:
             _draw_band(ax, line, metric, ink)
-        if rank is not None:
-            labels.append(EndLabel(*points[-1], f"trial {number}", color))
+        labels.append(EndLabel(*points[-1], f"trial {number}", color))
     name_ends(ax, labels)
+
+
+def _draw_context(ax: "Axes", lines: list[CurveLine], ink: Ink) -> None:
+    """Draw all other trials: as one artist, as there may be thousands."""
+    from matplotlib.collections import LineCollection
+
+    colors = [(*(ink.bad if line.trial.status in WORTHLESS else ink.grey), 0.6) for line in lines]
+    places, dashes = [_places(ax, line) for line in lines], list(map(_dashes, lines))
+    ax.add_collection(
+        LineCollection(places, colors=colors, linestyles=dashes or "-", linewidths=0.9, zorder=2, label="trials")
+    )
+    single = [place for place, points in enumerate(places) if len(points) == 1]
+    if single:
+        at = np.concatenate([places[place] for place in single])
+        ax.scatter(*at.T, 9, [colors[place] for place in single], zorder=2, linewidths=0, label="one epoch")
+
+
+def _places(ax: "Axes", line: CurveLine) -> Array:
+    points = np.array(line.points, dtype=float)
+    points[:, 1] = inside(ax, "y", points[:, 1])
+    return points
+
+
+def _dashes(line: CurveLine) -> str:
+    return "--" if line.trial.status == "STOPPED" else "-"
 
 
 def _draw_band(ax: "Axes", line: CurveLine, metric: str, ink: Ink) -> None:

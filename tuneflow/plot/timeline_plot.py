@@ -1,12 +1,13 @@
 """The plot of a study's timeline: which worker trained which trial, and when."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tuneflow.analysis.record import Recorded, StudyRecord
 from tuneflow.analysis.timeline import Span, Timeline, timeline_of
 from tuneflow.errors import NothingFinished
 from tuneflow.history.trial import WORTHLESS
-from tuneflow.plot.canvas import Ink, axes_of, ink_of
+from tuneflow.plot.canvas import Color, Ink, axes_of, ink_of
 from tuneflow.plot.subject import studied
 
 if TYPE_CHECKING:
@@ -46,25 +47,38 @@ def timeline(study: Recorded | StudyRecord, ax: "Axes | None" = None) -> "Axes":
     best = {record.best.number} if record.best is not None else {trial.number for trial in record.history.front}
     start, end = line.runs[0][0], max(span.end for span in line.spans)
     unit, name = next((unit, name) for least, unit, name in UNITS if end - start >= least)
+    _draw_bars(ax, [(span, rows[span.worker, span.row], span.trial in best) for span in line.spans], (start, unit), ink)
+    ax.set_xlim(0, (end - start) / unit)
     for span in line.spans:
-        _draw(ax, span, rows[span.worker, span.row], (start, unit, ROOM * (end - start)), span.trial in best, ink)
+        if span.end - span.begin > ROOM * (end - start) * (len(str(span.trial)) + 1):
+            middle = ((span.begin + span.end) / 2 - start) / unit
+            shade = ink.text if _color(span, span.trial in best, ink) == ink.grey else ink.ground
+            row = rows[span.worker, span.row]
+            ax.text(middle, row, str(span.trial), ha="center", va="center", fontsize="x-small", color=shade)
     ax.set_xlabel(f"{name} since the start")
     ax.set_ylim(len(rows) - 0.4, -0.6)
     _name_rows(ax, line, rows)
     return ax
 
 
-def _draw(ax: "Axes", span: Span, row: int, time: tuple[float, float, float], best: bool, ink: Ink) -> None:
-    """Draw a span with its trial's number where there is room for it."""
-    start, unit, letter = time
-    length = span.end - span.begin
-    color = ink.bad if span.status in WORTHLESS else ink.accent if best else ink.grey
-    pale = 0.4 if span.status == "STOPPED" and not best else 1.0
-    left, width = (span.begin - start) / unit, length / unit
-    ax.barh(row, width, 0.7, left, color=color, alpha=pale, edgecolor=ink.ground, linewidth=0.6, label=span.status)
-    if length > letter * (len(str(span.trial)) + 1):
-        shade = ink.text if color == ink.grey else ink.ground
-        ax.text(left + width / 2, row, str(span.trial), ha="center", va="center", fontsize="x-small", color=shade)
+def _draw_bars(ax: "Axes", spans: Sequence[tuple[Span, int, bool]], time: tuple[float, float], ink: Ink) -> None:
+    """Draw spans with their rows, and True for the best trial's: as one artist, as there may be thousands."""
+    from matplotlib.collections import PolyCollection
+
+    start, unit = time
+    corners, colors = [], []
+    for span, row, best in spans:
+        (left, right), (top, bottom) = (
+            ((span.begin - start) / unit, (span.end - start) / unit),
+            (row - 0.35, row + 0.35),
+        )
+        corners.append([(left, top), (right, top), (right, bottom), (left, bottom)])
+        colors.append((*_color(span, best, ink), 0.4 if span.status == "STOPPED" and not best else 1.0))
+    ax.add_collection(PolyCollection(corners, facecolors=colors, edgecolors=[ink.ground], linewidths=0.6))
+
+
+def _color(span: Span, best: bool, ink: Ink) -> Color:
+    return ink.bad if span.status in WORTHLESS else ink.accent if best else ink.grey
 
 
 def _name_rows(ax: "Axes", line: Timeline, rows: dict[tuple[int, int], int]) -> None:

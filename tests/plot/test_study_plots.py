@@ -250,6 +250,12 @@ class TestModels:
             tn.plot.contour(record, "order", "size")
 
 
+def test_a_contour_of_one_parameter_names_the_plot_that_there_is():
+    space = tn.SearchSpace(x=tn.Float(0, 1))
+    with pytest.raises(ValueError, match=r"the space has x alone; tn\.plot\.slice draws it"):
+        tn.plot.contour(record_of_trials([], space=space))
+
+
 class TestFront:
     def test_members_are_joined_and_named_and_each_axis_says_its_direction(self, two):
         ax = tn.plot.front(two)

@@ -76,6 +76,10 @@ def _columns(record: StudyRecord, x: str | None, y: str | None) -> tuple[Paramet
     columns = columns_of(record, names)
     if len(columns) != 2 or columns[0].place == columns[1].place:
         every = listed(record.space.parameters)
+        if len(record.space.parameters) < 2:
+            raise ValueError(
+                f"tn.plot.contour needs two parameters, the space has {every} alone; tn.plot.slice draws it."
+            )
         got = listed(names) if names else f"{len(columns)} of the space"
         raise ValueError(f"tn.plot.contour needs two parameters, got {got}; name x= and y= of {every}.")
     for column in columns:

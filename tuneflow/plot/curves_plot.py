@@ -80,7 +80,7 @@ def _draw(ax: "Axes", lines: list[CurveLine], leaders: list[int], metric: str, i
         )
         if best:
             _draw_band(ax, line, metric, ink)
-        labels.append(EndLabel(*points[-1], f"trial {number}", color))
+        labels.append(EndLabel(float(points[-1, 0]), float(points[-1, 1]), f"trial {number}", color))
     name_ends(ax, labels)
 
 

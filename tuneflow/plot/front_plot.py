@@ -73,8 +73,8 @@ def _draw(ax: "Axes", across: Subject, up: Subject) -> None:
     members = sorted(across.record.history.front, key=lambda trial: trial.metrics[across.metric])
     if not members:
         return
-    scores = (np.array([trial.metrics[subject.metric] for trial in members]) for subject in (across, up))
-    at = [inside(ax, which, own) for which, own in zip("xy", scores, strict=True)]
+    scores = [np.array([trial.metrics[subject.metric] for trial in members]) for subject in (across, up)]
+    at = inside(ax, "x", scores[0]), inside(ax, "y", scores[1])
     bars = [np.array([trial.errors.get(subject.metric, 0.0) for trial in members]) for subject in (across, up)]
     if len(across.record.objective.goals) == 2:
         ax.step(*at, where="pre" if across.maximize else "post", color=ink.accent, linewidth=1, alpha=0.6)

@@ -96,7 +96,9 @@ def _draw_context(ax: "Axes", lines: list[CurveLine], ink: Ink) -> None:
     single = [place for place, points in enumerate(places) if len(points) == 1]
     if single:
         at = np.concatenate([places[place] for place in single])
-        ax.scatter(*at.T, s=9, c=[colors[place] for place in single], zorder=2, linewidths=0, label="one epoch")
+        ax.scatter(
+            at[:, 0], at[:, 1], s=9, c=[colors[place] for place in single], zorder=2, linewidths=0, label="one epoch"
+        )
 
 
 def _places(ax: "Axes", line: CurveLine) -> Array:

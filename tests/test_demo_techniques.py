@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+from pathlib import Path
 
 import pytest
 
@@ -71,4 +72,4 @@ def test_the_flag_of_the_command_line_chooses_this_demo(monkeypatch):
     called = []
     monkeypatch.setattr("tuneflow.demo_techniques.demo_techniques", lambda folder, seed: called.append((folder, seed)))
     assert main(["demo", "--techniques", "--folder", "out"]) == 0
-    assert called == [("out", 0)]
+    assert called == [(Path("out"), 0)]

@@ -245,7 +245,7 @@ def kept(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["model", "test", "save"])
+@pytest.mark.parametrize("name", ["test", "save"])
 def test_trial_of_an_opened_study_says_where_models_come_from(name, kept):
     trial = tn.open(kept).best
     refused(
@@ -254,14 +254,14 @@ def test_trial_of_an_opened_study_says_where_models_come_from(name, kept):
     assert not hasattr(trial, name)
 
 
-@pytest.mark.parametrize("name", ["run", "result", "test", "confirm", "enqueue", "ask", "model"])
+@pytest.mark.parametrize("name", ["run", "adjusted", "test", "confirm", "enqueue", "ask", "model"])
 def test_opened_study_says_that_it_only_reads(name, kept):
     refused(AttributeError, lambda: getattr(tn.open(kept), name), f"has no {name}", f'folder="{kept}"')
 
 
 def test_other_unknown_attributes_are_unknown_as_usual(kept):
     refused(AttributeError, lambda: tn.open(kept).lenght, "'Archive' object has no attribute 'lenght'")
-    refused(AttributeError, lambda: tn.open(kept).best.scroe, "'Trial' object has no attribute 'scroe'")
+    refused(AttributeError, lambda: tn.open(kept).best.scroe, "'FolderResult' object has no attribute 'scroe'")
 
 
 def rates(low=1e-3, **more):

@@ -137,8 +137,8 @@ def _package_of(frame: FrameType) -> str:
 
 
 def plural(count: int, thing: str) -> str:
-    """Return a count with its noun: `1 trial`, `3 trials`."""
-    return f"{count} {thing}{'' if count == 1 else 's'}"
+    """Return a count with its noun: `1 trial`, `3 trials`, `5,000 rows`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def listed(words: Iterable[str]) -> str:

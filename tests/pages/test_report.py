@@ -8,6 +8,7 @@ import pytest
 import tuneflow as tn
 from tests.helpers.records import FACTS, mixed_record, record_of_trials, scored
 from tuneflow.__main__ import main
+from tuneflow.errors import plural
 from tuneflow.history.objective import Limit
 from tuneflow.history.trial import Trial
 from tuneflow.pages.report import SECTIONS, page
@@ -95,6 +96,16 @@ def test_the_first_sentence_names_the_cheapest_of_the_ties():
     tied = [scored(0, 0.95, seconds=8), scored(1, 0.945, seconds=2), scored(2, 0.94, seconds=4), scored(3, 0.5)]
     words = Outline(page(record_of_trials(tied))).words
     assert "2 other trials tie with it; the cheapest, trial 1, took 2.0 s in place of 8.0 s." in words
+
+
+def test_advice_counts_ties_as_the_first_sentence_does():
+    words = Outline(page(record_of_trials([scored(number, 0.9 + number / 1000) for number in range(12)]))).words
+    assert "11 other trials tie with it" in words
+    assert "Noise: 11 of 11 other configurations tie with the best one" in words
+
+
+def test_a_large_count_has_a_comma():
+    assert plural(5000, "row") == "5,000 rows"
 
 
 def test_no_tie_is_called_cheaper_for_the_noise_of_seconds():

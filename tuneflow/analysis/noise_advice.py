@@ -33,12 +33,13 @@ def noise_advice(record: StudyRecord) -> Iterator[Finding]:
     away = (costs - costs.min()) / error
     if len(ties.numbers) < TIED * len(costs) or np.quantile(away, 0.9) > SPREAD:
         return
-    metric, tied = record.objective.metric, len(ties.numbers)
+    metric, tied = record.objective.metric, len(ties.numbers) - 1
     fact = (
-        f"noise: {tied} of {plural(len(costs), 'configuration')} tie with the best one: {metric} has a standard error"
+        f"noise: {tied} of {plural(len(costs) - 1, 'other configuration')} tie with the best one: {metric} has a"
+        " standard error"
         f" of {number_text(error)}, and between them a standard deviation of {number_text(float(np.std(costs)))}"
     )
-    numbers = {"tied": tied, "configurations": len(costs), "error": error, "spread": float(np.std(costs))}
+    numbers = {"tied": len(ties.numbers), "configurations": len(costs), "error": error, "spread": float(np.std(costs))}
     yield Finding("noise", fact, _less_noise(record), numbers)
 
 

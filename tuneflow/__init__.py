@@ -46,6 +46,7 @@ from tuneflow.train.trainer import Trainer
 from tuneflow.version import __version__
 
 _logging.getLogger("tuneflow").addHandler(_logging.NullHandler())
+_logging.getLogger("tuneflow").addFilter(errors.with_printable_text)
 
 __all__ = [
     "Auto",

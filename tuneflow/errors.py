@@ -12,12 +12,13 @@ Bad arguments raise ValueError or TypeError where they are given, before any tra
 """
 
 import difflib
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 __all__ = [
     "CheckpointError",
@@ -34,7 +35,13 @@ ExceptionT = TypeVar("ExceptionT", bound=Exception)
 
 
 class TuneflowError(Exception):
-    """Base of every error that tuneflow raises on purpose, except for bad arguments."""
+    """Base of every error that tuneflow raises on purpose, except for bad arguments.
+
+    Its message may quote a folder or an exception of others, so it is printable.
+    """
+
+    def __str__(self) -> str:
+        return printable_lines(super().__str__())
 
 
 class StudyError(TuneflowError):
@@ -86,11 +93,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def warn(text: str) -> None:
-    """Issue a UserWarning that points at the calling line outside of tuneflow."""
+    """Issue a UserWarning that points at the calling line outside of tuneflow; its text is made printable."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _package_of(frame) == "tuneflow":
         level, frame = level + 1, frame.f_back
-    warnings.warn(text, UserWarning, stacklevel=level)
+    warnings.warn(printable_lines(text), UserWarning, stacklevel=level)
 
 
 def ending_where(error: BaseException, raised: ExceptionT) -> ExceptionT:
@@ -134,6 +141,34 @@ def in_one_line(error: BaseException) -> str:
 
 def _package_of(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", "")).split(".")[0]
+
+
+def printable(text: str) -> str:
+    r"""Return text in one line, with what is not printable written as an escape: terminals show it and do not obey it.
+
+    Neither are characters of no width printable, nor those that turn the direction of what follows.
+
+    Example:
+        >>> print(printable("red\x1b[31m"))
+        red\x1b[31m
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return text of several lines with each one printable; tabs stay."""
+    if text.isprintable():
+        return text
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
+
+
+def with_printable_text(record: logging.LogRecord) -> Literal[True]:
+    """Make the text of a log record printable; a filter that every record passes."""
+    if not (text := record.getMessage()).isprintable():
+        record.msg, record.args = printable_lines(text), ()
+    return True
 
 
 def plural(count: int, thing: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tuneflow.analysis.score_text import error_of, score_of
-from tuneflow.errors import plural
+from tuneflow.errors import plural, printable
 from tuneflow.history.cells import settings_rows
 from tuneflow.markup.fragment import fragment, pairs
 from tuneflow.space.search_space import Config
@@ -33,7 +33,7 @@ class Confirmed:
     ended: int = 0
 
     def __repr__(self) -> str:
-        return self.words(self.metrics)
+        return printable(self.words(self.metrics))
 
     def _repr_html_(self) -> str:
         return fragment(self.words(self.metrics), pairs(settings_rows(self.config)))

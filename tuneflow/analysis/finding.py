@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tuneflow.errors import printable
 from tuneflow.markup.fragment import fragment, note
 from tuneflow.markup.html import element
 from tuneflow.space.parameters import Parameter
@@ -50,7 +51,7 @@ class Finding:
     parameter: str = ""
 
     def __str__(self) -> str:
-        return f"{self.fact}: {self.change.text}"
+        return printable(f"{self.fact}: {self.change.text}")
 
 
 class Advice(tuple[Finding, ...]):
@@ -70,7 +71,7 @@ class Advice(tuple[Finding, ...]):
 
     def __repr__(self) -> str:
         lines = list(map(str, self)) or ["no advice"]
-        return "\n".join([*lines, *([self.silent] if self.silent else [])])
+        return "\n".join([*lines, *([printable(self.silent)] if self.silent else [])])
 
     __str__ = __repr__
 

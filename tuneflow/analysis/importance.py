@@ -10,7 +10,7 @@ from tuneflow.analysis.record import StudyRecord
 from tuneflow.analysis.score_text import table_lines
 from tuneflow.analysis.surrogate import Surrogate
 from tuneflow.analysis.total_effects import total_effects
-from tuneflow.errors import NothingFinished, did_you_mean, listed
+from tuneflow.errors import NothingFinished, did_you_mean, listed, printable
 from tuneflow.markup.fragment import bar, fragment, note, table
 from tuneflow.markup.html import Markup
 from tuneflow.seeds import stream
@@ -86,7 +86,8 @@ class Importance(Mapping[str, Share]):
     def __repr__(self) -> str:
         rows = [(share.name, f"{share.value:.2f}", _interval(share), "#" * round(BAR * min(1.0, share.value)))
                 for share in self._shares.values()]  # fmt: skip
-        return "\n".join([self._title, *table_lines([("parameter", "share", "90 % interval", ""), *rows]), *self.notes])
+        lines = table_lines([("parameter", "share", "90 % interval", ""), *rows])
+        return "\n".join([printable(self._title), *lines, *map(printable, self.notes)])
 
     def _repr_html_(self) -> Markup:
         rows = [(share.name, f"{share.value:.2f}", _interval(share), bar(share.value, share.name))

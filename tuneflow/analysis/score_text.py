@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tuneflow.errors import listed, plural
+from tuneflow.errors import printable as printable  # here too, among its kin
 from tuneflow.metrics.measured import LARGE, Estimate, number_text
 from tuneflow.metrics.measured import rounded_text as rounded_text  # here too, among its kin
 from tuneflow.space.values import rounded
@@ -52,18 +53,6 @@ def _words(value: Any) -> list[str]:
         if inner is not False and inner is not None:
             words += [str(name), *([] if inner is True else _words(inner))]
     return words
-
-
-def printable(text: str) -> str:
-    r"""Return text with what is not printable written as an escape, so that a terminal shows it and does not obey it.
-
-    Example:
-        >>> print(printable("red\x1b[31m"))
-        red\x1b[31m
-    """
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:

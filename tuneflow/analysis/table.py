@@ -12,7 +12,7 @@ from tuneflow.analysis.table_text import aligned, excerpt
 from tuneflow.errors import plural
 from tuneflow.markup.fragment import fragment, note, table
 from tuneflow.markup.html import Markup
-from tuneflow.store.checkpoints import write_bytes
+from tuneflow.store.atomic_file import write_bytes
 
 KINDS = (bool, int, float, str)
 EXACT = 2**63  # integers from here on have no type of 64 bits

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tuneflow.errors import plural
+from tuneflow.errors import plural, printable
 from tuneflow.metrics.measured import Estimate
 
 
@@ -34,7 +34,7 @@ class Tested:
         return f"trial {self.trial}: {values or 'no such metric'}{rows}"
 
     def __repr__(self) -> str:
-        return self.words(self.estimates)
+        return printable(self.words(self.estimates))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain numbers and dicts."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from tuneflow.analysis.record import StudyRecord
 from tuneflow.commands.parser import add_folder, added, as_path
+from tuneflow.errors import printable
 from tuneflow.pages.watched_report import watch
 from tuneflow.study.archive import Archive
 
@@ -24,7 +25,7 @@ def add(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the page, once or again and again."""
     if not options.watch:
-        print(Archive(options.folder).report(options.out))
+        print(printable(str(Archive(options.folder).report(options.out))))
         return
 
     def read() -> tuple[StudyRecord, bool]:
@@ -35,5 +36,5 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _begin(page: Path) -> None:
-    print(page, flush=True)
+    print(printable(str(page)), flush=True)
     print("watching; ends when nothing runs any more, or by Ctrl-C", file=sys.stderr, flush=True)

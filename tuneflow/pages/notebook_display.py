@@ -5,6 +5,7 @@ from collections import deque
 from typing import Any
 from uuid import uuid4
 
+from tuneflow.errors import printable_lines
 from tuneflow.markup.fragment import bar, fragment, note
 from tuneflow.markup.html import Markup, joined
 from tuneflow.pages.status import Status
@@ -73,5 +74,5 @@ class NotebookDisplay:
         """Show something in the display of the cell that runs, a new one if it is another cell than before."""
         same, self._cell = self._cell == self._shell.execution_count, self._shell.execution_count
         self._id = self._id if same else uuid4().hex
-        data = {"text/html": str(html), "text/plain": text}
+        data = {"text/html": str(html), "text/plain": printable_lines(text)}
         self._shell.display_pub.publish(data, transient={"display_id": self._id}, update=same)

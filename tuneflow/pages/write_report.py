@@ -8,7 +8,7 @@ from typing import Any
 from tuneflow.analysis.record import Recorded, StudyRecord, record_of
 from tuneflow.pages.comparison import comparison
 from tuneflow.pages.report import page
-from tuneflow.store.checkpoints import write_bytes
+from tuneflow.store.atomic_file import write_bytes
 from tuneflow.store.folder import path_of
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from tuneflow.errors import printable
 from tuneflow.harden.exposure import Exposure
 from tuneflow.heuristics.health import Health, Units, Weights
 from tuneflow.markup.axes import standalone, styled
@@ -125,7 +126,7 @@ class Probe:
         return fragment("Probe", pairs(self.lines), chart)
 
     def __str__(self) -> str:
-        return "\n".join(f"{name:<16}{value}" for name, value in self.lines)
+        return "\n".join(printable(f"{name:<16}{value}") for name, value in self.lines)
 
     @property
     def lines(self) -> list[tuple[str, str]]:

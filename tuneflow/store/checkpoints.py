@@ -1,22 +1,22 @@
 """Checkpoints: training states by (trial, epoch), in memory and as files."""
 
-import errno
 import hashlib
 import io
-import os
 import re
 import shutil
 import weakref
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import torch
-from typing_extensions import Buffer
 
-from tuneflow.errors import CheckpointError, StoreError
+from tuneflow.errors import CheckpointError
+from tuneflow.store.atomic_file import remove_leftovers, write_bytes
+from tuneflow.store.torch_file import content_of, values_in
 from tuneflow.train.job import TrainState
+from tuneflow.validate import is_whole
 
 
 class States:
@@ -71,7 +71,10 @@ class States:
             return inside[epoch]
         if epoch not in self.epochs(trial):
             raise CheckpointError(f"the state of trial {trial} after epoch {epoch} is not kept.")
-        return read(self._path(trial, epoch))
+        state = read(path := self._path(trial, epoch))
+        if state.epoch != epoch:
+            raise CheckpointError(f"{path}: holds a state after epoch {state.epoch}, so it was renamed. Remove it.")
+        return state
 
     def flush(self, trial: int) -> None:
         """Write the trial's states that are in memory only, the earliest first."""
@@ -106,9 +109,9 @@ class States:
             del self._needed[trial]
 
     def clean(self, trial: int) -> None:
-        """Remove half-written files that a dead process left of a trial; called by the trial's new owner."""
-        for file in self._folder.glob(f"{trial:06d}-*.tmp") if self._folder is not None else ():
-            file.unlink(missing_ok=True)
+        """Remove half-written files that dead processes left of a trial; called by the trial's new owner."""
+        if self._folder is not None:
+            remove_leftovers(self._folder, f"{trial:06d}-")
 
     def _write(self, trial: int, epoch: int) -> None:
         written = self._written.setdefault(trial, set())
@@ -131,7 +134,8 @@ class States:
     def _list(self, trials: str) -> None:
         """List the files of the trials whose number matches; other processes write them too."""
         for file in self._folder.glob(f"{trials}-*.state") if self._folder is not None else ():
-            if named := re.fullmatch(r"(\d{6,})-(\d{6,})", file.stem):
+            named = re.fullmatch(r"([0-9]{6,18})-([0-9]{6,18})", file.stem)
+            if named and _name(int(named[1]), int(named[2])) == file.name:
                 self._written.setdefault(int(named[1]), set()).add(int(named[2]))
 
     def _path(self, trial: int, epoch: int) -> Path:
@@ -139,7 +143,11 @@ class States:
         if folder is None:
             folder = self._temporary = Path(mkdtemp(prefix="tuneflow-"))
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return folder / f"{trial:06d}-{epoch:06d}.state"
+        return folder / _name(trial, epoch)
+
+
+def _name(trial: int, epoch: int) -> str:
+    return f"{trial:06d}-{epoch:06d}.state"
 
 
 def write(path: Path, state: TrainState) -> None:
@@ -154,31 +162,6 @@ def write(path: Path, state: TrainState) -> None:
     write_bytes(path, hashlib.sha256(content).digest(), content)
 
 
-def write_bytes(path: Path, *parts: Buffer) -> None:
-    """Write a file that is there whole or not at all: under a temporary name, synced, renamed.
-
-    Raises:
-        StoreError: it cannot be written, or is no file but a device, a pipe or a folder; what was there before stays.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    if os.path.exists(path) and not os.path.isfile(path):  # to rename would put a file in its place
-        raise StoreError(f"{path}: cannot be written, as it is no file; give the name of a file.")
-    try:
-        with temporary.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
-            raise StoreError(f"{path}: disk full. Make room and run again.") from None
-        reason = error.strerror if path.parent.is_dir() else f"there is no folder {path.parent}"
-        raise StoreError(f"{path}: cannot be written ({reason}).") from None
-
-
 def read(path: Path) -> TrainState:
     """Return the state in a file that `write` wrote, its tensors on the CPU.
 
@@ -186,13 +169,19 @@ def read(path: Path) -> TrainState:
         CheckpointError: the file cannot be read, or its bytes are not those that were written.
     """
     try:
-        content = path.read_bytes()
+        content = memoryview(content_of(path))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error}).") from None
-    if hashlib.sha256(memoryview(content)[32:]).digest() != content[:32]:
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
         raise CheckpointError(
             f"{path}: its SHA-256 differs from the one it was written with; the file is damaged. Remove it: a trial"
             " that has not ended is trained again."
         )
-    saved = torch.load(io.BytesIO(memoryview(content)[32:]), weights_only=True, map_location="cpu")
-    return TrainState(saved["epoch"], saved["values"])
+    return _state_of(values_in(content[32:], path), path)
+
+
+def _state_of(saved: Any, path: Path) -> TrainState:
+    """Return the state that a file holds, which may have the right digest and be a stranger's."""
+    if isinstance(saved, dict) and is_whole(saved.get("epoch"), 0) and isinstance(saved.get("values"), dict):
+        return TrainState(saved["epoch"], saved["values"])
+    raise CheckpointError(f"{path}: holds no state of a trial, so tuneflow did not write it. Remove it.")

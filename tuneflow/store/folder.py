@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from tuneflow.errors import StoreError
 from tuneflow.store.checkpoints import States
+from tuneflow.store.links import refuse_links
 from tuneflow.store.memory import MemoryStore
 from tuneflow.store.sqlite import Durable, SqliteStore
 from tuneflow.store.sqlite_file import who_may_write
@@ -80,6 +81,7 @@ class Folder:
         path = Path(self.path).expanduser().absolute()  # it stays the same folder after os.chdir
         try:
             path.mkdir(parents=True, exist_ok=True)
+            refuse_links(path)
             states = States(path / "states", self.memory)
             return SqliteStore(path / "study.sqlite", self.durable), states
         except (FileExistsError, NotADirectoryError):

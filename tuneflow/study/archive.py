@@ -17,7 +17,7 @@ from tuneflow.analysis.speed_gain import gains_of
 from tuneflow.analysis.study_fragment import study_fragment
 from tuneflow.analysis.table import Table
 from tuneflow.analysis.trial_table import curve_table, trial_table
-from tuneflow.errors import StoreError, StudyError, in_one_line
+from tuneflow.errors import StoreError, StudyError, in_one_line, printable
 from tuneflow.history.history import History, Trials
 from tuneflow.history.objective import Limit, Objective
 from tuneflow.history.trial import Trial, with_reports
@@ -25,6 +25,7 @@ from tuneflow.pages.write_report import write_report
 from tuneflow.probing.cache import probes_of
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.folder import path_of
+from tuneflow.store.links import refuse_links
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.study.confirm import last_choice
 from tuneflow.study.confirmed_front import last_front
@@ -67,6 +68,7 @@ class Archive:
         path = self.folder / "study.sqlite"
         if not os.path.isfile(path):
             raise StoreError(_no_study(self.folder))
+        refuse_links(self.folder)
         with closing(SqliteStore(path, reads=True)) as store:
             try:
                 self._read(store)
@@ -181,7 +183,9 @@ class Archive:
         return advice_of(self.record())
 
     def __repr__(self) -> str:
-        return f"Archive({self.folder}: {len(self.history.finished)} of {len(self.trials)} trials ended)"
+        return (
+            f"Archive({printable(str(self.folder))}: {len(self.history.finished)} of {len(self.trials)} trials ended)"
+        )
 
     def _repr_html_(self) -> str:
         return study_fragment(self.record(), "Archive")

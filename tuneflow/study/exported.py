@@ -20,7 +20,7 @@ from tuneflow.errors import StudyError, ending_where, in_one_line, listed
 from tuneflow.heuristics.unchanged import looked_at
 from tuneflow.nested import leaves, mapped, row_count, rows_taken
 from tuneflow.seeds import seeded_globals
-from tuneflow.store.checkpoints import write_bytes
+from tuneflow.store.atomic_file import write_bytes
 from tuneflow.study.export_formats import FORMATS, Export, Program
 from tuneflow.version import __version__
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from tuneflow.errors import StudyError, plural
+from tuneflow.errors import StudyError, plural, printable
 from tuneflow.history.history import History
 from tuneflow.history.trial import Trial
 from tuneflow.schedule.scheduler import Continue, Decision, Scheduler, Wait
@@ -42,7 +42,7 @@ class Extended:
     def __repr__(self) -> str:
         lines = [f"{plural(len(self.trials), 'trial')} trained on to epoch {self.epochs}"]
         lines += [f"  trial {t.number}, which extends trial {(t.parent or (0,))[0]}: {t.status}" for t in self.trials]
-        return "\n".join([*lines, *left_lines(self.left)])
+        return "\n".join(map(printable, [*lines, *left_lines(self.left)]))
 
 
 def left_lines(left: Mapping[int, str]) -> list[str]:

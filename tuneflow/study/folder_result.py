@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from tuneflow.analysis.score_text import error_of, score_of, settings_text
-from tuneflow.errors import CheckpointError, StudyError
+from tuneflow.errors import CheckpointError, StudyError, printable
 from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.model import Model
 from tuneflow.space.search_space import SearchSpace
@@ -58,7 +58,7 @@ class FolderResult(Trial):
         epoch = f"epoch {self.kept.epoch} of {self.epochs}" if self.kept is not None and self.kept.epoch else ""
         ended = "" if self.status == "DONE" else " ".join(filter(None, [self.status, self.reason]))
         remarks = ", ".join(filter(None, [error_of(names, self.errors), epoch, ended]))
-        return f"trial {self.number}: {scores} ({remarks}), {settings_text(self.config)}"
+        return printable(f"trial {self.number}: {scores} ({remarks}), {settings_text(self.config)}")
 
     def model(self, builder: Callable[..., nn.Module] | Model, space: SearchSpace | None = None) -> nn.Module:
         """Return the trained module of the epoch that counts, in evaluation mode on the CPU, as `Result.model` does.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tuneflow.analysis.confirmed import Confirmed
 from tuneflow.analysis.score_text import value_text
-from tuneflow.errors import StudyError
+from tuneflow.errors import StudyError, printable
 from tuneflow.history.trial import Trial
 from tuneflow.study.confirm import Looks
 from tuneflow.train.protocol import TrainerProtocol
@@ -59,7 +59,7 @@ class LearningCurve:
         seeds = self.points[-1].seeds
         source = "the validation examples, 1 fresh seed" if seeds == 1 else f"{seeds} fresh seeds"
         title = f"{'rows':>{wide}}  {self.metric} +- standard error over {source}"
-        return "\n".join([title, *lines, *self._verdict()])
+        return "\n".join(map(printable, [title, *lines, *self._verdict()]))
 
     def _words(self, point: Confirmed) -> str:
         return point.reason or value_text(self.metric, point.metrics, point.errors)

@@ -16,7 +16,7 @@ from tuneflow.analysis.score_text import error_of, interval_note, score_of, sett
 from tuneflow.analysis.selection_bias import optimism
 from tuneflow.check.seen_rows import has_seen
 from tuneflow.compress.winner import Winner, record_of, recorded, winner_of
-from tuneflow.errors import CheckpointError, StudyError, plural
+from tuneflow.errors import CheckpointError, StudyError, plural, printable
 from tuneflow.harden.attack_all import attack
 from tuneflow.harden.attack_table import AttackTable
 from tuneflow.history.cells import settings_rows
@@ -54,7 +54,7 @@ class Scores(Mapping[str, Estimate]):
     def __repr__(self) -> str:
         wide = max(map(len, self._estimates), default=0)
         rows = [f"{name:<{wide}}  {value}" for name, value in self._estimates.items()]
-        return "\n".join([*rows, *interval_note(self._estimates.items(), "interval")])
+        return "\n".join(map(printable, [*rows, *interval_note(self._estimates.items(), "interval")]))
 
     def _repr_html_(self) -> str:
         rows = list(self._estimates.items())
@@ -132,7 +132,7 @@ class Result(Trial):
         return math.nan if self._from.rivals is None else optimism(*self._from.rivals)
 
     def __repr__(self) -> str:
-        return f"{self._headline}, {settings_text(self.config, getattr(self._from.job.model, 'steps', ()))}"
+        return printable(f"{self._headline}, {settings_text(self.config, getattr(self._from.job.model, 'steps', ()))}")
 
     @override
     def _repr_html_(self) -> str:

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import platform
-import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -26,9 +25,11 @@ from tuneflow.model import Model, tensors_of
 from tuneflow.nested import mapped, paths
 from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.space.values import rounded
-from tuneflow.store.checkpoints import write_bytes
+from tuneflow.store.atomic_file import write_bytes
+from tuneflow.store.torch_file import content_of, values_in
 from tuneflow.train.saved_normalizer import facts_of, rebuilt
 from tuneflow.train.spread import Spread, install, installed
+from tuneflow.validate import is_whole
 from tuneflow.version import __version__
 
 FORMAT = 5  # 1 had no scale of the targets, 2 another digest, 3 one kind of normalizer and no spread, 4 no operations
@@ -194,45 +195,46 @@ def digest_of(content: Mapping[str, Any]) -> str:
 
 def _read(path: str | Path) -> dict[str, Any]:
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "'torch.load' received a zip file")  # a program; the error has it
-            content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        version = content["format"]
-        damaged = version == FORMAT and digest_of(content) != content["sha256"]
-        newer = version > FORMAT
+        raw = content_of(path)
     except FileNotFoundError:
         raise
-    except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
-        raise CheckpointError(f"{path}: {_unreadable(path, error)}.") from None
-    if version != FORMAT:
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from None
+    if _is_program(raw):
         raise CheckpointError(
-            f"{path}: written by {'a newer' if newer else 'an older'} tuneflow, {content['tuneflow']} (file version"
+            f"{path}: not what Result.save wrote but a program, as Result.export writes one; torch.jit.load (.pt) or"
+            " torch.export.load (.pt2) reads it."
+        )
+    content: dict[str, Any] = values_in(raw, path)
+    if not isinstance(content, dict) or not is_whole(content.get("format")):
+        raise CheckpointError(f"{path}: not a file that tuneflow saved: it holds no model with its configuration.")
+    version = content["format"]
+    if version != FORMAT:
+        newer = version > FORMAT
+        raise CheckpointError(
+            f"{path}: written by {'a newer' if newer else 'an older'} tuneflow, {content.get('tuneflow')} (file version"
             f" {version}, this one reads {FORMAT});"
             f" {'upgrade tuneflow' if newer else 'load it with that one, or train and save the model again'}."
         )
-    if damaged:
+    if _digest(content) != content.get("sha256"):
         raise CheckpointError(f"{path}: its SHA-256 differs from the one it was written with; the file is damaged.")
     return content
 
 
-def _unreadable(path: str | Path, error: Exception) -> str:
-    """Return the reason why a file is not read; torch's is left out where it advises to run what the file holds."""
-    if _is_program(path):
-        return (
-            "not what Result.save wrote but a program, as Result.export writes one; torch.jit.load (.pt) or"
-            " torch.export.load (.pt2) reads it"
-        )
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    known = "" if "weights_only" in reason else f" ({reason})"
-    return f"not a file that tuneflow saved, or damaged{known}"
+def _digest(content: Mapping[str, Any]) -> str | None:
+    """Return the digest of a file's content; None where it holds what no saved model does."""
+    try:
+        return digest_of(content)
+    except (RuntimeError, TypeError, ValueError):
+        return None
 
 
-def _is_program(path: str | Path) -> bool:
+def _is_program(content: bytes) -> bool:
     """True for a zip file with code in it."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return any("/code/" in name or "/models/" in name for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
+    except (zipfile.BadZipFile, ValueError):
         return False
 
 

@@ -21,7 +21,7 @@ from tuneflow.analysis.study_fragment import study_fragment
 from tuneflow.analysis.table import Table
 from tuneflow.analysis.trial_table import curve_table, trial_table
 from tuneflow.check.dry_run import StudyDryRun
-from tuneflow.errors import StoreError, StudyError
+from tuneflow.errors import StoreError, StudyError, printable
 from tuneflow.execute.choose import study_executor
 from tuneflow.execute.executor import Executor
 from tuneflow.execute.head_start import HeadStart, trains_alike
@@ -473,7 +473,8 @@ class Study:
 
     def __repr__(self) -> str:
         ended = len(self.history.finished)
-        return f"Study({self.folder or 'in memory'}: {ended} of {len(self.history)} trials ended, {self.space!r})"
+        where = printable(str(self.folder or "in memory"))
+        return f"Study({where}: {ended} of {len(self.history)} trials ended, {self.space!r})"
 
     def _repr_html_(self) -> str:
         return study_fragment(self.record(), "Study")

@@ -13,6 +13,7 @@ class MemoryStore(Store):
 
     def __init__(self) -> None:
         self._next = 0
+        self._free: list[int] = []  # numbers below it that were given back
         self._queue: list[dict[str, Any]] = []
         self._queued: dict[int, dict[str, Any]] = {}  # what trials were given, by their numbers
         self._kept: dict[str, dict[str, Any]] = {}
@@ -48,13 +49,20 @@ class MemoryStore(Store):
         return []
 
     def claim(self, limit: float) -> int | None:
-        if self._next >= limit:
+        number = min(self._free, default=self._next)
+        if number >= limit:
             return None
-        self._next += 1
-        return self._next - 1
+        if number == self._next:
+            self._next += 1
+        else:
+            self._free.remove(number)
+        return number
 
     def release(self, number: int) -> None:
-        self._next = number
+        if number == self._next - 1:
+            self._next = number
+        else:
+            self._free.append(number)
 
     @override
     def enter(self, trial: Trial, once: bool) -> bool:

@@ -78,6 +78,7 @@ class SqliteStore:
         self._synced = 0.0
         self._reported: set[int] = set()  # this process's trials that have rows in the table of live reports
         self._seen, self._version, self._full = 0, -1, False
+        self._read = False  # all trials were read once; later calls of `changes` leave out those of this process
         try:
             name = read_only_address(path) if reads else str(path)
             self._db = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False, uri=reads)
@@ -168,16 +169,17 @@ class SqliteStore:
         version = self._run("PRAGMA data_version")[0][0]
         if version == self._version:
             return []
-        first, self._version = self._version == -1, version
         rows = self._run(
             "SELECT changed, number, config, status, reason, metrics, errors, epochs, seconds, reports, detail, parent,"
             " repeats, until, extends"
             " FROM trial WHERE changed > ? AND status != 'CLAIMED'"  # a number may be given back
-            f" {'' if first else 'AND writer != ?'} ORDER BY changed, number",
-            (self._seen,) if first else (self._seen, self._owner),
+            f" {'AND writer != ?' if self._read else ''} ORDER BY changed, number",
+            (self._seen, self._owner) if self._read else (self._seen,),
         )
-        self._seen = max([self._seen, *(row[0] for row in rows)])
-        return [self._trial(*row[1:]) for row in rows]
+        trials = [self._trial(*row[1:]) for row in rows]
+        self._seen, self._version = max([self._seen, *(row[0] for row in rows)]), version  # unless reading failed
+        self._read = True
+        return trials
 
     def _trial(self, number: int, config: str, status: Any, reason: str, *rest: Any) -> Trial:
         metrics, errors, epochs, seconds, packed, detail, parent, repeats, until, extends = rest

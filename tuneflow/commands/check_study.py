@@ -1,4 +1,4 @@
-"""The verb check: whether a study's folder is whole."""
+"""The verb check: whether a study's folder is whole, and its file system fit for one."""
 
 import argparse
 from typing import Any
@@ -8,6 +8,7 @@ from tuneflow.analysis.score_text import printable
 from tuneflow.commands.outcome import FAILED
 from tuneflow.commands.parser import add_folder, add_json, added
 from tuneflow.errors import plural
+from tuneflow.store.fault_check import FaultResult, check_faults, verdict
 from tuneflow.study.folder_check import check_folder
 
 
@@ -16,11 +17,20 @@ def add(verbs: Any) -> None:
     text = "read everything in a study's folder and say what is damaged or missing; nothing is changed"
     verb = added(verbs, "check", text, run, "check runs/digits")
     add_folder(verb)
+    verb.add_argument(
+        "--faults",
+        action="store_true",
+        help="check the folder's file system instead: locks, renames, syncs, kill -9; what it writes is removed again",
+    )
     add_json(verb)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what is wrong; return 1 where something is."""
+    return _faults(options) if options.faults else _folder(options)
+
+
+def _folder(options: argparse.Namespace) -> int:
     checked = check_folder(options.folder)
     if options.json:
         facts = {"folder": str(checked.folder), "trials": checked.trials, "states": checked.states}
@@ -30,3 +40,21 @@ def run(options: argparse.Namespace) -> int:
         result = "nothing is wrong" if not checked.problems else plural(len(checked.problems), "problem")
         print(*map(printable, [f"{checked.folder}: {counts}: {result}", *checked.problems]), sep="\n")
     return FAILED if checked.problems else 0
+
+
+def _faults(options: argparse.Namespace) -> int:
+    results = []
+    for result in check_faults(options.folder):
+        results.append(result)
+        if not options.json:
+            print(printable(_row(result)), flush=True)
+    sound = all(result.sound for result in results)
+    if options.json:
+        print(json_text({"folder": str(options.folder), "safe": sound, "checks": [vars(each) for each in results]}))
+    else:
+        print(verdict(results))
+    return 0 if sound else FAILED
+
+
+def _row(result: FaultResult) -> str:
+    return f"{'ok' if result.sound else 'NO':<4}{result.name:<18}{result.seconds:>6.2f} s  {result.result}"

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.faults.small_trainings import FORK, undisturbed
+from tests.faults.small_trainings import FORK, quietly, undisturbed
 
 
 def pytest_collection_modifyitems(items):
@@ -20,7 +20,7 @@ def start():
     processes = []
 
     def start(function, *arguments, **settings):
-        process = FORK.Process(target=function, args=arguments, kwargs=settings, daemon=True)
+        process = FORK.Process(target=quietly, args=(function, *arguments), kwargs=settings, daemon=True)
         process.start()
         processes.append(process)
         return process

@@ -1,5 +1,6 @@
 """A study of small trainings, what is compared of two of them, and processes that work on one folder."""
 
+import faulthandler
 import hashlib
 import multiprocessing
 import os
@@ -130,6 +131,12 @@ def state_of(process):
     """The letter that the kernel has for what a process does: T where it is stopped."""
     with open(f"/proc/{process.pid}/stat") as file:
         return file.read().rpartition(")")[2].split()[0]
+
+
+def quietly(function, *arguments, **settings):
+    """Call a function; a crash of the process is not reported by pytest."""
+    faulthandler.disable()
+    function(*arguments, **settings)
 
 
 def outcome(function, *arguments, **settings):

@@ -7,6 +7,7 @@ from tuneflow.analysis.json_text import json_text
 from tuneflow.analysis.score_text import printable
 from tuneflow.commands.outcome import FAILED
 from tuneflow.commands.parser import add_folder, add_json, added
+from tuneflow.commands.replay_option import add_replay, run_replay
 from tuneflow.errors import plural
 from tuneflow.store.fault_check import FaultResult, check_faults, verdict
 from tuneflow.study.folder_check import check_folder
@@ -23,10 +24,13 @@ def add(verbs: Any) -> None:
         help="check the folder's file system instead: locks, renames, syncs, kill -9; what it writes is removed again",
     )
     add_json(verb)
+    add_replay(verb)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what is wrong; return 1 where something is."""
+    if options.replay is not None:
+        return run_replay(options)
     return _faults(options) if options.faults else _folder(options)
 
 

@@ -82,7 +82,7 @@ class Folder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             refuse_links(path)
-            states = States(path / "states", self.memory)
+            states = self.states("states")
             return SqliteStore(path / "study.sqlite", self.durable), states
         except (FileExistsError, NotADirectoryError):
             parts = (path / "states", path, *path.parents)
@@ -92,6 +92,11 @@ class Folder:
             ) from None
         except OSError as error:
             raise StoreError(f"{path}: cannot be used as a study's folder ({error}){who_may_write(path)}.") from None
+
+    def states(self, name: str) -> States:
+        """Return the states in the folder `name` of this one; in memory without a path."""
+        path = None if self.path is None else Path(self.path).expanduser().absolute() / name
+        return States(path, self.memory)
 
 
 def path_of(name: str, value: Any) -> Path:

@@ -23,6 +23,8 @@ from tuneflow.train.job import Job
 from tuneflow.train.module_metrics import of_structure
 from tuneflow.train.protocol import TrainerProtocol
 
+LOOK = "look "  # begins the keys of trainings under fresh seeds
+
 
 @dataclass(frozen=True)
 class Look:
@@ -39,7 +41,13 @@ class Look:
 
     @property
     def key(self) -> str:
-        return f"look {self.number} {self.seed} {self.epoch}" + ("" if self.rows is None else f" rows {self.rows}")
+        return f"{LOOK}{self.number} {self.seed} {self.epoch}" + ("" if self.rows is None else f" rows {self.rows}")
+
+    @classmethod
+    def of(cls, key: str) -> "Look":
+        """Return the training that is kept under a key."""
+        numbers = [int(word) for word in key.removeprefix(LOOK).split() if word != "rows"]
+        return cls(*numbers)
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,8 @@ class Looks:
         single: Any = self.trainer.single
         return _summary(trial, looks, () if self.measures is None else of_structure(single.metrics))
 
-    def _job(self, look: Look) -> Job:
+    def job_of(self, look: Look) -> Job:
+        """Return the job of a training."""
         job = self.job(look.number, look.seed)
         section = job.config.get("trainer", {})
         return (
@@ -94,23 +103,24 @@ class Looks:
         """Return for each look its `metrics` and `errors`, or the `reason` why there are none."""
         results = {look: kept for look in looks if (kept := self.store.recall(look.key)) is not None}
         new = [look for look in looks if look not in results]
-        jobs = [(self._job(look), look.epoch) for look in new]
+        jobs = [(self.job_of(look), look.epoch) for look in new]
         trainer = self.trainer.reporting_at({look.epoch for look in new})
         with self.following(len(jobs), sum(epoch for _, epoch in jobs)) as watch:
             for index, last, end in trained(self.executor, trainer, jobs, watch):
                 if last is not None and self.measures is not None:
-                    last, end = self._measured(last, end, jobs[index][0])
-                result = self._result(last, end)
+                    last, end = self.measured(last, end, jobs[index][0])
+                result = self.result_of(last, end)
                 results[new[index]] = result if end.status == "FAILED" else self.store.remember(new[index].key, result)
         return results
 
-    def _measured(self, last: Reported, end: Ended, job: Job) -> tuple[Reported, Ended]:
+    def measured(self, last: Reported, end: Ended, job: Job) -> tuple[Reported, Ended]:
         """Return the last report with the measures of the structure; the end is a failure where one raises."""
         assert self.measures is not None
         completed = self.measures.completed(last, self.trainer, job)
         return (last, completed) if isinstance(completed, Ended) else (replace(last, report=completed), end)
 
-    def _result(self, last: Reported | None, end: Ended) -> dict[str, Any]:
+    def result_of(self, last: Reported | None, end: Ended) -> dict[str, Any]:
+        """Return the result of a training as it is kept: its metrics, or the reason why it has none."""
         if end.status in WORTHLESS or last is None:
             return {"reason": f"{end.status}: {end.reason}"}
         report = last.report

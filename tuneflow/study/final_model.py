@@ -42,11 +42,16 @@ class FinalModels:
         """
         if epochs not in self.states.epochs(trial.number):
             self.log(f"final  trial {trial.number}: training on all rows for {plural(epochs, 'epoch')}")
-            self.states.put(trial.number, self._trained(trial, epochs))
+            self.states.put(trial.number, self.train(trial, epochs))
             self.states.flush(trial.number)
         return self.states.get(trial.number, epochs)
 
-    def _trained(self, trial: Trial, epochs: int) -> TrainState:
+    def train(self, trial: Trial, epochs: int) -> TrainState:
+        """Train a trial's configuration on all rows, and keep nothing.
+
+        Raises:
+            StudyError: the training does not come to its end.
+        """
         state, running = None, self.executor()
         try:
             for part, until in self._descent(trial, epochs):

@@ -39,7 +39,6 @@ from tuneflow.search.random import Random
 from tuneflow.search.searcher import Searcher
 from tuneflow.signature import hinting, hinting_at
 from tuneflow.space.search_space import Config, SearchSpace
-from tuneflow.store.checkpoints import States
 from tuneflow.store.folder import Folder
 from tuneflow.study import arguments
 from tuneflow.study.adjusted import neighbor, next_settings
@@ -60,6 +59,9 @@ from tuneflow.study.new_trials import first_config
 from tuneflow.study.one_run import one_at_a_time
 from tuneflow.study.preflight import Preflight
 from tuneflow.study.progress import Progress
+from tuneflow.study.replay.replay_study import Replay, check_share
+from tuneflow.study.replay.replayed import Replayed
+from tuneflow.study.replay.script_hook import folder_to_open, hand_over
 from tuneflow.study.result import Provenance, Result
 from tuneflow.study.retention import with_kept_model
 from tuneflow.study.short_interrupts import short_interrupts
@@ -163,7 +165,7 @@ class Study:
         self._progress = Progress(progress, self.objective, self.runtime)
         space.check_where()
         searcher.check(space)
-        self._folder = folder = Folder.of(folder)
+        self._folder = folder = folder_to_open(Folder.of(folder))
         self.folder = None if folder.path is None else Path(folder.path)
         if trainer is not None:
             new = self.folder is None or not os.path.exists(self.folder / "study.sqlite")
@@ -206,6 +208,7 @@ class Study:
         self._ledger.recover()
         self._confirmed = last_choice(store, self.history)
         self._confirmed_front = last_front(store, self.history)
+        hand_over(self)
 
     # Parts that may be replaced between runs.
 
@@ -455,6 +458,35 @@ class Study:
         """Return the epochs of all trials as a table, a row each: trial, epoch, metrics, their errors and seconds."""
         return curve_table(self.record())
 
+    @short_interrupts
+    def replay(self, share: float = 1.0, seed: int | None = None) -> Replayed:
+        """Train a share of what this study has trained again and compare: forged or damaged results are found.
+
+        Each trial is cut into slices where a state of it is kept. A slice is trained from the state at its start, in
+        this process, and its reports and the state at its end have to be as they are kept: equal to the last bit where
+        the machine and all settings are the same, and else as close as rounding leaves them. So is what `confirm`
+        trained, and each final model of a cross-validation. Nothing is written.
+
+        Args:
+            share: of the slices, above 0 and up to 1; at least one is trained. One that differs is among them with this
+                probability.
+            seed: of the choice among the slices; None for a fresh one, which nobody knew before.
+
+        Returns:
+            What was replayed and what differs, a line each; `ok` is True where nothing does.
+
+        Raises:
+            StudyError: this study has no trainer, or has trained nothing yet.
+            ValueError: the share is not above 0 and up to 1.
+        """
+        check_share(share)
+        if self.trainer is None:
+            raise StudyError("replay: trials of ask and tell were trained elsewhere; train them again there.")
+        self._ledger.sync()
+        states, store, final = self._ledger.states, self._ledger.store, self._finals
+        parts = (self.trainer, self.history, states, store, self._job, self.runtime, self._looks(1), final)
+        return Replay(*parts).of(share, seed)
+
     def close(self) -> None:
         """Close the folder; also done at the end of a `with` block."""
         try:
@@ -687,7 +719,7 @@ class Study:
 
     def _final_models(self) -> FinalModels:
         """Return the models that are trained on all rows, one by one."""
-        states = States(None if self.folder is None else self.folder / "final")
+        states = self._folder.states("final")
         alone = copy.copy(self.runtime)
         alone.lanes = 1
         executor, log = partial(study_executor, alone, EngineCache()), self._progress.log

@@ -18,6 +18,8 @@ from tuneflow.train.description import description_of
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.module_metrics import of_structure, reference_of, take
 
+MEASURE = "measure "  # begins the keys of measures
+
 
 @dataclass(frozen=True)
 class TakenMeasures:
@@ -69,7 +71,7 @@ class TakenMeasures:
         self, name: str, metric: Any, module: nn.Module, data: Any, reference: nn.Module | None = None
     ) -> Measured:
         """Return a measure of a module; in units of the reference's, which was taken first."""
-        key = f"measure {description_of(metric)} {structure_key(module)}"
+        key = f"{MEASURE}{description_of(metric)} {structure_key(module)}"
         stored = self.store.recall(key)
         if stored is None:
             unit = None

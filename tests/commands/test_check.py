@@ -45,11 +45,14 @@ DAMAGES = {
     "state changed": (change_a_state, "SHA-256 differs"),
     "state removed": (lambda folder: shutil.rmtree(folder / "states"), "the best, is not there"),
     "pages changed": (change_the_pages, "study.sqlite"),
-    "score changed": (execute("UPDATE trial SET metrics = replace(metrics, '0.', '1.')"), "are not those that it"),
-    "reports cut": (execute("UPDATE trial SET reports = substr(reports, 1, 20)"), "its reports cannot be read"),
-    "facts cut": (execute("UPDATE study SET value = '{' WHERE key = 'facts'"), "so it is damaged"),
-    "config changed": (execute("UPDATE trial SET config = replace(config, 'lr', 'ls')"), "not in the space"),
-    "value outside": (execute("UPDATE trial SET config = json_set(config, '$.optimizer.lr', 7)"), "not in the space"),
+    "score changed": (execute("UPDATE trial SET metrics = replace(metrics, '0.', '1.')"), "trial 0: its row is not"),
+    "reports cut": (execute("UPDATE trial SET reports = substr(reports, 1, 20)"), "trial 0: its row is not"),
+    "facts cut": (execute("UPDATE study SET value = '{' WHERE key = 'facts'"), "so the file is damaged"),
+    "config changed": (execute("UPDATE trial SET config = replace(config, 'lr', 'ls')"), "trial 0: its row is not"),
+    "value outside": (
+        execute("UPDATE trial SET config = json_set(config, '$.optimizer.lr', 7)"),
+        "trial 0: its row is not",
+    ),
 }
 
 

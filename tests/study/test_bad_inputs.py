@@ -36,7 +36,7 @@ import tuneflow as tn
 from tests.helpers.dry_run_cases import CLASSES, IMAGES, INF, NAN, RATE, linear
 from tests.helpers.messages import refused
 from tuneflow.errors import NothingFinished, StoreError, StudyError
-from tuneflow.store import sqlite
+from tuneflow.store import connection
 from tuneflow.train.function_trainer import Function
 
 SPACE = tn.SearchSpace(x=tn.Float(0.0, 1.0))
@@ -505,8 +505,8 @@ def rewritten(change):
 
 SONGS = "CREATE TABLE songs (title)"
 FOREIGN = ["not a tuneflow store", "songs", "another folder"]
-NEWER = ["written by a newer tuneflow", "store version 99, this one reads 4", "upgrade tuneflow"]
-OLDER = ["written by an older tuneflow", "store version 1, this one reads 4", "another folder"]
+NEWER = ["written by a newer tuneflow", "store version 99, this one reads 5", "upgrade tuneflow"]
+OLDER = ["written by an older tuneflow", "store version 1, this one reads 5", "another folder"]
 STORES = {
     "text file": (lambda folder: (folder / "study.sqlite").write_text("hello"), ["not a tuneflow store"]),
     "half of a store": (rewritten(lambda content: content[: len(content) // 2]), ["not a tuneflow store"]),
@@ -684,7 +684,7 @@ def test_builder_that_needs_arguments_the_file_does_not_have_is_told_the_way(tmp
 
 
 def test_store_on_a_network_file_system_is_warned_of_once_and_works(tmp_path, monkeypatch):
-    monkeypatch.setattr(sqlite, "file_system", lambda path: "nfs4")
+    monkeypatch.setattr(connection, "file_system", lambda path: "nfs4")
     with pytest.warns(UserWarning, match=r"study\.sqlite: lies on a network file system \(nfs4\).*unsafe") as caught:
         study = make(folder=tmp_path)
     assert [warning.filename for warning in caught] == [__file__]

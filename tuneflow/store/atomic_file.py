@@ -5,6 +5,7 @@ import os
 import secrets
 import stat
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -45,6 +46,15 @@ def write_bytes(path: Path, *parts: Buffer) -> None:
         raise StoreError(f"{path}: cannot be written ({reason}).") from None
 
 
+def write_once(path: Path, content: Buffer) -> None:
+    """Write a file in the same way, unless there is one already; of several writers the first one counts.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    _write(path, (content,), place=_linked)
+
+
 def remove_leftovers(folder: Path, begins: str) -> None:
     """Remove the temporary files whose names begin so and whose writers have died; one that is being written stays."""
     for file in folder.glob(f"{begins}*.tmp"):
@@ -52,7 +62,7 @@ def remove_leftovers(folder: Path, begins: str) -> None:
             _remove_dead(file)
 
 
-def _write(path: Path, parts: tuple[Buffer, ...]) -> None:
+def _write(path: Path, parts: tuple[Buffer, ...], place: Callable[[Path, Path], None] = os.replace) -> None:
     temporary, file = _new_file(path)
     try:
         with file:
@@ -61,13 +71,29 @@ def _write(path: Path, parts: tuple[Buffer, ...]) -> None:
             file.flush()
             os.fsync(file.fileno())
             if sys.platform != "win32":
-                temporary.replace(path)  # while it is locked
+                place(temporary, path)  # while it is locked
         if sys.platform == "win32":  # an open file cannot be renamed there
-            temporary.replace(path)
+            place(temporary, path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def _linked(temporary: Path, path: Path) -> None:
+    """Give a file its name, unless another one has it."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
+        with suppress(FileExistsError), path.open("xb") as file:  # a file system without links
+            file.write(temporary.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+    temporary.unlink(missing_ok=True)
 
 
 def _new_file(path: Path) -> tuple[Path, BinaryIO]:

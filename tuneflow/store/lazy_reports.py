@@ -2,29 +2,59 @@
 
 import json
 from collections.abc import Sequence
-from typing import overload
+from pathlib import Path
+from typing import Any, overload
 
-from tuneflow.errors import StoreError
 from tuneflow.history.trial import Report
+from tuneflow.store.failures import damaged
+
+UNREADABLE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)  # raised for what was changed
+
+
+def checked_scores(value: Any) -> dict[str, float]:
+    """Return `value`, parsed from JSON, as metrics or their errors.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(value, dict) or not all(isinstance(score, int | float) for score in value.values()):
+        raise TypeError("metrics need to be an object of numbers")
+    return value
 
 
 def _reports(text: str) -> tuple[Report, ...]:
-    return tuple(Report(*row) for row in json.loads(text))
+    return tuple(_report(*row) for row in json.loads(text))
+
+
+def _report(epoch: Any, metrics: Any, errors: Any, seconds: Any, at: Any, worker: Any) -> Report:
+    if not all(isinstance(value, int | float) for value in (epoch, seconds, at, worker)):
+        raise TypeError("a report needs numbers")
+    return Report(epoch, checked_scores(metrics), checked_scores(errors), seconds, at, worker)
 
 
 class LazyReports(Sequence[Report]):
-    """The reports of an ended trial, parsed on first use from `text`, the JSON that the store keeps."""
+    """The reports of an ended trial, parsed on first use.
 
-    def __init__(self, text: str) -> None:
+    Args:
+        text: the JSON that the store keeps.
+        path: the store's file, for messages.
+        trial: the trial's number, for messages.
+
+    Raises:
+        StoreError: on first use, where the text is none of reports.
+    """
+
+    def __init__(self, text: str, path: Path, trial: int) -> None:
         self._text: str | None = text
+        self._path, self._trial = path, trial
         self._reports: tuple[Report, ...] = ()
 
     def _parsed(self) -> tuple[Report, ...]:
         if self._text is not None:
             try:
                 self._reports = _reports(self._text)
-            except (TypeError, ValueError) as error:  # of a changed byte
-                raise StoreError(f"its reports cannot be read ({error}), so the study's file is damaged.") from error
+            except UNREADABLE as error:
+                raise damaged(self._path, f"its reports cannot be read ({error})", self._trial) from error
             self._text = None
         return self._reports
 

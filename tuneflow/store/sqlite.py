@@ -3,35 +3,36 @@
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from tuneflow.errors import StoreError, listed, warn
+from tuneflow.errors import StoreError
 from tuneflow.history.trial import ENDED, Report, Trial
-from tuneflow.store.lazy_reports import LazyReports
+from tuneflow.store.connection import open_to_read, open_to_write
+from tuneflow.store.failures import damaged, not_done
+from tuneflow.store.open_file import OpenFile
 from tuneflow.store.owner import is_alive, leave, new_owner
-from tuneflow.store.sqlite_file import NETWORK, file_system, is_full, read_only_address, who_may_write
+from tuneflow.store.rows import (
+    REPORT,
+    SCORES,
+    TRIAL,
+    kept_row,
+    kept_value,
+    queue_row,
+    queued_config,
+    report_row,
+    reports_of,
+    trial_of,
+    trial_row,
+)
 
-VERSION = 4  # 3: reports without time and worker; no study was released with any before
-SCHEMA = """
-CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE queue (id INTEGER PRIMARY KEY, config TEXT NOT NULL, trial INTEGER);
-CREATE INDEX queued ON queue (trial);
-CREATE TABLE trial (number INTEGER PRIMARY KEY, owner TEXT, writer TEXT, tries INTEGER NOT NULL DEFAULT 0,
-                    changed INTEGER NOT NULL, status TEXT NOT NULL, config TEXT, parent TEXT, repeats INTEGER,
-                    until INTEGER, extends INTEGER, reason TEXT, detail TEXT, epochs INTEGER, seconds REAL,
-                    metrics TEXT, errors TEXT, reports TEXT);
-CREATE INDEX changes ON trial (changed);
-CREATE INDEX configs ON trial (config) WHERE parent IS NULL;
-CREATE INDEX orphans ON trial (number) WHERE owner IS NULL AND status = 'CLAIMED';
-CREATE TABLE report (trial INTEGER, epoch INTEGER, seconds REAL, metrics TEXT, errors TEXT,
-                     at REAL, worker INTEGER, PRIMARY KEY (trial, epoch)) WITHOUT ROWID
-"""
+REPLACE = "INSERT OR REPLACE INTO study VALUES (?, ?, ?)"
 HOLDER = "holder"  # the key of who runs the study alone
 NOTE = -1  # stands for a trial's number in a write that concerns none
 NEXT = "(SELECT coalesce(max(changed), 0) + 1 FROM trial)"
+LAST = "(SELECT max(epoch) FROM report WHERE report.trial = trial.number)"  # what a trial has reported
 ORPHAN = "(SELECT min(number) FROM trial INDEXED BY orphans WHERE owner IS NULL AND status = 'CLAIMED')"
 
 Durable = Literal["end", "always", "never"]
@@ -71,7 +72,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, durable: Durable = "end", reads: bool = False) -> None:
         self._path, self._durable, self._owner = path, durable, new_owner()
-        self._held = json.dumps({"owner": self._owner})
+        self._held = {"owner": self._owner}
         self._pending: list[Write] = []
         self._lost: list[int] = []
         self._urgent = self._ends = False  # what is pending holds the end of a trial that took long, or of any
@@ -79,120 +80,99 @@ class SqliteStore:
         self._reported: set[int] = set()  # this process's trials that have rows in the table of live reports
         self._seen, self._version, self._full = 0, -1, False
         self._read = False  # all trials were read once; later calls of `changes` leave out those of this process
-        try:
-            name = read_only_address(path) if reads else str(path)
-            self._db = sqlite3.connect(name, timeout=60, isolation_level=None, check_same_thread=False, uri=reads)
-            _patiently(self._check_begun if reads else self._make)
-        except sqlite3.Error as error:
-            full = "disk full; there is no room for a study. Make room and run again."
-            other = f"not a tuneflow store, or it cannot be opened ({error}){who_may_write(path)}."
-            raise StoreError(f"{path}: {full if is_full(error, path) else other}") from None
-
-    def _check_version(self) -> None:
-        """Raise StoreError unless the file is a store of this version, or empty."""
-        tables = sorted(name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if tables and (version == 0 or "study" not in tables):
-            raise StoreError(
-                f"{self._path}: not a tuneflow store, but a database of {listed(tables)}; use another folder."
-            )
-        if tables and version != VERSION:
-            newer = version > VERSION
-            way_out = "upgrade tuneflow" if newer else "use another folder, or the tuneflow that wrote it"
-            raise StoreError(
-                f"{self._path}: written by {'a newer' if newer else 'an older'} tuneflow (store version {version}, this"
-                f" one reads {VERSION}); {way_out}."
-            )
-
-    def _check_begun(self) -> None:
-        """Raise StoreError unless the file is a store of this version with its tables."""
-        self._check_version()
-        if not self._db.execute("SELECT name FROM sqlite_master").fetchone():
-            raise StoreError(
-                f"{self._path}: empty, so its study is being made just now, or was never completed: then remove the"
-                " folder."
-            )
-
-    def _make(self) -> None:
-        self._check_version()
-        kind = file_system(self._path)
-        if kind in NETWORK:
-            warn(f"{self._path}: lies on a network file system ({kind}); sharing it between hosts is slow and unsafe.")
-        self._db.execute(f"PRAGMA journal_mode={'DELETE' if kind in NETWORK else 'WAL'}")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("BEGIN IMMEDIATE")
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            for statement in SCHEMA.split(";"):
-                self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version={VERSION}")
-        self._db.execute("COMMIT")
+        self._db = open_to_read(path) if reads else open_to_write(path)
+        self._file = OpenFile.at(path)
 
     def describe(self, facts: dict[str, Any]) -> dict[str, Any]:
         return self.remember("facts", facts)
 
     def remember(self, key: str, value: dict[str, Any]) -> dict[str, Any]:
-        self._run("INSERT OR IGNORE INTO study VALUES (?, ?)", (key, json.dumps(value)))
+        with self._transaction():
+            self._run("INSERT OR IGNORE INTO study VALUES (?, ?, ?)", kept_row(key, value))
         return self.recall(key) or {}
 
     def recall(self, key: str) -> dict[str, Any] | None:
-        rows = self._run("SELECT value FROM study WHERE key = ?", (key,))
-        return json.loads(rows[0][0]) if rows else None
+        kept = self._kept("key = ?", key)
+        return kept.get(key)
 
     def recall_all(self, prefix: str) -> dict[str, dict[str, Any]]:
-        statement = "SELECT key, value FROM study WHERE substr(key, 1, ?) = ? ORDER BY key"
-        return {key: json.loads(value) for key, value in self._run(statement, (len(prefix), prefix))}
+        return self._kept("substr(key, 1, ?) = ? ORDER BY key", len(prefix), prefix)
+
+    def _kept(self, condition: str, *values: Any) -> dict[str, dict[str, Any]]:
+        kept = {}
+        for key, text, digest in self._run(f"SELECT key, value, digest FROM study WHERE {condition}", values):
+            with self._sound():
+                kept[key] = kept_value(self._path, key, text, digest)
+        return kept
+
+    @contextmanager
+    def _sound(self) -> Generator[None]:
+        """A block that reads a row, which raises where it is damaged; `SoundRows` reads on."""
+        yield
 
     def note(self, key: str, value: dict[str, Any]) -> None:
-        row = (key, json.dumps(value))
         self._pending = [write for write in self._pending if write[:2] != (NOTE, False) or write.row[0] != key]
-        self._later(NOTE, False, "INSERT OR REPLACE INTO study VALUES (?, ?)", row)
+        self._later(NOTE, False, REPLACE, kept_row(key, value))
 
     def exchange(self, key: str, before: dict[str, Any], value: dict[str, Any]) -> bool:
         with self._transaction():
             if same := self.recall(key) == before:
-                self._run("UPDATE study SET value = ? WHERE key = ?", (json.dumps(value), key))
+                self._run(REPLACE, kept_row(key, value))
         return same
 
     def hold(self) -> bool:
         with self._transaction():
             holder = (self.recall(HOLDER) or {}).get("owner", self._owner)
             if holder == self._owner or not is_alive(holder):
-                self._run("INSERT OR REPLACE INTO study VALUES (?, ?)", (HOLDER, self._held))
+                self._run(REPLACE, kept_row(HOLDER, self._held))
                 return True
         return False
 
     def let_go(self) -> None:
-        self._run("DELETE FROM study WHERE key = ? AND value = ?", (HOLDER, self._held))
+        self._run("DELETE FROM study WHERE key = ? AND value = ?", kept_row(HOLDER, self._held)[:2])
 
     def changes(self) -> list[Trial]:
         version = self._run("PRAGMA data_version")[0][0]
         if version == self._version:
             return []
-        rows = self._run(
-            "SELECT changed, number, config, status, reason, metrics, errors, epochs, seconds, reports, detail, parent,"
-            " repeats, until, extends"
-            " FROM trial WHERE changed > ? AND status != 'CLAIMED'"  # a number may be given back
-            f" {'AND writer != ?' if self._read else ''} ORDER BY changed, number",
-            (self._seen, self._owner) if self._read else (self._seen,),
-        )
-        trials = [self._trial(*row[1:]) for row in rows]
+        with self._snapshot():
+            rows = self._changed_rows() if self._read else self._all_rows()
+            trials = self._trials(row[1:] for row in rows)
         self._seen, self._version = max([self._seen, *(row[0] for row in rows)]), version  # unless reading failed
         self._read = True
         return trials
 
-    def _trial(self, number: int, config: str, status: Any, reason: str, *rest: Any) -> Trial:
-        metrics, errors, epochs, seconds, packed, detail, parent, repeats, until, extends = rest
-        summary = (json.loads(metrics or "{}"), json.loads(errors or "{}"), epochs, seconds)
-        reports = LazyReports(packed) if packed else self._reports(number)
-        origin = tuple(json.loads(parent)) if parent else None
-        links = (origin, repeats, until, bool(extends))
-        return Trial(number, json.loads(config), status, reason, *summary, reports, detail, *links)
+    def _all_rows(self) -> list[Any]:
+        """Return the rows of all trials, the latest change last, by the table itself and not by its indices."""
+        rows = self._run(f"SELECT changed, {TRIAL}, {SCORES}, digest FROM trial NOT INDEXED ORDER BY number")
+        (count,) = self._run("SELECT count(*) FROM trial INDEXED BY changes")[0]
+        if [row[1] for row in rows] != list(range(count)):
+            with self._sound():
+                raise damaged(self._path, f"it has rows of {len(rows)} trials, and had those of {count}")
+        return sorted((row for row in rows if row[3] != "CLAIMED"), key=lambda row: row[:2])
 
-    def _reports(self, number: int) -> tuple[Report, ...]:
-        columns = "epoch, metrics, errors, seconds, at, worker"
-        rows = self._run(f"SELECT {columns} FROM report WHERE trial = ? ORDER BY epoch", (number,))
-        return tuple(Report(epoch, json.loads(m), json.loads(e), *rest) for epoch, m, e, *rest in rows)
+    def _changed_rows(self) -> list[Any]:
+        return self._run(
+            f"SELECT changed, {TRIAL}, {SCORES}, digest FROM trial"
+            " WHERE changed > ? AND status != 'CLAIMED' AND writer != ?"  # a claimed number may be given back
+            " ORDER BY changed, number",
+            (self._seen, self._owner),
+        )
+
+    def _trials(self, rows: Iterable[tuple[Any, ...]]) -> list[Trial]:
+        trials = []
+        for row in rows:
+            with self._sound():
+                trials.append(self._trial(row))
+        return trials
+
+    def _trial(self, row: tuple[Any, ...]) -> Trial:
+        number, status, epochs, digest = row[0], row[2], row[-4], row[-1]
+        if status in ENDED:
+            return trial_of(self._path, row)
+        columns = f"SELECT {REPORT}, digest FROM report WHERE trial = ? ORDER BY epoch"
+        reports = reports_of(self._path, number, self._run(columns, (number,)), epochs)
+        return trial_of(self._path, (*row[: -len(SCORES.split()) - 1], digest), reports)
 
     def claim(self, limit: float) -> int | None:
         with self._transaction():
@@ -200,12 +180,15 @@ class SqliteStore:
             number = int(rows[0][0])
             if number >= limit:
                 return None
-            self._run(
+            claimed = self._run(
                 f"INSERT INTO trial (number, owner, writer, changed, status) VALUES (?, ?, ?, {NEXT}, 'CLAIMED')"
                 " ON CONFLICT DO UPDATE"  # of an orphan
-                " SET owner = excluded.owner, writer = excluded.writer, changed = excluded.changed",
+                " SET owner = excluded.owner, writer = excluded.writer, changed = excluded.changed"
+                " WHERE owner IS NULL AND status = 'CLAIMED' RETURNING number",
                 (number, self._owner, self._owner),
             )
+            if not claimed:
+                raise damaged(self._path, "it is called free, and is not", number)
             return number
 
     def release(self, number: int) -> None:
@@ -223,7 +206,7 @@ class SqliteStore:
             same = "SELECT 1 FROM trial WHERE config = ? AND parent IS NULL AND number != ? LIMIT 1"
             taken = bool(self._run(same, (json.dumps(trial.config), trial.number)))
             if not taken:
-                self._write(*self._row(trial, None, None, None))
+                self._write(*self._row(trial))
         return not taken
 
     def take(self, number: int) -> bool:
@@ -249,51 +232,51 @@ class SqliteStore:
 
     def put(self, trial: Trial) -> None:
         number = trial.number
-        packed = metrics = errors = None
         if trial.ended:
-            packed = LazyReports.text_of(trial.reports)
-            metrics, errors = json.dumps(trial.metrics), json.dumps(trial.errors)
             self._pending = [write for write in self._pending if write.trial != number]
             if number in self._reported:
-                self.forget(number, after=-1)
+                self._forget(number, after=-1)
                 self._reported.discard(number)
             self._ends = True
             self._urgent = self._urgent or trial.seconds > SHORT
-        self._later(*self._row(trial, packed, metrics, errors))
+        self._later(*self._row(trial))
 
-    def _row(self, trial: Trial, packed: str | None, metrics: str | None, errors: str | None) -> Write:
-        """Return the write of a trial's row; its reports, metrics and errors are there once it has ended."""
+    def _row(self, trial: Trial) -> Write:
+        """Return the write of a trial's row."""
         owner = self._owner if trial.status == "RUNNING" else None
-        parent = json.dumps(trial.parent) if trial.parent else None
+        number, *row = trial_row(trial)
+        names = f"{TRIAL}, {SCORES}" if trial.ended else TRIAL
+        columns, marks = names.removeprefix("number, "), ", ".join("?" * len(row))
         return Write(
-            trial.number,
+            number,
             True,
-            f"UPDATE trial SET owner = ?, writer = ?, changed = {NEXT}, status = ?, config = ?, parent = ?,"
-            " repeats = ?, until = ?, extends = ?, reason = ?, detail = ?, epochs = ?, seconds = ?, metrics = ?,"
-            " errors = ?, reports = ? WHERE number = ? AND owner = ?",
-            (owner, self._owner, trial.status, json.dumps(trial.config), parent, trial.repeats, trial.until,
-             trial.extends, trial.reason, trial.detail, trial.epochs, trial.seconds, metrics, errors, packed,
-             trial.number, self._owner),
-        )  # fmt: skip
+            f"UPDATE trial SET owner = ?, writer = ?, changed = {NEXT}, ({columns}, digest) = ({marks})"
+            " WHERE number = ? AND owner = ?",
+            (owner, self._owner, *row, number, self._owner),
+        )
 
     def report(self, number: int, report: Report) -> None:
-        scores = (json.dumps(report.metrics), json.dumps(report.errors))
-        row = (number, report.epoch, report.seconds, *scores, report.at, report.worker)
         self._later(
             number,
             True,
-            "INSERT OR REPLACE INTO report SELECT ?, ?, ?, ?, ?, ?, ?"
+            f"INSERT OR REPLACE INTO report ({REPORT}, digest) SELECT ?, ?, ?, ?, ?, ?, ?, ?"
             " WHERE EXISTS (SELECT 1 FROM trial WHERE number = ? AND owner = ?)",
-            (*row, number, self._owner),
+            (*report_row(number, report), number, self._owner),
         )
         self._later(
             number,
             False,
-            f"UPDATE trial SET tries = 0, writer = ?, changed = {NEXT} WHERE number = ? AND owner = ?",
+            f"UPDATE trial SET tries = 0, writer = ?, changed = {NEXT}, epochs = {LAST} WHERE number = ? AND owner = ?",
             (self._owner, number, self._owner),
         )
 
     def forget(self, number: int, after: int) -> None:
+        self._forget(number, after)
+        self._later(
+            number, False, f"UPDATE trial SET epochs = {LAST} WHERE number = ? AND owner = ?", (number, self._owner)
+        )
+
+    def _forget(self, number: int, after: int) -> None:
         mine = "EXISTS (SELECT 1 FROM trial WHERE number = ? AND owner = ?)"
         row = (number, after, number, self._owner)
         self._later(number, False, f"DELETE FROM report WHERE trial = ? AND epoch > ? AND {mine}", row)
@@ -328,14 +311,23 @@ class SqliteStore:
         return any(is_alive(owner) for (owner,) in owners if owner != self._owner)
 
     def enqueue(self, config: dict[str, Any]) -> None:
-        self._run("INSERT INTO queue (config) VALUES (?)", (json.dumps(config),))
+        with self._transaction():
+            self._run("INSERT INTO queue (config, trial, digest) VALUES (?, ?, ?)", queue_row(config, None))
 
     def next_queued(self, number: int) -> dict[str, Any] | None:
-        rows = self._run("SELECT config FROM queue WHERE trial = ?", (number,))
-        if not rows and self._run("SELECT 1 FROM queue WHERE trial IS NULL LIMIT 1"):
-            first = "(SELECT min(id) FROM queue WHERE trial IS NULL)"
-            rows = self._run(f"UPDATE queue SET trial = ? WHERE id = {first} RETURNING config", (number,))
-        return json.loads(rows[0][0]) if rows else None
+        config = self._queued("trial = ?", number)
+        if config is None and self._run("SELECT 1 FROM queue WHERE trial IS NULL LIMIT 1"):
+            with self._transaction():
+                first = self._run("SELECT min(id) FROM queue WHERE trial IS NULL")[0][0]
+                config = self._queued("id = ?", first)
+                if config is not None:
+                    row = queue_row(config, number)
+                    self._run("UPDATE queue SET config = ?, trial = ?, digest = ? WHERE id = ?", (*row, first))
+        return config
+
+    def _queued(self, condition: str, value: int) -> dict[str, Any] | None:
+        rows = self._run(f"SELECT config, trial, digest FROM queue WHERE {condition}", (value,))
+        return queued_config(self._path, *rows[0]) if rows else None
 
     def close(self) -> None:
         with suppress(StoreError):
@@ -361,6 +353,7 @@ class SqliteStore:
             for write in pending:
                 self._write(*write)
             yield
+            self._file.check()
             self._db.execute("COMMIT")
         except BaseException as error:
             self._pending, self._urgent = pending + self._pending, True  # for the next commit
@@ -370,6 +363,16 @@ class SqliteStore:
             if isinstance(error, sqlite3.Error):
                 raise self._failure(error) from None
             raise
+
+    @contextmanager
+    def _snapshot(self) -> Generator[None]:
+        """Read everything within the block as of one moment."""
+        self._run("BEGIN")
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error):
+                self._db.execute("COMMIT")
 
     def _write(self, trial: int, own: bool, statement: str, row: tuple[Any, ...]) -> None:
         changed = self._db.execute(statement, row).rowcount
@@ -396,23 +399,7 @@ class SqliteStore:
             raise self._failure(error) from None
 
     def _failure(self, error: sqlite3.Error) -> StoreError:
-        if is_full(error, self._path):
+        ended = None
+        with suppress(sqlite3.Error):
             (ended,) = self._db.execute(f"SELECT count(*) FROM trial WHERE status IN {ENDED}").fetchone()
-            return StoreError(f"{self._path}: disk full; {ended} trials safe. Make room and run again.")
-        if "closed" in str(error):
-            return StoreError(f"{self._path}: this study is closed; make it again.")
-        if "readonly" in str(error):
-            return StoreError(f"{self._path}: cannot be written ({error}){who_may_write(self._path)}.")
-        return StoreError(f"{self._path}: cannot be read or written ({error}).")
-
-
-def _patiently(action: Callable[[], None]) -> None:
-    """Try again while another process locks the file: the switch to WAL does not wait by itself."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            return action()
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
+        return not_done(error, self._path, ended)

@@ -1,21 +1,23 @@
-"""The store's file and its file system: who may write it, how it is opened for reading, whether the disk is full."""
+"""The store's file and its file system: who may write it, how it is opened for reading."""
 
 import getpass
 import os
 import re
-import shutil
-import sqlite3
 import stat
 from pathlib import Path
 from urllib.parse import quote
 
-NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "lustre", "glusterfs", "ceph")
+NETWORK = (
+    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "glusterfs", "ceph", "gpfs", "beegfs", "panfs", "ocfs2"),
+    *("gfs2", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone"),
+)
+MOUNTS = Path("/proc/mounts")
 
 
 def file_system(path: Path) -> str:
     """Return the kind of file system that `path` lies on; empty where the system does not show it."""
     try:
-        lines = Path("/proc/mounts").read_text().splitlines()
+        lines = MOUNTS.read_text().splitlines()
     except OSError:
         return ""
     mounts = [[_unescaped(word) for word in line.split()[1:3]] for line in lines]
@@ -32,14 +34,24 @@ def _unescaped(word: str) -> str:
 
 
 def read_only_address(path: Path) -> str:
-    """Return SQLite's address of a file that is only read, also where nothing may be written beside it."""
-    alone = not _may_write(path.parent) and not path.with_name(f"{path.name}-wal").exists()
-    return f"file:{quote(str(path.absolute()))}?{'immutable=1' if alone else 'mode=ro'}"
+    """Return SQLite's address of a file that is only read, also where nothing may be written beside it.
+
+    A file that is written by a log (WAL) needs two more beside it. Where they are not there yet, SQLite makes them, and
+    removes them afterwards only if it could write; so then it may, and the connection is to write nothing itself.
+    """
+    log, may_write = path.with_name(f"{path.name}-wal").exists(), _may_write(path.parent)
+    if not log and may_write and _may_write(path):
+        return writing_address(path)
+    return _address(path, "mode=ro" if log or may_write else "immutable=1")
 
 
-def is_full(error: sqlite3.Error, path: Path) -> bool:
-    """True if SQLite failed for want of room; an I/O error is one where its shared memory does not fit."""
-    return "full" in str(error) or ("I/O" in str(error) and shutil.disk_usage(path.parent).free < 2**16)
+def writing_address(path: Path) -> str:
+    """Return SQLite's address of a file that is there and may be written."""
+    return _address(path, "mode=rw")
+
+
+def _address(path: Path, mode: str) -> str:
+    return f"file:{quote(str(path.absolute()))}?{mode}"
 
 
 def who_may_write(path: Path) -> str:

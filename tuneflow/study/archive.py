@@ -1,6 +1,7 @@
 """Archive: a study's folder, read without the code that made it."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -24,18 +25,21 @@ from tuneflow.history.trial import Trial, with_reports
 from tuneflow.pages.write_report import write_report
 from tuneflow.probing.cache import probes_of
 from tuneflow.space.search_space import SearchSpace
+from tuneflow.store.failures import damaged
 from tuneflow.store.folder import path_of
 from tuneflow.store.links import refuse_links
+from tuneflow.store.open_file import refuse_lost
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.study.confirm import last_choice
 from tuneflow.study.confirmed_front import last_front
 from tuneflow.study.extension import lengths_of
 from tuneflow.study.folder_result import FolderResult, KeptState, folder_result, states_in
-from tuneflow.study.growth import Growth
+from tuneflow.study.growth import FACTS, Growth
 from tuneflow.study.kept_tests import kept_tests
 from tuneflow.study.retention import selected_epochs, with_kept_model
 
 NEED_A_STUDY = ("run", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler", "adjusted")
+NEW = 2.0  # seconds: a file that was made less than this ago may lack what its process is about to write
 
 
 class Archive:
@@ -66,6 +70,7 @@ class Archive:
     def __init__(self, folder: str | Path) -> None:
         self.folder = path_of("tn.open: folder", folder).expanduser()
         path = self.folder / "study.sqlite"
+        refuse_lost(path)
         if not os.path.isfile(path):
             raise StoreError(_no_study(self.folder))
         refuse_links(self.folder)
@@ -80,18 +85,11 @@ class Archive:
                 TypeError,
                 ValueError,
             ) as error:  # of a changed byte
-                raise StoreError(
-                    f"{path}: what it holds cannot be read ({in_one_line(error)}), so it is damaged; `python -m"
-                    f" tuneflow check {self.folder}` says where. Restore it from a backup, or use another folder."
-                ) from error
+                raise damaged(path, f"what it holds cannot be read ({in_one_line(error)})") from error
 
     def _read(self, store: SqliteStore) -> None:
-        facts = store.recall("facts")
-        if facts is None:
-            raise StoreError(
-                f"{self.folder}: the study in it is being made just now, or was never completed: then remove it."
-            )
-        self.facts: dict[str, Any] = facts
+        self.facts: dict[str, Any] = _settings(store, self.folder / "study.sqlite")
+        facts = self.facts
         self.space = SearchSpace.from_json(facts["space"])
         goals = tuple((metric, way == "maximize") for metric, way in facts["objective"]["goals"].items())
         limits = tuple(Limit(metric, *ends) for metric, ends in facts["objective"].get("limits", {}).items())
@@ -225,6 +223,18 @@ class Archive:
             most: number of trials to show.
         """
         return listing(self.record(), most)
+
+
+def _settings(store: SqliteStore, path: Path) -> dict[str, Any]:
+    """Return the settings of a study; in a new file they are waited for, as another process may be writing them."""
+    while (facts := store.recall(FACTS)) is None:
+        if not 0 <= time.time() - path.stat().st_mtime < NEW:
+            raise StoreError(
+                f"{path}: its study has no settings yet: it is being made just now, or its process died before. Run"
+                " its script again to go on."
+            )
+        time.sleep(0.02)
+    return facts
 
 
 def _no_study(folder: Path) -> str:

@@ -19,6 +19,11 @@ def tuned(folder, function=lambda x: x, trials=3):
     return tn.minimize(function, SPACE, trials=trials, searcher=tn.Grid(), folder=folder)
 
 
+def asked(folder):
+    with tn.Study(space=SPACE, minimize="value", folder=folder, progress=False) as study:
+        study.tell(study.ask(), 1.0)
+
+
 def emptied(folder):
     os.truncate(folder / "study.sqlite", 0)
 
@@ -40,7 +45,7 @@ def renamed(folder):
 @pytest.mark.parametrize("way", [tuned, tn.open], ids=["minimize", "open"])
 @pytest.mark.parametrize("lose", [emptied, removed], ids=["emptied", "removed"])
 def test_a_lost_file_beside_states_is_refused_and_not_begun_anew(lose, way, tmp_path):
-    tuned(tmp_path)
+    asked(tmp_path)
     (tmp_path / "states" / "000001-000001.state").write_bytes(b"a state")
     lose(tmp_path)
     before = sorted(tmp_path.rglob("*"))
@@ -78,8 +83,7 @@ def test_a_file_that_is_lost_while_a_study_runs_ends_it(loss, tmp_path):
 
 
 def test_a_study_and_who_reads_it_leave_the_file_alone_behind(tmp_path):
-    with tn.Study(space=SPACE, minimize="value", folder=tmp_path, progress=False) as study:
-        study.tell(study.ask(), 1.0)
+    asked(tmp_path)
     assert len(tn.open(tmp_path).trials) == 1
     assert sorted(os.listdir(tmp_path)) == ["states", "study.sqlite"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tuneflow.errors import warn
 from tuneflow.store.atomic_file import write_once
-from tuneflow.store.failures import not_opened
 from tuneflow.store.open_file import refuse_lost
 from tuneflow.store.schema import check_pages, check_tables, new_content
+from tuneflow.store.sqlite_errors import not_opened
 from tuneflow.store.sqlite_file import NETWORK, file_system, read_only_address, writing_address
 
 PATIENCE = 60.0  # seconds to wait for other processes that lock the file

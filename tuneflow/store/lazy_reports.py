@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from tuneflow.history.trial import Report
-from tuneflow.store.failures import damaged
+from tuneflow.store.sqlite_errors import damaged
 
 UNREADABLE = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)  # raised for what was changed
 

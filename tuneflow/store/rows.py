@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tuneflow.history.trial import ENDED, Report, Status, Trial
-from tuneflow.store.failures import damaged
 from tuneflow.store.lazy_reports import UNREADABLE, LazyReports, checked_scores
+from tuneflow.store.sqlite_errors import damaged
 
 Row = tuple[Any, ...]
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tuneflow.errors import StoreError, listed
-from tuneflow.store.failures import damaged
+from tuneflow.store.sqlite_errors import damaged
 
 VERSION = 5  # 5: digests of rows, and hearts of owners; no study was released with any before
 SCHEMA = """

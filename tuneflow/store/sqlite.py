@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 from tuneflow.errors import StoreError
 from tuneflow.history.trial import ENDED, Report, Trial
 from tuneflow.store.connection import open_to_read, open_to_write
-from tuneflow.store.failures import damaged, not_done
 from tuneflow.store.open_file import OpenFile
 from tuneflow.store.owner import is_alive, leave, new_owner
 from tuneflow.store.rows import (
@@ -27,6 +26,7 @@ from tuneflow.store.rows import (
     trial_of,
     trial_row,
 )
+from tuneflow.store.sqlite_errors import damaged, not_done
 
 REPLACE = "INSERT OR REPLACE INTO study VALUES (?, ?, ?)"
 HOLDER = "holder"  # the key of who runs the study alone

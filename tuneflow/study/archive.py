@@ -25,11 +25,11 @@ from tuneflow.history.trial import Trial, with_reports
 from tuneflow.pages.write_report import write_report
 from tuneflow.probing.cache import probes_of
 from tuneflow.space.search_space import SearchSpace
-from tuneflow.store.failures import damaged
 from tuneflow.store.folder import path_of
 from tuneflow.store.links import refuse_links
 from tuneflow.store.open_file import refuse_lost
 from tuneflow.store.sqlite import SqliteStore
+from tuneflow.store.sqlite_errors import damaged
 from tuneflow.study.confirm import last_choice
 from tuneflow.study.confirmed_front import last_front
 from tuneflow.study.extension import lengths_of

@@ -3,7 +3,7 @@
 Each evaluation adds a line to a file of its own, so what was evaluated is known without the store. Optuna is used as
 its documentation has it for several processes and for processes that may die: one name, `load_if_exists`, one seed for
 all grids, a heartbeat with retries for SQLite, a lock with a grace period for the journal. Its grace periods are short,
-3 seconds; the time after which tuneflow takes another host for dead is left as it is, about a minute.
+5 seconds; the time after which tuneflow takes another host for dead is left as it is, about a minute.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 
 import tuneflow as tn
 
-GRACE = 3  # seconds
+GRACE = 5  # seconds
 
 
 @dataclass(frozen=True)

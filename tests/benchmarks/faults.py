@@ -22,7 +22,7 @@ from pathlib import Path
 from fault_contestants import CONTESTANTS, GRACE, Job, counts, quiet, work
 
 PROCESSES = multiprocessing.get_context("forkserver")
-LONGEST = 60.0  # seconds that a process may take before it counts as hanging
+LONGEST = 180.0  # seconds that a process may take before it counts as hanging
 
 
 def start(contestant, job):
@@ -65,7 +65,7 @@ def told(result, *names):
 
 def kills(contestant, folder):
     """15 kill -9 at random times, then a run to the end."""
-    job, rng = Job(folder, points=120), random.Random(0)
+    job, rng = Job(folder, points=60), random.Random(0)
     for _ in range(15):
         process = start(contestant, job)
         after_calls(process, job, len(job.called) + 1)
@@ -195,7 +195,7 @@ def dead_host(contestant, folder, seconds=6.0, later=0):
     process.join()
     if later:
         beat_in_the_future(contestant, folder, later)
-    finish(contestant, Job(folder, points=18, seconds=seconds, host="hostB"), 2 * LONGEST)
+    finish(contestant, Job(folder, points=18, seconds=seconds, host="hostB"), LONGEST)
     return f"{told(counts(contestant, job), 'lost', 'twice', 'running')}; last line: {last_words(job)}"
 
 

@@ -6,10 +6,8 @@ all grids, a heartbeat with retries for SQLite, a lock with a grace period for t
 5 seconds; the time after which tuneflow takes another host for dead is left as it is, about a minute.
 """
 
-import contextlib
 import os
 import socket
-import sys
 import time
 import warnings
 from collections import Counter
@@ -123,14 +121,11 @@ CONTESTANTS = (Tuneflow(), OptunaSqlite(), OptunaJournal())
 DONE = ("DONE", "COMPLETE")
 
 
-@contextlib.contextmanager
-def in_log(folder: Path):
+def into_log(folder: Path) -> None:
     """Send all that the process prints to a file of the folder."""
     with (folder / "log").open("a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        sys.stdout = sys.stderr = log
-        yield
 
 
 def quiet() -> None:
@@ -144,8 +139,8 @@ def work(contestant, job: Job) -> None:
     quiet()
     if job.host:
         socket.gethostname = lambda: job.host
-    with in_log(job.folder):
-        contestant.run(job)
+    into_log(job.folder)
+    contestant.run(job)
 
 
 def counts(contestant, job: Job) -> Counter:

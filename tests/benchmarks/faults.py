@@ -16,6 +16,7 @@ import sqlite3
 import tempfile
 import time
 from collections import Counter
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -58,9 +59,16 @@ def last_words(job):
 
 def told(result, *names):
     """Return counts in words, those that are 0 left out, and how the last process ended."""
-    words = {"kept": "kept", "lost": "lost", "twice": "kept twice", "running": "RUNNING for ever", "again": "run again"}
+    words = {"kept": "kept", "lost": "lost", "twice": "kept twice", "running": "left RUNNING", "again": "run again"}
     parts = [f"{result[name]} {words[name]}" for name in names if result[name]]
     return ", ".join(parts) or "every point once"
+
+
+def into_one_file(path):
+    """Bring what is in SQLite's log into the file, as a process does that closes it; these are ended without that."""
+    if path.suffix == ".sqlite":
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def kills(contestant, folder):
@@ -141,7 +149,9 @@ def flipped(contestant, folder):
     """One bit of the finished study's file flipped, 200 places, and everything read."""
     job = Job(folder, points=60, seconds=0.0)
     finish(contestant, job)
-    path, before, rng = folder / contestant.file, contestant.rows(folder), random.Random(0)
+    path, rng = folder / contestant.file, random.Random(0)
+    into_one_file(path)
+    before = contestant.rows(folder)
     whole, seen = path.read_bytes(), Counter()
     for _ in range(200):
         damaged = bytearray(whole)
@@ -166,6 +176,7 @@ def emptied(contestant, folder):
     """The file of a study of 20 points emptied, and the script run again."""
     job = Job(folder, points=20)
     finish(contestant, job)
+    into_one_file(folder / contestant.file)
     os.truncate(folder / contestant.file, 0)
     ended = finish(contestant, job)
     return f"refused: {last_words(job)}" if ended else f"begins anew in silence, {len(job.called)} evaluations"
@@ -207,9 +218,8 @@ def dead_host_short_run(contestant, folder):
 def beat_in_the_future(contestant, folder, seconds):
     """Leave the database as a clock leaves it that was set back by so many seconds after the last heartbeat."""
     if contestant.name == "Optuna SQLite":
-        with sqlite3.connect(folder / contestant.file) as db:
-            db.execute(f"UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '+{seconds} seconds')")
-        db.close()
+        with closing(sqlite3.connect(folder / contestant.file)) as database, database:
+            database.execute(f"UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '+{seconds} seconds')")
 
 
 def clock_set_back(contestant, folder):

@@ -19,7 +19,7 @@ FIRST = [
     *("tests/execute/test_processes.py", "tests/test_docs.py", "tests/execute/test_by_value.py"),
     *("tests/testing/test_conformance.py", "tests/test_notebooks.py", "tests/execute/test_lanes.py"),
     *("tests/study/test_resume.py", "tests/fused/test_evaluation.py", "tests/test_demo.py", "tests/test_jobs.py"),
-    *("tests/execute/test_devices.py", "tests/runtime/test_precision.py", "tests/store/test_kills.py"),
+    *("tests/execute/test_devices.py", "tests/runtime/test_precision.py"),
 ]
 
 

@@ -13,14 +13,13 @@ Lines of the list that are covered elsewhere, and not again here:
     rows that do not fit together, loaders                   test_data: BAD, test_loaders
     Ctrl-C as a signal, two processes on a fresh store       test_processes
     killed processes, and so out of memory on the host       test_processes, test_resume
+    full disks                                               tests/faults/test_full_disk
     a flipped byte in an ended trial's state                 test_study
 """
 
-import json
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
@@ -691,50 +690,3 @@ def test_store_on_a_network_file_system_is_warned_of_once_and_works(tmp_path, mo
     study.run(trials=3)
     assert [t.status for t in study.trials] == ["DONE"] * 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["states", "study.sqlite"]  # no WAL
-
-
-# A full disk.
-
-SCRIPT = Path(__file__).parents[1] / "helpers" / "scripts" / "full_disk.py"
-
-
-@pytest.fixture(scope="module")
-def full_disk(tmp_path_factory):
-    """What the script tells: studies on small file systems of their own, which got full and then had room."""
-    if shutil.which("unshare") is None:
-        pytest.skip("needs unshare, to mount a small file system")
-    trial = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True)
-    if trial.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {trial.stderr.strip()}")
-    command = ["unshare", "-rm", sys.executable, str(SCRIPT), str(tmp_path_factory.mktemp("disks"))]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout)
-
-
-WAYS = ("the same study", "a new study", "another process")
-DISKS = [f"{kind}, {way}" for kind in ("database", "states") for way in WAYS]
-
-
-@pytest.mark.parametrize("disk", DISKS)
-def test_full_disk_is_named_with_its_path_and_the_trials_that_are_safe(disk, full_disk):
-    found = full_disk[disk]
-    assert found["message"].startswith(found["folder"] + "/")
-    assert f": disk full; {found['safe']} trials safe. Make room and run again." in found["message"]
-    assert found["safe"] > 0
-
-
-@pytest.mark.parametrize("disk", DISKS)
-def test_study_of_a_disk_that_was_full_goes_on_to_the_same_table_and_models(disk, full_disk):
-    assert (full_disk[disk]["table"], full_disk[disk]["models"]) == (True, True)
-
-
-def test_disk_without_room_for_a_study_is_named(full_disk):
-    for message in full_disk["no room"]:
-        assert "/study.sqlite: disk full" in message
-        assert "Make room" in message
-
-
-def test_file_system_of_a_mount_with_a_space_in_its_name_is_found(full_disk):
-    assert {found["system"] for name, found in full_disk.items() if name != "no room"} == {"tmpfs"}

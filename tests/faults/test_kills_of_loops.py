@@ -1,4 +1,4 @@
-"""kill -9 at random moments: whoever is killed, and when, the study becomes the one that was never interrupted."""
+"""kill -9 of loops at random moments, under several searchers: the study becomes the one that was never interrupted."""
 
 import json
 import math

@@ -8,10 +8,12 @@ An example is a Python file in percent format. One of its cells sets `FLAGS`, th
 """
 
 import argparse
+import json
 import os
 import shlex
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,17 @@ PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "languag
 def scripts() -> list[Path]:
     """The examples, in the order of their numbers."""
     return sorted(EXAMPLES.glob("[0-9]*.py"))
+
+
+def cells(notebook: Path) -> list[dict[str, Any]]:
+    """The cells of a notebook's file."""
+    found: list[dict[str, Any]] = json.loads(notebook.read_text())["cells"]
+    return found
+
+
+def sources(found: Iterable[Any]) -> list[tuple[str, str]]:
+    """Kind and text of each cell."""
+    return [(cell["cell_type"], "".join(cell["source"])) for cell in found]
 
 
 def notebook_of(script: Path) -> Any:

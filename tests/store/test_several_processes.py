@@ -14,7 +14,7 @@ import pytest
 import tuneflow as tn
 from tests.helpers.forked import start
 from tests.helpers.scripts.shared_study import make
-from tuneflow.store.owner import is_alive, new_owner
+from tuneflow.store.owner import lives, new_owner
 from tuneflow.store.sqlite import SqliteStore
 
 SCRIPT = Path(__file__).parents[1] / "helpers" / "scripts" / "shared_study.py"
@@ -89,19 +89,19 @@ def test_a_number_that_is_given_back_leaves_no_trace_in_other_processes(tmp_path
 
 def test_an_owner_is_alive_as_long_as_its_process():
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    host, _, _, count = new_owner().split("/")
+    *machine, _, _, count = new_owner().split("/")
+    host = "/".join(machine)
     stat = Path(f"/proc/{process.pid}/stat")
     if not stat.exists():
         process.kill()
         process.wait()
         pytest.skip("the system does not tell when a process started")
     started = stat.read_text().rsplit(")", 1)[1].split()[19]
-    assert is_alive(f"{host}/{process.pid}/{started}/{count}")
-    assert not is_alive(f"{host}/{process.pid}/1/{count}")
-    assert is_alive(f"another-host/{process.pid}/1/{count}")
+    assert lives(f"{host}/{process.pid}/{started}/{count}") is True
+    assert lives(f"{host}/{process.pid}/1/{count}") is False
     process.kill()
     process.wait()
-    assert not is_alive(f"{host}/{process.pid}/{started}/{count}")
+    assert lives(f"{host}/{process.pid}/{started}/{count}") is False
 
 
 def test_a_trial_whose_process_dies_three_times_without_an_epoch_has_failed(tmp_path):
@@ -109,7 +109,7 @@ def test_a_trial_whose_process_dies_three_times_without_an_epoch_has_failed(tmp_
     trial = study.ask()
     for times in (1, 2, 3):
         with sqlite3.connect(tmp_path / "study.sqlite") as db:
-            dead = f"{new_owner().split('/')[0]}/999999999/1/0"
+            dead = f"{'/'.join(new_owner().split('/')[:3])}/999999999/1/0"
             db.execute("UPDATE trial SET owner = ?, status = 'RUNNING' WHERE number = 0", (dead,))
         db.close()
         study = make(tmp_path, "random")

@@ -11,6 +11,7 @@ from tuneflow.commands.replay_option import add_replay, run_replay
 from tuneflow.errors import plural
 from tuneflow.store.fault_check import FaultResult, check_faults, verdict
 from tuneflow.study.folder_check import check_folder
+from tuneflow.study.free_owners import free_owners
 
 
 def add(verbs: Any) -> None:
@@ -25,13 +26,22 @@ def add(verbs: Any) -> None:
     )
     add_json(verb)
     add_replay(verb)
+    text = "only free the trials of a host that is dead, or of one of its processes by its whole name"
+    verb.add_argument("--free", metavar="NAME", help=text)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what is wrong; return 1 where something is."""
     if options.replay is not None:
         return run_replay(options)
+    if options.free is not None:
+        return _free(options)
     return _faults(options) if options.faults else _folder(options)
+
+
+def _free(options: argparse.Namespace) -> int:
+    print(*map(printable, free_owners(options.folder, options.free)), sep="\n")
+    return 0
 
 
 def _folder(options: argparse.Namespace) -> int:

@@ -108,6 +108,13 @@ class States:
                 self._written.pop(trial, None)
             del self._needed[trial]
 
+    def leave(self, trial: int) -> None:
+        """Forget a trial that another process has taken over; its files are that one's."""
+        for epoch in self._memory.pop(trial, {}):
+            del self._sizes[trial, epoch]
+        self._written.pop(trial, None)
+        self._needed.pop(trial, None)
+
     def clean(self, trial: int) -> None:
         """Remove half-written files that dead processes left of a trial; called by the trial's new owner."""
         if self._folder is not None:

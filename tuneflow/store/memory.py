@@ -5,6 +5,7 @@ from typing import Any
 from typing_extensions import override
 
 from tuneflow.history.trial import Report, Trial
+from tuneflow.store.ownership import RemoteOwner
 from tuneflow.store.store import Store
 
 
@@ -89,6 +90,9 @@ class MemoryStore(Store):
         return []
 
     def recover(self) -> list[tuple[int, int]]:
+        return []
+
+    def waiting(self) -> list[RemoteOwner]:
         return []
 
     def enqueue(self, config: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tuneflow.errors import StoreError, listed
 from tuneflow.store.sqlite_errors import damaged
 
-VERSION = 5  # 5: digests of rows, and hearts of owners; no study was released with any before
+VERSION = 5  # 5: digests of rows, and beats of owners; no study was released with any before
 SCHEMA = """
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL, digest BLOB) WITHOUT ROWID;
 CREATE TABLE queue (id INTEGER PRIMARY KEY, config TEXT NOT NULL, trial INTEGER, digest BLOB);
@@ -20,6 +20,8 @@ CREATE TABLE trial (number INTEGER PRIMARY KEY, owner TEXT, writer TEXT, tries I
 CREATE INDEX changes ON trial (changed);
 CREATE INDEX configs ON trial (config) WHERE parent IS NULL;
 CREATE INDEX orphans ON trial (number) WHERE owner IS NULL AND status = 'CLAIMED';
+CREATE INDEX owned ON trial (owner, number) WHERE owner IS NOT NULL;
+CREATE TABLE owner (name TEXT PRIMARY KEY, beat INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE report (trial INTEGER, epoch INTEGER, seconds REAL, metrics TEXT, errors TEXT,
                      at REAL, worker INTEGER, digest BLOB, PRIMARY KEY (trial, epoch)) WITHOUT ROWID
 """

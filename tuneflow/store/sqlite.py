@@ -12,7 +12,8 @@ from tuneflow.errors import StoreError
 from tuneflow.history.trial import ENDED, Report, Trial
 from tuneflow.store.connection import open_to_read, open_to_write
 from tuneflow.store.open_file import OpenFile
-from tuneflow.store.owner import is_alive, leave, new_owner
+from tuneflow.store.owner import OwnerName, lives
+from tuneflow.store.ownership import NEXT, Freed, Ownership, RemoteOwner
 from tuneflow.store.rows import (
     REPORT,
     SCORES,
@@ -29,11 +30,14 @@ from tuneflow.store.rows import (
 from tuneflow.store.sqlite_errors import damaged, not_done
 
 REPLACE = "INSERT OR REPLACE INTO study VALUES (?, ?, ?)"
-HOLDER = "holder"  # the key of who runs the study alone
 NOTE = -1  # stands for a trial's number in a write that concerns none
-NEXT = "(SELECT coalesce(max(changed), 0) + 1 FROM trial)"
 LAST = "(SELECT max(epoch) FROM report WHERE report.trial = trial.number)"  # what a trial has reported
 ORPHAN = "(SELECT min(number) FROM trial INDEXED BY orphans WHERE owner IS NULL AND status = 'CLAIMED')"
+
+TAKEN_OVER = (
+    "another process has taken over this study, as this one showed no sign of life for long, or was freed by hand;"
+    " run it again and it goes on when that has ended."
+)
 
 Durable = Literal["end", "always", "never"]
 
@@ -71,8 +75,9 @@ class SqliteStore:
     """
 
     def __init__(self, path: Path, durable: Durable = "end", reads: bool = False) -> None:
-        self._path, self._durable, self._owner = path, durable, new_owner()
-        self._held = {"owner": self._owner}
+        self._path, self._durable = path, durable
+        self._owners = Ownership(path, self._run, self._transaction)
+        self._owner = self._owners.name
         self._pending: list[Write] = []
         self._lost: list[int] = []
         self._urgent = self._ends = False  # what is pending holds the end of a trial that took long, or of any
@@ -121,15 +126,12 @@ class SqliteStore:
         return same
 
     def hold(self) -> bool:
+        self._owners.begin()
         with self._transaction():
-            holder = (self.recall(HOLDER) or {}).get("owner", self._owner)
-            if holder == self._owner or not is_alive(holder):
-                self._run(REPLACE, kept_row(HOLDER, self._held))
-                return True
-        return False
+            return self._owners.hold()
 
     def let_go(self) -> None:
-        self._run("DELETE FROM study WHERE key = ? AND value = ?", kept_row(HOLDER, self._held)[:2])
+        self._owners.let_go()
 
     def changes(self) -> list[Trial]:
         version = self._run("PRAGMA data_version")[0][0]
@@ -189,7 +191,8 @@ class SqliteStore:
             )
             if not claimed:
                 raise damaged(self._path, "it is called free, and is not", number)
-            return number
+        self._owners.begin()
+        return number
 
     def release(self, number: int) -> None:
         mine = "number = ? AND owner = ? AND status = 'CLAIMED'"
@@ -216,6 +219,7 @@ class SqliteStore:
                 " WHERE number = ? AND owner IS NULL AND status = 'PAUSED' RETURNING number",
                 (self._owner, self._owner, number),
             )
+        self._owners.begin()
         self._reported.add(number)
         return bool(rows)
 
@@ -226,6 +230,7 @@ class SqliteStore:
                 " AND owner != ? RETURNING number",
                 (self._owner, number, self._owner),
             )
+        self._owners.begin()
         self._reported.add(number)
         self._version = -2  # a connection's own commits do not alter its data_version
         return bool(rows)
@@ -288,27 +293,35 @@ class SqliteStore:
         lost, self._lost = self._lost, []
         return lost
 
-    def recover(self) -> list[tuple[int, int]]:
-        freed: list[tuple[int, int]] = []
-        nobody = ""  # as the writer, so that it is a change to this process, too
-        for (owner,) in self._run("SELECT DISTINCT owner FROM trial WHERE owner IS NOT NULL"):
-            if owner == self._owner or is_alive(owner):
-                continue
-            freed += self._run(
-                f"UPDATE trial SET owner = NULL, writer = ?, changed = {NEXT}, tries = tries + 1,"
-                " status = CASE status WHEN 'RUNNING' THEN 'PAUSED' ELSE status END"
-                " WHERE owner = ? RETURNING number, tries",
-                (nobody, owner),
-            )
+    def recover(self) -> Freed:
+        freed = self._owners.recover()
         if freed:
             self._version = -2  # a connection's own commits do not alter its data_version
         return freed
 
+    def waiting(self) -> list[RemoteOwner]:
+        return self._owners.waiting()
+
+    def free(self, name: str) -> dict[str, list[int]]:
+        """Free the trials of the owners whose host or whole name is `name`; return their numbers by owner.
+
+        Raises:
+            StoreError: one of them runs on this machine.
+        """
+        owners = self._owners.named(name)
+        for owner in owners:
+            if lives(owner):
+                raise StoreError(
+                    f"{self._path}: {OwnerName.of(owner)} runs on this machine; end that process, and its trials are"
+                    " free."
+                )
+        with self._transaction():
+            return {owner: [number for number, _ in self._owners.free(owner)] for owner in owners}
+
     @property
     def busy(self) -> bool:
         """True while a process that is alive has a trial of the study under way."""
-        owners = self._run("SELECT DISTINCT owner FROM trial WHERE owner IS NOT NULL")
-        return any(is_alive(owner) for (owner,) in owners if owner != self._owner)
+        return self._owners.busy
 
     def enqueue(self, config: dict[str, Any]) -> None:
         with self._transaction():
@@ -332,11 +345,11 @@ class SqliteStore:
     def close(self) -> None:
         with suppress(StoreError):
             self.commit()
+        self._owners.leave()
         self._db.close()
-        leave(self._owner)
 
     def __del__(self) -> None:
-        leave(self._owner)
+        self._owners.leave(wait=False)
         if hasattr(self, "_db"):
             self._db.close()
 
@@ -350,6 +363,9 @@ class SqliteStore:
         try:
             self._sync()
             self._db.execute("BEGIN IMMEDIATE")
+            if self._owners.lost_hold():
+                pending = [write for write in pending if write.trial != NOTE]
+                raise StoreError(f"{self._path}: {TAKEN_OVER}")
             for write in pending:
                 self._write(*write)
             yield

@@ -3,6 +3,7 @@
 from typing import Any, Protocol
 
 from tuneflow.history.trial import Report, Trial
+from tuneflow.store.ownership import RemoteOwner
 
 
 class Store(Protocol):
@@ -99,6 +100,10 @@ class Store(Protocol):
         Returns:
             (number, tries) of each, tries being how often in a row its owner died without an epoch in between.
         """
+        ...
+
+    def waiting(self) -> list[RemoteOwner]:
+        """Return the owners elsewhere, which may be alive, that have trials under way or the study for themselves."""
         ...
 
     def enqueue(self, config: dict[str, Any]) -> None:

@@ -12,6 +12,8 @@ from tuneflow.history.history import OPEN_END
 from tuneflow.history.objective import Objective
 from tuneflow.history.trial import CUT, Report, Status, Trial
 from tuneflow.schedule.scheduler import Stop
+from tuneflow.store.ownership import RemoteOwner
+from tuneflow.study.absent_owners import waiting_line
 from tuneflow.study.driver import Driver
 from tuneflow.train.reported_metrics import ReportedMetrics, error_of, numbers_of
 from tuneflow.validate import is_whole
@@ -44,6 +46,7 @@ class AskAndTell:
         self._limit = math.inf
         self._given: list[Trial] = []  # what the scheduler's decision gave out
         self._since: dict[int, float] = {}  # when a trial was given out, or told of last
+        self._shown: set[str] = set()  # the owners elsewhere that it has said are waited for
         self._lock = threading.RLock()
 
     def ask(self, limit: float) -> Trial | None:
@@ -57,6 +60,8 @@ class AskAndTell:
                 self._since[trial.number] = time.perf_counter()
             self._ledger.commit()
             self._driver.progress.asked(self._history, limit)
+            if trial is None:
+                self._show_waiting()
             return trial
 
     def tell(self, number: int, reported: ReportedMetrics | None, done: bool) -> Trial:
@@ -114,6 +119,13 @@ class AskAndTell:
         if not all(map(self._ledger.owns, self._history.running.numbers.tolist())):
             self._ledger.recover()
 
+    def _show_waiting(self) -> None:
+        """Show once for each owner elsewhere that its trials are waited for."""
+        for owner in self._ledger.store.waiting():
+            if owner.trials and owner.owner not in self._shown:
+                self._shown.add(owner.owner)
+                self._driver.progress.waits(waiting_line(owner))
+
     def _next(self) -> Trial | None:
         self._given.clear()
         while not self._given:
@@ -160,7 +172,8 @@ class AskAndTell:
         interrupted = trial.until is None or trial.epochs < trial.until
         if trial.status == "PAUSED" and (ends or interrupted):
             return self._ledger.take(number, backed=False) or self._own(number, ends)
-        raise StudyError(f"tell: trial {number} {_state(trial)}.")
+        with_whom = next((owner for owner in self._ledger.store.waiting() if number in owner.trials), None)
+        raise StudyError(f"tell: trial {number} {_state(trial) if with_whom is None else _elsewhere(with_whom)}.")
 
     def _report(self, trial: Trial, reported: ReportedMetrics, done: bool) -> None:
         number = trial.number
@@ -268,6 +281,10 @@ def _by_name(values: Any, objective: Objective, what: str) -> Mapping[str, Any]:
 def _training_loss(metrics: Mapping[str, float]) -> float:
     """Return the loss that has to be finite for training to go on, as in a tn.loop; 0 where none is reported."""
     return metrics.get("train_loss", metrics.get("loss", 0.0))
+
+
+def _elsewhere(owner: RemoteOwner) -> str:
+    return f"is with {owner}; {owner.way_out}"
 
 
 def _state(trial: Trial) -> str:

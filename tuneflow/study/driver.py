@@ -20,6 +20,7 @@ from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import lazy_stream
 from tuneflow.space.parameters import Float
 from tuneflow.space.search_space import Config
+from tuneflow.study.absent_owners import waiting_lines
 from tuneflow.study.budget import Budget
 from tuneflow.study.ledger import Ledger
 from tuneflow.study.new_trials import new_trial
@@ -86,7 +87,7 @@ class Driver:
         self._failures, self.exhausted = 0, False
         trained = sum(t.epochs - (t.parent[1] if t.parent else 0) for t in self._history.trials)
         following = self.progress.following(self._history, budget)
-        with Interrupts() as interrupts, self._order.exclusive(), np.errstate(**USUAL), following:
+        with self._order.exclusive(), Interrupts() as interrupts, np.errstate(**USUAL), following:
             why, reason = "", ""
             try:
                 executor = self._order.begin(executor)
@@ -95,9 +96,13 @@ class Driver:
                     for number in self.ledger.commit():
                         executor.stop(number)
                     if not executor.busy:
+                        if self._another_left():
+                            continue
                         why = self._nothing_left(budget.trials)
                         break
                     self.progress.update()
+                    if self.lag is None:
+                        self.ledger.look_again()
                     trained += self._handle(executor)
             except KeyboardInterrupt:
                 reason = "interrupted"
@@ -108,7 +113,15 @@ class Driver:
                 self._pause(reason)
                 if reason:
                     self.progress.over(reason)
-            return why
+        for line in waiting_lines(self.ledger.store):
+            self.progress.waits(line)
+        return why
+
+    def _another_left(self) -> bool:
+        """True if the trial of a process that died meanwhile goes on here, or its number is free."""
+        freed = self.lag is None and self.ledger.look()
+        self.exhausted = self.exhausted and not freed
+        return freed
 
     def _nothing_left(self, limit: float) -> str:
         """Return the reason for ending a run with fewer trials than `limit`; empty with as many, or without a limit."""

@@ -10,9 +10,11 @@ from tuneflow.errors import StoreError, StudyError
 from tuneflow.history.history import History
 from tuneflow.history.trial import Report, Status, Trial, stamped, with_reports, with_status
 from tuneflow.space.search_space import Config
+from tuneflow.store import sightings
 from tuneflow.store.checkpoints import States
 from tuneflow.store.folder import Keep
 from tuneflow.store.store import Store
+from tuneflow.study.absent_owners import wait_for_hold
 from tuneflow.study.growth import FACTS, Growth
 from tuneflow.study.retention import (
     Kept,
@@ -61,7 +63,7 @@ class Ledger:
         self._mine: set[int] = set()  # trials that this process owns
         self._lost: list[int] = []  # trials of this process that another one has ended
         self._dropped: set[int] = set()  # trials whose states go after the next commit
-        self._flushed = time.monotonic()
+        self._flushed = self._looked = time.monotonic()
         self._wanted: set[tuple[int, int]] | None = None  # states that the scheduler may need; None before it was asked
         self._chosen = (store.recall(CHOICE) or {}).get("number")  # the trial that was confirmed
         self.growth = Growth()  # of the space, in which earlier trials are read
@@ -98,6 +100,19 @@ class Ledger:
 
     def recover(self) -> None:
         """Free the trials of processes that died; a trial whose process died too often without progress has failed."""
+        self.look()
+        for _, number in self._kept:
+            self._keep_needed(self.history.trials[number])
+        self.commit()
+
+    def look_again(self) -> bool:
+        """Free the trials of processes that have died meanwhile, once in a while; True where there are any."""
+        due = time.monotonic() - self._looked > sightings.BEAT
+        return due and self.look()
+
+    def look(self) -> bool:
+        """Free the trials of processes that died; True where there are any."""
+        self._looked = time.monotonic()
         freed = self.store.recover()
         self.sync()
         turns = self.turns()
@@ -107,9 +122,7 @@ class Ledger:
             if tries >= TRIES and not self._elsewhere and self._known(number) and self.store.take(number):
                 self._own(number)
                 self.end(number, "FAILED", f"its process died {tries} times without finishing an epoch")
-        for _, number in self._kept:
-            self._keep_needed(self.history.trials[number])
-        self.commit()
+        return bool(freed)
 
     def _known(self, number: int) -> bool:
         return number < len(self.history) and self.history.trials[number].status != "CLAIMED"
@@ -121,12 +134,10 @@ class Ledger:
         """Keep other processes from running the study within the block.
 
         Raises:
-            StudyError: one does.
+            StudyError: one does. One on another machine that may be dead is waited for until that is known.
         """
-        if not self.store.hold():
-            raise StudyError(
-                "another process runs this study; with lag= only one may at a time, and only one may extend it."
-            )
+        wait_for_hold(self.store)
+        self.look()  # once nobody else can change anything
         try:
             yield
         finally:
@@ -294,6 +305,7 @@ class Ledger:
         for number in lost:
             log.warning("trial %d was taken over by another process; its epochs trained here are dropped", number)
             self._mine.discard(number)
+            self.states.leave(number)
         self._drop()
         if time.monotonic() - self._flushed > self._checkpoint:
             for number in self._mine:

@@ -111,6 +111,11 @@ class Progress:
             self.show(line)
             log.info("%s", line)
 
+    def waits(self, line: str) -> None:
+        """Show that there is a trial that this run could not end; also where no other lines are shown."""
+        self._live.print(printable(line))
+        log.warning("%s", line)
+
     def show_once(self, line: str) -> None:
         """Print a searcher's line unless it was its last one already; the searcher has logged it itself."""
         if line != self._last:

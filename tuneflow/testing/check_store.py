@@ -82,6 +82,7 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
     held.append(other.hold())
     require(held == [True, False, True, True], "store", f"one may hold until it lets go, got {held}")
     other.let_go()
+    require(one.waiting() == [], "store", f"nobody is elsewhere, and was said to be: {one.waiting()}")
     taken = [other.take(2), one.take(2)]
     require(taken == [True, False], "store", f"a paused trial was taken by {taken}, not by the first alone")
     _check_entering(one, other)

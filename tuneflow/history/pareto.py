@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tuneflow.history.history import History
+from tuneflow.history.magnitude import magnitude
 from tuneflow.history.objective import Objective
 from tuneflow.space.coordinates import Array, Places
 
@@ -52,7 +53,8 @@ def breaches(history: History) -> Array:
 
 def beyond(objective: Objective, breaches: Array) -> Array:
     """Return the sum of excesses as shares of their bounds, shape (n,), from History's `breaches`, shape (n, c)."""
-    return np.asarray((np.maximum(breaches, 0.0) / np.array(objective.units)).sum(1))
+    with np.errstate(over="ignore"):  # infinitely far beyond a bound, which is the last place
+        return np.asarray((np.maximum(breaches, 0.0) / np.array(objective.units)).sum(1))
 
 
 def fronts(costs: Array) -> Iterator[Places]:
@@ -75,7 +77,7 @@ def crowding(costs: Array) -> Array:
     Source: Deb, Pratap, Agarwal, Meyarivan, A fast and elitist multiobjective genetic algorithm: NSGA-II, 2002.
     """
     distances = np.zeros(len(costs))
-    for own in costs.T:
+    for own in (costs / magnitude(costs)).T:
         order = np.argsort(own, kind="stable")
         span = own[order[-1]] - own[order[0]]
         if span > 0:

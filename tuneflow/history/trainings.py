@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tuneflow.history.magnitude import magnitude
 from tuneflow.history.trial import Trial, has_score
 
 
@@ -51,10 +52,21 @@ def _mean(trials: list[Trial]) -> Trial:
 
 
 def means_of(rows: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the means of several trainings by metric, and their standard errors; exact where all values are equal."""
-    columns = {name: np.array([row[name] for row in rows], dtype=float) for name in rows[0]}
-    same = {name: bool((column == column[0]).all()) for name, column in columns.items()}
-    means = {name: float(column[0] if same[name] else column.mean()) for name, column in columns.items()}
-    errors = {name: 0.0 if same[name] else float(column.std(ddof=1)) / math.sqrt(len(rows))
-              for name, column in columns.items()}  # fmt: skip
-    return means, errors
+    """Return the means of several trainings by metric, and their standard errors; exact where all values are equal.
+
+    A metric that is not finite in one of them has no error.
+    """
+    found = {name: _mean_of([row[name] for row in rows]) for name in rows[0]}
+    errors = {name: error for name, (_, error) in found.items() if math.isfinite(error)}
+    return {name: mean for name, (mean, _) in found.items()}, errors
+
+
+def _mean_of(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of a metric and its standard error, which is not finite where a value is not."""
+    column = np.array(values, dtype=float)
+    if (column == column[0]).all():
+        return float(column[0]), 0.0
+    unit = float(magnitude(column))
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean, sd = (column / unit).mean(), (column / unit).std(ddof=1)
+        return float(mean * unit), float(sd * unit) / math.sqrt(len(values))

@@ -76,7 +76,7 @@ class Population(Scheduler):
 
     def next(self, space: SearchSpace, history: History, rng: np.random.Generator) -> Decision:
         for trial in history.paused:
-            if trial.epochs % self.every:  # it was interrupted
+            if trial.epochs % self.every or trial.epochs >= history.epochs:  # it was interrupted
                 return Continue(trial.number, self._after(history, trial.epochs))
         if len(history) < self.members and history.remaining > 0:
             return Start(self.every)
@@ -127,7 +127,7 @@ class Population(Scheduler):
         """
         unit = space.to_unit(parent.config)
         free = [isinstance(c.parameter, Float) and c.path[0] not in settled for c in space.coordinates]
-        moves = np.array(free) & np.isfinite(unit)
+        moves = np.array(free, dtype=bool) & np.isfinite(unit)
         kept = {name: section for name, section in parent.config.items() if name in settled}  # to the last bit
         for _ in range(TRIES):
             moved = np.where(moves, unit + self.step * rng.standard_normal(len(unit)), unit)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuneflow.history.history import History
+from tuneflow.history.magnitude import LARGE, magnitude
 from tuneflow.history.pareto import beyond, ranking
 from tuneflow.history.same_configuration import SameConfiguration
 from tuneflow.space.coordinates import Array
@@ -34,9 +35,10 @@ class Observations:
     Attributes:
         numbers: shape (n,), first the ended in the order in which they ended, then the others by number.
         units: shape (n, d), their configurations.
-        costs: shape (n,), or (n, k) with k objectives; inf for failures.
+        costs: shape (n,), or (n, k) with k objectives; inf for failures. Extreme ones are scaled, see `magnitude`.
         errors: shaped as costs, standard errors, NaN where not known.
-        breaches: shape (n, c), the excess over each of c bounds of the limits as the trials stand; inf for failures.
+        breaches: shape (n, c), the excess over each of c bounds of the limits as the trials stand; inf for failures,
+            scaled like costs.
         beyond: shape (n,), the total excess over the limits, each as a share of its bound.
         counts: shape (n,), number of trainings that each stands for.
         pending: shape (q, d), configurations without any report yet.
@@ -67,28 +69,32 @@ class Observations:
         costs = history.comparable_costs.reshape(-1, goals)[numbers]
         errors = history.errors.reshape(-1, goals)[numbers]
         levels, at = _levels(history, numbers, costs)
-        for place, level in enumerate(levels[np.isfinite(levels)]):
+        early = [history.costs_at(int(level)).reshape(-1, goals)[numbers] for level in levels[np.isfinite(levels)]]
+        unit = magnitude(np.concatenate([costs, *early]))
+        costs, errors, early = costs / unit, np.minimum(errors / unit, LARGE), [each / unit for each in early]
+        for place, then in enumerate(early):
             here = (at == place) & np.isnan(costs).any(1)
-            costs[here] = history.costs_at(int(level)).reshape(-1, goals)[numbers[here]]
+            costs[here] = then[here]
         for place in reversed(range(len(levels) - 1)):
-            early = history.costs_at(int(levels[place])).reshape(-1, goals)[numbers]
             for goal in range(goals):
-                _extend(costs[:, goal], early[:, goal], at == place, at > place)
+                _extend(costs[:, goal], early[place][:, goal], at == place, at > place)
         known = ~np.isnan(costs).any(1)
-        if not np.isfinite(costs[known]).all(1).any():
-            return None
         shape = (-1, goals) if goals > 1 else (-1,)
         scored, pending = numbers[known], numbers[~known]
         breaches = history.breaches[scored]
         for row in np.flatnonzero(np.isnan(breaches).any(1)):
             breaches[row] = history.objective.excesses(history.trials[scored[row]].metrics)
-        costs, errors, counts = costs[known], errors[known], np.ones(len(scored))
+        bound = magnitude(breaches)
+        costs, errors, breaches, counts = costs[known], errors[known], breaches / bound, np.ones(len(scored))
         repeated = history.repeated[scored]
         if not np.isnan(repeated).all():
             same = SameConfiguration(np.where(np.isnan(repeated), scored, repeated))
             errors, costs, breaches = same.errors(costs, errors), same.mean(costs), same.mean(breaches)
             scored, counts = scored[same.rows], same.counts
-        excess = beyond(history.objective, breaches)
+        if not np.isfinite(costs).all(1).any():  # each configuration with a score failed in another training
+            return None
+        with np.errstate(over="ignore"):
+            excess = beyond(history.objective, breaches * bound)
         costs, errors = costs.reshape(shape), errors.reshape(shape)
         return cls(scored, units[scored], costs, errors, breaches, excess, counts, units[pending])
 

@@ -10,7 +10,9 @@ from tuneflow.space.coordinates import Array
 JUST = 0.1  # how far below the best the logarithm has its pole, in spreads of the better half
 NOISE = 2.0  # and how many standard errors more
 CLEAN = 0.1  # standard errors up to so many spreads are small
+LOUD = 1e6  # standard errors count as so many spreads, at most: such a score says nothing
 BEND = 2.0  # spreads of the better half beyond its median from which on distances count by their logarithm
+FARTHEST = 1e300  # breaches count as so many units, at most
 SHARP = 10.0  # breaches up to so many times those of the nearer half are kept nearly as they are
 
 
@@ -54,7 +56,7 @@ def targets(costs: Array, errors: Array, just: float = JUST) -> Targets:
     middle = np.median(known)
     spread = np.sqrt(np.mean(np.square(known[known <= middle] - middle))) or np.std(known) or 1.0
     values = np.where(finite, costs - middle, 0.0) / spread
-    errors = np.where(np.isfinite(errors) & finite, errors, 0.0) / spread
+    errors = np.minimum(np.where(np.isfinite(errors) & finite, errors, 0.0) / spread, LOUD)
     usual = float(np.median(errors[finite & (costs <= middle)]))
     clean = usual <= CLEAN
     worse = ~finite | (costs > middle)
@@ -91,7 +93,7 @@ def front_targets(costs: Array, errors: Array) -> Targets:
     values[~finite] = values[finite].max() + 1
     slopes = 1 / (1 + far)
     scale = np.std(values) or 1.0
-    noise = np.where(np.isfinite(errors) & finite, errors, 0.0) * slopes / spread
+    noise = np.minimum(np.where(np.isfinite(errors) & finite, errors, 0.0) * slopes / spread, LOUD)
     usual = np.median(noise[finite & (costs <= middle)])
     error = 0.0 if usual <= CLEAN else float(np.square(usual / scale))
     return Targets((values - values.mean()) / scale, np.square(noise / scale), error)
@@ -127,6 +129,7 @@ def _bent(breaches: Array) -> tuple[Array, float, float]:
     away = np.sort(np.abs(breaches[finite]))
     unit = np.median(away[: (len(away) + 1) // 2]) if len(away) else 1.0
     unit = SHARP * unit or away.mean() or 1.0
-    values = np.arcsinh(np.where(finite, breaches, 0.0) / unit)
+    with np.errstate(over="ignore"):
+        values = np.arcsinh(np.clip(np.where(finite, breaches, 0.0) / unit, -FARTHEST, FARTHEST))
     values[~finite] = max(values.max(), 0.0) + 1
     return values, float(values.mean()), float(np.std(values)) or 1.0

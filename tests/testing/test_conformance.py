@@ -494,6 +494,11 @@ class LetsEverybodyHold(SqliteStore):
         return True
 
 
+class LosesWhatIsGivenBack(SqliteStore):
+    def release(self, number):
+        pass
+
+
 class EntersTwice(SqliteStore):
     def enter(self, trial, once):
         return super().enter(trial, False)
@@ -505,6 +510,7 @@ class CountsForks(SqliteStore):
 
 
 BROKEN_STORES = {
+    LosesWhatIsGivenBack: "the first was given back",
     EntersTwice: "has to enter once",
     CountsForks: "that only a fork has",
     LosesTheLastRow: "came back|there are|lost|taken",

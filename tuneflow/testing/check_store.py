@@ -90,6 +90,7 @@ def check_store(make: Callable[[Path], Store], path: Path) -> None:
     require(seized == [True, False], "store", f"another owner's running trial was taken by {seized}, not once")
     other.put(Trial(2, {"x": 0.3}, "DONE"))
     require(other.commit() == [2], "store", "a trial that was taken from its owner was written by it")
+    _check_giving_back(one, other)
     one.close()
     other.close()
 
@@ -107,6 +108,16 @@ def _check_entering(one: Store, other: Store) -> None:
     require(not same, "store", "a configuration has to enter once, it was entered beside the one of another owner")
     seen = {trial.number for trial in other.changes()}
     require({numbers[0], numbers[2]} <= seen, "store", f"an entered trial has to be seen by others, they saw {seen}")
+
+
+def _check_giving_back(one: Store, other: Store) -> None:
+    """Check that a number that is given back is the next one to be claimed, once, and by whoever asks first."""
+    numbers = [store.claim(math.inf) or 0 for store in (one, other, one)]
+    other.release(numbers[0])  # which is not its own
+    one.release(numbers[0])
+    again = [store.claim(math.inf) for store in (other, one)]
+    due = [numbers[0], numbers[2] + 1]
+    require(again == due, "store", f"of {numbers} the first was given back, and claims gave {again}, not {due}")
 
 
 def _facts(trial: Trial) -> list[Any]:

@@ -34,6 +34,7 @@ reports = st.builds(
     st.just(1e9),
     numbers,
 )
+MAY_COMMIT = ("remember", "enqueue", "next_queued", "recover", "hold", "let_go")  # what was gathered, or not
 TRIAL_VERBS = ("commit", "claim", "release", "enter", "take", "seize", "exchange")  # each one transaction
 
 
@@ -52,6 +53,8 @@ class KeptByKey(RuleBasedStateMachine):
 
     def both(self, store, verb, *arguments):
         """Call a verb of a store and of its reference, and compare what they return; return it."""
+        if verb in MAY_COMMIT:
+            self.both(store, "commit")
         got = getattr(self.real[store], verb)(*arguments)
         due = getattr(self.plain[store], verb)(*arguments)
         got, due = (sorted(each) if verb in ("recover", "commit") else each for each in (got, due))
@@ -209,7 +212,7 @@ class Stores(KeptByKey):
 
     @rule(
         store=stores,
-        statements=st.integers(0, 8),
+        statements=st.integers(0, 12),
         kills=st.booleans(),
         number=numbers,
         verb=st.sampled_from(TRIAL_VERBS),

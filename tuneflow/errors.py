@@ -85,7 +85,7 @@ class Diverged(TuneflowError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return the hint ` Did you mean "x"?` where a known word is close, else an empty string."""
-    known = list(known)
+    word, known = str(word), list(known)
     plain = word.removeprefix("valid_").removeprefix("val_").removeprefix("eval_")  # as other libraries have it
     begun = [name for name in known if len(plain) > 2 and name.startswith(plain)]
     close = begun[:1] or difflib.get_close_matches(plain, known, n=1)

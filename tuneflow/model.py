@@ -16,6 +16,7 @@ from tuneflow.heuristics.normalizers import checked, described
 from tuneflow.heuristics.schemes import SCHEMES
 from tuneflow.signature import name_of
 from tuneflow.space.search_space import Config
+from tuneflow.validate import check_flag
 
 SECTIONS = ("model", "normalize", "init", "optimizer", "loss", "augment", "trainer")  # of the space, beside the steps'
 LONGEST = 80  # characters of an object in a message
@@ -81,7 +82,8 @@ class Model:
                 f" study.best, study.result(3) or study.front[0], got {_short(source)}."
             )
         self.builder, self.normalize = builder, checked(normalize)
-        self.init, self.data_driven = init, data_driven
+        self.init = init
+        self.data_driven = None if data_driven is None else check_flag("Model: data_driven", data_driven)
         self.steps = _checked_steps(steps)
         self.initialization({})
 

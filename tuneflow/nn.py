@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tuneflow.validate import LARGEST, check_word, is_number, is_whole, shown
+
 __all__ = ["BalancedCrossEntropy", "ScaledTanh"]
 
 
@@ -63,8 +65,13 @@ class BalancedCrossEntropy(nn.Module):
         self, power: float = 1.0, label_smoothing: float = 0.0, ignore_index: int = -100, reduction: str = "mean"
     ) -> None:
         super().__init__()
+        for name, value in (("power", power), ("label_smoothing", label_smoothing)):
+            if not is_number(value) or value < 0:
+                raise ValueError(f"BalancedCrossEntropy: {name} needs to be a number >= 0, got {shown(value)}.")
+        if not is_whole(ignore_index, -LARGEST):
+            raise TypeError(f"BalancedCrossEntropy: ignore_index needs to be a class, got {shown(ignore_index)}.")
         self.power, self.label_smoothing, self.ignore_index = power, label_smoothing, ignore_index
-        self.reduction = reduction
+        self.reduction = check_word("BalancedCrossEntropy: reduction", reduction, ("mean", "sum", "none"))
         self.register_buffer("counts", torch.zeros(0))
 
     def extra_repr(self) -> str:

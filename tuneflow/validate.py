@@ -1,18 +1,47 @@
-"""Checks of plain arguments, with one wording: whole numbers, positive numbers, seconds."""
+"""Checks of plain arguments, with one wording: whole numbers, positive numbers, seconds, flags, words, paths."""
 
 import math
+import os
+from collections.abc import Collection
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from tuneflow.errors import did_you_mean, listed
+
+LARGEST = 2**63 - 1  # what a study's file can hold
+LONG = 200  # characters of a value in a message
 
 
 def is_number(value: Any) -> bool:
-    """True for a finite int or float, NumPy's too; a bool is neither."""
-    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    """True for a finite int or float, NumPy's too; a bool is neither, nor is an int that no float can hold."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def is_whole(value: Any, least: float = 1) -> bool:
-    """True for an int of at least `least`, NumPy's too; a bool is none."""
-    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least
+    """True for an int from `least` to 2**63 - 1, NumPy's too; a bool is none."""
+    return is_int(value) and least <= int(value) <= LARGEST
+
+
+def is_int(value: Any) -> bool:
+    """True for an int of any size, NumPy's too; a bool is none."""
+    return not isinstance(value, bool) and isinstance(value, Integral)
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message: its repr, cut where it is long, or its kind where it has none."""
+    try:
+        text = repr(value)
+    except Exception:  # a number of thousands of digits, or a class of others
+        return f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= LONG else f"{text[: LONG // 2]}... ({len(text):,} characters)"
 
 
 def check_whole(name: str, value: Any, least: int = 1, otherwise: str = "") -> int:
@@ -21,14 +50,16 @@ def check_whole(name: str, value: Any, least: int = 1, otherwise: str = "") -> i
     Args:
         name: the argument as the message shows it, such as `Trainer: epochs`.
         value: the argument.
-        least: the smallest allowed number.
+        least: the smallest allowed number; the largest is 2**63 - 1.
         otherwise: what leaving the argument out gives, such as `for none`; ends the message.
 
     Raises:
         ValueError: it is anything else.
     """
     if not is_whole(value, least):
-        raise ValueError(f"{name} needs to be a whole number >= {least}, got {value!r}{_way_out(otherwise)}.")
+        most = " and below 2**63" if is_int(value) and value > LARGEST else ""
+        rule = f"{name} needs to be a whole number >= {least}{most}"
+        raise ValueError(f"{rule}, got {shown(value)}{_way_out(otherwise)}.")
     return int(value)
 
 
@@ -42,20 +73,67 @@ def check_positive(name: str, value: Any, otherwise: str = "", kind: str = "a nu
         kind: the number with its unit, such as `a number of seconds`.
     """
     if not is_number(value) or value <= 0:
-        raise ValueError(f"{name} needs to be {kind} > 0, got {value!r}{_way_out(otherwise)}.")
+        raise ValueError(f"{name} needs to be {kind} > 0, got {shown(value)}{_way_out(otherwise)}.")
 
 
-def check_seconds(name: str, value: Any) -> float:
-    """Return `value` if it is a number of seconds, which may be 0, negative or infinite.
+def check_seconds(name: str, value: Any, otherwise: str = "") -> float:
+    """Return `value` if it is a number of seconds >= 0, which may be infinite.
+
+    Args:
+        name: the argument as the message shows it, such as `run: seconds`.
+        value: the argument.
+        otherwise: the way out that ends the message, such as `with 0 every epoch is written`.
 
     Raises:
         TypeError: it is no number.
-        ValueError: it is NaN.
+        ValueError: it is negative, NaN, or more than a float can hold.
     """
-    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
-        kind = ValueError if isinstance(value, float) else TypeError
-        raise kind(f"{name} needs to be a number of seconds, got {value!r}.")
-    return float(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} needs to be a number of seconds, got {shown(value)}.")
+    seconds = float(value) if is_number(value) or value == math.inf else -1.0
+    if seconds < 0:
+        way = f"; {otherwise}" if otherwise else ""
+        raise ValueError(f"{name} needs to be a number of seconds >= 0, got {shown(value)}{way}.")
+    return seconds
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return `value` if it is True or False, NumPy's too: a word such as "no" would count as True.
+
+    Raises:
+        TypeError: it is anything else.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} needs to be True or False, got {shown(value)}.")
+    return bool(value)
+
+
+def path_of(name: str, value: Any) -> Path:
+    """Return `value` as a path, with `~` expanded.
+
+    Raises:
+        ValueError, TypeError: it cannot be one; the message opens with `name`.
+    """
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text or "://" in text:
+        kind = ValueError if isinstance(text, str) else TypeError
+        raise kind(f'{name} needs to be a path such as "runs/first", got {shown(value)}.')
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{name} begins with ~ and names no user of this machine, got {text!r}.") from None
+
+
+def check_word(name: str, value: Any, words: Collection[str]) -> str:
+    """Return `value` if it is one of some words.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    if not isinstance(value, str) or value not in words:
+        options = listed(f'"{word}"' for word in words)
+        raise ValueError(f"{name} needs to be one of {options}, got {shown(value)}.{did_you_mean(str(value), words)}")
+    return value
 
 
 def _way_out(otherwise: str) -> str:

@@ -17,6 +17,10 @@ def once(function: Callable[Concatenate[StudyRecord, P], R]) -> Callable[Concate
     def kept(record: StudyRecord, /, *args: P.args, **kwargs: P.kwargs) -> R:
         results: dict[Any, R] = vars(record).setdefault("_results", {})  # no field: it is no part of the record
         key = (function.__qualname__, record.history.ended, args, *kwargs.items())
+        try:
+            hash(key)
+        except TypeError:  # an argument of another kind, which the function refuses
+            return function(record, *args, **kwargs)
         if key not in results:
             results[key] = function(record, *args, **kwargs)
         return results[key]

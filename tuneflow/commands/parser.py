@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tuneflow.store.folder import path_of
+from tuneflow.validate import path_of
 
 Run = Callable[[argparse.Namespace], int | None]  # carries a verb out, and returns the exit status, None for 0
 CODES = (

@@ -12,6 +12,7 @@ from tuneflow.compress.operations import Convert, Operation
 from tuneflow.compress.step import StepRows
 from tuneflow.errors import did_you_mean
 from tuneflow.nested import leaves
+from tuneflow.validate import check_flag
 
 PRECISIONS = ("fp32", "bf16", "int8")
 TRIED = 64  # rows
@@ -45,9 +46,7 @@ class Arithmetic:
         if precision not in PRECISIONS:
             near = did_you_mean(str(precision).lower(), PRECISIONS)
             raise ValueError(f'Arithmetic: precision needs to be "fp32", "bf16" or "int8", got {precision!r}.{near}')
-        if not isinstance(channels_last, bool):
-            raise TypeError(f"Arithmetic: channels_last needs to be True or False, got {channels_last!r}.")
-        self.precision, self.channels_last = precision, channels_last
+        self.precision, self.channels_last = precision, check_flag("Arithmetic: channels_last", channels_last)
 
     def __repr__(self) -> str:
         return f"Arithmetic({self.precision!r}, channels_last={self.channels_last})"

@@ -1,9 +1,8 @@
 """Narrow: a step that drops the channels of a trained module that matter least for what they cost."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,8 +16,8 @@ from tuneflow.compress.narrowing import Narrowing, kept_channels
 from tuneflow.compress.operations import Operation
 from tuneflow.compress.scores import PER_COST, SCORES
 from tuneflow.compress.step import StepRows
-from tuneflow.errors import did_you_mean, listed
-from tuneflow.validate import check_whole, is_number
+from tuneflow.errors import listed
+from tuneflow.validate import check_flag, check_whole, check_word, is_number
 
 PER_ROUND = 1.3  # the most by which the multiplications shrink before the scores are taken anew
 
@@ -64,8 +63,9 @@ class Narrow:
     def __post_init__(self) -> None:
         if not is_number(self.macs) or self.macs < 1:
             raise ValueError(f"Narrow: macs needs to be a number >= 1, times fewer multiplications, got {self.macs!r}.")
-        _check_choice("by", self.by, SCORES)
-        _check_choice("per", self.per, ("macs", "ms"))
+        check_word("Narrow: by", self.by, SCORES)
+        check_word("Narrow: per", self.per, ("macs", "ms"))
+        check_flag("Narrow: refit", self.refit)
         check_whole("Narrow: rows", self.rows)
         check_whole("Narrow: batch", self.batch)
         check_names("Narrow", self.only)
@@ -114,9 +114,3 @@ class Narrow:
                 f"Narrow: macs={self.macs:g} is more than this module can give: with one channel left in each of"
                 f" {names} it has {most:.4g} times fewer multiplications."
             )
-
-
-def _check_choice(name: str, value: Any, choices: Collection[str]) -> None:
-    if value not in choices:
-        near = did_you_mean(str(value), choices)
-        raise ValueError(f"Narrow: {name} needs to be one of {listed(map(repr, choices))}, got {value!r}.{near}")

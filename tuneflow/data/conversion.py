@@ -26,12 +26,19 @@ def as_tensors(values: Any, what: str) -> Any:
         TypeError: they hold something else than numbers, or hold them in another way than row by row.
         ValueError: there are no rows, or rows of unequal length.
     """
+    try:
+        return _as_tensors(values, what)
+    except RecursionError:
+        raise ValueError(f"Data: {what} hold themselves, or are nested without an end.") from None
+
+
+def _as_tensors(values: Any, what: str) -> Any:
     if isinstance(values, Mapping):
-        return {key: as_tensors(value, what) for key, value in values.items()}
+        return {key: _as_tensors(value, what) for key, value in values.items()}
     if isinstance(values, tuple) and hasattr(values, "_fields"):
-        return type(values)(*(as_tensors(value, what) for value in values))
+        return type(values)(*(_as_tensors(value, what) for value in values))
     if is_list_of_arrays(values) or (isinstance(values, tuple) and not _are_numbers(values)):
-        return type(values)(as_tensors(value, what) for value in values)
+        return type(values)(_as_tensors(value, what) for value in values)
     tensor = values if isinstance(values, Tensor) else _from_array(values, what)
     _check_dense(tensor, what)
     if tensor.ndim == 0:

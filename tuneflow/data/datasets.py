@@ -10,6 +10,7 @@ import torch
 
 from tuneflow.data.data import Data
 from tuneflow.errors import listed
+from tuneflow.validate import path_of
 
 FASHION_FOLDER = "/usr/share/datasets/fashion-mnist"  # where Debian's package dataset-fashion-mnist puts it
 
@@ -51,7 +52,7 @@ def fashion_mnist(folder: str | Path = FASHION_FOLDER, valid: int = 10_000) -> t
 
     Source: Xiao, Rasul, Vollgraf, arXiv:1708.07747, 2017, MIT license.
     """
-    folder = Path(folder)
+    folder = path_of("fashion_mnist: folder", folder)
     names = [f"{part}-{kind}.gz" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tuneflow.errors import did_you_mean
 from tuneflow.harden.ascent import gradient_at
 from tuneflow.harden.attacked_module import AttackedModule
 from tuneflow.harden.logit_margin import logit_margin
 from tuneflow.harden.row_attack import Attack
 from tuneflow.harden.threat import Box, Threat
 from tuneflow.metrics.classes import accuracy
-from tuneflow.validate import check_whole
+from tuneflow.validate import check_whole, check_word
 
 MOMENTUM = 0.75  # weight of a step; the rest is that of the step before
 RISES = 0.75  # share of the steps since the last check that must have raised the loss
@@ -61,9 +60,7 @@ class APGD(Attack):
         restarts: int = 1,
     ) -> None:
         super().__init__(eps, norm, box)
-        if loss not in LOSSES:
-            raise ValueError(f'APGD: loss needs to be "ce" or "dlr", got {loss!r}.{did_you_mean(str(loss), LOSSES)}')
-        self.loss = loss
+        self.loss = check_word("APGD: loss", loss, LOSSES)
         self.steps, self.restarts = check_whole("APGD: steps", steps), check_whole("APGD: restarts", restarts)
 
     def perturb(

@@ -1,6 +1,5 @@
 """Attack: every attack on a trained module, row by row the worst, with what makes the numbers doubtful."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +28,7 @@ from tuneflow.harden.square import Square
 from tuneflow.harden.survival import Survival, check_by_row
 from tuneflow.harden.threat import Box, Threat
 from tuneflow.measure.forward_pass import measuring
-from tuneflow.validate import is_whole
+from tuneflow.validate import is_int
 
 STEPS, QUERIES = 50, 1000
 WAY = "a result has a method for it: study.best.attack(data, eps=...)"
@@ -82,7 +81,7 @@ def attack(
     attacks, 2020.
     """
     check_arguments("attack", module, eps, norm, box, rows, WAY)
-    if not is_whole(seed, -math.inf):
+    if not is_int(seed):
         raise TypeError(f"attack: seed needs to be a whole number, got {seed!r}.")
     attacked, source = AttackedModule(module), as_source(data, "attack: data")
     order = chosen_rows(len(source), rows)

@@ -7,7 +7,7 @@ from tuneflow.harden.ascent import ascended
 from tuneflow.harden.attacked_module import AttackedModule
 from tuneflow.harden.row_attack import Attack
 from tuneflow.harden.threat import Box, Threat
-from tuneflow.validate import check_positive, check_whole
+from tuneflow.validate import check_flag, check_positive, check_whole
 
 STRIDE = 2.5  # radii, that all steps together are long
 
@@ -51,7 +51,7 @@ class PGD(Attack):
         self.steps = check_whole("PGD: steps", steps)
         if step is not None:
             check_positive("PGD: step", step, kind="a multiple of eps, a number")
-        self.step, self.random_start = step, random_start
+        self.step, self.random_start = step, check_flag("PGD: random_start", random_start)
 
     def perturb(
         self,

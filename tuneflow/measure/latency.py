@@ -14,7 +14,7 @@ from torch import nn
 
 from tuneflow.measure.forward_pass import device_of, forward_of, inputs_of, measuring
 from tuneflow.metrics.measured import Measured
-from tuneflow.validate import check_positive, check_whole
+from tuneflow.validate import check_flag, check_positive, check_whole
 
 WARM = 3  # calls before the first sample, at least
 FEWEST, MOST = 3, 400  # samples: at least, also where they take longer than the limit, and at most
@@ -66,6 +66,7 @@ class Latency:
     def __post_init__(self) -> None:
         check_whole("Latency: batch", self.batch)
         check_whole("Latency: threads", self.threads)
+        check_flag("Latency: relative", self.relative)
         check_positive("Latency: seconds", self.seconds)
 
     def of_module(

@@ -11,6 +11,7 @@ from tuneflow.errors import listed
 from tuneflow.optim.build import Parameters
 from tuneflow.optim.groups import aliases, check_matched, matches, patterns_of
 from tuneflow.signature import check_keywords
+from tuneflow.validate import check_flag, check_whole, check_word, is_number, shown
 
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
@@ -64,6 +65,11 @@ class MuonAdamW(Optimizer):
         *,
         parameters: Parameters | None = None,
     ) -> None:
+        self._check_numbers({"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        check_flag("optim.MuonAdamW: nesterov", nesterov)
+        check_whole("optim.MuonAdamW: ns_steps", ns_steps)
+        if adjust_lr_fn is not None:
+            check_word("optim.MuonAdamW: adjust_lr_fn", adjust_lr_fn, ("original", "match_rms_adamw"))
         if parameters is None:
             parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if not hasattr(torch.optim, "Muon"):
@@ -105,6 +111,12 @@ class MuonAdamW(Optimizer):
         if not isinstance(adamw, Mapping):
             raise TypeError(f'{where}: "adamw" needs a dict of settings such as {{"lr": 0.001}}, got {adamw!r}.')
         check_keywords(AdamW, adamw, f'{where}: "adamw"', 1)
+
+    @staticmethod
+    def _check_numbers(settings: Mapping[str, Any]) -> None:
+        for name, value in settings.items():
+            if not is_number(value) or value < 0:
+                raise ValueError(f"optim.MuonAdamW: {name} needs to be a number >= 0, got {shown(value)}.")
 
     def _share(self) -> None:
         """Let both parts work on the groups and the state of the whole."""

@@ -9,7 +9,7 @@ from tuneflow.analysis.record import Recorded, StudyRecord, record_of
 from tuneflow.pages.comparison import comparison
 from tuneflow.pages.report import page
 from tuneflow.store.atomic_file import write_bytes
-from tuneflow.store.folder import path_of
+from tuneflow.validate import path_of
 
 
 def write_report(
@@ -31,7 +31,7 @@ def write_report(
         ValueError: the studies do not have the same objective.
         TypeError: `beside` is no list of studies.
     """
-    target = path_of("report: path", path).expanduser()
+    target = path_of("report: path", path)
     others = _records(beside)
     write_bytes(target, (comparison([record, *others]) if others else page(record, refresh)).encode(errors="replace"))
     return target

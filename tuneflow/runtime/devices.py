@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from tuneflow.errors import StudyError, did_you_mean, in_one_line, listed, plural
+from tuneflow.validate import shown
 
 
 class DeviceLost(StudyError):
@@ -76,9 +77,9 @@ def _find_device(device: Any) -> torch.device:
         return torch.device(there[-1])
     try:
         wanted = torch.device(device)
-    except (RuntimeError, TypeError):
+    except (OverflowError, RuntimeError, TypeError, ValueError):
         raise ValueError(
-            f"Runtime: there is no device {device!r}.{did_you_mean(str(device), there)} Here: {listed(there)}."
+            f"Runtime: there is no device {shown(device)}.{did_you_mean(str(device), there)} Here: {listed(there)}."
         ) from None
     name = str(wanted)
     if name not in there and f"{name}:0" not in there:

@@ -15,7 +15,7 @@ from tuneflow.runtime.devices import find_devices
 from tuneflow.runtime.environment import Environment
 from tuneflow.runtime.precision import autocast, check_layout, check_precision, in_channels_last, label
 from tuneflow.runtime.retries import Retries, retries_of
-from tuneflow.runtime.threads import share
+from tuneflow.runtime.threads import checked_count, share
 from tuneflow.signature import name_of
 from tuneflow.validate import check_positive, check_whole
 
@@ -95,8 +95,8 @@ class Runtime:
         devices: Sequence[str | torch.device | int] | None = None,
     ) -> None:
         if threads is not None:
-            threads = check_whole("Runtime: threads", threads, otherwise="for torch's own")
-        workers = check_whole("Runtime: workers", workers, otherwise="to train in this process")
+            threads = checked_count("Runtime: threads", threads, "for torch's own")
+        workers = checked_count("Runtime: workers", workers, "to train in this process")
         check_timeout("Runtime: timeout", timeout)
         if timeout is not None and workers == 1:
             raise ValueError(

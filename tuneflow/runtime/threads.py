@@ -2,9 +2,14 @@
 
 import os
 import struct
+from typing import Any
 
 import torch
 
+from tuneflow.errors import plural
+from tuneflow.validate import check_whole
+
+CARRIED, EACH = 256, 16  # threads or workers that any machine is taken to carry, and those for each of its cores
 (SMALLEST,) = struct.unpack("<d", b"\1" + bytes(7))  # above 0, denormal; by its bits, whatever becomes of such here
 
 
@@ -43,6 +48,23 @@ def flushes() -> bool:
 def cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def checked_count(name: str, value: Any, otherwise: str) -> int:
+    """Return a number of threads or processes of this machine, if it is a whole one that the machine can carry.
+
+    Args:
+        name: the argument as the message shows it, such as `Runtime: workers`.
+        value: the argument.
+        otherwise: what leaving it out gives.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    count, most = check_whole(name, value, otherwise=otherwise), max(CARRIED, EACH * cores())
+    if count > most:
+        raise ValueError(f"{name} needs to be at most {most}, as there are {plural(cores(), 'core')}, got {count}.")
+    return count
 
 
 def share(workers: int) -> int:

@@ -1,11 +1,15 @@
-"""The reason why a scheduler's decision cannot be carried out."""
+"""Decisions of a scheduler that cannot be carried out, and the reason why."""
 
 from typing import Any
 
-from tuneflow.errors import plural
+from tuneflow.errors import StudyError, plural
 from tuneflow.history.history import History
 from tuneflow.schedule.scheduler import Continue, Fork, Start, Stop, Wait
 from tuneflow.validate import is_whole
+
+
+class ImpossibleDecision(StudyError, ValueError):
+    """A scheduler's decision cannot be carried out: of all that a study cannot do, this is a wrong value."""
 
 
 def impossible(decision: Any, history: History) -> str:

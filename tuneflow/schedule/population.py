@@ -10,7 +10,7 @@ from tuneflow.history.trial import Trial
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop, Wait
 from tuneflow.space.parameters import Float
 from tuneflow.space.search_space import Config, SearchSpace
-from tuneflow.validate import check_whole
+from tuneflow.validate import check_positive, check_whole, is_number, shown
 
 TRIES = 20  # changes that are drawn until one is allowed
 
@@ -51,10 +51,9 @@ class Population(Scheduler):
     def __init__(self, members: int = 12, every: int = 1, share: float = 0.25, step: float = 0.1) -> None:
         self.members = check_whole("Population: members", members, 4)
         self.every = check_whole("Population: every", every)
-        if not 0 < share <= 0.5:
-            raise ValueError(f"Population: share needs to be above 0 and at most 0.5, got {share!r}.")
-        if not step > 0:
-            raise ValueError(f"Population: step needs to be above 0, got {step!r}.")
+        if not is_number(share) or not 0 < share <= 0.5:
+            raise ValueError(f"Population: share needs to be a number above 0 and at most 0.5, got {shown(share)}.")
+        check_positive("Population: step", step)
         self.share, self.step = share, step
 
     def check(self, history: History) -> None:

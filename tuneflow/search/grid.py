@@ -11,6 +11,7 @@ from tuneflow.search.searcher import Latest, Searcher
 from tuneflow.seeds import stream
 from tuneflow.space.grid_points import GridPoints
 from tuneflow.space.search_space import Config, Points, SearchSpace
+from tuneflow.validate import check_flag
 
 MOST = 1_000_000
 
@@ -41,7 +42,7 @@ class Grid(Searcher):
     ends = True
 
     def __init__(self, points: Points = 5, shuffle: bool = False) -> None:
-        self.points, self.shuffle = points, shuffle
+        self.points, self.shuffle = points, check_flag("Grid: shuffle", shuffle)
         self._walk = Latest(self._start)
 
     @override

@@ -20,6 +20,7 @@ from tuneflow.space.nodes import Coordinate, Unit
 from tuneflow.space.parameters import Choice, Float, Int, Parameter
 from tuneflow.space.priors import Curve, Steps
 from tuneflow.space.search_space import Config, SearchSpace
+from tuneflow.validate import shown
 
 log = logging.getLogger("tuneflow")
 
@@ -79,7 +80,9 @@ class LeCun(Wrapper):
     """
 
     def __init__(self, then: Searcher | None = None, roles: Mapping[str, str | None] | None = None) -> None:
-        super().__init__(then or Random())
+        super().__init__(Random() if then is None else then)
+        if roles is not None and not isinstance(roles, Mapping):
+            raise TypeError(f"LeCun: roles needs to be a dict from parameter to role, got {shown(roles)}.")
         self.roles = dict(roles or {})
         for name, role in self.roles.items():
             if role is not None and role not in ROLES:

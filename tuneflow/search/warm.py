@@ -65,7 +65,7 @@ class Warm(Wrapper):
     """
 
     def __init__(self, source: Any, then: Searcher | None = None) -> None:
-        super().__init__(then or GP())
+        super().__init__(GP() if then is None else then)
         self._pasts = [EarlierStudy.of(each) for each in (source if isinstance(source, list | tuple) else [source])]
         if not self._pasts:
             raise ValueError("Warm: needs at least one earlier study, got an empty list.")

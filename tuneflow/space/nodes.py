@@ -14,7 +14,7 @@ from tuneflow.errors import did_you_mean, listed
 from tuneflow.space.parameters import Choice, Constant, Parameter
 from tuneflow.space.permutation import Permutation
 from tuneflow.space.values import check_name, object_repr
-from tuneflow.validate import is_number, is_whole
+from tuneflow.validate import is_int, is_number
 
 Unit = NDArray[np.float64]
 Needs = tuple[tuple[int, str], ...]  # (coordinate of a Choice, the label chosen there), outermost first
@@ -271,6 +271,9 @@ class Record(Node):
         return {name: chosen[name] for name in self.parts}
 
 
+DEEP = 50  # levels of names; a space has up to five
+
+
 class TreeBuilder:
     """Builds the tree of nodes from a user's entries, and numbers the coordinates."""
 
@@ -284,6 +287,8 @@ class TreeBuilder:
 
     def node(self, entry: Any, path: tuple[str, ...], needs: Needs) -> Node:
         name = ".".join(path)
+        if len(path) > DEEP:
+            raise ValueError(f'"{path[0]}" is nested more than {DEEP} levels deep, or holds itself.')
         if isinstance(entry, Section) and entry.where:
             raise TypeError(f'"{name}": where= of an inner space is not used; give it to the outermost SearchSpace.')
         if isinstance(entry, Mapping | Section):
@@ -299,7 +304,7 @@ class TreeBuilder:
             if isinstance(entry, list):
                 way += f", or tn.Constant({entry!r}) for the list itself"
             if isinstance(entry, tuple) and len(entry) == 2 and all(map(is_number, entry)):
-                way = f"tn.{'Int' if all(is_whole(end, -math.inf) for end in entry) else 'Float'}{entry!r}, or {way}"
+                way = f"tn.{'Int' if all(map(is_int, entry)) else 'Float'}{entry!r}, or {way}"
             raise TypeError(f'"{name}" needs a parameter, a dict of them or a plain value, got {entry!r}; try {way}.')
         place, parameter = len(self.axes), entry.named(name)
         if isinstance(parameter, Permutation):

@@ -30,6 +30,7 @@ from tuneflow.space.values import (
     stepped,
     tidy,
 )
+from tuneflow.validate import check_flag
 
 Value = Any  # a JSON value: None, bool, int, float, str, or lists and dicts of them
 
@@ -110,6 +111,9 @@ class Range(Parameter):
         prior = {} if self.prior is None else {"prior": self.prior.to_json()}
         return {"kind": type(self).__name__.lower(), **facts, **prior}
 
+    def _check_log(self, what: str) -> None:
+        check_flag(f"{what}: log", self.log)
+
     def _check_prior(self, what: str) -> None:
         if self.prior is None:
             return
@@ -139,6 +143,7 @@ class Float(Range):
 
     def named(self, name: str) -> "Float":
         what = f'Float "{name}"'
+        self._check_log(what)
         low, high = check_bounds(what, self.low, self.high, self.log, self.step, tiny="1e-6")
         if not math.isfinite(high - low):
             raise ValueError(f"{what}: high - low overflows, got low={low}, high={high}; use a narrower range.")
@@ -243,6 +248,7 @@ class Int(Range):
 
     def named(self, name: str) -> "Int":
         what = f'Int "{name}"'
+        self._check_log(what)
         for word, bound in (("low", self.low), ("high", self.high)):
             if isinstance(bound, int) and abs(bound) > EXACT:
                 raise ValueError(f"{what}: is exact only up to 2**53, got {word}={bound}; use a log Float.")
@@ -355,6 +361,7 @@ class Choice(Parameter):
 
     def named(self, name: str) -> "Choice":
         what = f'Choice "{name}"'
+        check_flag(f"{what}: ordered", self.ordered)
         if isinstance(self.options, str | bytes) or not isinstance(self.options, Sequence | Mapping):
             raise TypeError(f"{what}: needs a list of values or a dict of labels, got {self.options!r}.")
         if not self.options:
@@ -380,7 +387,7 @@ class Choice(Parameter):
     def _weighted(self, what: str, options: Any) -> "Choice":
         """Return this choice with these options, its prior checked and scaled to sum to 1."""
         if self.prior is None:
-            return replace(self, options=options)
+            return replace(self, options=options, ordered=bool(self.ordered))
         given = self.prior
         if isinstance(given, Mapping):
             unknown = next((label for label in given if label not in options), None)

@@ -125,6 +125,10 @@ def check_plain(what: str, place: int | None, value: Any) -> None:
         json.dumps(plain(value), allow_nan=False)
     except ValueError:
         raise ValueError(f"{what}: needs finite values, got {value!r}{where}.") from None
+    except RecursionError:
+        raise ValueError(
+            f"{what}: needs values that do not hold themselves, got {object_repr(value)}{where}."
+        ) from None
     except TypeError:
         label = name_of(value).lower() if callable(value) else "label"
         way = f'give it a label, tn.Choice({{"{label}": ...}})'

@@ -13,6 +13,7 @@ from tuneflow.store.schema import check_pages, check_tables, new_content
 from tuneflow.store.sqlite_errors import not_opened
 from tuneflow.store.sqlite_file import NETWORK, file_system, read_only_address, writing_address
 
+LONGEST = 2**27  # bytes of a value; a stranger's file may hold larger ones, which are refused before they are read
 PATIENCE = 60.0  # seconds to wait for other processes that lock the file
 
 
@@ -54,6 +55,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 def _connected(address: str, begin: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
     """Return a connection with which `begin` was carried out."""
     database = sqlite3.connect(address, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
     try:
         _patiently(lambda: begin(database))
     except BaseException:

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from tuneflow.errors import StoreError
@@ -12,7 +11,7 @@ from tuneflow.store.memory import MemoryStore
 from tuneflow.store.sqlite import Durable, SqliteStore
 from tuneflow.store.sqlite_file import who_may_write
 from tuneflow.store.store import Store
-from tuneflow.validate import check_seconds, check_whole
+from tuneflow.validate import check_seconds, check_whole, path_of
 
 Keep = int | Literal["all"]  # number of trials
 ALL = 'for 1, or write "all"'
@@ -50,25 +49,22 @@ class Folder:
             path_of("Folder: path", self.path)
         plain = {
             "keep": self.keep if self.keep == "all" else check_whole("Folder: keep", self.keep, otherwise=ALL),
-            "checkpoint": check_seconds("Folder: checkpoint", self.checkpoint),
+            "checkpoint": check_seconds("Folder: checkpoint", self.checkpoint, "with 0 every epoch is written"),
             "memory": check_whole("Folder: memory", self.memory),
         }
         for name, value in plain.items():  # NumPy's numbers as Python's
             object.__setattr__(self, name, value)
-        if self.checkpoint < 0:
-            raise ValueError(
-                f"Folder: checkpoint needs to be a number of seconds >= 0, got {self.checkpoint:g}; with 0 every epoch"
-                " is written."
-            )
         if self.durable not in ("end", "always", "never"):
             raise ValueError(f'Folder: durable needs to be "end", "always" or "never", got {self.durable!r}.')
 
     @classmethod
     def of(cls, folder: Any) -> "Folder":
         """Return what a Study got as `folder`, a Folder, a path or None, as a Folder."""
-        return (
-            folder if isinstance(folder, Folder) else cls(None if folder is None else path_of("Study: folder", folder))
-        )
+        if isinstance(folder, Folder):
+            return folder
+        if folder is not None:
+            path_of("Study: folder", folder)
+        return cls(folder)
 
     def open(self) -> tuple[Store, States]:
         """Return the store and the states in the folder; in memory without a path.
@@ -78,7 +74,7 @@ class Folder:
         """
         if self.path is None:
             return MemoryStore(), States(None, self.memory)
-        path = Path(self.path).expanduser().absolute()  # it stays the same folder after os.chdir
+        path = path_of("Folder: path", self.path).absolute()  # it stays the same folder after os.chdir
         try:
             path.mkdir(parents=True, exist_ok=True)
             refuse_links(path)
@@ -95,18 +91,5 @@ class Folder:
 
     def states(self, name: str) -> States:
         """Return the states in the folder `name` of this one; in memory without a path."""
-        path = None if self.path is None else Path(self.path).expanduser().absolute() / name
+        path = None if self.path is None else path_of("Folder: path", self.path).absolute() / name
         return States(path, self.memory)
-
-
-def path_of(name: str, value: Any) -> Path:
-    """Return `value` as a path.
-
-    Raises:
-        ValueError, TypeError: it cannot be one; the message opens with `name`.
-    """
-    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if not isinstance(text, str) or not text or "\0" in text or "://" in text:
-        kind = ValueError if isinstance(text, str) else TypeError
-        raise kind(f'{name} needs to be a path such as "runs/first", got {value!r}.')
-    return Path(text)

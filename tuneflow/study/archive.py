@@ -25,7 +25,6 @@ from tuneflow.history.trial import Trial, with_reports
 from tuneflow.pages.write_report import write_report
 from tuneflow.probing.cache import probes_of
 from tuneflow.space.search_space import SearchSpace
-from tuneflow.store.folder import path_of
 from tuneflow.store.links import refuse_links
 from tuneflow.store.open_file import refuse_lost
 from tuneflow.store.sqlite import SqliteStore
@@ -37,6 +36,7 @@ from tuneflow.study.folder_result import FolderResult, KeptState, folder_result,
 from tuneflow.study.growth import FACTS, Growth
 from tuneflow.study.kept_tests import kept_tests
 from tuneflow.study.retention import selected_epochs, with_kept_model
+from tuneflow.validate import path_of
 
 NEED_A_STUDY = ("run", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler", "adjusted")
 NEW = 2.0  # seconds: a file that was made less than this ago may lack what its process is about to write
@@ -68,7 +68,7 @@ class Archive:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = path_of("tn.open: folder", folder).expanduser()
+        self.folder = path_of("tn.open: folder", folder)
         path = self.folder / "study.sqlite"
         refuse_lost(path)
         if not os.path.isfile(path):

@@ -1,6 +1,5 @@
 """Arguments of a Study, checked, and brought into the library's own terms: kinds, objective, limits, lag."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from tuneflow.space.search_space import SearchSpace
 from tuneflow.study.within import Within, more_is_better
 from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.train.reported_metrics import described
-from tuneflow.validate import check_whole, is_number, is_whole
+from tuneflow.validate import check_whole, is_int, is_number, shown
 
 ELSEWHERE = {  # arguments that a Study does not take, and what does
     **{name: f"folder=tn.Folder(path, {name}=...)" for name in ("keep", "checkpoint", "memory", "durable")},
@@ -48,8 +47,8 @@ def check_kinds(space: Any, searcher: Any, scheduler: Any, runtime: Any, model: 
     ):
         if not (value is None and name == "model"):
             check_kind(name, value, kind)
-    if not is_whole(seed, -math.inf):
-        raise TypeError(f"Study: seed needs to be a whole number, got {seed!r}.")
+    if not is_int(seed):
+        raise TypeError(f"Study: seed needs to be a whole number, got {shown(seed)}.")
     if trainer is not None and not isinstance(trainer, TrainerProtocol):
         hint = INSTANCE if isinstance(trainer, type) else ""
         raise TypeError(

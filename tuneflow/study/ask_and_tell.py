@@ -16,7 +16,7 @@ from tuneflow.store.ownership import RemoteOwner
 from tuneflow.study.absent_owners import waiting_line
 from tuneflow.study.driver import Driver
 from tuneflow.train.reported_metrics import ReportedMetrics, error_of, numbers_of
-from tuneflow.validate import is_whole
+from tuneflow.validate import check_flag, is_int, is_number, is_whole, shown
 
 
 class Told(Enum):
@@ -230,8 +230,7 @@ class AskAndTell:
 
 def check_words(number: int, done: Any, reason: Any) -> None:
     """Raise TypeError unless `done` is a truth value and `reason` a text, as a call of `tell` needs them."""
-    if done not in (True, False):
-        raise TypeError(f"tell: trial {number}: done needs to be True or False, got {done!r}.")
+    check_flag(f"tell: trial {number}: done", done)
     if not isinstance(reason, str):
         raise TypeError(f"tell: trial {number}: reason needs to be a string, got {reason!r}; write reason=str(...).")
 
@@ -251,6 +250,7 @@ def told(metrics: Any, errors: Any, objective: Objective, what: str) -> Reported
         StudyError: an objective, or a metric with limits, is missing.
     """
     metrics = _by_name(metrics, objective, what)
+    _check_held(metrics, what)
     reported = numbers_of(metrics, what)
     objective.costs(reported.metrics)
     objective.excesses(reported.metrics)
@@ -265,6 +265,13 @@ def told(metrics: Any, errors: Any, objective: Objective, what: str) -> Reported
         if math.isfinite(reported.metrics[name]):
             reported.errors[name] = number
     return reported
+
+
+def _check_held(metrics: Mapping[str, Any], what: str) -> None:
+    """Raise ValueError for a number that no float can hold, which a trial's own code may still report as infinite."""
+    for name, value in metrics.items():
+        if is_int(value) and not is_number(value):
+            raise ValueError(f'{what}: "{name}" needs to be a number that a float can hold, got {shown(value)}.')
 
 
 def _by_name(values: Any, objective: Objective, what: str) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from tuneflow.execute.in_order import AnyOrder, FixedOrder
 from tuneflow.history.trial import CUT, Slice, Trial
 from tuneflow.probing.cache import Probes
 from tuneflow.runtime.environment import USUAL
-from tuneflow.schedule.impossible import impossible
+from tuneflow.schedule.impossible import ImpossibleDecision, impossible
 from tuneflow.schedule.scheduler import Continue, Decision, Fork, Scheduler, Start, Stop
 from tuneflow.search.searcher import Searcher
 from tuneflow.seeds import lazy_stream
@@ -167,7 +167,7 @@ class Driver:
         """Raise StudyError unless `decision` is one that can be carried out."""
         problem = impossible(decision, self._history)
         if problem:
-            raise StudyError(f"{self.scheduler!r} decided {decision!r}; {problem}.")
+            raise ImpossibleDecision(f"{self.scheduler!r} decided {decision!r}; {problem}.")
 
     def carry_out(self, decision: Decision, limit: float, order: SliceStarter) -> bool:
         """Start or continue the slice that was decided on; False when there is none."""

@@ -29,7 +29,7 @@ from tuneflow.store.atomic_file import write_bytes
 from tuneflow.store.torch_file import content_of, values_in
 from tuneflow.train.saved_normalizer import facts_of, rebuilt
 from tuneflow.train.spread import Spread, install, installed
-from tuneflow.validate import is_whole
+from tuneflow.validate import is_whole, path_of
 from tuneflow.version import __version__
 
 FORMAT = 5  # 1 had no scale of the targets, 2 another digest, 3 one kind of normalizer and no spread, 4 no operations
@@ -195,7 +195,7 @@ def digest_of(content: Mapping[str, Any]) -> str:
 
 def _read(path: str | Path) -> dict[str, Any]:
     try:
-        raw = content_of(path)
+        raw = content_of(path_of("tn.load: path", path))
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -71,7 +71,7 @@ from tuneflow.train.job import Job, TrainState
 from tuneflow.train.module_metrics import of_module
 from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.train.repeated import repeated
-from tuneflow.validate import check_whole
+from tuneflow.validate import check_flag, check_whole, path_of
 
 TOP = 5  # trials that confirm chooses among by default
 
@@ -145,12 +145,14 @@ class Study:
         callbacks: Iterable[Callback] = (),
         progress: bool = True,
     ) -> None:
-        searcher, scheduler = searcher or Random(), scheduler or Full()
+        searcher = Random() if searcher is None else searcher
+        scheduler = Full() if scheduler is None else scheduler
         runtime = Runtime() if runtime is None else runtime
         arguments.check_kinds(space, searcher, scheduler, runtime, model, trainer, seed)
         length = arguments.full_length(epochs, trainer)
         self.model, self.space, self.runtime = model, space, runtime.of_a_study()
-        self.seed, self.paired, self.progress = (seed := int(seed)), paired, progress
+        self.seed, self.paired = (seed := int(seed)), check_flag("Study: paired", paired)
+        self.progress = check_flag("Study: progress", progress)
         self.callbacks = callbacks_of(callbacks)
         self._listeners = Listeners(self)
         arguments.check_precision_used(trainer, self.runtime)
@@ -167,8 +169,9 @@ class Study:
         searcher.check(space)
         self._folder = folder = folder_to_open(Folder.of(folder))
         self.folder = None if folder.path is None else Path(folder.path)
+        self._place = None if folder.path is None else path_of("Study: folder", folder.path).absolute()
         if trainer is not None:
-            new = self.folder is None or not os.path.exists(self.folder / "study.sqlite")
+            new = self._place is None or not os.path.exists(self._place / "study.sqlite")
             dry_run = StudyDryRun(space, model, self.runtime, new, self._progress.log)
             self._preflight = Preflight(trainer, dry_run, self.objective, seed)
             self._preflight.check()
@@ -321,6 +324,7 @@ class Study:
         """
         if self.trainer is None:
             raise StudyError("confirm: this study has no trainer to train under fresh seeds; use ask and tell.")
+        front = check_flag("confirm: front", front)
         check_front(front, self.objective)
         top, seeds = None if top is None else check_whole("confirm: top", top), check_whole("confirm: seeds", seeds)
         self._ledger.sync()

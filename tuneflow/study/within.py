@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuneflow.errors import did_you_mean, listed
-from tuneflow.validate import is_number
+from tuneflow.validate import is_number, shown
 
 SLACK = 1e-12  # of the value: two equal scores may differ by so much as they are computed
 LESS = {"loss", "error", "mae", "mse", "rmse", "nll", "perplexity", "ece", "latency", "macs", "flops", "parameters",
@@ -91,8 +91,8 @@ def within(margin: float, *, of: Any) -> Within:
             f"tn.within: margin needs to be a number >= 0, how much worse a trial may be, got {margin!r}; a bound"
             " that asks for more is written as a number."
         )
-    if isinstance(of, int | float) and not isinstance(of, bool) and not math.isfinite(of):
-        raise ValueError(f"tn.within: of needs to be finite, got {of!r}.")
+    if isinstance(of, int | float) and not isinstance(of, bool) and not is_number(of):
+        raise ValueError(f"tn.within: of needs to be finite, got {shown(of)}.")
     if not is_number(of) and not (hasattr(of, "metrics") and hasattr(of, "number")):
         way = "; write of=study.best" if hasattr(type(of), "best") else ""
         raise TypeError(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuneflow.errors import plural
-from tuneflow.train.rates import watched
+from tuneflow.train.rates import check_metric, watched
+from tuneflow.validate import check_flag, check_whole
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,19 @@ class Patience:
         epochs: how many epochs without an improvement end the trial, >= 1; it ends after one that has the metric.
         metric: name of a reported metric.
         maximize: True if larger is better.
+
+    Raises:
+        ValueError, TypeError: an argument is of another kind, or out of its range.
     """
 
     epochs: int
     metric: str = "loss"
     maximize: bool = False
+
+    def __post_init__(self) -> None:
+        check_whole("Patience: epochs", self.epochs)
+        check_flag("Patience: maximize", self.maximize)
+        check_metric("Patience", self.metric)
 
 
 class Waiting:

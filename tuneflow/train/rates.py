@@ -16,7 +16,7 @@ from typing_extensions import override
 from tuneflow.errors import plural
 from tuneflow.signature import name_of, parameters_of
 from tuneflow.train.full_length import bound_to_length
-from tuneflow.validate import is_number, is_whole
+from tuneflow.validate import check_flag, check_positive, check_whole, check_word, is_number, is_whole, shown
 
 __all__ = ["Cosine", "Fixed", "OneCycle", "Plateau", "Schedule", "Step", "Torch", "Warmup"]
 
@@ -104,7 +104,8 @@ class Step(Schedule):
     by: float = 0.1
 
     def __post_init__(self) -> None:
-        for at in self.at:
+        check_positive("rates.Step: by", self.by)
+        for at in self.at if isinstance(self.at, tuple | list) else [self.at]:
             if not is_whole(at, 1) and not (isinstance(at, float) and 0 <= at <= 1):
                 raise ValueError(
                     f"rates.Step: at needs shares of the trial's steps, floats within [0, 1], or whole numbers of"
@@ -143,6 +144,9 @@ class Cosine(Schedule):
 
     final: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_least("rates.Cosine: final", self.final)
+
     def factor(self, step: int, steps: int) -> float:
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * step / steps)) / 2
 
@@ -166,6 +170,8 @@ class Warmup(Schedule):
 
     def __post_init__(self) -> None:
         _check_share("rates.Warmup: share", self.share)
+        if not isinstance(self.then, Schedule):
+            raise TypeError(f"rates.Warmup: then needs to be a schedule such as Cosine(), got {shown(self.then)}.")
         if self.epochs is not None and not (is_number(self.epochs) and self.epochs >= 0):
             raise ValueError(f"rates.Warmup: epochs needs to be a number >= 0, got {self.epochs!r}.")
 
@@ -203,6 +209,11 @@ class OneCycle(Schedule):
 
     def __post_init__(self) -> None:
         _check_share("rates.OneCycle: peak", self.peak)
+        _check_least("rates.OneCycle: start", self.start)
+        _check_least("rates.OneCycle: final", self.final)
+        for name, value in (("low", self.low), ("high", self.high)):
+            if value is not None:
+                _check_least(f"rates.OneCycle: {name}", value)
 
     def factor(self, step: int, steps: int) -> float:
         return self._between(step, steps, self.start, 1.0, self.final)
@@ -237,6 +248,13 @@ class Plateau(Schedule):
     maximize: bool = False
     threshold: float = 1e-4
 
+    def __post_init__(self) -> None:
+        check_whole("rates.Plateau: patience", self.patience, 0)
+        check_positive("rates.Plateau: by", self.by)
+        check_flag("rates.Plateau: maximize", self.maximize)
+        check_metric("rates.Plateau", self.metric)
+        _check_least("rates.Plateau: threshold", self.threshold)
+
     @override
     def attach(self, optimizer: Optimizer, settings: Groups, steps_per_epoch: int, epochs: int) -> "Live":
         return _Plateau(self, optimizer, settings)
@@ -269,8 +287,10 @@ class Torch(Schedule):
     metric: str = "loss"
 
     def __post_init__(self) -> None:
-        if self.unit not in ("epoch", "step"):
-            raise ValueError(f'rates.Torch: unit needs to be "epoch" or "step", got {self.unit!r}.')
+        if not callable(self.factory):
+            raise TypeError(f"rates.Torch: factory needs to make an LRScheduler, got {shown(self.factory)}.")
+        check_word("rates.Torch: unit", self.unit, ("epoch", "step"))
+        check_metric("rates.Torch", self.metric)
 
     def attach(self, optimizer: Optimizer, settings: Groups, steps_per_epoch: int, epochs: int) -> "Live":
         return _Torch(self, optimizer, settings, epochs if self.unit == "epoch" else steps_per_epoch * epochs)
@@ -284,6 +304,17 @@ class Torch(Schedule):
     def takes_steps(self) -> bool:
         """True if the factory gets the number of units in the full trial."""
         return any(parameter.name == "steps" for parameter in parameters_of(self.factory) or [])
+
+
+def check_metric(where: str, value: Any) -> None:
+    """Raise TypeError, opening with `where`, unless `value` can be the name of a metric."""
+    if not isinstance(value, str):
+        raise TypeError(f"{where}: metric needs to be the name of a metric, got {shown(value)}.")
+
+
+def _check_least(name: str, value: Any) -> None:
+    if not is_number(value) or value < 0:
+        raise ValueError(f"{name} needs to be a number >= 0, got {shown(value)}.")
 
 
 def _check_share(name: str, value: Any) -> None:

@@ -20,6 +20,7 @@ from tuneflow.search.untried import untried
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Array
 from tuneflow.space.search_space import Config, SearchSpace
+from tuneflow.validate import check_flag
 
 if TYPE_CHECKING:
     from tuneflow.search.gp.feasibility import Acquisition
@@ -69,7 +70,7 @@ class GP(Searcher):
     """
 
     def __init__(self, repeats: bool = False) -> None:
-        self.repeats = repeats
+        self.repeats = check_flag("GP: repeats", repeats)
         self._model = Latest(_SpaceModel)
 
     def __repr__(self) -> str:

@@ -8,12 +8,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
 
 from tuneflow.errors import StudyError, listed
+from tuneflow.execute.ray.alone import on_loopback, protect_token
 from tuneflow.runtime.threads import cores
 
 FRESH = 1.0  # seconds for which the list of nodes is taken to be up to date
@@ -86,10 +87,11 @@ def _connect(address: str | None) -> None:
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         settings |= {"num_cpus": cores(), "include_dashboard": False}
+        protect_token()
     try:
         if address is not None:
             _check_answers(address)
-        with _signals_kept():
+        with _signals_kept(), nullcontext() if address is not None else on_loopback():
             ray.init("local" if address is None else address, **settings)
     except Exception as error:
         where = "can be started here" if address is None else f"is at {address!r}"

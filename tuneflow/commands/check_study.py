@@ -8,7 +8,6 @@ from tuneflow.analysis.score_text import printable
 from tuneflow.commands.outcome import FAILED
 from tuneflow.commands.parser import add_folder, add_json, added
 from tuneflow.commands.replay_option import add_replay, run_replay
-from tuneflow.errors import plural
 from tuneflow.store.fault_check import FaultResult, check_faults, verdict
 from tuneflow.study.folder_check import check_folder
 from tuneflow.study.free_owners import free_owners
@@ -16,7 +15,7 @@ from tuneflow.study.free_owners import free_owners
 
 def add(verbs: Any) -> None:
     """Add the verb."""
-    text = "read everything in a study's folder and say what is damaged or missing; nothing is changed"
+    text = "read everything in a study's folder and say what is damaged, missing or sound; nothing is changed"
     verb = added(verbs, "check", text, run, "check runs/digits")
     add_folder(verb)
     verb.add_argument(
@@ -50,9 +49,7 @@ def _folder(options: argparse.Namespace) -> int:
         facts = {"folder": str(checked.folder), "trials": checked.trials, "states": checked.states}
         print(json_text({**facts, "problems": list(checked.problems)}))
     else:
-        counts = f"{plural(checked.trials, 'trial')}, {plural(checked.states, 'state')}"
-        result = "nothing is wrong" if not checked.problems else plural(len(checked.problems), "problem")
-        print(*map(printable, [f"{checked.folder}: {counts}: {result}", *checked.problems]), sep="\n")
+        print(*map(printable, checked.lines()), sep="\n")
     return FAILED if checked.problems else 0
 
 

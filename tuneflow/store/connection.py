@@ -10,7 +10,7 @@ from tuneflow.errors import warn
 from tuneflow.store.atomic_file import write_once
 from tuneflow.store.open_file import refuse_lost
 from tuneflow.store.schema import check_pages, check_tables, new_content
-from tuneflow.store.sqlite_errors import not_opened
+from tuneflow.store.sqlite_errors import FAILURES, not_opened
 from tuneflow.store.sqlite_file import NETWORK, file_system, read_only_address, writing_address
 
 LONGEST = 2**27  # bytes of a value; a stranger's file may hold larger ones, which are refused before they are read
@@ -30,23 +30,27 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         if not os.path.lexists(path):
             write_once(path, new_content(log))
         database = _connected(writing_address(path), lambda database: _begin(database, path, log))
-    except (sqlite3.Error, OSError) as error:
+    except (*FAILURES, OSError) as error:
         raise not_opened(error, path) from None
     if not log:
         warn(f"{path}: lies on a network file system ({kind}); sharing it between hosts is slow and unsafe.")
     return database
 
 
-def open_to_read(path: Path) -> sqlite3.Connection:
+def open_to_read(path: Path, pages: bool = True) -> sqlite3.Connection:
     """Return a connection that changes nothing, and leaves no file behind that it has made.
+
+    Args:
+        path: the file.
+        pages: let SQLite check its pages first.
 
     Raises:
         StoreError: the file cannot be opened, is lost, damaged or no store of this version.
     """
     refuse_lost(path)
     try:
-        database = _connected(read_only_address(path), lambda database: _check(database, path))
-    except (sqlite3.Error, OSError) as error:
+        database = _connected(read_only_address(path), lambda database: _check(database, path, pages))
+    except (*FAILURES, OSError) as error:
         raise not_opened(error, path) from None
     database.execute("PRAGMA query_only=1")
     return database
@@ -70,9 +74,10 @@ def _begin(database: sqlite3.Connection, path: Path, log: bool) -> None:
     database.execute("PRAGMA synchronous=NORMAL")
 
 
-def _check(database: sqlite3.Connection, path: Path) -> None:
+def _check(database: sqlite3.Connection, path: Path, pages: bool = True) -> None:
     check_tables(database, path)
-    check_pages(database, path)
+    if pages:
+        check_pages(database, path)
 
 
 def _patiently(action: Callable[[], None]) -> None:

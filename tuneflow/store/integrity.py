@@ -1,13 +1,58 @@
-"""Integrity of the files in a study's folder: SQLite's own check, and the digests of states."""
+"""Integrity of the files in a study's folder: what SQLite, the digests of rows and those of states find damaged."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
-from tuneflow.errors import CheckpointError
+from typing_extensions import override
+
+from tuneflow.errors import CheckpointError, StoreError
 from tuneflow.store.checkpoints import read
+from tuneflow.store.connection import open_to_read
+from tuneflow.store.sqlite import SqliteStore
+from tuneflow.store.sqlite_errors import FAILURES
 from tuneflow.store.sqlite_file import read_only_address
+
+
+class SoundRows(SqliteStore):
+    """A store of which what is sound is read, and what is damaged is noted.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        damages: what is damaged, a sentence each.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.damages: list[str] = []
+        super().__init__(path, reads=True)
+
+    @override
+    def _connect(self, reads: bool) -> sqlite3.Connection:
+        database = open_to_read(self._path, pages=False)
+        database.text_factory = lambda text: text.decode(errors="surrogateescape")  # its digest tells
+        return database
+
+    @contextmanager
+    @override
+    def _sound(self) -> Generator[None]:
+        try:
+            yield
+        except StoreError as error:
+            self.damages.append(str(error))
+
+    @override
+    def _run(self, statement: str, row: tuple[Any, ...] = ()) -> list[Any]:
+        rows: list[Any] = []
+        with self._sound():
+            try:
+                rows.extend(self._db.execute(statement, row))  # those before a damaged page are kept
+            except FAILURES as error:
+                raise self._failure(error) from None
+        return rows
 
 
 def database_damages(path: Path) -> Iterator[str]:
@@ -17,15 +62,14 @@ def database_damages(path: Path) -> Iterator[str]:
             for (text,) in database.execute("PRAGMA integrity_check(20)"):
                 if text != "ok":
                     yield f"{path}: {' '.join(text.split())}."
-    except sqlite3.Error as error:
+    except FAILURES as error:
         yield f"{path}: cannot be read ({error})."
 
 
-def state_damages(files: list[Path]) -> Iterator[str]:
-    """Yield what is wrong with files of states; one that a running study has removed meanwhile is not."""
-    for file in files:
-        try:
-            read(file)
-        except CheckpointError as error:
-            if file.exists():
-                yield str(error)
+def state_damage(file: Path) -> str:
+    """Return what is wrong with the file of a state; empty for one that is sound, or removed by a running study."""
+    try:
+        epoch = read(file).epoch
+    except CheckpointError as error:
+        return str(error) if file.exists() else ""
+    return "" if file.stem.endswith(f"-{epoch:06d}") else f"{file}: holds a state after epoch {epoch}; it was renamed."

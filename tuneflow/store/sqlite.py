@@ -27,7 +27,7 @@ from tuneflow.store.rows import (
     trial_of,
     trial_row,
 )
-from tuneflow.store.sqlite_errors import damaged, not_done
+from tuneflow.store.sqlite_errors import FAILURES, damaged, not_done
 
 REPLACE = "INSERT OR REPLACE INTO study VALUES (?, ?, ?)"
 NOTE = -1  # stands for a trial's number in a write that concerns none
@@ -85,8 +85,11 @@ class SqliteStore:
         self._reported: set[int] = set()  # this process's trials that have rows in the table of live reports
         self._seen, self._version, self._full = 0, -1, False
         self._read = False  # all trials were read once; later calls of `changes` leave out those of this process
-        self._db = open_to_read(path) if reads else open_to_write(path)
+        self._db = self._connect(reads)
         self._file = OpenFile.at(path)
+
+    def _connect(self, reads: bool) -> sqlite3.Connection:
+        return open_to_read(self._path) if reads else open_to_write(self._path)
 
     def describe(self, facts: dict[str, Any]) -> dict[str, Any]:
         return self.remember("facts", facts)
@@ -376,7 +379,7 @@ class SqliteStore:
             with suppress(sqlite3.Error):
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, FAILURES):
                 raise self._failure(error) from None
             raise
 
@@ -411,10 +414,10 @@ class SqliteStore:
     def _run(self, statement: str, row: tuple[Any, ...] = ()) -> list[Any]:
         try:
             return self._db.execute(statement, row).fetchall()
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise self._failure(error) from None
 
-    def _failure(self, error: sqlite3.Error) -> StoreError:
+    def _failure(self, error: Exception) -> StoreError:
         ended = None
         with suppress(sqlite3.Error):
             (ended,) = self._db.execute(f"SELECT count(*) FROM trial WHERE status IN {ENDED}").fetchone()

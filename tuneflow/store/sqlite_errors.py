@@ -10,6 +10,7 @@ from tuneflow.errors import StoreError
 from tuneflow.store.atomic_file import NO_ROOM
 from tuneflow.store.sqlite_file import who_may_write
 
+FAILURES = (sqlite3.Error, UnicodeDecodeError)  # the latter where its message has a damaged name in it
 ROOM = 2**16  # bytes: with less, there is no room for SQLite's shared memory or its next pages
 
 
@@ -35,7 +36,7 @@ def not_opened(error: Exception, path: Path) -> StoreError:
     return StoreError(f"{path}: not a tuneflow store, or it cannot be opened ({error}){who_may_write(path)}.")
 
 
-def not_done(error: sqlite3.Error, path: Path, ended: int | None) -> StoreError:
+def not_done(error: Exception, path: Path, ended: int | None) -> StoreError:
     """Return the error of a statement that could not be carried out.
 
     Args:
@@ -50,7 +51,7 @@ def not_done(error: sqlite3.Error, path: Path, ended: int | None) -> StoreError:
         return StoreError(f"{path}: this study is closed; make it again.")
     if "readonly" in str(error):
         return StoreError(f"{path}: cannot be written ({error}){who_may_write(path)}.")
-    if "malformed" in str(error) or "decode" in str(error):
+    if isinstance(error, UnicodeDecodeError) or "malformed" in str(error) or "decode" in str(error):
         return damaged(path, f"it cannot be read ({error})")
     return StoreError(f"{path}: cannot be read or written ({error}).")
 

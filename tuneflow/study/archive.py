@@ -74,7 +74,7 @@ class Archive:
         if not os.path.isfile(path):
             raise StoreError(_no_study(self.folder))
         refuse_links(self.folder)
-        with closing(SqliteStore(path, reads=True)) as store:
+        with closing(self._store(path)) as store:
             try:
                 self._read(store)
             except (
@@ -86,6 +86,9 @@ class Archive:
                 ValueError,
             ) as error:  # of a changed byte
                 raise damaged(path, f"what it holds cannot be read ({in_one_line(error)})") from error
+
+    def _store(self, path: Path) -> SqliteStore:
+        return SqliteStore(path, reads=True)
 
     def _read(self, store: SqliteStore) -> None:
         self.facts: dict[str, Any] = _settings(store, self.folder / "study.sqlite")

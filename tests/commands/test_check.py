@@ -1,14 +1,19 @@
 """The verb check, on copies of a folder that are damaged on purpose."""
 
 import json
+import os
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from tests.helpers.small_studies import make, trainer
 from tuneflow.__main__ import main
+from tuneflow.store.rows import SCORES, TRIAL, kept_row, trial_row
+from tuneflow.store.sqlite import SqliteStore
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +61,51 @@ DAMAGES = {
 }
 
 
+def stored_again(number=0, **changes):
+    """Write a trial with other values, and their digest."""
+
+    def change(folder):
+        path = folder / "study.sqlite"
+        with closing(SqliteStore(path, reads=True)) as store:
+            trial = next(trial for trial in store.changes() if trial.number == number)
+        _, *row = trial_row(replace(trial, **changes))
+        columns = f"{TRIAL}, {SCORES}, digest".removeprefix("number, ")
+        with closing(sqlite3.connect(path)) as database, database:
+            marks = ", ".join("?" * len(row))
+            database.execute(f"UPDATE trial SET ({columns}) = ({marks}) WHERE number = ?", (*row, number))
+
+    return change
+
+
+def noted(key, value):
+    def change(folder):
+        with closing(sqlite3.connect(folder / "study.sqlite")) as database, database:
+            database.execute("INSERT INTO study VALUES (?, ?, ?)", kept_row(key, value))
+
+    return change
+
+
+def copied_state(name):
+    def change(folder):
+        (file,) = (folder / "states").glob("*.state")
+        shutil.copy(file, file.with_name(name))
+
+    return change
+
+
+TEST = {"trial": 9, "estimates": {}, "ended": 2}
+DAMAGES |= {
+    "another score": (stored_again(metrics={"loss": 0.5, "accuracy": 0.5}), "metrics are not those that it reported"),
+    "value beyond": (stored_again(config={"optimizer": {"lr": 7.0}}), "trial 0: its configuration is not in the space"),
+    "parent beyond": (stored_again(parent=(7, 1)), "trial 0: it goes on from trial 7, which is not there"),
+    "epoch beyond": (stored_again(parent=(1, 9)), "trial 0: it goes on from epoch 9 of trial 1, which has 1"),
+    "repeats another": (stored_again(number=1, repeats=0), "trial 1: it repeats trial 0, which has another"),
+    "a test of none": (noted("test:000009", TEST), "kept as 'test:000009' is of trial 9, which is not there"),
+    "state of none": (copied_state("000009-000001.state"), "there is no trial 9, so its row is lost"),
+    "state beyond": (copied_state("000000-000002.state"), "holds a state after epoch 1; it was renamed"),
+}
+
+
 @pytest.mark.parametrize("name", DAMAGES)
 def test_check_finds_each_damage_and_ends_with_1(name, whole, tmp_path, capsys):
     damage, words = DAMAGES[name]
@@ -65,6 +115,23 @@ def test_check_finds_each_damage_and_ends_with_1(name, whole, tmp_path, capsys):
     assert main(["check", str(folder), "--json"]) == 1
     problems = json.loads(capsys.readouterr().out.splitlines()[-1])["problems"]
     assert any(words in problem for problem in problems), problems
+
+
+def test_what_is_sound_is_counted_after_the_first_damage(whole, tmp_path, capsys):
+    folder = shutil.copytree(whole, tmp_path / "study")
+    execute("UPDATE trial SET reason = 'none' WHERE number = 0")(folder)
+    assert main(["check", str(folder)]) == 1
+    assert "1 problem; sound are 1 trial, 1 state" in capsys.readouterr().out
+
+
+def test_an_export_to_a_full_device_is_an_error(whole, monkeypatch, capsys):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["export", str(whole)]) == 1
+        monkeypatch.undo()
+    assert "No space left on device" in capsys.readouterr().err
 
 
 def test_check_changes_nothing(whole, capsys):

@@ -35,7 +35,7 @@ import tuneflow as tn
 from tests.helpers.dry_run_cases import CLASSES, IMAGES, INF, NAN, RATE, linear
 from tests.helpers.messages import refused
 from tuneflow.errors import NothingFinished, StoreError, StudyError
-from tuneflow.store import connection
+from tuneflow.store import sqlite_file
 from tuneflow.train.function_trainer import Function
 
 SPACE = tn.SearchSpace(x=tn.Float(0.0, 1.0))
@@ -683,7 +683,9 @@ def test_builder_that_needs_arguments_the_file_does_not_have_is_told_the_way(tmp
 
 
 def test_store_on_a_network_file_system_is_warned_of_once_and_works(tmp_path, monkeypatch):
-    monkeypatch.setattr(connection, "file_system", lambda path: "nfs4")
+    mounts = tmp_path.with_name("mounts")
+    mounts.write_text(f"dev / ext4 rw 0 0\nhost:/share {tmp_path} nfs4 rw 0 0\n")
+    monkeypatch.setattr(sqlite_file, "MOUNTS", mounts)
     with pytest.warns(UserWarning, match=r"study\.sqlite: lies on a network file system \(nfs4\).*unsafe") as caught:
         study = make(folder=tmp_path)
     assert [warning.filename for warning in caught] == [__file__]

@@ -145,6 +145,8 @@ class Objective:
 
     def breach(self, metrics: Mapping[str, float]) -> float:
         """Return the sum of the excesses over the limits, each as a share of its bound; 0 within all of them."""
+        if not self.limits:
+            return 0.0
         return sum(max(0.0, beyond) / unit for beyond, unit in zip(self.excesses(metrics), self.units, strict=True))
 
     def rank(self, metrics: Mapping[str, float]) -> tuple[float, float]:

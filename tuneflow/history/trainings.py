@@ -36,6 +36,8 @@ class Trainings:
 
         Its errors are the standard errors of the mean. A training that diverged or failed counts for all of them.
         """
+        if trial.repeats is None and trial.number not in self._numbers:
+            return trial
         ended = [one for one in self._of(trial) if one.ended]
         worthless = next((one for one in ended if not has_score(one)), None)
         return worthless or (_mean(ended) if len(ended) > 1 else trial)

@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tuneflow.store.connection import open_to_read
-from tuneflow.store.sqlite import HOLDER
+from tuneflow.store.ownership import HOLDER
 from tuneflow.store.sqlite_errors import FAILURES, not_done
 
 # Nobody works on the copy yet.
@@ -13,6 +13,7 @@ FREE = (
     "UPDATE trial SET owner = NULL, status = CASE status WHEN 'RUNNING' THEN 'PAUSED' ELSE status END"
     " WHERE owner IS NOT NULL",
     f"DELETE FROM study WHERE key = '{HOLDER}'",
+    "DELETE FROM owner",
 )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tuneflow.history.trial import ENDED, Report, Status, Trial
-from tuneflow.store.lazy_reports import UNREADABLE, LazyReports, checked_scores
+from tuneflow.store.lazy_reports import UNREADABLE, LazyReports, checked_scores, parsed
 from tuneflow.store.sqlite_errors import damaged
 
 Row = tuple[Any, ...]
@@ -20,6 +20,7 @@ Row = tuple[Any, ...]
 TRIAL = "number, config, status, reason, detail, parent, repeats, until, extends"
 SCORES = "metrics, errors, epochs, seconds, reports"  # of a trial that has ended
 REPORT = "trial, epoch, metrics, errors, seconds, at, worker"
+STATUSES = frozenset(get_args(Status))
 OTHER = "is not what was written"
 
 
@@ -111,7 +112,7 @@ def trial_of(path: Path, row: Row, reports: Sequence[Report] = ()) -> Trial:
     """
     *values, digest = row
     number, config, status, reason, detail, parent, repeats, until, extends, *scores = values
-    if status not in get_args(Status) or digest != _digest_of_trial(tuple(values)):
+    if status not in STATUSES or digest != _digest_of_trial(tuple(values)):
         raise damaged(path, f"its row {OTHER}", number)
     metrics, errors, epochs, seconds, packed = scores or ("{}", "{}", 0, 0.0, "")
     try:
@@ -120,8 +121,8 @@ def trial_of(path: Path, row: Row, reports: Sequence[Report] = ()) -> Trial:
             config=json_object(config),
             status=status,
             reason=reason,
-            metrics=checked_scores(json.loads(metrics)),
-            errors=checked_scores(json.loads(errors)),
+            metrics=checked_scores(parsed(metrics)),
+            errors=checked_scores(parsed(errors)),
             epochs=int(epochs),
             seconds=_number(seconds),
             reports=LazyReports(packed, path, number) if packed else tuple(reports),
@@ -173,7 +174,7 @@ def _report_of(path: Path, number: int, row: Row) -> Report:
         raise damaged(path, f"its report of epoch {values[1]} {OTHER}", number)
     _, epoch, metrics, errors, seconds, at, worker = values
     try:
-        scores = checked_scores(json.loads(metrics)), checked_scores(json.loads(errors))
+        scores = checked_scores(parsed(metrics)), checked_scores(parsed(errors))
         return Report(epoch, *scores, _number(seconds), _number(at), worker)
     except UNREADABLE as error:
         raise damaged(path, f"its report of epoch {epoch} cannot be read ({error})", number) from error
@@ -188,14 +189,14 @@ def json_object(text: str) -> dict[str, Any]:
     Raises:
         TypeError, ValueError: there is none.
     """
-    value = json.loads(text)
+    value = parsed(text)
     if not isinstance(value, dict):
         raise TypeError(f"needs to be an object, got {type(value).__name__}")
     return value
 
 
 def _origin(text: str) -> tuple[int, int]:
-    trial, epoch = json.loads(text)
+    trial, epoch = parsed(text)
     return int(trial), int(epoch)
 
 

@@ -60,7 +60,9 @@ def strange_numbers(kept: Mapping[str, Mapping[str, Any]], count: int) -> Iterat
 
 def _numbers_in(key: str, value: Mapping[str, Any]) -> list[int]:
     """Return the numbers of trials in a value that is kept with a study."""
-    if key == CHOICE or key.startswith(TEST):
+    if key.startswith(TEST):
+        return [value["trial"]]
+    if key == CHOICE:
         return [value["number"]]
     if key == FRONT:
         return [member["number"] for member in value["members"]]

@@ -86,8 +86,8 @@ class Ledger:
                     continue
                 self._mine.discard(trial.number)
                 self._lost.append(trial.number)
-            if trial.config:
-                trial = replace(trial, config=self._read(trial))
+            if trial.config and repr(config := self._read(trial)) != repr(trial.config):
+                trial = replace(trial, config=config)
             if not trial.ended:
                 trial = with_reports(trial, trial.reports, self.history.objective)
             self.history.record(trial)

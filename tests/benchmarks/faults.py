@@ -32,9 +32,9 @@ def start(contestant, job):
     return process
 
 
-def end(process):
+def end(process, longest=LONGEST):
     """Return how a process ended: "" where it did so by itself and well."""
-    process.join(LONGEST)
+    process.join(longest)
     if process.is_alive():
         process.kill()
         process.join()
@@ -42,8 +42,8 @@ def end(process):
     return "" if process.exitcode == 0 else f"status {process.exitcode}"
 
 
-def finish(contestant, job):
-    return end(start(contestant, job))
+def finish(contestant, job, longest=LONGEST):
+    return end(start(contestant, job), longest)
 
 
 def after_calls(process, job, count):
@@ -95,7 +95,8 @@ def pairs(contestant, folder, before=False):
             contestant.make(job)
         both = [start(contestant, job) for _ in range(2)]
         ended.update(bool(end(process)) for process in both)
-        total += counts(contestant, job)
+        if ended[True] < 20:
+            total += counts(contestant, job)
     return f"{ended[True]} of 40 processes died; {told(total, 'lost', 'twice', 'running')}"
 
 
@@ -205,7 +206,7 @@ def dead_host(contestant, folder, seconds=6.0, later=0):
     process.join()
     if later:
         beat_in_the_future(contestant, folder, later)
-    finish(contestant, Job(folder, points=18, seconds=seconds, host="hostB"))
+    finish(contestant, Job(folder, points=18, seconds=seconds, host="hostB"), LONGEST)
     return f"{told(counts(contestant, job), 'lost', 'twice', 'running')}; last line: {last_words(job)}"
 
 

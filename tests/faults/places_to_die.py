@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from functools import partial
@@ -59,7 +60,7 @@ def _watch_database(place, come):
 
 
 def _watch_states(place, come):
-    fsync, replace = os.fsync, os.replace
+    fsync = os.fsync
 
     def torn(file):
         come(lambda: (os.ftruncate(file, os.fstat(file).st_size // 2), _die()))
@@ -69,11 +70,11 @@ def _watch_states(place, come):
         fsync(file)
         come()
 
-    def renamed(*names):
-        replace(*names)
-        come()
+    def watch(frame, event, function):
+        if event == "c_return" and function is os.replace:
+            come()
 
     if place == "after a state has its name":
-        os.replace = renamed
+        sys.setprofile(watch)  # whoever calls it by whichever name
     else:
         os.fsync = torn if place == "within the writing of a state" else synced

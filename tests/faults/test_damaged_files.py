@@ -54,7 +54,7 @@ def longer(content, rng):
 
 
 DAMAGES = [emptied, halved, torn, junk, junk_in_the_middle, flipped, zeroed, zeroed_sector, longer]
-TIMES = {emptied: 1, halved: 1, zeroed: 1, junk: 2, flipped: 25}
+TIMES = {emptied: 1, halved: 1, zeroed: 1, junk: 2, flipped: 25, junk_in_the_middle: 25}
 
 
 @pytest.fixture(scope="module")

@@ -31,9 +31,9 @@ def test_a_study_that_is_killed_at_a_place_goes_on_as_if_it_had_not(tmp_path, st
     assert_whole(tmp_path, whole)
 
 
+@pytest.mark.usefixtures("any_number_of_deaths")
 @pytest.mark.parametrize("place", ["within a commit", "within the writing of a state"])
 def test_a_study_that_is_killed_at_the_same_place_every_time_gets_on(tmp_path, start, whole, place):
-    """Each process gets as far as one epoch, so that no trial has lost three without one."""
     for _ in range(5):
         assert ended_with(start(run_and_die, tmp_path, place, 6)) in (0, -signal.SIGKILL)
     assert_whole(tmp_path, whole)

@@ -20,6 +20,15 @@ def forge_report(folder, trial, epoch, metric, change):
         database.execute("UPDATE trial SET reports = ? WHERE number = ?", (json.dumps(reports), trial))
 
 
+def forge_note(folder, begins, change):
+    """Change the first note of a study whose key begins so, by a function that is called with its content."""
+    with closing(sqlite3.connect(folder / "study.sqlite")) as database, database:
+        row = database.execute("SELECT key, value FROM study WHERE key >= ? ORDER BY key", (begins,)).fetchone()
+        value = json.loads(row[1])
+        change(value)
+        database.execute("UPDATE study SET value = ? WHERE key = ?", (json.dumps(value), row[0]))
+
+
 def forge_state(folder, trial, change):
     """Change the tensors of a trial's only stored state by a function of them."""
     (path,) = sorted(Path(folder / "states").glob(f"{trial:06d}-*.state"))

@@ -130,7 +130,7 @@ def curve(builder, optimizer, lr, how):
     trainer = tn.Trainer(TRAIN, VALID, loss=nn.CrossEntropyLoss(), optimizer=optimizer, epochs=12)
     runtime = tn.Runtime("cpu", threads=2 if how == "threads" else 1)
     job = tn.types.Job(tn.Model(builder), {"optimizer": {"lr": lr}}, runtime)
-    start = with_noise(trainer, job, None, 6e-8) if how == "noise" else trainer.init(job)
+    start = with_noise(trainer, job, None, 0) if how == "noise" else trainer.init(job)
     return [report.metrics["loss"] for _, report in trainer.advance(job, start, 12)]
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import tuneflow as tn
-from tests.helpers.forged import forge_report
+from tests.helpers.forged import forge_report, forge_state, scaled
+from tests.helpers.replayed_kinds import final_models
 from tuneflow.__main__ import main
 
 SCRIPT = """
@@ -83,6 +84,29 @@ def test_script_without_the_study_is_said(name, place, capsys):
     Path("train.py").write_text(script)
     assert main(["check", "study", "--replay", "100", "--script", "train.py"]) == 1
     assert words in capsys.readouterr().err
+    assert not Path("other").exists()
+
+
+STUDY = """
+import tuneflow as tn
+from tests.helpers.replayed_kinds import final_models
+
+if __name__ == "__main__":
+    final_models("study")
+"""
+
+
+def test_trials_and_final_models_of_a_trainer_are_replayed_by_the_script(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    final_models("study")
+    Path("train.py").write_text(STUDY)
+    before = contents(tmp_path)
+    assert main(["check", "study", "--replay", "100", "--script", "train.py", "--seed", "1"]) == 0
+    assert capsys.readouterr().out == "study: replayed 3 of 3 slices (seed 1): 3 equal\n"
+    assert contents(tmp_path) == before
+    forge_state(Path("study"), 0, scaled(1.001), "final")
+    assert main(["check", "study", "--replay", "100", "--script", "train.py"]) == 1
+    assert "final model of trial 0, 3 epochs: differs" in capsys.readouterr().out
 
 
 def test_replay_needs_a_script(place, capsys):

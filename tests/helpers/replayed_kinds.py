@@ -68,8 +68,8 @@ def confirmed(folder=ALL):
     return study
 
 
-def final_models():
-    study = studied(trainer=trainer(folds=2))
+def final_models(folder=ALL):
+    study = studied(trainer=trainer(folds=2), folder=folder)
     study.best.model()
     return study
 

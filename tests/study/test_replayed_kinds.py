@@ -41,7 +41,7 @@ def test_other_settings_are_said():
 
 # Rounding against forgery.
 
-NOISE = [Gap(epoch, name, 0, 0, 1e-7 * 10**epoch) for epoch in (1, 2, 3) for name in ("loss", "train_loss")]
+NOISE = [Gap(epoch, name, 0, 0, 1e-6 * 10**epoch) for epoch in (1, 2, 3) for name in ("loss", "train_loss")]
 
 
 def gaps(**sizes):
@@ -53,7 +53,7 @@ JUDGED = {
     "no gap": (gaps(loss=(0, 0, 0), train_loss=(0, 0, 0)), "equal"),
     "as the noise": (gaps(loss=(1e-6, 1e-5, 1e-4), train_loss=(1e-6, 1e-5, 1e-4)), "drift"),
     "least": (gaps(loss=(1e-7, 0, 0), train_loss=(0, 0, 0)), "drift"),
-    "more than the noise": (gaps(loss=(1e-6, 1e-3, 1e-4), train_loss=(1e-6, 1e-5, 1e-4)), "differs"),
+    "more than the noise": (gaps(loss=(1e-6, 0.1, 1e-4), train_loss=(1e-6, 1e-5, 1e-4)), "differs"),
     "alone": (gaps(loss=(0, 1e-5, 0), train_loss=(0, 0, 0)), "differs"),
     "alone in its epoch": (gaps(loss=(0, 1e-5, 0), train_loss=(0, 1e-5, 0)), "differs"),
     "not finite": (gaps(loss=(0, 0, float("inf")), train_loss=(1e-6, 1e-5, 1e-4)), "differs"),

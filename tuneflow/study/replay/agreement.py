@@ -13,8 +13,7 @@ STATE = "state"  # the name of the gap between two states
 
 ROUNDING = {"fp32": 1e-6, "fp16": 1e-3, "bf16": 1e-2}  # a relative difference that needs nothing to explain it
 TIMES = 30.0  # the differences that noise of the size of rounding came to, at most
-BESIDE = 1000.0  # times the differences of other numbers nearby, at most
-MOST = 0.2  # a relative difference, at most
+MOST = {True: 0.5, False: 0.2}  # a relative difference of a state, and of any other number, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +65,13 @@ def verdict_of(gaps: Sequence[Gap], noise: Sequence[Gap], precision: str) -> tup
     """Return the verdict on a slice, with the gaps that rounding does not explain, or else those that there are.
 
     Rounding changes every number of an epoch and of those after it, and training amplifies it: in one net to 1e-7, in
-    another to a hundredth, as a repetition from a start with noise of that size shows. So a gap is explained where it
-    is at most 30 times those of the noise up to its epoch, and other numbers of its epoch and of those beside it differ
-    as well. A metric that moves in steps may be off by one more.
+    another to a hundredth, as repetitions from a start with noise of that size show. So a gap is explained where it is
+    at most 30 times those of the noise, and other numbers differ in the epochs before it as in those after it. A metric
+    that moves in steps may be off by one more.
 
     Args:
         gaps: of a slice, those of its epochs in order.
-        noise: the gaps between two repetitions, one of them from a start with noise.
+        noise: the gaps between repetitions, one of them from its start and the others from a start with noise.
         precision: of the runtime.
     """
     different = [gap for gap in gaps if gap.size > 0]
@@ -90,17 +89,21 @@ def rounding_of(precision: str) -> float:
 def _is_explained(gap: Gap, gaps: Sequence[Gap], noise: Sequence[Gap], rounding: float) -> bool:
     if gap.size <= rounding:
         return True
-    beside = [_largest(gap, gaps, gap.epoch + offset) for offset in (-1, 0, 1)]
-    support = min((size for size in beside if size is not None), default=0.0)
-    amplified = max((other.size for other in noise if other.epoch <= gap.epoch), default=0.0)
-    return support > 0 and gap.size - gap.step <= min(MOST, max(rounding, min(TIMES * amplified, BESIDE * support)))
+    of_state = gap.name == STATE
+    amplified = max((other.size for other in noise if (other.name == STATE) is of_state), default=0.0)
+    return _is_accompanied(gap, gaps) and gap.size - gap.step <= min(MOST[of_state], max(rounding, TIMES * amplified))
 
 
-def _largest(gap: Gap, gaps: Sequence[Gap], epoch: int) -> float | None:
-    """Return the largest gap of other numbers at an epoch; None where nothing is compared there."""
-    own = _metric(gap.name)
-    sizes = [other.size for other in gaps if other.epoch == epoch and _metric(other.name) != own]
-    return max(sizes, default=None)
+def _is_accompanied(gap: Gap, gaps: Sequence[Gap]) -> bool:
+    """True if other numbers differ before a gap as after it, as far as any are compared there; else beside it."""
+    if len(gaps) == 1:
+        return gap.name == STATE
+    others = [other for other in gaps if _metric(other.name) != _metric(gap.name)]
+    others = others or [other for other in gaps if other.epoch != gap.epoch]
+    before = [other.size for other in others if other.epoch < gap.epoch]
+    after = [other.size for other in others if other.epoch > gap.epoch or other.name == STATE]
+    sides = [side for side in (before, after) if side] or [[other.size for other in others]]
+    return all(max(side, default=0.0) > 0 for side in sides)
 
 
 def _numbers(report: Report) -> dict[str, float]:

@@ -54,20 +54,22 @@ class Retraining:
     job: Callable[[Trial], Job]
     _between: States = field(default_factory=lambda: States(None, 2**30))  # states that were trained again for others
 
-    def of(self, work: Slice, further: int = 0, noise: float = 0.0) -> Retrained:
+    def of(self, work: Slice, further: int = 0, noise: int | None = None) -> Retrained:
         """Train a slice again, and `further` epochs beyond it.
 
         Args:
             work: the slice.
             further: number of epochs.
-            noise: relative size of the noise that is added to the state that it starts from.
+            noise: number of the noise that is added to the state that it starts from; None for none.
 
         Raises:
             StudyError: the state that it starts from is not kept, and cannot be trained again.
         """
         trial = self.history.trials[work.trial]
         trainer, job, start = self.trainer_of(trial), self.job(trial), self.start(trial, work.start)
-        return trained_again(trainer, job, with_noise(trainer, job, start, noise) if noise else start, work, further)
+        return trained_again(
+            trainer, job, start if noise is None else with_noise(trainer, job, start, noise), work, further
+        )
 
     def start(self, trial: Trial, epoch: int) -> TrainState | None:
         """Return the state that a slice starts from; None for the beginning of a trial."""
@@ -118,14 +120,16 @@ def trained_again(
             last = event if event.report.epoch <= work.until else last
 
 
-def noise_of(precision: str) -> float:
-    """Return the relative size of noise that stands for rounding."""
-    return NOISE.get(precision, NOISE["fp32"])
+def with_noise(trainer: TrainerProtocol, job: Job, start: TrainState | None, number: int) -> TrainState:
+    """Return a state, None for the beginning, with noise of the size of rounding in its tensors of fractions.
 
-
-def with_noise(trainer: TrainerProtocol, job: Job, start: TrainState | None, noise: float) -> TrainState:
-    """Return a state, None for the beginning, with relative noise in its tensors of several fractional numbers."""
-    generator = torch_stream(0, "replay noise")
+    Args:
+        trainer: makes the beginning.
+        job: what is trained.
+        start: the state.
+        number: of the noise.
+    """
+    generator, noise = torch_stream(number, "replay noise"), NOISE.get(job.runtime.precision, NOISE["fp32"])
 
     def changed(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point() or tensor.numel() < 2 or bool((tensor == tensor.round()).all()):

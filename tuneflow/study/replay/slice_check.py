@@ -1,7 +1,7 @@
 """The check of a slice: its reports, its end and the state after it, compared with those of training it again."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tuneflow.errors import CheckpointError, StudyError, plural
@@ -12,12 +12,13 @@ from tuneflow.store.checkpoints import States
 from tuneflow.study.replay.agreement import STATE, Gap, gaps_between, verdict_of
 from tuneflow.study.replay.replay_slices import ends_itself, length_of
 from tuneflow.study.replay.replayed import ReplayedSlice
-from tuneflow.study.replay.retraining import Retrained, Retraining, noise_of
+from tuneflow.study.replay.retraining import Retrained, Retraining
 from tuneflow.study.replay.state_difference import state_difference
 from tuneflow.study.taken_measures import TakenMeasures
 from tuneflow.train.job import TrainState
 
 SHOWN = 3  # gaps of a slice
+REPETITIONS = 3  # with noise
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class SliceCheck:
         except CheckpointError as error:
             return differing(words, str(error))
         precision = self.retraining.job(trial).runtime.precision
-        noise = self._noise(work, trained, precision) if any(gap.size > 0 for gap in gaps) else []
+        noise = noise_gaps(gaps, trained, lambda number: self.retraining.of(work, noise=number), self.steps)
         found = finding_of(words, gaps, noise, precision)
         return _with_end(found, trial, trained.end) if further and found.verdict != "differs" else found
 
@@ -70,14 +71,8 @@ class SliceCheck:
         gaps = gaps_between(reports, trained.reports[: len(reports)], self.steps)
         stored = self._state_after(work)
         if stored is not None and trained.last is not None:
-            size = state_difference(stored, trained.last.state)
-            gaps.append(Gap(work.until, STATE, 0.0, size, size))
+            gaps.append(state_gap(stored, trained.last.state))
         return gaps
-
-    def _noise(self, work: Slice, trained: Retrained, precision: str) -> list[Gap]:
-        """Return the gaps between a repetition and another one, which starts from a state with noise."""
-        other = self.retraining.of(work, noise=noise_of(precision))
-        return gaps_of(trained, other, self.steps)
 
     def _state_after(self, work: Slice) -> TrainState | None:
         """Return the state that is kept after a slice; None where there is none.
@@ -123,14 +118,35 @@ class SliceCheck:
         return ""
 
 
-def gaps_of(one: Retrained, other: Retrained, steps: Mapping[str, float]) -> list[Gap]:
+def noise_gaps(
+    gaps: Sequence[Gap], trained: Retrained, again: Callable[[int], Retrained], steps: Mapping[str, float]
+) -> list[Gap]:
+    """Return the gaps between a repetition of a slice and others with noise; none where they are not needed.
+
+    Args:
+        gaps: of the slice.
+        trained: its repetition.
+        again: trains it with the noise of a number.
+        steps: name to the step that a metric moves in.
+    """
+    if not any(gap.size > 0 for gap in gaps):
+        return []
+    return [gap for number in range(REPETITIONS) for gap in _gaps_of(trained, again(number), steps)]
+
+
+def _gaps_of(one: Retrained, other: Retrained, steps: Mapping[str, float]) -> list[Gap]:
     """Return the gaps between two repetitions of a slice, and between the states after them."""
     count = min(len(one.reports), len(other.reports))
     gaps = gaps_between(one.reports[:count], other.reports[:count], steps)
     if one.last is not None and other.last is not None:
-        size = state_difference(one.last.state, other.last.state)
-        gaps.append(Gap(one.last.report.epoch, STATE, 0.0, size, size))
+        gaps.append(state_gap(one.last.state, other.last.state))
     return gaps
+
+
+def state_gap(stored: TrainState, trained: TrainState) -> Gap:
+    """Return the gap between two states."""
+    size = state_difference(stored, trained)
+    return Gap(stored.epoch, STATE, 0.0, size, size)
 
 
 def finding_of(words: str, gaps: Sequence[Gap], noise: Sequence[Gap], precision: str) -> ReplayedSlice:

@@ -1,22 +1,23 @@
 """The checks of trainings beside the trials: those under fresh seeds, and final models on all rows."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from tuneflow.errors import CheckpointError, StudyError, plural
 from tuneflow.execute.inline import InlineExecutor
-from tuneflow.history.trial import Report, Slice
+from tuneflow.history.trial import Report, Slice, Trial
 from tuneflow.runtime.runtime import Runtime
 from tuneflow.store.store import Store
 from tuneflow.study.confirm import LOOK, Look, Looks
 from tuneflow.study.final_model import FinalModels
-from tuneflow.study.replay.agreement import Gap, Verdict, gaps_between, rounding_of
+from tuneflow.study.replay.agreement import gaps_between
 from tuneflow.study.replay.replayed import ReplayedSlice
-from tuneflow.study.replay.retraining import noise_of, trained_again, with_noise
-from tuneflow.study.replay.slice_check import differing, finding_of, gaps_of
-from tuneflow.study.replay.state_difference import state_difference
-
-GROWN = 1000.0  # times rounding, that the weights of a final model may differ by
+from tuneflow.study.replay.retraining import trained_again, with_noise
+from tuneflow.study.replay.slice_check import REPETITIONS, differing, finding_of, noise_gaps, state_gap
+from tuneflow.train.job import TrainState
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,8 @@ class LookCheck:
             return ReplayedSlice(words, "equal") if same else differing(words, reason)
         reports = [Report(look.epoch, each["metrics"], each["errors"]) for each in (stored, result)]
         gaps = gaps_between(reports[:1], reports[1:], self.steps)
-        noise: list[Gap] = []
-        if any(gap.size > 0 for gap in gaps):
-            start = with_noise(trainer, job, None, noise_of(self.runtime.precision))
-            noise = gaps_of(trained, trained_again(trainer, job, start, work), self.steps)
+        start = partial(with_noise, trainer, job, None)
+        noise = noise_gaps(gaps, trained, lambda number: trained_again(trainer, job, start(number), work), self.steps)
         return finding_of(words, gaps, noise, self.runtime.precision)
 
 
@@ -83,18 +82,28 @@ class FinalCheck:
         """Return the outcome of one of them, by trial and number of epochs."""
         number, epochs = which
         words, trial = f"final model of trial {number}, {plural(epochs, 'epoch')}", self.finals.history.trials[number]
+        try:
+            trained = self._trained(trial, epochs)
+            gaps = [state_gap(self.finals.states.get(number, epochs), trained)]
+            noisy = range(REPETITIONS) if gaps[0].size else ()
+            noise = [state_gap(trained, self._trained(trial, epochs, number)) for number in noisy]
+        except (CheckpointError, StudyError) as error:
+            return differing(words, str(error))
+        return finding_of(words, gaps, noise, self.runtime.precision)
+
+    def _trained(self, trial: Trial, epochs: int, noise: int | None = None) -> TrainState:
+        """Train a final model again, from a start with the noise of a number; None for no noise."""
+        trainer: Any = self.finals.trainer
+        if noise is not None:
+            plain, trainer = trainer, copy.copy(trainer)
+            trainer.init = lambda job: with_noise(plain, job, None, noise)
         finals = replace(
             self.finals,
+            trainer=trainer,
             executor=lambda: InlineExecutor(self.runtime),
             job=lambda part: replace(self.finals.job(part), runtime=self.runtime),
         )
-        try:
-            size = state_difference(self.finals.states.get(number, epochs), finals.train(trial, epochs))
-        except (CheckpointError, StudyError) as error:
-            return differing(words, str(error))
-        rounding = rounding_of(self.runtime.precision)
-        verdict: Verdict = "equal" if not size else "drift" if size <= GROWN * rounding else "differs"
-        return ReplayedSlice(words, verdict, f"its state differs by {size:.1e} of its norm" if size else "", size)
+        return finals.train(trial, epochs)
 
 
 def finals_of(finals: FinalModels | None) -> list[tuple[int, int]]:

@@ -1,6 +1,6 @@
 """Replay: forgeries that are found, honest studies that pass, and what rounding comes to in training.
 
-Run: python tests/benchmarks/replay.py [forged | rate | honest | threads | drift]
+Run: python tests/benchmarks/replay.py [forged | rate | honest | threads | machines | drift]
 """
 
 import shutil
@@ -16,7 +16,7 @@ from torch import nn
 
 import tuneflow as tn
 from tests.helpers.forged import forge_note, forge_report, forge_state, scaled, swapped
-from tests.helpers.replayed_kinds import HONEST, RATES, TRAIN, VALID, Attention
+from tests.helpers.replayed_kinds import HONEST, RATES, TRAIN, VALID, Attention, studied
 from tuneflow.study.replay.retraining import with_noise
 
 TRIALS, EPOCHS = 4, 3
@@ -117,6 +117,36 @@ def normalized():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
 
 
+class Elsewhere(tn.Trainer):
+    """Trains as on another machine: from a start with other noise than that of the replay, once `away`."""
+
+    away = False
+
+    def init(self, job):
+        state = super().init(job)
+        return with_noise(self, job, state, 99) if Elsewhere.away else state
+
+
+def machines(_):
+    """Replay honest studies as if on another machine."""
+    for builder in (conv, normalized, Attention):
+        for optimizer, lr in ((torch.optim.SGD, 0.1), (torch.optim.Adam, 0.001), (torch.optim.Adam, 0.01)):
+            for seed in range(2):
+                one = replayed_elsewhere(builder, optimizer, lr, seed)
+                print(f"machines: {builder.__name__:<10} {optimizer.__name__:<4} {lr:<5} {one.verdict} {one.size:.0e}")
+
+
+def replayed_elsewhere(builder, optimizer, lr, seed):
+    Elsewhere.away = False
+    metrics = {"accuracy": tn.metrics.accuracy}
+    trainer = Elsewhere(TRAIN, VALID, loss=nn.CrossEntropyLoss(), optimizer=optimizer, epochs=8, metrics=metrics)
+    space = {"optimizer": {"lr": tn.Float(lr, 1.01 * lr)}}
+    study = studied(1, space, trainer=trainer, model=tn.Model(builder), seed=seed)
+    Elsewhere.away = True
+    (finding,) = study.replay().findings
+    return finding
+
+
 def drift(_):
     """Train 12 epochs plainly, from a start with noise of the size of rounding, and with two threads."""
     for builder in (net, conv, normalized, Attention):
@@ -138,7 +168,7 @@ def worst(one, other):
     return max(abs(a - b) / abs(a) for a, b in zip(one, other, strict=True))
 
 
-PARTS = {"forged": forged, "rate": rate, "honest": honest, "threads": threads, "drift": drift}
+PARTS = {"forged": forged, "rate": rate, "honest": honest, "threads": threads, "machines": machines, "drift": drift}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PARTS:

@@ -131,12 +131,12 @@ def exceptions_only(what: str, kind: Callable[[str], Exception] = StudyError) ->
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return class and message of an exception: `SystemExit: 3`."""
+    """Return class and message of an exception, in printable characters: `SystemExit: 3`."""
     try:
         message = str(error)
     except Exception:
         message = "(its message cannot be shown)"
-    return f"{type(error).__name__}: {message}".removesuffix(": ")
+    return printable_lines(f"{type(error).__name__}: {message}".removesuffix(": "))
 
 
 def _package_of(frame: FrameType) -> str:

@@ -90,7 +90,7 @@ def convnet(width: int = 4) -> nn.Module:
     )  # fmt: skip
 
 
-SCHEDULERS = (tn.Median(trials=2), tn.Population(members=4), tn.Halving())
+SCHEDULERS = (tn.Median(trials=2), tn.Population(members=8), tn.Halving())
 
 
 def trained(folder: Path, scheduler: tn.Scheduler, **settings) -> tn.Study:
@@ -120,19 +120,23 @@ def in_turn(folder: Path, studies: int, each, name: str, **settings) -> Part:
     return part
 
 
+class OnEnd:
+    """A callback of every trial's end."""
+
+    def __init__(self, call: Callable[[tn.Study, tn.types.Trial], None]) -> None:
+        self.on_trial_end = call
+
+
 def workers_for_long(folder: Path, trials: int, each) -> Part:
     part = Part(f"{trials} trainings, two workers with lanes", TRAINING, 4 * ROW)
-    ended = []
 
-    class Watch:
-        def on_trial_end(self, study, trial):
-            each()
-            ended.append(trial)
-            if len(ended) % (trials // 10) == 0:
-                part.take(len(ended), folder)
+    def ended(study, trial):
+        each()
+        if (count := study.history.ended) % (trials // 20) == 0:
+            part.take(count, folder)
 
     runtime = tn.Runtime(workers=2, lanes=4, threads=1)
-    with trained(folder, tn.Population(members=8), runtime=runtime, callbacks=[Watch()]) as study:
+    with trained(folder, tn.Median(), runtime=runtime, callbacks=[OnEnd(ended)]) as study:
         study.run(trials=trials)
     return part
 

@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from soak_samples import Part, held
+from soak_samples import SUMMARY, Part, held
 from torch import nn
 
 import tuneflow as tn
@@ -123,7 +123,7 @@ def in_turn(folder: Path, studies: int, each, name: str, **settings) -> Part:
 class OnEnd:
     """A callback of every trial's end."""
 
-    def __init__(self, call: Callable[[tn.Study, tn.types.Trial], None]) -> None:
+    def __init__(self, call: Callable[[tn.Study, tn.Trial], None]) -> None:
         self.on_trial_end = call
 
 
@@ -152,14 +152,14 @@ def parts(share: float) -> Iterator[Callable[..., Part]]:
     yield partial(in_turn, studies=4, trials=5, name="studies with two workers and lanes", runtime=lanes)
 
 
-def soaked(part: Callable[..., Part], folder: Path, each: Callable[[], None]) -> list[str]:
-    """Run a part in `folder`; return a line for everything that grew, or that is still open after it."""
+def soaked(part: Callable[..., Part], folder: Path, each: Callable[[], None]) -> tuple[list[str], list[str]]:
+    """Run a part in `folder`; return its summary, and a line for everything that grew or is still open after it."""
     before = held()
     result = part(folder, each=each)
     after = held()
     left = {what: count for what, count in after.items() if count > before[what]}
     lines = [f"{result.name}: {count} {what} after it, {before[what]} before" for what, count in left.items()]
-    return result.growing() + lines
+    return result.summary(), result.growing() + lines
 
 
 def warm_up(folder: Path) -> None:
@@ -185,8 +185,10 @@ def main() -> None:
         warm_up(Path(root, "warm"))
         each = leak if options.leak else lambda: None
         folders = (Path(root, f"part{number}") for number in itertools.count())
-        faults = [line for part in parts(options.share) for line in soaked(part, next(folders), each)]
-    print("", *(faults or ["nothing grows"]), sep="\n")
+        results = [soaked(part, next(folders), each) for part in parts(options.share)]
+    rows = [SUMMARY, ["---"] * len(SUMMARY), *(summary for summary, _ in results)]
+    faults = [line for _, lines in results for line in lines]
+    print("", *(f"| {' | '.join(row)} |" for row in rows), "", *(faults or ["nothing grows"]), sep="\n")
     sys.exit(bool(faults))
 
 

@@ -72,21 +72,49 @@ class Part:
 
     def growing(self) -> list[str]:
         """Return a line for everything that grows without bound."""
-        samples = self.samples[int(WARM * len(self.samples)) :]
-        trials = [sample.trials for sample in samples]
-        columns = {name: [getattr(sample, name) for sample in samples] for name in NAMES[1:]}
-        growths = {name: growth(trials, values) for name, values in columns.items()}
-        limits = {name: self._limit(name, trials, values) for name, values in columns.items()}
+        trials, columns = self._judged()
+        growths = {
+            name: (growth(trials, values), self._limit(name, trials, values)) for name, values in columns.items()
+        }
         return [
-            f"{self.name}: {name} grew by {grown:.4g} in {trials[-1] - trials[0]} trials; at most {limits[name]:.4g}"
-            for name, grown in growths.items()
-            if grown > limits[name]
+            f"{self.name}: {name} grew by {grown:.4g} in {trials[-1] - trials[0]} trials; at most {limit:.4g}"
+            for name, (grown, limit) in growths.items()
+            if grown > limit
         ]
+
+    def summary(self) -> list[str]:
+        """Return the part's row of the table at the end, as in the documentation."""
+        trials, columns = self._judged()
+        each = {
+            name: growth(trials, columns[name]) * MIB / (trials[-1] - trials[0])
+            for name in ("memory", "workers", "folder")
+        }
+        ms, most = columns["ms"], {name: max(columns[name]) for name in ("handles", "threads", "children", "files")}
+        half = len(ms) // 2
+        return [
+            self.name,
+            *(f"{each[name]:.0f}" for name in each),
+            *(f"{most[name]}" for name in most),
+            f"{max(columns['temporary']) - min(columns['temporary'])}",
+            f"{statistics.median(ms[half:]) / statistics.median(ms[:half]):.2f}",
+        ]
+
+    def _judged(self) -> tuple[list[int], dict[str, list[float]]]:
+        """Return trials and columns of the samples but the first fifth."""
+        samples = self.samples[int(WARM * len(self.samples)) :]
+        columns = {name: [getattr(sample, name) for sample in samples] for name in NAMES[1:]}
+        return [sample.trials for sample in samples], columns
 
     def _limit(self, name: str, trials: list[int], values: list[float]) -> float:
         if name == "ms":
             return statistics.median(values)  # from half of the middle to one and a half
         return self.limits[name] * (trials[-1] - trials[0]) / MIB if name in self.limits else COUNTS
+
+
+SUMMARY = [
+    *("", "memory, bytes per trial", "workers' memory, bytes per trial", "folder, bytes per trial", "handles, at most"),
+    *("threads", "processes", "files", "temporary files more", "time per trial, second half / first"),
+]
 
 
 def growth(trials: list[int], values: list[float]) -> float:

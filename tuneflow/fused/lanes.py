@@ -21,6 +21,7 @@ from tuneflow.fused.program import KINDS, LaneStep, Program, StepGradients
 from tuneflow.fused.program_cache import ProgramCache
 from tuneflow.fused.refusal import CannotFuse
 from tuneflow.fused.stacked_tensors import ProgramInputs, StackedTensors
+from tuneflow.fused.tree_key import TreeKey
 from tuneflow.fused.verify import verify
 
 
@@ -142,7 +143,7 @@ class Lanes:
         def make() -> EvaluationProgram:
             return EvaluationProgram(self._kind, skeleton_of(self._modules[0], self._rates_here), names, given, spec)
 
-        made = self._programs.of(self._key("outputs", spec, _shapes(leaves), *sorted(self._active)), make)
+        made = self._programs.of(self._key("outputs", TreeKey(spec), _shapes(leaves), *sorted(self._active)), make)
         return made(given)
 
     def stop(self, lane: int) -> None:
@@ -235,9 +236,9 @@ class Lanes:
                 raise ValueError(
                     f"Lanes.step: {len(self._modules)} lanes need a first axis of as many, got {leaf.shape}."
                 )
-        here = (spec, _shapes(leaves), len(self._active))
+        here = (TreeKey(spec), _shapes(leaves), len(self._active))
         if here not in self._ready:
-            key = self._key("step", spec, _shapes([leaf[0] for leaf in leaves]), *sorted(self._active))
+            key = self._key("step", TreeKey(spec), _shapes([leaf[0] for leaf in leaves]), *sorted(self._active))
             program, seen = self._programs.of(key, lambda: self._trace(batch))
             self._begin(seen)
             self._ready[here] = _PreparedProgram(program, seen, self._masks(seen))

@@ -8,7 +8,7 @@ Python that this machine has, with what pip chooses for it. CI's own suite runs 
 
 It runs the part of the suite that depends on other versions' numbers, kernels, formats and deprecations (a warning is
 an error there as well): spaces and searchers (SciPy, NumPy's generators), training, optimizers, lanes and heuristics
-(torch), the store and its states, worker processes, and studies that are resumed. Left out are the extras, which have
+(torch), the store and its states, and studies that are resumed. Left out are worker processes, the extras, which have
 bounds of their own and want other versions of these packages, and what costs minutes: documentation, examples, demo.
 
 On x86-64 Linux the package index has torch for CUDA alone, about 3 GB for each environment and 6 GB once installed;
@@ -36,7 +36,6 @@ SELECTION = [
     *("tests/space", "tests/search", "tests/schedule", "tests/train", "tests/optim", "tests/fused", "tests/heuristics"),
     *("tests/store", "tests/runtime", "tests/test_seeds.py", "tests/test_metrics.py", "tests/test_ranking_metrics.py"),
     *("tests/study/test_study.py", "tests/study/test_resume.py", "tests/study/test_forks.py"),
-    *("tests/execute/test_processes.py", "tests/execute/test_lanes.py"),
 ]
 
 

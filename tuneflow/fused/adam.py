@@ -14,9 +14,15 @@ from tuneflow.fused.gradient import FactoredGradient, Gradient, Groups, of_lane
 
 
 class StackedAdam:
-    """Adam and AdamW; a lane counts its own steps."""
+    """Adam and AdamW; a lane counts its own steps.
 
-    def __init__(self, parameters: Sequence[Tensor], groups: Groups) -> None:
+    Args:
+        parameters: each (K, *shape), contiguous.
+        groups: settings, one for each lane.
+        decoupled: the weight decay is AdamW's where a group does not say so; torch's own do from 2.7 on.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], groups: Groups, decoupled: bool = False) -> None:
         averages, squares = [[torch.zeros_like(p) for p in parameters] for _ in range(2)]
         self._steps = torch.zeros(len(groups), device=parameters[0].device)
         self._counts = self._steps.unbind()
@@ -24,13 +30,13 @@ class StackedAdam:
         self._views = [[[views[lane] for views in kind] for kind in kinds] for lane in range(len(groups))]
         self._shapes = [p[0] for p in parameters]
         self._own: dict[int, Tensor] = {}
+        self._decoupled = decoupled
         self.settle(groups)
 
     def settle(self, groups: Groups) -> None:
         self._settings = [_settings(group) for group in groups]
-        self._kernels = [
-            torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_ for group in groups
-        ]
+        decoupled = [group.get("decoupled_weight_decay", self._decoupled) for group in groups]
+        self._kernels = [torch._fused_adamw_ if apart else torch._fused_adam_ for apart in decoupled]
 
     def step(self, gradients: Sequence[Gradient], moving: Sequence[bool]) -> None:
         self._steps.add_(torch.tensor(moving, device=self._steps.device))

@@ -65,10 +65,14 @@ class StackedOptimizers:
             which = [index[name] for name in members]
             if which:
                 settings = [optimizer.param_groups[group] for optimizer in optimizers]
-                made = (StackedSGD if self._kind is SGD else StackedAdam)([parameters[n] for n in which], settings)
-                self._movers.append((group, which, made))
+                self._movers.append((group, which, self._mover([parameters[n] for n in which], settings)))
         for lane, (module, optimizer) in enumerate(zip(modules, optimizers, strict=True)):
             self.load(lane, module, optimizer)
+
+    def _mover(self, parameters: Sequence[Tensor], settings: Groups) -> StackedOptimizer:
+        if self._kind is SGD:
+            return StackedSGD(parameters, settings)
+        return StackedAdam(parameters, settings, decoupled=self._kind is AdamW)
 
     def check(self, module: nn.Module, optimizer: Optimizer) -> None:
         """Raise CannotFuse unless a lane may have this optimizer."""

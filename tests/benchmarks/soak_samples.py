@@ -132,6 +132,7 @@ def growth(trials: list[int], values: list[float]) -> float:
 def held() -> dict[str, int]:
     """Return how many handles, threads, child processes and temporary files there are."""
     gc.collect()
+    time.sleep(1.0)  # for threads of what was just collected to end
     handles, threads, children = _counts()
     temporary = len(os.listdir(tempfile.gettempdir()))
     return {"handles": handles, "threads": threads, "children": children, "temporary": temporary}

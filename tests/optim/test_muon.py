@@ -10,6 +10,7 @@ from tests.helpers.dry_run_cases import check
 from tests.helpers.trainer_runs import facts, flat, run, through_file
 
 MuonAdamW = tn.optim.MuonAdamW
+pytestmark = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has Muon from 2.9 on")
 
 
 def deep(outputs=10):

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import time
+import weakref
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -86,6 +87,7 @@ class SqliteStore:
         self._seen, self._version, self._full = 0, -1, False
         self._read = False  # all trials were read once; later calls of `changes` leave out those of this process
         self._db = self._connect(reads)
+        weakref.finalize(self, self._db.close).atexit = False  # in garbage it may come before its store
         self._file = OpenFile.at(path)
 
     def _connect(self, reads: bool) -> sqlite3.Connection:
@@ -353,8 +355,6 @@ class SqliteStore:
 
     def __del__(self) -> None:
         self._owners.leave(wait=False)
-        if hasattr(self, "_db"):
-            self._db.close()
 
     def _later(self, trial: int, own: bool, statement: str, row: tuple[Any, ...]) -> None:
         self._pending.append(Write(trial, own, statement, row))

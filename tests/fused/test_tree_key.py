@@ -4,7 +4,7 @@ from collections import namedtuple
 
 import pytest
 import torch
-from torch.utils import _pytree as pytree
+from torch.utils import _pytree as pytree  # torch has no public one
 
 from tuneflow.fused.tree_key import TreeKey
 

@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -156,7 +157,7 @@ class SqliteStore:
         if [row[1] for row in rows] != list(range(count)):
             with self._sound():
                 raise damaged(self._path, f"it has rows of {len(rows)} trials, and had those of {count}")
-        return sorted((row for row in rows if row[3] != "CLAIMED"), key=lambda row: row[:2])
+        return sorted((row for row in rows if row[3] != "CLAIMED"), key=itemgetter(0))
 
     def _changed_rows(self) -> list[Any]:
         return self._run(

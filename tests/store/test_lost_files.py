@@ -88,16 +88,21 @@ def test_a_study_and_who_reads_it_leave_the_file_alone_behind(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["states", "study.sqlite"]
 
 
-@pytest.mark.parametrize("seconds", [0.0, 100.0], ids=["just now", "long ago"])
-def test_a_study_that_has_no_settings_yet_is_waited_for_while_it_is_new(seconds, tmp_path, monkeypatch):
-    SqliteStore(tmp_path / "study.sqlite").close()
+@pytest.mark.parametrize(("seconds", "open_elsewhere"), [(0.0, True), (100.0, True), (0.0, False)])
+def test_settings_of_a_new_study_that_another_process_makes_are_waited_for(
+    seconds, open_elsewhere, tmp_path, monkeypatch
+):
+    store = SqliteStore(tmp_path / "study.sqlite")
+    if not open_elsewhere:
+        store.close()
     os.utime(tmp_path / "study.sqlite", (time.time() - seconds,) * 2)
     waits = []
     monkeypatch.setattr(archive, "NEW", 0.1)
     monkeypatch.setattr(time, "sleep", waits.append)
     with pytest.raises(StoreError, match=r"has no settings yet: .* Run its script again to go on"):
         tn.open(tmp_path)
-    assert bool(waits) == (seconds == 0.0)
+    assert bool(waits) == (open_elsewhere and seconds == 0.0)
+    store.close()
 
 
 @pytest.mark.parametrize("linking", [True, False], ids=["links", "no links"])

@@ -74,6 +74,7 @@ class Archive:
         if not os.path.isfile(path):
             raise StoreError(_no_study(self.folder))
         refuse_links(self.folder)
+        self._in_use = path.with_name(f"{path.name}-wal").exists()  # before it is opened here
         with closing(self._store(path)) as store:
             try:
                 self._read(store)
@@ -91,7 +92,7 @@ class Archive:
         return SqliteStore(path, reads=True)
 
     def _read(self, store: SqliteStore) -> None:
-        self.facts: dict[str, Any] = _settings(store, self.folder / "study.sqlite")
+        self.facts: dict[str, Any] = _settings(store, self.folder / "study.sqlite", self._in_use)
         facts = self.facts
         self.space = SearchSpace.from_json(facts["space"])
         goals = tuple((metric, way == "maximize") for metric, way in facts["objective"]["goals"].items())
@@ -228,10 +229,10 @@ class Archive:
         return listing(self.record(), most)
 
 
-def _settings(store: SqliteStore, path: Path) -> dict[str, Any]:
-    """Return the settings of a study; in a new file they are waited for, as another process may be writing them."""
+def _settings(store: SqliteStore, path: Path, in_use: bool) -> dict[str, Any]:
+    """Return the settings of a study; those of a new one are waited for where another process has its file open."""
     while (facts := store.recall(FACTS)) is None:
-        if not 0 <= time.time() - path.stat().st_mtime < NEW:
+        if not in_use or not 0 <= time.time() - path.stat().st_mtime < NEW:
             raise StoreError(
                 f"{path}: its study has no settings yet: it is being made just now, or its process died before. Run"
                 " its script again to go on."

@@ -420,6 +420,10 @@ class SqliteStore:
 
     def _failure(self, error: Exception) -> StoreError:
         ended = None
+        try:
+            self._file.check()
+        except StoreError as lost:  # whatever SQLite made of that
+            return lost
         with suppress(sqlite3.Error):
             (ended,) = self._db.execute(f"SELECT count(*) FROM trial WHERE status IN {ENDED}").fetchone()
         return not_done(error, self._path, ended)

@@ -39,7 +39,7 @@ from tuneflow.study.retention import selected_epochs, with_kept_model
 from tuneflow.validate import path_of
 
 NEED_A_STUDY = ("run", "test", "confirm", "enqueue", "ask", "tell", "model", "searcher", "scheduler", "adjusted")
-NEW = 0.5  # seconds: a file that was made less than this ago may lack what its process is about to write
+NEW = 0.25  # seconds: a file that was made less than this ago may lack what its process is about to write
 
 
 class Archive:

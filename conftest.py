@@ -15,8 +15,8 @@ collect_ignore += ["tuneflow/plot/artists.py"]  # which imports matplotlib, in e
 # Groups of tests that take longest; at the end one process would run one of them while the others have no work.
 FIRST = [
     "ray",
-    *("tests/fused/test_lanes.py", "tests/test_examples.py", "tests/execute/test_in_order.py"),
-    *("tests/execute/test_processes.py", "tests/test_docs.py", "tests/execute/test_by_value.py"),
+    *("tests/fused/test_lanes.py", "tests/execute/test_in_order.py"),
+    *("tests/execute/test_processes.py", "tests/execute/test_by_value.py"),
     *("tests/testing/test_conformance.py", "tests/execute/test_lanes.py"),
     *("tests/study/test_resume.py", "tests/fused/test_evaluation.py", "tests/test_demo.py", "tests/test_jobs.py"),
     *("tests/execute/test_devices.py", "tests/runtime/test_precision.py"),

@@ -1,4 +1,4 @@
-"""Each example has a notebook beside it: the same cells, executed. tests/kernels runs them again."""
+"""Each example has a notebook beside it: the same cells, executed. tests/examples runs them again."""
 
 import re
 

@@ -10,7 +10,7 @@ import tuneflow as tn
 laws = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # whatever the load
 
 seeds = st.integers(-(10**30), 10**30)
-names = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S"), exclude_characters="."), min_size=1)
+names = st.text(st.characters(categories=("L", "N", "P", "S"), exclude_characters="."), min_size=1)
 names = names.filter(lambda name: len(name) <= 100 and name != "where")
 
 # Values that JSON knows. Whole floats are left out: 1 and 1.0 are the same option.

@@ -13,7 +13,7 @@ import torch
 import tuneflow as tn
 from tests.helpers.forked import output_of
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 ARTICLE = EXAMPLES / "01_article_cnn.py"
 TINY = ["--images", "96", "--epochs", "1", "--trials", "2"]
 INSTALLED = Path(tn.data.FASHION_FOLDER).is_dir()

@@ -15,11 +15,11 @@ collect_ignore += ["tuneflow/plot/artists.py"]  # which imports matplotlib, in e
 # Groups of tests that take longest; at the end one process would run one of them while the others have no work.
 FIRST = [
     "ray",
-    *("tests/fused/test_lanes.py", "tests/execute/test_in_order.py"),
-    *("tests/execute/test_processes.py", "tests/execute/test_by_value.py"),
-    *("tests/testing/test_conformance.py", "tests/execute/test_lanes.py"),
-    *("tests/study/test_resume.py", "tests/fused/test_evaluation.py", "tests/test_demo.py", "tests/test_jobs.py"),
-    *("tests/execute/test_devices.py", "tests/runtime/test_precision.py"),
+    *("tests/execute/test_processes.py", "tests/execute/test_in_order.py", "tests/execute/test_by_value.py"),
+    *("tests/execute/test_lanes.py", "tests/fused/test_lanes.py", "tests/testing/test_conformance.py"),
+    *("tests/runtime/test_precision.py", "tests/search/test_constraints.py", "tests/execute/test_devices.py"),
+    *("tests/search/test_gp.py", "tests/study/test_extend.py", "tests/test_demo.py", "tests/execute/test_retries.py"),
+    *("tests/fused/test_evaluation.py", "tests/study/test_export.py", "tests/study/test_resume.py"),
 ]
 
 

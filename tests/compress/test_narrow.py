@@ -222,7 +222,7 @@ def test_modules_that_cannot_be_narrowed_are_refused_with_the_reason(name, argum
         ({"macs": 0.5}, "number >= 1"),
         ({"by": "obds"}, 'Did you mean "obd"'),
         ({"rows": 0}, "whole number >= 1"),
-        ({"per": "time"}, "one of 'macs', 'ms', got 'time'"),
+        ({"per": "time"}, r"one of \"macs\", \"ms\", got 'time'"),
         ({"batch": 0}, "batch .*whole number >= 1"),
         ({"only": "conv"}, "list of names"),
         ({"only": []}, "at least one name"),

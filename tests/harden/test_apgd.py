@@ -110,7 +110,7 @@ def test_rows_with_gradients_that_are_not_finite_stay_within_the_threat():
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"), [({"loss": "cw"}, '"ce" or "dlr"'), ({"steps": 0}, "APGD: steps")], ids=["loss", "steps"]
+    ("settings", "message"), [({"loss": "cw"}, '"ce", "dlr"'), ({"steps": 0}, "APGD: steps")], ids=["loss", "steps"]
 )
 def test_refusal_names_the_rule(settings, message):
     with pytest.raises(ValueError, match=message):

@@ -126,8 +126,8 @@ BAD = {
     "far": (lambda: make(scheduler=tn.Hyperband(first=100)), "first=100 leave no rung below the full 3 epochs"),
     "short": (lambda: make(scheduler=tn.Hyperband(factor=4)), "factor=4 and first=1 leave no rung below the full 3"),
     "members": (lambda: tn.Population(members=3), "members needs to be a whole number >= 4, got 3"),
-    "share": (lambda: tn.Population(share=0.6), "share needs to be above 0 and at most 0.5, got 0.6"),
-    "step": (lambda: tn.Population(step=0), "step needs to be above 0, got 0"),
+    "share": (lambda: tn.Population(share=0.6), "share needs to be a number above 0 and at most 0.5, got 0.6"),
+    "step": (lambda: tn.Population(step=0), "step needs to be a number > 0, got 0"),
     "every": (lambda: make(scheduler=tn.Population(every=3)), "every=3 leaves no replacement within the full 3"),
 }
 

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 import tuneflow as tn
-from tuneflow.errors import StoreError
+from tuneflow.errors import StoreError, StudyError
 
 SPACE = tn.SearchSpace(x=tn.Float(-1.0, 1.0))
 
@@ -64,6 +64,14 @@ def test_metrics_in_exported_lines_stand_beside_the_times_of_their_report(tmp_pa
     (report,) = trial["reports"]
     assert report["metrics"] == trial["metrics"]
     assert (report["epoch"], report["worker"]) == (1, 0)
+
+
+def test_minimize_closes_its_study(tmp_path):
+    best = tuned(tmp_path)
+    assert [file.name for file in tmp_path.glob("study.sqlite*")] == ["study.sqlite"]  # nothing has it open
+    assert repr(best).startswith("trial ")
+    with pytest.raises(StudyError, match="square is a plain function, so there is no model"):
+        best.model()
 
 
 def test_a_changed_byte_in_the_objective_is_damage(tmp_path):

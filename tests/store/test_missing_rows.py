@@ -24,6 +24,11 @@ def under_way(folder):
 
 
 REMOVED = {
+    "a trial that is called a claim": (
+        functions,
+        "UPDATE trial SET status = 'CLAIMED' WHERE number = 3",
+        "trial 3: its row is called CLAIMED, and holds a trial",
+    ),
     "a trial": (functions, "DELETE FROM trial WHERE number = 3", "rows of 30 trials|rows of 29 trials"),
     "a report": (
         under_way,

@@ -54,6 +54,13 @@ def test_what_is_removed_while_it_is_copied_is_copied_again(tmp_path, monkeypatc
     assert places == []
 
 
+def test_a_backup_lies_outside_of_its_study(tmp_path):
+    tn.minimize(lambda x: x, SPACE, trials=1, folder=tmp_path / "study")
+    with pytest.raises(StoreError, match="inside: lies in the study's own folder; give a folder outside of it"):
+        back_up(tmp_path / "study", tmp_path / "study" / "inside")
+    assert not (tmp_path / "study" / "inside").exists()
+
+
 def test_a_backup_needs_a_folder_of_its_own(tmp_path):
     tn.minimize(lambda x: x, SPACE, trials=2, folder=tmp_path / "study")
     with pytest.raises(

@@ -189,6 +189,19 @@ def test_the_model_is_trained_once_and_kept(tmp_path):
     assert torch.equal(tn.load(tmp_path / "best.pt", net)(INPUTS), first(INPUTS))
 
 
+def test_the_models_on_all_rows_of_trials_whose_states_are_dropped_go(tmp_path):
+    with study(folder=tmp_path) as ours:
+        bests = []
+        for trials in range(1, 7):
+            ours.run(trials=trials)
+            ours.best.model()
+            bests.append(ours.best.number)
+        names = [file.name[:6] for file in (tmp_path / "final").glob("*.state")]
+        assert len(set(bests)) > 1
+        assert names == [f"{bests[-1]:06d}"]
+        assert ours.best.model() is not None
+
+
 def test_a_fork_is_trained_on_all_rows_by_the_configurations_that_it_had():
     class ForkOnce(tn.Scheduler):
         def next(self, space, history, rng):

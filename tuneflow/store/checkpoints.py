@@ -49,6 +49,10 @@ class States:
             self._list(f"{trial:06d}")
         return self._memory.get(trial, {}).keys() | self._written.get(trial, set())
 
+    def trials(self) -> set[int]:
+        """Return the numbers of the trials of which a state is kept, as far as this object has seen."""
+        return self._memory.keys() | self._written.keys()
+
     def hold_values(self, trial: int) -> bool:
         """True if any state of this trial holds more than its epoch."""
         return trial in self._written or any(state.values for state in self._memory.get(trial, {}).values())

@@ -1,6 +1,7 @@
 """Reports of ended trials, which are parsed on first use: a study of 10,000 trials opens without parsing any."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -29,25 +30,63 @@ def checked_scores(value: Any) -> dict[str, float]:
     """Return `value`, parsed from JSON, as metrics or their errors.
 
     Raises:
-        TypeError: it is something else.
+        TypeError, OverflowError: it is something else, or no float holds a number of it.
     """
-    if not isinstance(value, dict) or not all(map(_is_number, value.values())):
+    if not isinstance(value, dict):
         raise TypeError("metrics need to be an object of numbers")
+    for number in value.values():
+        if type(number) is not float:
+            return {name: _real(number, "a metric") for name, number in value.items()}
     return value
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) is float or isinstance(value, int)
+def checked_seconds(value: Any) -> float:
+    """Return a stored time; NaN for one that is not known.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is something else.
+    """
+    if value is None:
+        return math.nan
+    seconds = _real(value, "a time")
+    if math.isinf(seconds):
+        raise ValueError("a time needs to be finite")
+    return seconds
+
+
+def checked_whole(value: Any, low: int = 0) -> int:
+    """Return a stored whole number of at least `low`, which SQLite can hold.
+
+    Raises:
+        TypeError, ValueError: it is something else.
+    """
+    if type(value) is not int:
+        raise TypeError(f"needs a whole number, got {type(value).__name__}")
+    if not low <= value < 2**63:
+        raise ValueError(f"needs a whole number from {low} to 2**63")
+    return value
+
+
+def _real(value: Any, what: str) -> float:
+    if type(value) not in (float, int):
+        raise TypeError(f"{what} needs to be a number, got {type(value).__name__}")
+    return float(value)
 
 
 def _reports(text: str) -> tuple[Report, ...]:
-    return tuple(_report(*row) for row in parsed(text))
+    return tuple(checked_report(*row) for row in parsed(text))
 
 
-def _report(epoch: Any, metrics: Any, errors: Any, seconds: Any, at: Any, worker: Any) -> Report:
-    if not all(map(_is_number, (epoch, seconds, at, worker))):
-        raise TypeError("a report needs numbers")
-    return Report(epoch, checked_scores(metrics), checked_scores(errors), seconds, at, worker)
+def checked_report(epoch: Any, metrics: Any, errors: Any, seconds: Any, at: Any, worker: Any) -> Report:
+    """Return the report of these stored values.
+
+    Raises:
+        TypeError, ValueError, OverflowError: one of them is something else.
+    """
+    scores = checked_scores(metrics), checked_scores(errors)
+    return Report(
+        checked_whole(epoch, 1), *scores, checked_seconds(seconds), checked_seconds(at), checked_whole(worker)
+    )
 
 
 class LazyReports(Sequence[Report]):

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tuneflow.history.trial import ENDED, Report, Status, Trial
-from tuneflow.store.lazy_reports import UNREADABLE, LazyReports, checked_scores, parsed
+from tuneflow.store.lazy_reports import (
+    UNREADABLE,
+    LazyReports,
+    checked_report,
+    checked_scores,
+    checked_seconds,
+    checked_whole,
+    parsed,
+)
 from tuneflow.store.sqlite_errors import damaged
 
 Row = tuple[Any, ...]
@@ -120,16 +128,16 @@ def trial_of(path: Path, row: Row, reports: Sequence[Report] = ()) -> Trial:
             number=number,
             config=json_object(config),
             status=status,
-            reason=reason,
+            reason=_stored_text(reason),
             metrics=checked_scores(parsed(metrics)),
             errors=checked_scores(parsed(errors)),
-            epochs=int(epochs),
-            seconds=_number(seconds),
+            epochs=checked_whole(epochs),
+            seconds=checked_seconds(seconds),
             reports=LazyReports(packed, path, number) if packed else tuple(reports),
-            detail=detail,
+            detail=_stored_text(detail),
             parent=_origin(parent) if parent else None,
-            repeats=repeats,
-            until=until,
+            repeats=_stored_whole(repeats),
+            until=_stored_whole(until),
             extends=bool(extends),
         )
     except UNREADABLE as error:
@@ -174,8 +182,7 @@ def _report_of(path: Path, number: int, row: Row) -> Report:
         raise damaged(path, f"its report of epoch {values[1]} {OTHER}", number)
     _, epoch, metrics, errors, seconds, at, worker = values
     try:
-        scores = checked_scores(parsed(metrics)), checked_scores(parsed(errors))
-        return Report(epoch, *scores, _number(seconds), _number(at), worker)
+        return checked_report(epoch, parsed(metrics), parsed(errors), seconds, at, worker)
     except UNREADABLE as error:
         raise damaged(path, f"its report of epoch {epoch} cannot be read ({error})", number) from error
 
@@ -205,12 +212,18 @@ def _real(number: float) -> float | None:
     return None if math.isnan(number) else float(number)
 
 
-def _number(stored: float | None) -> float:
-    return math.nan if stored is None else stored
-
-
 def _whole(number: int | None) -> int | None:
     return None if number is None else int(number)
+
+
+def _stored_whole(value: Any) -> int | None:
+    return None if value is None else checked_whole(value)
+
+
+def _stored_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"needs a text, got {type(value).__name__}")
+    return value
 
 
 def _text(text: str) -> str:

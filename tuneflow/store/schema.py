@@ -57,6 +57,16 @@ def check_tables(database: sqlite3.Connection, path: Path) -> None:
         )
     if missing := [statement.split()[2] for statement in STATEMENTS if statement not in stored.values()]:
         raise damaged(path, f"the statement of {listed(missing)} is not the one that it was made with")
+    if strange := sorted(name for name, statement in stored.items() if not _is_passive(statement)):
+        raise StoreError(
+            f"{path}: holds {listed(strange)}, which tuneflow did not make and which may change what is written (a"
+            " trigger, view or virtual table). Restore it from a backup, or use another folder."
+        )
+
+
+def _is_passive(statement: str) -> bool:
+    """True for the statement of an ordinary table or index."""
+    return " ".join(statement.upper().split()).startswith(("CREATE TABLE ", "CREATE INDEX ", "CREATE UNIQUE INDEX "))
 
 
 def check_pages(database: sqlite3.Connection, path: Path) -> None:

@@ -157,7 +157,15 @@ class SqliteStore:
         if [row[1] for row in rows] != list(range(count)):
             with self._sound():
                 raise damaged(self._path, f"it has rows of {len(rows)} trials, and had those of {count}")
-        return sorted((row for row in rows if row[3] != "CLAIMED"), key=itemgetter(0))
+        return sorted(filter(self._is_entered, rows), key=itemgetter(0))
+
+    def _is_entered(self, row: Any) -> bool:
+        """True for the row of a trial; False for that of a number which is taken, and holds no trial yet."""
+        number, config, status = row[1:4]
+        if status == "CLAIMED" and (config, row[-1]) != (None, None):
+            with self._sound():
+                raise damaged(self._path, "its row is called CLAIMED, and holds a trial", number)
+        return bool(status != "CLAIMED")
 
     def _changed_rows(self) -> list[Any]:
         return self._run(

@@ -28,6 +28,8 @@ def back_up(folder: Path, to: Path) -> FolderCheck:
         StoreError: there is no study, it is damaged, or the copy cannot be written.
     """
     Archive(folder)  # or StoreError
+    if folder.resolve() in to.resolve().parents:
+        raise StoreError(f"{to}: lies in the study's own folder; give a folder outside of it.")
     _make_room(to)
     before: tuple[object, ...] = ()
     for _ in range(ROUNDS):

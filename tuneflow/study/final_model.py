@@ -20,6 +20,7 @@ class FinalModels:
     Args:
         states: where they are kept, by trial and number of epochs. Several processes that ask for the same one at once
             train and write the same.
+        kept: returns the epochs after which the study's states of a trial are kept.
         trainer: the trainer of one seed and fold.
         history: the study's.
         job: returns the job of a trial.
@@ -28,6 +29,7 @@ class FinalModels:
     """
 
     states: States
+    kept: Callable[[int], set[int]]
     trainer: TrainerProtocol
     history: History
     job: Callable[[Trial], Job]
@@ -44,7 +46,15 @@ class FinalModels:
             self.log(f"final  trial {trial.number}: training on all rows for {plural(epochs, 'epoch')}")
             self.states.put(trial.number, self.train(trial, epochs))
             self.states.flush(trial.number)
+            self._prune()
         return self.states.get(trial.number, epochs)
+
+    def _prune(self) -> None:
+        """Drop the states of trials that are not among the best any more: without one of theirs, none is asked for."""
+        for number in self.states.trials():
+            if not self.kept(number):
+                self.states.keep(number, ())
+        self.states.sweep()
 
     def train(self, trial: Trial, epochs: int) -> TrainState:
         """Train a trial's configuration on all rows, and keep nothing.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tuneflow.errors import in_one_line
+from tuneflow.errors import in_one_line, plural
 from tuneflow.history.trial import Trial
 from tuneflow.store.checkpoints import States
 from tuneflow.study.archive import Archive
@@ -98,4 +98,4 @@ def strange_state(trial: int, epoch: int, archive: Archive) -> str:
     if trial >= len(archive.trials):
         return f"there is no trial {trial}, so its row is lost or the file is another study's"
     row = archive.trials[trial]
-    return f"trial {trial} has {row.epochs} epochs" if row.ended and row.epochs < epoch else ""
+    return f"trial {trial} has {plural(row.epochs, 'epoch')}" if row.ended and row.epochs < epoch else ""

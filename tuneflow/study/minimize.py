@@ -114,12 +114,11 @@ def _best(f: Callable[..., Any], space: SearchSpace, trials: int, **settings: An
     if isinstance(space, SearchSpace):
         check_keywords(f, space.entries, "space")
         check_complete(f, space.entries, "space")
-    study = Study(space=space, trainer=trainer, **settings)
-    study.run(trials=trials)
-    if trainer.exit is not None:  # the program asked to end, which is not to be lost
-        best = f"The best is {study.best!r}" if study.history.leader else "None has a score"
-        warn(
-            f"{name_of(f)} raised {in_one_line(trainer.exit)}, which is raised again now that other trials ran. {best}."
-        )
-        raise trainer.exit
-    return study.best
+    with Study(space=space, trainer=trainer, **settings) as study:
+        study.run(trials=trials)
+        if trainer.exit is not None:  # the program asked to end, which is not to be lost
+            best = f"The best is {study.best!r}" if study.history.leader else "None has a score"
+            error = in_one_line(trainer.exit)
+            warn(f"{name_of(f)} raised {error}, which is raised again now that other trials ran. {best}.")
+            raise trainer.exit
+        return study.best

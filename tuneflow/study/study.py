@@ -727,7 +727,8 @@ class Study:
         alone = copy.copy(self.runtime)
         alone.lanes = 1
         executor, log = partial(study_executor, alone, EngineCache()), self._progress.log
-        return FinalModels(states, self.trainer.single, self.history, self._job, executor, log)
+        kept = self._ledger.states.epochs
+        return FinalModels(states, kept, self.trainer.single, self.history, self._job, executor, log)
 
     def _job(self, trial: Trial) -> Job:
         """Return the trial's job: its model, configuration, runtime and seed."""

@@ -14,6 +14,7 @@ from torch import nn
 import tuneflow as tn
 from tuneflow.errors import CheckpointError, StoreError
 from tuneflow.store.checkpoints import States
+from tuneflow.study.saved_model import digest_of, save_model
 
 LARGE = 10**13
 
@@ -116,6 +117,73 @@ def test_a_file_of_others_is_refused_by_name(tmp_path, kind):
     assert "000001-000001.state" in state
     assert "best.pt" in model
     assert not any(word in state + model for word in ("weights_only", "safe_globals", "Traceback"))
+
+
+def changed_model(folder, changes):
+    """Return the path of a model of one Linear whose entries are changed, with the digest of what it holds."""
+    save_model(path := folder / "best.pt", nn.Linear(2, 1), {})
+    content = torch.load(path, weights_only=True) | changes
+    content = {name: value for name, value in content.items() if value is not ABSENT and name != "sha256"}
+    path.write_bytes(saved(content | {"sha256": digest_of(content)}))
+    return path
+
+
+def linear():
+    return nn.Linear(2, 1)
+
+
+def weights(tensor):
+    return {"weights": {"weight": tensor, "bias": torch.zeros(1)}}
+
+
+ABSENT = object()
+STRANGE_ENTRIES = {
+    **{f"no {name}": {name: ABSENT} for name in ("built", "operations", "calibration", "rows", "weights", "scale")},
+    "a list of settings": {"built": {"config": [1], "labels": []}},
+    "an operation without a kind": {"operations": [{"layer": "0"}]},
+    "an operation of other facts": {"operations": [{"kind": "remove", "rank": 3}]},
+    "a range of text": {"box": ["a", "b"]},
+    "a number for weights": weights(1.0),
+    "numbered weights": {"weights": {0: torch.zeros(1, 2), 1: torch.zeros(1)}},
+    "a normalizer without facts": {"normalizer": {"mean": torch.zeros(2), "std": torch.ones(2)}},
+    "a normalizer of no kind": {"normalizer": {}, "normalizer_facts": {"keys": [1]}},
+    "a normalizer without tensors": {"normalizer": {}, "normalizer_facts": {"kind": "normalizer"}},
+    "a scale of numbers": {"scale": {"mean": 0.0, "std": 1.0}},
+    "a spread of other facts": {"spread": {"a": {"b": 1}}},
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE_ENTRIES)
+def test_a_model_with_strange_entries_is_refused_by_name(tmp_path, kind):
+    path = changed_model(tmp_path, STRANGE_ENTRIES[kind])
+    with pytest.raises(CheckpointError, match=r"best\.pt: (its|one of its) entr"):
+        tn.load(path, linear)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int8, torch.bool], ids=str)
+def test_weights_of_another_kind_are_not_cast(tmp_path, dtype):
+    path = changed_model(tmp_path, weights(torch.ones(1, 2, dtype=dtype)))
+    with pytest.raises(ValueError, match=rf'"weight" is \(1, 2\) of {dtype} in the file and \(1, 2\) of torch.float32'):
+        tn.load(path, linear)
+
+
+def test_weights_of_another_precision_are_read(tmp_path):
+    path = changed_model(tmp_path, weights(torch.ones(1, 2, dtype=torch.float64)))
+    assert tn.load(path, linear).weight.tolist() == [[1, 1]]
+
+
+def test_a_name_in_a_model_is_shown_escaped(tmp_path):
+    path = changed_model(
+        tmp_path, {"weights": {"weight": torch.ones(1, 2), "bias": torch.ones(1), "\x1b[31m": torch.ones(1)}}
+    )
+    with pytest.raises(ValueError, match=r'"\\x1b\[31m" is \(1,\) in the file'):
+        tn.load(path, linear)
+
+
+def test_a_builder_that_fails_with_a_file_s_settings_is_named_with_them(tmp_path):
+    path = changed_model(tmp_path, {"built": {"config": {"model": {"width": -4}}, "labels": []}})
+    with pytest.raises(ValueError, match=r"best\.pt: holds a module .* \{'width': -4\}.* negative dimension"):
+        tn.load(path, lambda width: nn.Linear(2, width))
 
 
 def test_nothing_in_a_file_runs(tmp_path):

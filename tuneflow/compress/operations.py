@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import skip_init
 
+from tuneflow.errors import printable
 from tuneflow.heuristics.sanitizing import SanitizerModule, sanitizer_of
 from tuneflow.runtime.precision import label
 
@@ -239,7 +240,9 @@ def operations_of(recipe: Iterable[Mapping[str, Any]]) -> list[Operation]:
     operations: list[Operation] = []
     for values in recipe:
         if values["kind"] not in KINDS:
-            raise ValueError(f'the recipe has an operation "{values["kind"]}", which this tuneflow does not have.')
+            raise ValueError(
+                f'the recipe has an operation "{printable(values["kind"])}", which this tuneflow does not have.'
+            )
         operations.append(KINDS[values["kind"]](**{name: value for name, value in values.items() if name != "kind"}))
     return operations
 

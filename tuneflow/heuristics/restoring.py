@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 
+from tuneflow.errors import printable
+
 
 def overwrite(tensor: Tensor, value: Tensor) -> None:
     """Give `tensor` the elements, shape and dtype of `value`; it stays the same object, on its device."""
@@ -17,7 +19,10 @@ def overwrite(tensor: Tensor, value: Tensor) -> None:
 
 
 class Misfit(NamedTuple):
-    """A tensor that cannot be restored: its name, and its shape as saved and in the module, or "nothing"."""
+    """A tensor that cannot be restored: its name, and its shape as saved and in the module, or "nothing".
+
+    Where the shapes agree, they stand with what differs: their dtypes.
+    """
 
     name: str
     saved: str
@@ -35,7 +40,8 @@ def restore_tensors(module: nn.Module, saved: Mapping[str, Tensor]) -> None:
         saved: every parameter and buffer by name.
 
     Raises:
-        ValueError: a parameter has another shape, or something is there on one side only. The module is as it was.
+        ValueError: a parameter has another shape or other kind of numbers, or something is there on one side only. The
+            module is as it was.
     """
     if wrong := misfit(module, saved):
         raise ValueError(f'"{wrong.name}" is {wrong.saved} in the state and {wrong.live} in the module that is built.')
@@ -59,8 +65,15 @@ def misfit(module: nn.Module, saved: Mapping[str, Tensor]) -> Misfit | None:
             continue
         shapes = [_shape(side.get(name)) for side in (saved, live)]
         if shapes[0] != shapes[1] and not (name not in live and _can_hold(module, name)):
-            return Misfit(name, *shapes)
+            return Misfit(printable(name), *shapes)
+        if name in parameters and not same_numbers(saved[name], live[name]):
+            return Misfit(name, *(f"{shapes[0]} of {side[name].dtype}" for side in (saved, live)))
     return None
+
+
+def same_numbers(saved: Tensor, live: Tensor) -> bool:
+    """True if `live` can hold the numbers of `saved`, up to rounding: both are real, or of one dtype."""
+    return saved.dtype == live.dtype or (saved.is_floating_point() and live.is_floating_point())
 
 
 def holders(module: nn.Module) -> dict[str, str]:
@@ -84,8 +97,8 @@ def _can_hold(module: nn.Module, name: str) -> bool:
 
 
 def _shape(tensor: Tensor | None) -> str:
-    if tensor is None:
-        return "nothing"
+    if not isinstance(tensor, Tensor):
+        return "nothing" if tensor is None else f"a {type(tensor).__name__}"
     return "lazy" if is_lazy(tensor) else str(tuple(tensor.shape))
 
 

@@ -13,6 +13,7 @@ from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.model import Model
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.checkpoints import States
+from tuneflow.study.saved_entries import entry_in_use
 from tuneflow.study.saved_model import labels_of, module_of
 from tuneflow.train.job import TrainState
 from tuneflow.train.repeated import repeated_length, repetitions_of
@@ -87,7 +88,8 @@ class FolderResult(Trial):
                 f"{where} has no model: it was not trained by a tn.Trainer, but is a score of a function's."
             )
         try:
-            content = saved_content(self._state(self.kept), self._built(self.kept))
+            with entry_in_use(where, "states"):
+                content = saved_content(self._state(self.kept), self._built(self.kept))
         except ValueError as error:
             raise StudyError(
                 f"{where} {error}. Make the tn.Study again with this folder; its best.model(), and best.save for a file"

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from tuneflow.compress.completed_form import calibration_of, converted_again
-from tuneflow.compress.operations import apply_all, operations_of
+from tuneflow.compress.operations import Operation, apply_all, operations_of
 from tuneflow.compress.winner import BuildRecord, in_float, parts_of, recorded, wrappers
-from tuneflow.errors import CheckpointError, listed
+from tuneflow.errors import CheckpointError, ending_where, in_one_line, listed, printable
 from tuneflow.heuristics.input_scaling import NormalizedModule
 from tuneflow.heuristics.restoring import Misfit, holders, misfit, owner_of, restore_tensors
 from tuneflow.heuristics.target_scaling import RescaledModule
@@ -27,6 +27,7 @@ from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.space.values import rounded
 from tuneflow.store.atomic_file import write_bytes
 from tuneflow.store.torch_file import content_of, values_in
+from tuneflow.study.saved_entries import check_entries, entry_in_use
 from tuneflow.train.saved_normalizer import facts_of, rebuilt
 from tuneflow.train.spread import Spread, install, installed
 from tuneflow.validate import is_whole, path_of
@@ -89,9 +90,10 @@ def load(path: str | Path, builder: Callable[..., nn.Module] | Model, space: Sea
             objects.
 
     Raises:
-        CheckpointError: the file is damaged, or was written by a newer or older tuneflow.
+        CheckpointError: the file is damaged, or was written by a newer or older tuneflow, or by something else.
         TypeError: the builder is a trained module.
-        ValueError: the weights do not fit what the builder makes, or the space is needed.
+        ValueError: the builder fails with the saved configuration, the weights do not fit what it makes, or the space
+            is needed.
     """
     return module_of(_read(path), builder, space, str(path))
 
@@ -108,55 +110,77 @@ def module_of(
         path: opens messages.
 
     Raises:
+        CheckpointError: an entry is absent, or not of its kind.
         TypeError, ValueError: as `load`.
     """
+    check_entries(content, path)
     built, labels = content["built"]["config"], content["built"]["labels"]
     if labels and space is None:
         raise ValueError(
-            f"{path}: {listed(labels)} stands for an object that only the study's space knows; pass space=."
+            f"{path}: {listed(map(printable, labels))} stands for an object that only the study's space knows; pass"
+            " space=."
         )
     config = built if space is None else space.resolve(space.cast(built))
     model = builder if isinstance(builder, Model) else Model(builder)
     if model.winner is not None:
         raise TypeError(f"{path}: load needs the function that makes the module, got a trained one.")
-    module, wrapped = _built(model, config, content, path)
+    operations = _operations(content, path)
+    module, wrapped = _built(model, config, operations, content, path)
     record = BuildRecord(
         config=built,
         labels=labels,
         normalize=model.normalization(config),
-        operations=operations_of(content["operations"]),
+        operations=operations,
         wrapped=wrapped,
         rows=content["rows"],
         box=content.get("box") and tuple(content["box"]),
     )
     facts, scale = content["normalizer_facts"], content["scale"]
     if facts is not None:
-        normalizer = rebuilt(facts, content["normalizer"], record.normalize, path)
+        with entry_in_use(path, "normalizer"):
+            normalizer = rebuilt(facts, content["normalizer"], record.normalize, path)
         module = NormalizedModule(module, normalizer)
     whole = (module if scale is None else RescaledModule(module, scale["mean"], scale["std"])).eval()
     try:
-        return converted_again(recorded(whole, record), content["calibration"])
+        with entry_in_use(path, "calibration"):
+            return converted_again(recorded(whole, record), content["calibration"])
     except ValueError as error:
         raise ValueError(f"{path}: what the builder makes is not converted as the saved module was: {error}") from None
 
 
-def _built(model: Model, config: Config, content: Mapping[str, Any], path: str) -> tuple[nn.Module, int]:
+def _operations(content: Mapping[str, Any], path: str) -> list[Operation]:
+    try:
+        with entry_in_use(path, "operations"):
+            return operations_of(content["operations"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _built(
+    model: Model, config: Config, operations: list[Operation], content: Mapping[str, Any], path: str
+) -> tuple[nn.Module, int]:
     """Return the module of a file without normalizer and scale, and the number of those that its builder brings."""
     try:
         module = model.build(config)
-    except TypeError as error:
-        raise ValueError(f"{path}: {_not_taken(config)}: {error}.") from None
+    except Exception as error:
+        raise ending_where(error, ValueError(f"{path}: {_not_taken(config)}: {_reason(error)}.")) from None
     wrapped = len(wrappers(module))
     try:
-        apply_all(operations_of(content["operations"]), module)
-    except (ValueError, IndexError, RuntimeError) as error:
+        apply_all(operations, module)
+    except (ValueError, IndexError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path}: the steps behind it do not fit the module that the builder makes: {error}."
+            f"{path}: the steps behind it do not fit the module that the builder makes: {_reason(error)}."
         ) from None
     _fill(module, content, path)
     if content["spread"] is not None:
         install(module, Spread(**content["spread"]))
     return module, wrapped
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of an error without its last period, with its class where the reason is not its arguments."""
+    text = in_one_line(error).rstrip(".")
+    return text.removeprefix("TypeError: ").removeprefix("ValueError: ")
 
 
 def _not_taken(config: Mapping[str, Any]) -> str:
@@ -216,7 +240,8 @@ def _read(path: str | Path) -> dict[str, Any]:
             f" {version}, this one reads {FORMAT});"
             f" {'upgrade tuneflow' if newer else 'load it with that one, or train and save the model again'}."
         )
-    if _digest(content) != content.get("sha256"):
+    digest = _digest(content)
+    if digest is None or digest != content.get("sha256"):
         raise CheckpointError(f"{path}: its SHA-256 differs from the one it was written with; the file is damaged.")
     return content
 
@@ -244,7 +269,8 @@ def _fill(module: nn.Module, content: Mapping[str, Any], path: str) -> None:
     if wrong is None and held is not None:
         late = weights.keys() - tensors_of(module).keys()  # that appear in forward, in a module of the same class
         strange = [name for name in late if held.get(name) != type(owner_of(module, name)).__qualname__]
-        wrong = Misfit(min(strange), str(tuple(weights[min(strange)].shape)), "nothing") if strange else None
+        if strange:
+            wrong = Misfit(printable(min(strange)), str(tuple(weights[min(strange)].shape)), "nothing")
     if wrong is not None:
         raise ValueError(
             f'{path}: "{wrong.name}" is {wrong.saved} in the file and {wrong.live} in the module that the builder'

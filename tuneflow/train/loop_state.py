@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from tuneflow.errors import listed
 from tuneflow.heuristics.lazy_layers import lazy_tensors
-from tuneflow.heuristics.restoring import misfit, restore_tensors
+from tuneflow.heuristics.restoring import misfit, restore_tensors, same_numbers
 from tuneflow.model import tensors_of
 from tuneflow.nested import Path, copied, paths
 
@@ -118,6 +118,8 @@ class LoopState:
     def _fill(self, name: str, live: Tensor, saved: Tensor) -> None:
         if live.shape != saved.shape:
             self._refuse(name, str(tuple(saved.shape)), str(tuple(live.shape)))
+        if not same_numbers(saved, live):
+            self._refuse(name, f"of {saved.dtype}", f"of {live.dtype}")
         with torch.no_grad():
             live.copy_(saved)
 

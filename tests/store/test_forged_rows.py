@@ -43,12 +43,13 @@ def made(tmp_path_factory):
     return folder
 
 
-def forged(made, folder, column, value):
+def forged(made, folder, column, value, **others):
     """Return a copy of a study in which trial 1 has another value, and the digest of its row is right."""
     shutil.copytree(made, folder)
     with closing(sqlite3.connect(folder / "study.sqlite", isolation_level=None)) as database:
         row = database.execute(f"SELECT {', '.join(COLUMNS)} FROM trial WHERE number = 1").fetchone()
-        row = tuple(value if name == column else old for name, old in zip(COLUMNS, row, strict=True))
+        values = {column: value, **others}
+        row = tuple(values.get(name, old) for name, old in zip(COLUMNS, row, strict=True))
         marks = ", ".join("?" * (len(row) + 1))
         update = f"UPDATE trial SET ({', '.join(COLUMNS)}, digest) = ({marks}) WHERE number = 1"
         database.execute(update, (*row, digest_of(row)))
@@ -94,3 +95,12 @@ def test_what_may_act_in_the_file_is_refused(statement, made, tmp_path):
         database.execute(statement)
     with pytest.raises(StoreError, match="holds late, which tuneflow did not make"):
         tn.open(folder)
+
+
+@pytest.mark.parametrize("score", [1e308, -1e308])
+def test_the_largest_floats_are_shown_without_warnings(score, made, tmp_path):
+    folder = forged(made, tmp_path / "study", "metrics", json.dumps({"value": score}), errors='{"value": 1e308}')
+    archive = tn.open(folder)
+    assert archive.best.number in (0, 1)
+    assert archive.report(tmp_path / "page.html").stat().st_size
+    assert archive.advice() is not None

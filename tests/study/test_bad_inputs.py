@@ -504,12 +504,13 @@ def rewritten(change):
 
 SONGS = "CREATE TABLE songs (title)"
 FOREIGN = ["not a tuneflow store", "songs", "another folder"]
+DAMAGED = ["the file is damaged", "python -m tuneflow check", "Restore it from a backup"]
 NEWER = ["written by a newer tuneflow", "store version 99, this one reads 5", "upgrade tuneflow"]
 OLDER = ["written by an older tuneflow", "store version 1, this one reads 5", "another folder"]
 STORES = {
     "text file": (lambda folder: (folder / "study.sqlite").write_text("hello"), ["not a tuneflow store"]),
-    "half of a store": (rewritten(lambda content: content[: len(content) // 2]), ["not a tuneflow store"]),
-    "its first page": (rewritten(lambda content: content[:4096]), ["not a tuneflow store"]),
+    "half of a store": (rewritten(lambda content: content[: len(content) // 2]), DAMAGED),
+    "its first page": (rewritten(lambda content: content[:4096]), DAMAGED),
     "zeros in front": (rewritten(lambda content: bytes(100) + content[100:]), ["not a tuneflow store"]),
     "another program's database": (database(SONGS), FOREIGN),
     "another program's database of version 1": (database(SONGS, 1), FOREIGN),

@@ -48,4 +48,4 @@ def optimism(costs: Array, errors: Array) -> float:
         shares /= np.maximum(shares.sum(1, keepdims=True), 1e-300)
         weights = shares.mean(0)
     behind = likely[0] * weights
-    return float(max(0.0, behind @ truths / behind.sum() - costs[0]))
+    return float(max(0.0, behind / behind.sum() @ truths - costs[0]))

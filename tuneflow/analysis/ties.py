@@ -49,8 +49,9 @@ def ties_of(record: StudyRecord) -> Ties | None:
     if best is None or not math.isfinite(own):
         return None
     scores, errors = _scores(history)
-    reach = CLEAR * np.hypot(own, np.where(np.isfinite(errors), errors, own))
-    near = np.flatnonzero(np.abs(scores - best.metrics[metric]) <= reach)
+    with np.errstate(over="ignore"):
+        reach = CLEAR * np.hypot(own, np.where(np.isfinite(errors), errors, own))
+        near = np.flatnonzero(np.abs(scores - best.metrics[metric]) <= reach)
     cheapest = min((record.trials[number] for number in near.tolist()), key=_price)
     return Ties(best, tuple(near.tolist()), cheapest, CLEAR * math.sqrt(2) * own)
 

@@ -49,7 +49,8 @@ class SameConfiguration:
             values: shape (n, k).
             errors: shape (n, k), their standard errors, NaN where not known.
         """
-        variances = np.where(np.isnan(errors), self._spread(values), np.square(errors))
+        with np.errstate(over="ignore"):
+            variances = np.where(np.isnan(errors), self._spread(values), np.square(errors))
         return np.asarray(np.sqrt(self._sum(variances)) / self.counts[:, None])
 
     def _spread(self, values: Array) -> Array:

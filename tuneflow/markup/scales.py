@@ -28,7 +28,7 @@ class Axis:
 
     def position(self, value: float) -> float:
         """Return the position of a value, from 0 to 1; beyond the ends it is the end, for NaN the lower one."""
-        start, end, at = self.measure(self.low), self.measure(self.high), self.measure(value)
+        start, end, at = self.measure(self.low), self.measure(self.high), self.measure(float(value))
         share = (at - start) / (end - start) if end != start else 0.5
         return min(1.0, max(0.0, share)) if share == share else 0.0
 

@@ -33,6 +33,8 @@ def not_opened(error: Exception, path: Path) -> StoreError:
     """Return the error of a file that cannot be made or opened."""
     if is_full(error, path):
         return StoreError(f"{path}: disk full; there is no room for a study. Make room and run again.")
+    if _is_malformed(error):
+        return damaged(path, f"it cannot be read ({error})")
     return StoreError(f"{path}: not a tuneflow store, or it cannot be opened ({error}){who_may_write(path)}.")
 
 
@@ -51,9 +53,13 @@ def not_done(error: Exception, path: Path, ended: int | None) -> StoreError:
         return StoreError(f"{path}: this study is closed; make it again.")
     if "readonly" in str(error):
         return StoreError(f"{path}: cannot be written ({error}){who_may_write(path)}.")
-    if isinstance(error, UnicodeDecodeError) or "malformed" in str(error) or "decode" in str(error):
+    if _is_malformed(error):
         return damaged(path, f"it cannot be read ({error})")
     return StoreError(f"{path}: cannot be read or written ({error}).")
+
+
+def _is_malformed(error: Exception) -> bool:
+    return isinstance(error, UnicodeDecodeError) or "malformed" in str(error) or "decode" in str(error)
 
 
 def is_full(error: Exception, path: Path) -> bool:

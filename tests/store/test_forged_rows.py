@@ -9,7 +9,9 @@ import pytest
 
 import tuneflow as tn
 from tuneflow.errors import StoreError
+from tuneflow.store import sightings
 from tuneflow.store.rows import SCORES, TRIAL, digest_of
+from tuneflow.store.sqlite import SqliteStore
 from tuneflow.study.folder_check import check_folder
 
 COLUMNS = f"{TRIAL}, {SCORES}".split(", ")
@@ -104,3 +106,39 @@ def test_the_largest_floats_are_shown_without_warnings(score, made, tmp_path):
     assert archive.best.number in (0, 1)
     assert archive.report(tmp_path / "page.html").stat().st_size
     assert archive.advice() is not None
+
+
+CHANGES = {
+    "a change that is no number": (
+        "UPDATE trial SET changed = 'late' WHERE number = 1",
+        "trial 1: its row has no place among the changes",
+    ),
+    "a queued configuration": (
+        "INSERT INTO queue (config, digest) VALUES ('{}', x'00')",
+        "a queued configuration is not what was written",
+    ),
+}
+
+
+def changed(made, folder, statement):
+    shutil.copytree(made, folder)
+    with closing(sqlite3.connect(folder / "study.sqlite", isolation_level=None)) as database:
+        database.execute(statement)
+    return folder
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_check_names_what_no_digest_of_a_trial_is_of(kind, made, tmp_path):
+    statement, words = CHANGES[kind]
+    folder = changed(made, tmp_path / "study", statement)
+    assert any(words in problem for problem in check_folder(folder).problems)
+
+
+def test_an_owner_of_bytes_is_waited_for_as_any_other(made, tmp_path, monkeypatch):
+    folder = changed(made, tmp_path / "study", "INSERT INTO owner VALUES (x'00ff', 3)")
+    with closing(SqliteStore(folder / "study.sqlite")) as store:
+        assert store.recover() == []
+        monkeypatch.setattr(sightings, "DEAD", -1)  # it has been silent for long enough
+        assert store.recover() == []
+    with closing(sqlite3.connect(folder / "study.sqlite")) as database:
+        assert database.execute("SELECT * FROM owner").fetchall() == []

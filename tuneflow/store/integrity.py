@@ -11,6 +11,7 @@ from typing_extensions import override
 from tuneflow.errors import CheckpointError, StoreError
 from tuneflow.store.checkpoints import read
 from tuneflow.store.connection import open_to_read
+from tuneflow.store.rows import queued_config
 from tuneflow.store.sqlite import SqliteStore
 from tuneflow.store.sqlite_errors import FAILURES
 from tuneflow.store.sqlite_file import read_only_address
@@ -29,6 +30,9 @@ class SoundRows(SqliteStore):
     def __init__(self, path: Path) -> None:
         self.damages: list[str] = []
         super().__init__(path, reads=True)
+        for row in self._run("SELECT config, trial, digest FROM queue"):
+            with self._sound():
+                queued_config(path, *row)
 
     @override
     def _connect(self, reads: bool) -> sqlite3.Connection:

@@ -34,8 +34,8 @@ class OwnerName(NamedTuple):
     @classmethod
     def of(cls, owner: str) -> "OwnerName":
         """Return the parts of a name; of one that is damaged it is all one."""
-        parts = owner.split("/")
-        return cls(*parts) if len(parts) == len(cls._fields) else cls(owner, "", "", "", "", "")
+        parts = str(owner).split("/")  # a damaged one may be bytes
+        return cls(*parts) if len(parts) == len(cls._fields) else cls(str(owner), "", "", "", "", "")
 
     @property
     def is_here(self) -> bool:
@@ -64,7 +64,7 @@ def lives(owner: str) -> bool | None:
     It can see those of the same host, boot and namespace. The start time tells a process from a later one with the same
     number.
     """
-    if owner.rpartition("/")[0] == _this_process():
+    if str(owner).rpartition("/")[0] == _this_process():
         return owner in _working
     name = OwnerName.of(owner)
     return _runs(int(name.pid), name.started) if name.is_here else None

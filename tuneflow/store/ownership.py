@@ -201,4 +201,4 @@ def _weak(method: Callable[P, R]) -> Callable[P, R]:
 
 def _holder(owner: str) -> tuple[Any, ...]:
     """Return the row of who runs the study alone."""
-    return kept_row(HOLDER, {"owner": owner})
+    return kept_row(HOLDER, {"owner": str(owner)})

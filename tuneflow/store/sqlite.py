@@ -161,11 +161,14 @@ class SqliteStore:
 
     def _is_entered(self, row: Any) -> bool:
         """True for the row of a trial; False for that of a number which is taken, and holds no trial yet."""
-        number, config, status = row[1:4]
+        changed, number, config, status = row[:4]
+        damage = "" if type(changed) is int else "its row has no place among the changes"
         if status == "CLAIMED" and (config, row[-1]) != (None, None):
+            damage = "its row is called CLAIMED, and holds a trial"
+        if damage:
             with self._sound():
-                raise damaged(self._path, "its row is called CLAIMED, and holds a trial", number)
-        return bool(status != "CLAIMED")
+                raise damaged(self._path, damage, number)
+        return status != "CLAIMED" and not damage
 
     def _changed_rows(self) -> list[Any]:
         return self._run(

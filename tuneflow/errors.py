@@ -32,6 +32,13 @@ __all__ = [
 
 
 ExceptionT = TypeVar("ExceptionT", bound=Exception)
+STRANGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+)  # that a value of other kind leads to
 
 
 class TuneflowError(Exception):
@@ -128,6 +135,24 @@ def exceptions_only(what: str, kind: Callable[[str], Exception] = StudyError) ->
         raise
     except BaseException as error:
         raise ending_where(error, kind(f"{what} raised {in_one_line(error)}")) from None
+
+
+@contextmanager
+def in_use(what: str, *more: type[Exception]) -> Iterator[None]:
+    """A block that uses part of a saved file, in which whatever it leads to becomes a CheckpointError.
+
+    A ValueError passes: it names what does not fit the code that the file is used with. So does a RuntimeError, which
+    may be a device's that is out of memory.
+
+    Args:
+        what: opens the message, such as `the state after epoch 3`.
+        more: classes of errors that do not pass, in addition.
+    """
+    strange: tuple[type[Exception], ...] = (*STRANGE, *more)
+    try:
+        yield
+    except strange as error:
+        raise ending_where(error, CheckpointError(f"{what} cannot be used ({in_one_line(error)}).")) from None
 
 
 def in_one_line(error: BaseException) -> str:

@@ -9,6 +9,8 @@ from torch import nn
 import tuneflow as tn
 from tests.helpers.narrowing import Keep
 from tuneflow.errors import CheckpointError, StudyError
+from tuneflow.store.checkpoints import read, write
+from tuneflow.train.job import TrainState
 
 ROWS = torch.randn(64, 4, generator=torch.Generator().manual_seed(0)) * 3 + 1
 CLASSES = (ROWS @ torch.randn(4, 3, generator=torch.Generator().manual_seed(1))).argmax(1)
@@ -169,6 +171,21 @@ def test_a_damaged_state_is_refused(folder, tmp_path):
     with pytest.raises(CheckpointError, match="SHA-256 differs") as refused:
         tn.open(copy).best.model(wide)
     assert "keep=" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["module", "optimizer", "surroundings"])
+def test_a_state_with_strange_entries_is_refused_by_name(folder, tmp_path, name):
+    shutil.copytree(folder, copy := tmp_path / "copy")
+    number = tn.open(copy).best.number
+    (path,) = (copy / "states").glob(f"{number:06d}-*.state")
+    state = read(path)
+    write(path, TrainState(state.epoch, state.values | {name: None}))
+    if name != "optimizer":
+        with pytest.raises(CheckpointError, match=f"trial {number}: its"):
+            tn.open(copy).best.model(wide)
+    if name != "surroundings":
+        with pytest.raises(CheckpointError, match="the state after epoch 1 cannot be used"):
+            make(copy, wide).best.model()
 
 
 @tn.loop(epochs=1)

@@ -8,12 +8,11 @@ from typing import Any
 from torch import nn
 
 from tuneflow.analysis.score_text import error_of, score_of, settings_text
-from tuneflow.errors import CheckpointError, StudyError, printable
+from tuneflow.errors import CheckpointError, StudyError, in_use, printable
 from tuneflow.history.trial import WORTHLESS, Trial
 from tuneflow.model import Model
 from tuneflow.space.search_space import SearchSpace
 from tuneflow.store.checkpoints import States
-from tuneflow.study.saved_entries import entry_in_use
 from tuneflow.study.saved_model import labels_of, module_of
 from tuneflow.train.job import TrainState
 from tuneflow.train.repeated import repeated_length, repetitions_of
@@ -88,7 +87,7 @@ class FolderResult(Trial):
                 f"{where} has no model: it was not trained by a tn.Trainer, but is a score of a function's."
             )
         try:
-            with entry_in_use(where, "states"):
+            with in_use(f"{where}: its state", RuntimeError):
                 content = saved_content(self._state(self.kept), self._built(self.kept))
         except ValueError as error:
             raise StudyError(

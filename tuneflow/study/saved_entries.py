@@ -1,17 +1,14 @@
 """Entries of a saved model: their kinds are checked, as a file with the right digest may still be a stranger's."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tuneflow.errors import CheckpointError, ending_where, in_one_line
+from tuneflow.errors import CheckpointError
 from tuneflow.train.spread import WORDS
 from tuneflow.validate import is_number
-
-STRANGE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
 
 
 def check_entries(content: Mapping[str, Any], path: str) -> None:
@@ -30,20 +27,6 @@ def check_entries(content: Mapping[str, Any], path: str) -> None:
             raise CheckpointError(f'{path}: its entry "{name}" is {kind}, so tuneflow did not write it.')
     if (content["normalizer"] is None) != (content["normalizer_facts"] is None):
         raise CheckpointError(f'{path}: one of its entries "normalizer" and "normalizer_facts" is absent.')
-
-
-@contextmanager
-def entry_in_use(path: str, name: str) -> Iterator[None]:
-    """A block that uses an entry of a saved model, in which whatever it leads to becomes a CheckpointError.
-
-    A ValueError passes: it names what does not fit the builder.
-    """
-    try:
-        yield
-    except STRANGE as error:
-        raise ending_where(
-            error, CheckpointError(f'{path}: its entry "{name}" cannot be used ({in_one_line(error)}).')
-        ) from None
 
 
 def _kind(value: Any) -> str:

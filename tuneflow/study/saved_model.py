@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tuneflow.compress.completed_form import calibration_of, converted_again
 from tuneflow.compress.operations import Operation, apply_all, operations_of
 from tuneflow.compress.winner import BuildRecord, in_float, parts_of, recorded, wrappers
-from tuneflow.errors import CheckpointError, ending_where, in_one_line, listed, printable
+from tuneflow.errors import CheckpointError, ending_where, in_one_line, in_use, listed, printable
 from tuneflow.heuristics.input_scaling import NormalizedModule
 from tuneflow.heuristics.restoring import Misfit, holders, misfit, owner_of, restore_tensors
 from tuneflow.heuristics.target_scaling import RescaledModule
@@ -27,7 +27,7 @@ from tuneflow.space.search_space import Config, SearchSpace
 from tuneflow.space.values import rounded
 from tuneflow.store.atomic_file import write_bytes
 from tuneflow.store.torch_file import content_of, values_in
-from tuneflow.study.saved_entries import check_entries, entry_in_use
+from tuneflow.study.saved_entries import check_entries
 from tuneflow.train.saved_normalizer import facts_of, rebuilt
 from tuneflow.train.spread import Spread, install, installed
 from tuneflow.validate import is_whole, path_of
@@ -137,12 +137,12 @@ def module_of(
     )
     facts, scale = content["normalizer_facts"], content["scale"]
     if facts is not None:
-        with entry_in_use(path, "normalizer"):
+        with in_use(f"{path}: its normalizer", RuntimeError):
             normalizer = rebuilt(facts, content["normalizer"], record.normalize, path)
         module = NormalizedModule(module, normalizer)
     whole = (module if scale is None else RescaledModule(module, scale["mean"], scale["std"])).eval()
     try:
-        with entry_in_use(path, "calibration"):
+        with in_use(f"{path}: its calibration", RuntimeError):
             return converted_again(recorded(whole, record), content["calibration"])
     except ValueError as error:
         raise ValueError(f"{path}: what the builder makes is not converted as the saved module was: {error}") from None
@@ -150,7 +150,7 @@ def module_of(
 
 def _operations(content: Mapping[str, Any], path: str) -> list[Operation]:
     try:
-        with entry_in_use(path, "operations"):
+        with in_use(f"{path}: its operations", RuntimeError):
             return operations_of(content["operations"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

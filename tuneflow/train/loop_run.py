@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from tuneflow.data.data import Batch
 from tuneflow.data.loaded import LoaderSource
 from tuneflow.data.sources import Source, as_source
-from tuneflow.errors import listed
+from tuneflow.errors import in_use, listed
 from tuneflow.seeds import digest, torch_stream
 from tuneflow.train.job import Job, TrainState
 from tuneflow.train.loop_bindings import Bindings, EpochNumbers
@@ -146,7 +146,8 @@ class LoopRun:
     def _passes(self, named: LoopState) -> Iterator[int]:
         done = 0
         if self._start is not None:
-            named.restore(self._start.values)
+            with in_use(f"the state after epoch {self._start.epoch}"):
+                named.restore(self._start.values)
             done = self._start.epoch
         if self._only_build:
             raise Built(named, (torch.get_rng_state(), np.random.get_state(), random.getstate()))  # noqa: NPY002

@@ -68,9 +68,10 @@ def saved_content(state: TrainState, built: Values) -> Values:
     if KEY not in values or "module" not in values:
         raise ValueError("was not trained by a tn.Trainer, so only its own code makes the module of its state")
     around = values[KEY]
-    normalizer, winner = around.get("normalizer") or {}, around.get("winner") or {}
+    normalizer = {} if around.get("reason") else around["normalizer"] or {}
     if reason := around.get("reason") or normalizer.get("reason"):
         raise ValueError(f"cannot be made without the study's code: {reason}")
+    winner = around["winner"] or {}
     if values.get("weights") == "train":
         raise ValueError("is kept with the weights of training, whose averages only the training rows give")
     return {
@@ -80,8 +81,8 @@ def saved_content(state: TrainState, built: Values) -> Values:
         "rows": winner.get("rows", []),
         "box": around["box"],
         "weights": values["module"],
-        "normalizer": normalizer.get("tensors"),
-        "normalizer_facts": normalizer.get("facts"),
+        "normalizer": normalizer["tensors"] if normalizer else None,
+        "normalizer_facts": normalizer["facts"] if normalizer else None,
         "scale": around["scale"],
         "spread": around["spread"],
     }

@@ -20,7 +20,7 @@ from tuneflow.data.data import Batch
 from tuneflow.data.folds import folds_of
 from tuneflow.data.nested_rows import nested_part
 from tuneflow.data.sources import Source, as_source
-from tuneflow.errors import did_you_mean, listed
+from tuneflow.errors import did_you_mean, in_use, listed
 from tuneflow.markup.fragment import fragment, pairs
 from tuneflow.metrics.measured import Measured
 from tuneflow.optim.build import optimizer_name, spans_trial
@@ -420,7 +420,8 @@ class Trainer(TrainerProtocol):
     def resumed(self, job: Job, state: TrainState) -> Session:
         """Return the live objects of a job, as they were at `state`."""
         run = self.configured(job.config).session(job, state.values.get("recipe", ()))
-        run.restore(state)
+        with in_use(f"the state after epoch {state.epoch}"):
+            run.restore(state)
         return run
 
     def session(self, job: Job, recipe: Sequence[Mapping[str, Any]] | None = None) -> Session:

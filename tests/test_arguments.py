@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from tests.helpers.public_calls import CALLS, TRAINING, WRONG, arguments_of, kind_of
+from tests.helpers.public_calls import CALLS, TRAINING, WRONG, Unshown, arguments_of, kind_of
 from tuneflow.errors import TuneflowError
 
 NOT_NUMBERS = {"no", "a", "nan", "[]", "a dict in itself", "bytes", "True", "1j"}
@@ -61,3 +61,9 @@ def test_the_arguments_of_a_call_are_good_but_for_the_one_that_is_replaced(name)
     call, settings = CALLS[name]
     with contextlib.suppress(FileNotFoundError, TuneflowError):  # where there is nothing at its path
         call(**settings)
+
+
+@pytest.mark.parametrize("name", ["Folder", "Runtime", "Study", "Study with a trainer", "Trainer"])
+def test_a_value_that_cannot_be_shown_is_refused_by_its_rule(name):
+    for argument in arguments_of(name):
+        assert outcome(name, argument, Unshown()) == "refused", argument

@@ -3,6 +3,8 @@
 import math
 import re
 import traceback
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -299,3 +301,22 @@ def test_changed_number_of_epochs_is_named_once(kept):
     assert str(caught.value).count("epochs was") == 1
     assert "trainer.epochs was 1, now 3" in str(caught.value)
     assert "tn.Warm" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, torch.tensor(True)], ids=["Python's", "NumPy's", "torch's"])
+def test_a_flag_of_another_library_is_taken_as_a_plain_one(value):
+    assert study(paired=value).paired is True
+    assert tn.Runtime("cpu", channels_last=value).channels_last is True
+
+
+CLIPS = {"infinite Decimal": Decimal("inf"), "signaling NaN": Decimal("sNaN"), "array": torch.ones(2), "tiny": 1e-320}
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_what_gradients_cannot_be_clipped_to_is_refused_as_it_was_given(kind):
+    refused(ValueError, partial(trainer, clip=CLIPS[kind]), "clip needs", repr(CLIPS[kind]))
+
+
+@pytest.mark.parametrize("value", [math.inf, np.float32(math.inf), Fraction(1, 2), 1])
+def test_clip_is_a_number_of_python(value):
+    assert type(trainer(clip=value).clip) in (int, float)

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from tuneflow.compress.operations import Operation
 from tuneflow.compress.step import Decided, ModelStep, is_ready, step_of
 from tuneflow.compress.winner import Winner, winner_of
-from tuneflow.errors import did_you_mean, listed
+from tuneflow.errors import did_you_mean
 from tuneflow.heuristics.by_part import ByPart
 from tuneflow.heuristics.normalizers import checked, described
 from tuneflow.heuristics.schemes import SCHEMES
 from tuneflow.signature import name_of
 from tuneflow.space.search_space import Config
-from tuneflow.validate import check_flag
+from tuneflow.validate import check_flag, check_word
 
 SECTIONS = ("model", "normalize", "init", "optimizer", "loss", "augment", "trainer")  # of the space, beside the steps'
 LONGEST = 80  # characters of an object in a message
@@ -108,9 +108,7 @@ class Model:
             near = did_you_mean(name, ("scheme", "data_driven"))
             raise TypeError(f'space section "init": there is no "{name}".{near} It has scheme and data_driven.')
         scheme, driven = section.get("scheme", self.init), section.get("data_driven", self.data_driven)
-        if scheme not in SCHEMES:
-            near = did_you_mean(str(scheme), SCHEMES)
-            raise ValueError(f"Model: init needs to be one of {listed(map(repr, SCHEMES))}, got {scheme!r}.{near}")
+        check_word("Model: init", scheme, SCHEMES)
         return scheme, scheme != "default" if driven is None else bool(driven)
 
     def normalization(self, config: Config) -> Any:

@@ -188,7 +188,7 @@ def _hash(key: tuple[int | str, ...], size: int) -> bytes:
         text = "\x1f".join([part if isinstance(part, str) else f"#{int(part)}" for part in key])
     except (OverflowError, TypeError, ValueError):
         raise TypeError(f"seeds: a key is made of whole numbers and strings, got {key!r}.") from None
-    return hashlib.blake2b(text.encode(), digest_size=size).digest()
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()
 
 
 def _device_state(device: torch.device) -> torch.Tensor:

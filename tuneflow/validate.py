@@ -2,17 +2,20 @@
 
 import math
 import os
+import sys
 from collections.abc import Collection
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tuneflow.errors import did_you_mean, listed
 
 LARGEST = 2**63 - 1  # what a study's file can hold
 LONG = 200  # characters of a value in a message
+SMALLEST = sys.float_info.min  # of what is not 0 where denormal numbers are flushed, as in training
 
 
 def is_number(value: Any) -> bool:
@@ -35,12 +38,37 @@ def is_int(value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, Integral)
 
 
-def shown(value: Any) -> str:
-    """Return a value for a message: its repr, cut where it is long, or its kind where it has none."""
+def is_word(value: Any, words: Collection[str]) -> bool:
+    """True for one of some words; an array, or what else compares in its own way, is none."""
+    return isinstance(value, str) and value in words
+
+
+def is_flag(value: Any) -> bool:
+    """True for True and False, NumPy's and a tensor of one too."""
+    return isinstance(value, bool | np.bool_) or (
+        isinstance(value, torch.Tensor) and value.dtype == torch.bool and not value.ndim
+    )
+
+
+def items_of(value: Any) -> list[Any] | None:
+    """Return what an iterable holds; None for what is none, as a string or an array of no dimension."""
     try:
-        text = repr(value)
+        return None if isinstance(value, str) else list(value)
+    except TypeError:
+        return None
+
+
+def repr_of(value: Any) -> str:
+    """Return a value's repr, or its kind where it has none."""
+    try:
+        return repr(value)
     except Exception:  # a number of thousands of digits, or a class of others
         return f"a {type(value).__name__} that cannot be shown"
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message: its repr, cut where it is long, or its kind where it has none."""
+    text = repr_of(value)
     return text if len(text) <= LONG else f"{text[: LONG // 2]}... ({len(text):,} characters)"
 
 
@@ -72,8 +100,9 @@ def check_positive(name: str, value: Any, otherwise: str = "", kind: str = "a nu
         otherwise: what leaving the argument out gives, such as `for none`; ends the message.
         kind: the number with its unit, such as `a number of seconds`.
     """
-    if not is_number(value) or value <= 0:
-        raise ValueError(f"{name} needs to be {kind} > 0, got {shown(value)}{_way_out(otherwise)}.")
+    if not is_number(value) or value < SMALLEST:
+        least = f">= {SMALLEST:.1e}, as less counts as 0 in training" if is_number(value) and value > 0 else "> 0"
+        raise ValueError(f"{name} needs to be {kind} {least}, got {shown(value)}{_way_out(otherwise)}.")
 
 
 def check_seconds(name: str, value: Any, otherwise: str = "") -> float:
@@ -98,12 +127,12 @@ def check_seconds(name: str, value: Any, otherwise: str = "") -> float:
 
 
 def check_flag(name: str, value: Any) -> bool:
-    """Return `value` if it is True or False, NumPy's too: a word such as "no" would count as True.
+    """Return `value` if it is True or False, NumPy's and torch's too: a word such as "no" would count as True.
 
     Raises:
         TypeError: it is anything else.
     """
-    if not isinstance(value, bool | np.bool_):
+    if not is_flag(value):
         raise TypeError(f"{name} needs to be True or False, got {shown(value)}.")
     return bool(value)
 
@@ -115,7 +144,7 @@ def path_of(name: str, value: Any) -> Path:
         ValueError, TypeError: it cannot be one; the message opens with `name`.
     """
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if not isinstance(text, str) or not text or "\0" in text or "://" in text:
+    if not isinstance(text, str) or not text or "\0" in text or "://" in text or not _is_encodable(text):
         kind = ValueError if isinstance(text, str) else TypeError
         raise kind(f'{name} needs to be a path such as "runs/first", got {shown(value)}.')
     try:
@@ -130,10 +159,19 @@ def check_word(name: str, value: Any, words: Collection[str]) -> str:
     Raises:
         ValueError: it is anything else.
     """
-    if not isinstance(value, str) or value not in words:
+    if not is_word(value, words):
         options = listed(f'"{word}"' for word in words)
-        raise ValueError(f"{name} needs to be one of {options}, got {shown(value)}.{did_you_mean(str(value), words)}")
-    return value
+        near = did_you_mean(value, words) if isinstance(value, str) else ""
+        raise ValueError(f"{name} needs to be one of {options}, got {shown(value)}.{near}")
+    return str(value)
+
+
+def _is_encodable(text: str) -> bool:
+    """True for what a file system can be asked for: it has no half of a character."""
+    try:
+        return bool(os.fsencode(text))
+    except UnicodeEncodeError:
+        return False
 
 
 def _way_out(otherwise: str) -> str:

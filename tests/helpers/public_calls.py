@@ -1,6 +1,7 @@
 """Public calls with good arguments, by name: what is given wrong arguments, one at a time."""
 
 import inspect
+from decimal import Decimal
 from functools import cache, partial
 
 import torch
@@ -184,11 +185,29 @@ def arguments_of(name):
     return list(dict.fromkeys([*named, *settings]))
 
 
+class Unequal:
+    """A value that cannot be compared."""
+
+    def __eq__(self, other):
+        raise RuntimeError("not compared")
+
+    __hash__ = object.__hash__
+
+
+class Unshown:
+    """A value that cannot be shown."""
+
+    def __repr__(self):
+        raise RuntimeError("not shown")
+
+
 HELD: dict = {}  # a dict that holds itself
 HELD["a"] = HELD
 WRONG = {
     "no": "no", "a": "a", "-1": -1, "0": 0, "2**40": 2**40, "10**400": 10**400, "nan": float("nan"),
     "inf": float("inf"), "None": None, "[]": [], "a dict in itself": HELD, "bytes": b"", "True": True, "1j": 1j,
+    "an array": torch.ones(2), "of no dimension": torch.tensor(3), "Unequal": Unequal(), "sNaN": Decimal("sNaN"),
+    "half a character": "a\ud800b",
 }  # fmt: skip
 TRAINING = ("confirm", "extend", "minimize")  # that take any large number, and work for it
 

@@ -13,6 +13,7 @@ from tuneflow.search.gp.kernel import apart, between
 from tuneflow.search.observations import Observations
 from tuneflow.seeds import stream
 from tuneflow.space.coordinates import Array, Places
+from tuneflow.validate import is_word
 
 if TYPE_CHECKING:
     from tuneflow.search.gp.gaussian_process import GaussianProcess, Posterior
@@ -157,7 +158,7 @@ def goal_of(record: StudyRecord, metric: str | None) -> int:
         return 0
     if metric is None:
         raise StudyError(f'the study has several objectives; name one of {listed(names)}, as in "{names[0]}".')
-    if metric not in names:
+    if not is_word(metric, names):
         raise StudyError(
             f'"{metric}" is no objective of the study.{did_you_mean(metric, names)} It has {listed(names)}.'
         )

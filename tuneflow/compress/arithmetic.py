@@ -12,7 +12,7 @@ from tuneflow.compress.operations import Convert, Operation
 from tuneflow.compress.step import StepRows
 from tuneflow.errors import did_you_mean
 from tuneflow.nested import leaves
-from tuneflow.validate import check_flag
+from tuneflow.validate import check_flag, is_word
 
 PRECISIONS = ("fp32", "bf16", "int8")
 TRIED = 64  # rows
@@ -43,7 +43,7 @@ class Arithmetic:
     """
 
     def __init__(self, precision: Literal["fp32", "bf16", "int8"] = "fp32", channels_last: bool = False) -> None:
-        if precision not in PRECISIONS:
+        if not is_word(precision, PRECISIONS):
             near = did_you_mean(str(precision).lower(), PRECISIONS)
             raise ValueError(f'Arithmetic: precision needs to be "fp32", "bf16" or "int8", got {precision!r}.{near}')
         self.precision, self.channels_last = precision, check_flag("Arithmetic: channels_last", channels_last)

@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuneflow.errors import did_you_mean, listed
-from tuneflow.validate import check_positive, is_number
+from tuneflow.validate import check_positive, check_word, is_number
 
 NORMS = ("linf", "l2")
 TOLERANCE = 1e-6  # of the box's width, by which arithmetic may pass a bound beside its rounding
@@ -130,12 +129,10 @@ def checked_threat(what: str, eps: Any, norm: Any, box: Any) -> None:
     Raises:
         ValueError: one is not; the message names it.
     """
+    check_word(f"{what}: norm", norm, NORMS)
     check_positive(f"{what}: eps", eps, kind="a share of the box's width, a number")
     if eps > 1 and norm == "linf":
         raise ValueError(f"{what}: eps is a share of the box's width, so at most 1, got {eps!r}.")
-    if norm not in NORMS:
-        near = did_you_mean(str(norm), NORMS)
-        raise ValueError(f"{what}: norm needs to be one of {listed(map(repr, NORMS))}, got {norm!r}.{near}")
     check_box(what, box)
 
 

@@ -74,7 +74,8 @@ class MuonAdamW(Optimizer):
             parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if not hasattr(torch.optim, "Muon"):
             raise TypeError(f"optim.MuonAdamW needs torch 2.9 or later, got {torch.__version__}.")
-        self.check_settings({"adamw": adamw or {}}, "optim.MuonAdamW")
+        adamw = {} if adamw is None else adamw
+        self.check_settings({"adamw": adamw}, "optim.MuonAdamW")
         hidden = hidden_matrices(module, parameters, rest)
         others = [p for name, p in parameters.items() if name not in hidden]
         muon = torch.optim.Muon(
@@ -88,7 +89,7 @@ class MuonAdamW(Optimizer):
         )
         self._parts: list[Optimizer] = [muon]
         if others:
-            self._parts.append(AdamW(others, **{"lr": lr, "weight_decay": weight_decay} | dict(adamw or {})))
+            self._parts.append(AdamW(others, **{"lr": lr, "weight_decay": weight_decay} | dict(adamw)))
         super().__init__([part.param_groups[0] for part in self._parts], {})
         self.defaults = dict(muon.defaults)
         self._share()

@@ -51,7 +51,7 @@ def _chosen(device: str | torch.device, devices: Any, workers: int) -> tuple[tor
     if not isinstance(devices, list | tuple) or not devices:
         raise ValueError(
             'Runtime: devices needs to be a list of devices, such as ["cuda:0", "cuda:2"] or [0, 2],'
-            f" got {devices!r}; leave it out for all there are."
+            f" got {shown(devices)}; leave it out for all there are."
         )
     kind = _find_device(device).type if isinstance(device, str) and device == "auto" else str(_find_device(device))
     found = tuple(_find_device(f"{kind}:{each}" if type(each) is int else each) for each in devices)
@@ -79,7 +79,7 @@ def _find_device(device: Any) -> torch.device:
         wanted = torch.device(device)
     except (OverflowError, RuntimeError, TypeError, ValueError):
         raise ValueError(
-            f"Runtime: there is no device {shown(device)}.{did_you_mean(str(device), there)} Here: {listed(there)}."
+            f"Runtime: there is no device {shown(device)}.{did_you_mean(shown(device), there)} Here: {listed(there)}."
         ) from None
     name = str(wanted)
     if name not in there and f"{name}:0" not in there:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from tuneflow.errors import did_you_mean
+from tuneflow.validate import is_flag, is_word, shown
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LOWERED = (torch.bfloat16, torch.float16)
@@ -18,7 +19,7 @@ def check_precision(precision: Any, device: torch.device) -> None:
     known = 'precision needs to be "fp32", "bf16", "fp16" or "auto"'
     if not isinstance(precision, str):
         near = next((f' Did you mean "{name}"?' for name, dtype in DTYPES.items() if dtype is precision), "")
-        raise TypeError(f"Runtime: {known}, got {precision!r}.{near}")
+        raise TypeError(f"Runtime: {known}, got {shown(precision)}.{near}")
     if precision not in (*DTYPES, "auto"):
         raise ValueError(f'Runtime: {known}, got "{precision}".{did_you_mean(precision.lower(), [*DTYPES, "auto"])}')
     if DTYPES.get(precision) in LOWERED:
@@ -29,10 +30,13 @@ def check_precision(precision: Any, device: torch.device) -> None:
             raise ValueError(f'Runtime: device "{device}" does not compute in {precision}: {error}') from None
 
 
-def check_layout(channels_last: Any) -> None:
-    """Raise TypeError unless this is True, False or "auto"."""
-    if not isinstance(channels_last, bool) and channels_last != "auto":
-        raise TypeError(f'Runtime: channels_last needs to be True, False or "auto", got {channels_last!r}.')
+def layout_of(channels_last: Any) -> bool | str:
+    """Return this if it is True, False or "auto"; raise TypeError otherwise."""
+    if is_word(channels_last, ("auto",)):
+        return str(channels_last)
+    if not is_flag(channels_last):
+        raise TypeError(f'Runtime: channels_last needs to be True, False or "auto", got {shown(channels_last)}.')
+    return bool(channels_last)
 
 
 def label(precision: str, channels_last: bool) -> str:

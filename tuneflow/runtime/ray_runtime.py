@@ -10,7 +10,7 @@ import torch
 
 from tuneflow.runtime.retries import Retries
 from tuneflow.runtime.runtime import Runtime, check_timeout, lanes_of
-from tuneflow.validate import check_positive, check_whole
+from tuneflow.validate import check_positive, check_whole, is_word, shown
 
 
 class RayRuntime(Runtime):
@@ -92,8 +92,8 @@ def _check_address(address: Any) -> None:
     if address is None or (isinstance(address, str) and re.fullmatch(known, address)):
         return
     raise ValueError(
-        f'RayRuntime: address needs to be "auto", "host:port" or "ray://host:port", got {address!r}; leave it out for a'
-        " cluster of this machine alone."
+        f'RayRuntime: address needs to be "auto", "host:port" or "ray://host:port", got {shown(address)}; leave it out'
+        " for a cluster of this machine alone."
     )
 
 
@@ -105,15 +105,15 @@ def _check_share(what: str, value: Any) -> None:
 
 def _device_there(device: str, gpus: float) -> str:
     """Return the device of a worker; Ray shows it only the GPUs assigned to it."""
+    if not is_word(device, ("auto", "cpu", "cuda")):
+        raise ValueError(
+            f'RayRuntime: device needs to be "auto", "cpu" or "cuda", got {shown(device)}; which of its GPUs a worker'
+            " has is for Ray to say."
+        )
     if device == "auto":
         return "cuda" if gpus else "cpu"
     if device == "cuda" and not gpus:
         raise ValueError('RayRuntime: device="cuda" needs GPUs for its workers; try gpus=1, or a fraction.')
     if device == "cpu" and gpus:
         raise ValueError(f'RayRuntime: device="cpu" would leave gpus={gpus!r} unused; leave out one of them.')
-    if device not in ("cpu", "cuda"):
-        raise ValueError(
-            f'RayRuntime: device needs to be "auto", "cpu" or "cuda", got {device!r}; which of its GPUs a worker has is'
-            " for Ray to say."
-        )
     return device

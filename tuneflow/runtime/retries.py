@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from tuneflow.errors import Diverged, in_one_line
-from tuneflow.validate import check_whole
+from tuneflow.validate import check_whole, items_of, shown
 
 ONCE = 1
 
@@ -27,10 +27,11 @@ def retries_of(value: Any) -> dict[str, int]:
         return {}
     if isinstance(value, type):
         value = (value,)
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    kinds = items_of(value)
+    if kinds is None:
         raise _needs_classes(value)
-    counts = dict(value) if isinstance(value, Mapping) else dict.fromkeys(value, ONCE)
-    return {_name_to_retry(kind): _count(kind, count) for kind, count in counts.items()}
+    counts = value.items() if isinstance(value, Mapping) else [(kind, ONCE) for kind in kinds]
+    return {_name_to_retry(kind): _count(kind, count) for kind, count in counts}
 
 
 def _name_to_retry(kind: Any) -> str:
@@ -54,7 +55,7 @@ def _needs_classes(got: Any) -> TypeError:
     hint = f"; write {type(got).__name__}" if isinstance(got, BaseException) else ""
     return TypeError(
         "Runtime: retries needs classes of exceptions, such as retries=ConnectionError or"
-        f" retries={{torch.OutOfMemoryError: 2}}, got {got!r}{hint}."
+        f" retries={{torch.OutOfMemoryError: 2}}, got {shown(got)}{hint}."
     )
 
 

@@ -13,11 +13,11 @@ from torch import nn
 from tuneflow.nested import mapped
 from tuneflow.runtime.devices import find_devices
 from tuneflow.runtime.environment import Environment
-from tuneflow.runtime.precision import autocast, check_layout, check_precision, in_channels_last, label
+from tuneflow.runtime.precision import autocast, check_precision, in_channels_last, label, layout_of
 from tuneflow.runtime.retries import Retries, retries_of
 from tuneflow.runtime.threads import checked_count, share
 from tuneflow.signature import name_of
-from tuneflow.validate import check_positive, check_whole
+from tuneflow.validate import check_positive, check_whole, is_word, shown
 
 T = TypeVar("T")
 
@@ -110,19 +110,18 @@ class Runtime:
         self.threads = threads if threads is not None or workers == 1 else share(workers)
         if executor is not None and not callable(executor):
             raise TypeError(
-                f"Runtime: executor needs to be a function of the runtime that returns one, got {executor!r}; pass the"
-                " class, or lambda runtime: executor."
+                f"Runtime: executor needs to be a function of the runtime that returns one, got {shown(executor)}; pass"
+                " the class, or lambda runtime: executor."
             )
         self.executor = executor
         self.retries = retries_of(retries)
         self.on_epoch: Callable[[], None] | None = None
         check_precision(precision, self.device)
-        check_layout(channels_last)
-        given = {"precision": precision, "channels_last": channels_last}
+        given = {"precision": precision, "channels_last": layout_of(channels_last)}
         self.dtype: torch.dtype | None = None
         self.advises = tuple(name for name, value in given.items() if value == "auto")
         self.precision: str = "fp32" if precision == "auto" else precision
-        self.channels_last: bool = channels_last is True
+        self.channels_last: bool = given["channels_last"] is True
 
     def __repr__(self) -> str:
         several = len(self.devices) > 1
@@ -243,7 +242,7 @@ def lanes_of(what: str, value: Any) -> Any:
     Raises:
         ValueError: it is anything else; the message opens with `what`.
     """
-    if value == "auto":
+    if is_word(value, ("auto",)):
         return value
     return check_whole(what, value, otherwise='to train each trial by itself, or give "auto"')
 

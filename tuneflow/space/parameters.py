@@ -258,9 +258,9 @@ class Int(Range):
         check_bounds(what, self.low, self.high, self.log, self.step, tiny="1")
         low, high = int(self.low), int(self.high)
         self._check_prior(what)
-        if self.step is None or self.step == 1:
+        step = 1 if self.step is None else number_of(what, "step", self.step)
+        if step == 1:
             return Int(low, high, bool(self.log), prior=self.prior)
-        step = number_of(what, "step", self.step)
         if step <= 0 or step != math.floor(step):
             raise ValueError(f"{what}: step needs to be a whole number > 0, got step={self.step}; drop step for 1.")
         top = low + (high - low) // int(step) * int(step)

@@ -10,6 +10,7 @@ from typing import Any
 
 from tuneflow.nested import rebuilt
 from tuneflow.signature import name_of
+from tuneflow.validate import repr_of
 
 EXACT = 2**53  # integers beyond this are not exact as floats
 
@@ -144,4 +145,4 @@ def object_repr(value: Any) -> str:
         return f"partial({', '.join([object_repr(value.func), *words])})"
     if getattr(type(value), "__repr__", None) is object.__repr__:
         return f"{type(value).__module__}.{type(value).__qualname__}"
-    return repr(value)
+    return repr_of(value)

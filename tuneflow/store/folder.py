@@ -11,7 +11,7 @@ from tuneflow.store.memory import MemoryStore
 from tuneflow.store.sqlite import Durable, SqliteStore
 from tuneflow.store.sqlite_file import who_may_write
 from tuneflow.store.store import Store
-from tuneflow.validate import check_seconds, check_whole, path_of
+from tuneflow.validate import check_seconds, check_whole, check_word, is_word, path_of
 
 Keep = int | Literal["all"]  # number of trials
 ALL = 'for 1, or write "all"'
@@ -47,15 +47,15 @@ class Folder:
     def __post_init__(self) -> None:
         if self.path is not None:
             path_of("Folder: path", self.path)
+        every = is_word(self.keep, ("all",))
         plain = {
-            "keep": self.keep if self.keep == "all" else check_whole("Folder: keep", self.keep, otherwise=ALL),
+            "keep": self.keep if every else check_whole("Folder: keep", self.keep, otherwise=ALL),
             "checkpoint": check_seconds("Folder: checkpoint", self.checkpoint, "with 0 every epoch is written"),
             "memory": check_whole("Folder: memory", self.memory),
         }
         for name, value in plain.items():  # NumPy's numbers as Python's
             object.__setattr__(self, name, value)
-        if self.durable not in ("end", "always", "never"):
-            raise ValueError(f'Folder: durable needs to be "end", "always" or "never", got {self.durable!r}.')
+        check_word("Folder: durable", self.durable, ("end", "always", "never"))
 
     @classmethod
     def of(cls, folder: Any) -> "Folder":

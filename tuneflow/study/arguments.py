@@ -16,7 +16,7 @@ from tuneflow.space.search_space import SearchSpace
 from tuneflow.study.within import Within, more_is_better
 from tuneflow.train.protocol import TrainerProtocol
 from tuneflow.train.reported_metrics import described
-from tuneflow.validate import check_whole, is_int, is_number, shown
+from tuneflow.validate import check_whole, is_int, is_number, is_word, shown
 
 ELSEWHERE = {  # arguments that a Study does not take, and what does
     **{name: f"folder=tn.Folder(path, {name}=...)" for name in ("keep", "checkpoint", "memory", "durable")},
@@ -52,7 +52,7 @@ def check_kinds(space: Any, searcher: Any, scheduler: Any, runtime: Any, model: 
     if trainer is not None and not isinstance(trainer, TrainerProtocol):
         hint = INSTANCE if isinstance(trainer, type) else ""
         raise TypeError(
-            f"Study: trainer needs a tn.Trainer, or a function under @tn.loop(epochs=...), got {trainer!r}{hint};"
+            f"Study: trainer needs a tn.Trainer, or a function under @tn.loop(epochs=...), got {shown(trainer)}{hint};"
             " tn.minimize(f, space, trials=...) tunes a plain function."
         )
     if trainer is not None:
@@ -144,8 +144,8 @@ def objective_of(maximize: Any, minimize: Any, at: Any, limits: Any, trainer: Tr
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f'Study: "{name}" is given twice in maximize and minimize; drop one.')
-    if at not in ("best", "last", None):
-        raise ValueError(f'Study: at needs to be "best" or "last", got {at!r}.')
+    if not (at is None or is_word(at, ("best", "last"))):
+        raise ValueError(f'Study: at needs to be "best" or "last", got {shown(at)}.')
     if at == "best" and len(goals) > 1:
         raise ValueError('Study: at="best" needs one objective, since several have no best epoch; use at="last".')
     for name, up in goals:
@@ -182,7 +182,7 @@ def _names(argument: str, value: Any) -> list[str]:
         return []
     names = [value] if isinstance(value, str) else list(value) if isinstance(value, Sequence) else []
     if not names or not all(isinstance(name, str) and name for name in names):
-        raise TypeError(f"Study: {argument} needs the name of a metric, or a list of names, got {value!r}.")
+        raise TypeError(f"Study: {argument} needs the name of a metric, or a list of names, got {shown(value)}.")
     return names
 
 
@@ -190,7 +190,7 @@ def _limits(limits: Any, goals: Mapping[str, bool], trainer: TrainerProtocol | N
     if limits is None:
         return ()
     if not isinstance(limits, Mapping) or not all(isinstance(name, str) and name for name in limits):
-        raise TypeError(f"Study: limits needs a dict of metric to bound, such as {{'size': 2.0}}, got {limits!r}.")
+        raise TypeError(f"Study: limits needs a dict of metric to bound, such as {{'size': 2.0}}, got {shown(limits)}.")
     metrics = {} if trainer is None else getattr(trainer.single, "metrics", {})
     return tuple(
         Limit(name, *_bounds(name, value, more_is_better(name, goals, metrics.get(name))))
@@ -212,7 +212,7 @@ def _bounds(name: str, value: Any, more: bool | None) -> tuple[float | None, flo
     if len(bounds) != 2 or not numbers or not all(map(is_number, numbers)) or numbers != sorted(numbers):
         raise ValueError(
             f"Study: limits[{name!r}] needs to be the most that it may be, (least, most) of which one may be None, or"
-            f" tn.within(margin, of=result), got {value!r}."
+            f" tn.within(margin, of=result), got {shown(value)}."
         )
     least, most = (None if bound is None else float(bound) for bound in bounds)
     return least, most

@@ -2,13 +2,14 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from tuneflow.errors import warn
 from tuneflow.history.trial import Trial
 from tuneflow.train.reported_metrics import described
+from tuneflow.validate import items_of, shown
 
 OF_A_STUDY = ("on_study_start", "on_study_end")  # called with the study
 OF_A_TRIAL = ("on_report", "on_trial_end")  # called with the study and a trial
@@ -24,9 +25,9 @@ def callbacks_of(callbacks: Any) -> list[Callback]:
     Raises:
         TypeError: it is no list, one of them is of another kind, or does not take the arguments it is called with.
     """
-    if not isinstance(callbacks, Iterable) or isinstance(callbacks, str):
-        raise TypeError(f"Study: callbacks needs to be a list, each {WANTED}, got {callbacks!r}.")
-    listed = list(callbacks)
+    listed = items_of(callbacks)
+    if listed is None:
+        raise TypeError(f"Study: callbacks needs to be a list, each {WANTED}, got {shown(callbacks)}.")
     for callback in listed:
         _check(callback)
     return listed
@@ -125,7 +126,7 @@ def _check_arguments(callback: Any, event: str) -> None:
     function = _function_of(callback, event)
     passed = ("study",) if event in OF_A_STUDY else ("study", "trial")
     if not callable(function):
-        raise TypeError(f"Study: callback {described(callback)}: {event} needs to be a method, got {function!r}.")
+        raise TypeError(f"Study: callback {described(callback)}: {event} needs to be a method, got {shown(function)}.")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # written in C

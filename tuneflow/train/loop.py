@@ -19,7 +19,7 @@ from tuneflow.train.loop_run import Built, LoopFunction, LoopRun
 from tuneflow.train.loop_scores import TestFunction, scores_of
 from tuneflow.train.loop_state import LoopState
 from tuneflow.train.protocol import DryRun, Epochs, Rehearsal, TrainerProtocol
-from tuneflow.validate import check_whole
+from tuneflow.validate import check_whole, is_flag, is_word
 
 Check = Literal[True, False, "first"]
 
@@ -68,13 +68,13 @@ def loop(epochs: int, check: Check = True, test: TestFunction | None = None) -> 
     if callable(epochs):
         raise TypeError(f"loop needs the number of epochs: write @tn.loop(epochs=10) above {name_of(epochs)}.")
     epochs = check_whole("loop: epochs", epochs)
-    if check is not True and check is not False and check != "first":
+    if not (is_flag(check) or is_word(check, ("first",))):
         raise ValueError(f'loop: check needs to be True, "first" or False, got {check!r}.')
     if test is not None:
         _check_takes(test, "loop: test", "(model, data)")
 
     def decorate(function: LoopFunction) -> Loop:
-        return Loop(function, epochs, check, test)
+        return Loop(function, epochs, check if isinstance(check, str) else bool(check), test)
 
     return decorate
 

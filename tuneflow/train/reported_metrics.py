@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from tuneflow.metrics.measured import Measured
+from tuneflow.validate import shown
 
 
 def number_of(value: Any) -> float | None:
@@ -126,5 +127,5 @@ def described(value: Any) -> str:
     """Describe a value for a message: tensors and arrays by their shape, long values by their type."""
     if isinstance(value, Tensor | np.ndarray):
         return f"a {type(value).__name__} of shape {tuple(value.shape)}"
-    text = repr(value)
+    text = shown(value)
     return text if len(text) <= 60 else f"a {type(value).__name__}"

@@ -1,9 +1,11 @@
 """Settings: the training of one configuration, with everything resolved that a configuration can change."""
 
 import inspect
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from tuneflow.train.evaluation_plan import Measures, Plan
 from tuneflow.train.patience import Patience
 from tuneflow.train.rates import Fixed, Schedule
 from tuneflow.train.rates import __all__ as RATES
-from tuneflow.validate import check_whole
+from tuneflow.validate import check_positive, check_whole, repr_of
 
 WRAPPED = (
     "; schedulers of torch's are wrapped, such as tn.rates.Torch(functools.partial(torch.optim.lr_scheduler.{0}, ...))."
@@ -100,7 +102,8 @@ def schedule_of(value: Any) -> Schedule:
     if isinstance(schedule, Schedule):
         return schedule
     kind = name_of(value) if inspect.isclass(value) else "StepLR"
-    near = next((f"; did you mean tn.rates.{name}()?" for name in RATES if name.lower() == str(value).lower()), "")
+    word = repr_of(value).strip("'").lower()
+    near = next((f"; did you mean tn.rates.{name}()?" for name in RATES if name.lower() == word), "")
     raise TypeError(
         f"Trainer: schedule needs one of tn.rates, got {object_repr(schedule)}{near or WRAPPED.format(kind)}"
     )
@@ -113,6 +116,19 @@ def _required(function: Callable[..., Any]) -> bool:
     except (TypeError, ValueError):
         return True
     return False
+
+
+def clip_of(value: Any) -> float | None:
+    """Return `value` if it is None, infinite, or a number > 0; as Python's own.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    if value is None:
+        return None
+    if not (isinstance(value, Real) and value == math.inf):
+        check_positive("Trainer: clip", value, "for none")
+    return value if type(value) is int else float(value)
 
 
 def patience_of(value: Any) -> Patience | None:

@@ -54,10 +54,10 @@ from tuneflow.train.rates import Fixed, Schedule
 from tuneflow.train.reported_metrics import measured_of
 from tuneflow.train.running_measures import Chunk
 from tuneflow.train.session import Session
-from tuneflow.train.settings import Settings, patience_of, schedule_of, with_section
+from tuneflow.train.settings import Settings, clip_of, patience_of, schedule_of, with_section
 from tuneflow.train.trained_loss import evaluating
 from tuneflow.train.trainer_arguments import ELSEWHERE, check_callables, metrics_of
-from tuneflow.validate import check_positive, check_whole
+from tuneflow.validate import check_whole
 
 PARTS = 8  # of the training rows, kept with what was prepared of them
 
@@ -503,6 +503,5 @@ class Trainer(TrainerProtocol):
             self.micro_batch = check_whole("Trainer: micro_batch", self.micro_batch)
         if self.rows is not None:
             self.rows = check_whole("Trainer: rows", self.rows, otherwise="for all")
-        if self.clip not in (None, math.inf):
-            check_positive("Trainer: clip", self.clip, "for none")
+        self.clip = clip_of(self.clip)
         self.schedule, self.patience = schedule_of(self.schedule), patience_of(self.patience)

@@ -1,5 +1,7 @@
 """Backups: a copy of a study in use passes the check, and goes on as a study of its own."""
 
+import os
+
 import pytest
 
 import tuneflow as tn
@@ -52,6 +54,20 @@ def test_what_is_removed_while_it_is_copied_is_copied_again(tmp_path, monkeypatc
     monkeypatch.setattr(backup, "database_copy", copied)
     assert back_up(tmp_path / "study", tmp_path / "copy").problems == ()
     assert places == []
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a symbolic link"])
+def test_what_is_no_file_of_the_study_is_neither_waited_for_nor_copied(tmp_path, kind):
+    with make(trainer=trainer(epochs=1), folder=tmp_path / "study") as study:
+        study.run(trials=1)
+    state = tmp_path / "study" / "states" / "000000-000009.state"
+    if kind == "a pipe":
+        os.mkfifo(state)
+    else:
+        (tmp_path / "other").write_text("not of the study")
+        state.symlink_to(tmp_path / "other")
+    with pytest.raises(StoreError, match=f"000000-000009.state: is {kind}"):
+        back_up(tmp_path / "study", tmp_path / "copy")
 
 
 def test_a_backup_lies_outside_of_its_study(tmp_path):

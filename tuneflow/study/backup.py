@@ -7,6 +7,7 @@ from tuneflow.errors import StoreError, listed
 from tuneflow.store.atomic_file import write_bytes
 from tuneflow.store.database_copy import database_copy
 from tuneflow.store.sqlite_file import who_may_write
+from tuneflow.store.torch_file import content_of
 from tuneflow.study.archive import Archive
 from tuneflow.study.folder_check import FolderCheck, check_folder
 
@@ -79,8 +80,10 @@ def _copy(file: Path, to: Path) -> None:
     """Copy a file that is never changed, unless it is removed meanwhile, or copied already."""
     if to.exists():
         return
+    if file.is_symlink():
+        raise StoreError(f"{file}: is a symbolic link, and tuneflow makes none; remove it, or put its file there.")
     try:
-        content = file.read_bytes()
+        content = content_of(file)
     except FileNotFoundError:
         return
     except OSError as error:

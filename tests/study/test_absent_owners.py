@@ -80,7 +80,7 @@ def test_check_frees_by_the_name_of_a_host(left, capsys):
     assert main(["check", str(left), "--free", "podA"]) == 0
     assert capsys.readouterr().out == f"{left}: trial 0 of podA (process 12) is free; the next run goes on\n"
     assert main(["check", str(left), "--free", "podA"]) == 1
-    assert "no trial under way is of a host or owner 'podA'; it waits for nothing." in capsys.readouterr().err
+    assert "no trial under way is of a host or owner 'podA'; the study waits for nothing." in capsys.readouterr().err
     with make(left, trainer=Function(slow)) as study:
         study.run(trials=1)
     assert study.trials[0].status == "DONE"

@@ -27,7 +27,7 @@ def free_owners(folder: Path, name: str) -> list[str]:
         freed = store.free(name)
         others = listed(map(str, store.waiting()))
     if not freed:
-        raise StoreError(f"{folder}: no trial under way is of a host or owner {name!r}; it waits for {others}.")
+        raise StoreError(f"{folder}: no trial under way is of a host or owner {name!r}; the study waits for {others}.")
     return [_line(folder, owner, trials) for owner, trials in freed.items()]
 
 

@@ -11,6 +11,7 @@ import tuneflow as tn
 from tests.helpers.forged import forge_report, forge_state, scaled
 from tests.helpers.replayed_kinds import final_models
 from tuneflow.__main__ import main
+from tuneflow.errors import StudyError
 
 SCRIPT = """
 import tuneflow as tn
@@ -57,6 +58,31 @@ def test_replay_by_the_script_changes_nothing(place, capsys):
     assert main(["check", "study", "--replay", "100", "--script", "train.py", "--seed", "1"]) == 0
     assert capsys.readouterr() == ("study: replayed 20 of 20 slices (seed 1): 20 equal\n", "before\n")
     assert (contents(place), sys.path, sys.argv) == (before, path, arguments)
+
+
+THREAD = SCRIPT.replace("best = tn.minimize(", "run = lambda: tn.minimize(").replace(
+    "    raise", "    import threading\n    t = threading.Thread(target=run)\n    t.start()\n    t.join()\n    pass #"
+)
+ELSEWHERE = SCRIPT.replace('"study"', '"../study"').replace("    best", '    import os\n    os.chdir("sub")\n    best')
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # a thread that is left is none
+@pytest.mark.parametrize("script", [THREAD, ELSEWHERE], ids=["in a thread", "in another folder"])
+def test_script_may_make_its_study(script, place, monkeypatch, capsys):
+    (place / "sub").mkdir()
+    (place / "train.py").write_text(script)
+    before = contents(place)
+    with monkeypatch.context() as patch:
+        patch.chdir(place)  # and back
+        assert main(["check", "study", "--replay", "10", "--script", "train.py"]) == 0
+    assert "2 equal" in capsys.readouterr().out
+    assert contents(place) == before
+
+
+def test_child_of_a_script_makes_no_study(place, monkeypatch):
+    monkeypatch.setenv("TUNEFLOW_REPLAYING_PROCESS", "1")
+    with pytest.raises(StudyError, match="in the script's own process"):
+        tn.minimize(parabola, tn.SearchSpace(x=tn.Float(-5, 5)), trials=30, folder=place / "study")
 
 
 def test_forged_value_ends_with_1_and_is_named(place, capsys):

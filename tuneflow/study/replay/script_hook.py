@@ -1,9 +1,9 @@
 """The hook by which the study of a script is replayed: it is made on a copy of its folder, and handed over."""
 
+import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -11,7 +11,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from tuneflow.errors import StoreError
+from tuneflow.errors import StoreError, StudyError
 from tuneflow.store.checkpoints import States
 from tuneflow.store.folder import Folder
 from tuneflow.store.memory import MemoryStore
@@ -20,9 +20,7 @@ from tuneflow.store.sqlite import SqliteStore
 from tuneflow.store.sqlite_file import read_only_address
 from tuneflow.store.store import Store
 
-
-class HandedOver(BaseException):
-    """Leaves a script, whose study has been handed over."""
+PROCESS = "TUNEFLOW_REPLAYING_PROCESS"  # the environment's name for the process that runs a script, for its children
 
 
 @dataclass
@@ -30,7 +28,7 @@ class Awaited:
     """The study that a script is to make.
 
     Attributes:
-        folder: the study's.
+        folder: the study's, resolved: a script may go to another folder.
         use: called with the study, once it is made.
         copies: a folder for copies of stores.
         made: True once it was made.
@@ -44,14 +42,36 @@ class Awaited:
     error: BaseException | None = None
 
 
-AWAITED: ContextVar[Awaited | None] = ContextVar("tuneflow_awaited", default=None)  # set while a script is run for it
+_awaited: list[Awaited] = []  # one while a script is run for its study, in all threads; none while it is used
+
+
+@contextmanager
+def awaiting(awaited: Awaited) -> Iterator[None]:
+    """A block in which the study of a script is awaited."""
+    os.environ[PROCESS] = str(os.getpid())
+    _awaited.append(awaited)
+    try:
+        yield
+    finally:
+        _awaited.clear()
+        del os.environ[PROCESS]
 
 
 def folder_to_open(folder: Folder) -> Folder:
-    """Return the folder that a study opens: the one it was given, or a copy while a script is run for its study."""
-    awaited = AWAITED.get()
-    if awaited is None or folder.path is None:
+    """Return the folder that a study opens: the one it was given, or a copy while a script is run for its study.
+
+    Raises:
+        StudyError: a child process of such a script opens it.
+    """
+    if folder.path is None or PROCESS not in os.environ:
         return folder
+    if os.environ[PROCESS] != str(os.getpid()):
+        raise StudyError(
+            f"{folder.path}: its script is replayed; the study has to be made in the script's own process."
+        )
+    if not _awaited:
+        return folder
+    awaited = _awaited[0]
     return FolderCopy(folder.path, folder.keep, folder.checkpoint, folder.memory, folder.durable, awaited.copies)
 
 
@@ -59,21 +79,22 @@ def hand_over(study: Any) -> None:
     """Hand a study that was made over to whoever runs its script for it, and leave the script; else do nothing.
 
     Raises:
-        HandedOver: the study was awaited.
+        SystemExit: the study was awaited; it leaves the script, or a thread of it.
     """
-    awaited = AWAITED.get()
-    if awaited is None or study.folder is None or study.folder.resolve() != awaited.folder.resolve():
+    if not _awaited or study.folder is None or study.folder.resolve() != _awaited[0].folder:
         return
-    awaited.made = True
-    token = AWAITED.set(None)
-    try:
-        awaited.use(study)
-    except BaseException as error:
-        awaited.error = error
-    finally:
-        AWAITED.reset(token)
-        study.close()
-    raise HandedOver
+    awaited = _awaited[0]
+    if not awaited.made:
+        awaited.made = True
+        _awaited.clear()
+        try:
+            awaited.use(study)
+        except BaseException as error:
+            awaited.error = error
+        finally:
+            _awaited.append(awaited)
+    study.close()
+    raise SystemExit
 
 
 @dataclass(frozen=True)

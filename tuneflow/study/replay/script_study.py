@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tuneflow.errors import StudyError, TuneflowError, in_one_line
-from tuneflow.study.replay.script_hook import AWAITED, Awaited, HandedOver
+from tuneflow.study.replay.script_hook import Awaited, awaiting
 
 
 def use_study_of(script: str, folder: Path, use: Callable[[Any], object]) -> None:
@@ -29,13 +29,9 @@ def use_study_of(script: str, folder: Path, use: Callable[[Any], object]) -> Non
         FingerprintError: it makes the study with other settings.
     """
     with TemporaryDirectory(prefix="tuneflow-") as copies:
-        awaited = Awaited(folder, use, Path(copies))
-        token = AWAITED.set(awaited)
-        try:
-            with _arguments(script), redirect_stdout(sys.stderr):
-                _run(script, awaited)
-        finally:
-            AWAITED.reset(token)
+        awaited = Awaited(folder.resolve(), use, Path(copies))
+        with awaiting(awaited), _arguments(script), redirect_stdout(sys.stderr):
+            _run(script, awaited)
     if awaited.error is not None:
         raise awaited.error
     if not awaited.made:
@@ -51,8 +47,6 @@ def _run(script: str, awaited: Awaited) -> None:
             runpy.run_path(script, run_name="__main__")
         else:
             runpy.run_module(script, run_name="__main__", alter_sys=True)
-    except HandedOver:
-        return
     except (KeyboardInterrupt, TuneflowError):
         raise
     except BaseException as error:

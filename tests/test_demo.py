@@ -12,6 +12,8 @@ from tests.helpers.forked import output_of
 from tuneflow.__main__ import main
 from tuneflow.demo import SPACE, convnet, demo, grid_of, neighbors, standard_error
 
+pytestmark = pytest.mark.slow
+
 TINY = ["demo", "--folder", "out", "--trials", "4", "--epochs", "1"]
 METHODS = ["fixed", "grid", "random", "sobol", "lecun"]
 SEEDS = [0, 1, 2]

@@ -11,6 +11,8 @@ import tuneflow as tn
 from tuneflow.__main__ import main
 from tuneflow.demo_techniques import TECHNIQUES, demo_techniques
 
+pytestmark = pytest.mark.slow
+
 
 def printed(folder):
     """The output of a tiny demo in a folder."""

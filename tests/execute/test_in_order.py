@@ -379,6 +379,7 @@ def kills_come_faster_than_epochs(monkeypatch):
     monkeypatch.setattr("tuneflow.study.ledger.TRIES", np.inf)
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize("kind", [("climb", scheduler) for scheduler in SCHEDULERS], ids="-".join)
 def test_a_kill_anywhere_changes_nothing(tmp_path, kind):
@@ -395,6 +396,7 @@ def test_a_kill_anywhere_changes_nothing(tmp_path, kind):
     assert place > 200
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.usefixtures("kills_come_faster_than_epochs")
 @pytest.mark.parametrize("kind", [("climb", scheduler) for scheduler in SCHEDULERS], ids="-".join)
@@ -426,6 +428,7 @@ class ForkOnce(tn.Scheduler):
         return [(self.parent, 2)] if len(history) < 3 else []
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize(("second", "parent"), [(6, 1), (2, 0), (2, 1)], ids=["ended", "running", "paused"])
 @pytest.mark.parametrize("when", ["before the fork", "after its first epoch"])
@@ -468,6 +471,7 @@ def test_the_state_that_a_fork_starts_from_outlives_a_kill(tmp_path, second, par
     assert table(live(callbacks=())) == table(live(None, ()))
 
 
+@pytest.mark.slow
 @needs_fork
 def test_only_the_trial_whose_turn_it_was_can_have_killed_its_process(tmp_path):
     def trial_3_kills(study, trial):

@@ -146,6 +146,7 @@ def test_a_fork_or_a_resumed_trial_goes_on_from_its_state(pool):
 # What goes wrong in a worker.
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_trial_one_epoch_and_the_others_nothing(pool, tmp_path):
     train(pool, 0, kind="kill", epoch=3, marker=str(tmp_path / "killed"))
     train(pool, 1, lr=0.05)
@@ -157,6 +158,7 @@ def test_a_killed_worker_costs_its_trial_one_epoch_and_the_others_nothing(pool, 
         assert last.status == "DONE"
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_every_worker_fails_and_the_others_go_on(shared):
     made = study(
         shared,
@@ -171,6 +173,7 @@ def test_a_trial_that_kills_every_worker_fails_and_the_others_go_on(shared):
     assert failed.reason.startswith("two worker processes died in epoch 2; the last exited with status 3")
 
 
+@pytest.mark.slow
 def test_a_process_killed_from_outside_is_named_with_its_signal(pool, tmp_path):
     train(pool, 0, kind="hang", epoch=2, processes=str(tmp_path))
     killing = threading.Thread(target=kill_in_turn, args=(tmp_path, 2))
@@ -192,6 +195,7 @@ def kill_in_turn(folder, count, seconds=60):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("epoch", "message"), [(2, "sent nothing for 3 seconds"), (0, "has not begun an epoch")])
 def test_a_process_that_hangs_is_killed_after_the_timeout(pool, monkeypatch, tmp_path, caplog, epoch, message):
     train(pool, 0, lr=0.1)
@@ -270,6 +274,7 @@ def test_more_slices_than_workers_are_refused(pool):
     assert len(finish(pool)) == 2 * (EPOCHS + 1)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_leaves_no_process_no_file_and_no_memory_and_goes_on_exactly(tmp_path):
     before = open_files(), sorted(os.listdir("/dev/shm")), set(multiprocessing.active_children())
     made = study(
@@ -359,6 +364,7 @@ def processes():
         yield state, int(group)
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_the_parents_affair_and_no_worker_is_left(running):
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to all of them
     out, err = running.communicate(timeout=30)
@@ -369,6 +375,7 @@ def test_ctrl_c_is_the_parents_affair_and_no_worker_is_left(running):
     assert group_is_gone(running)
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_a_parent_that_is_killed(running):
     running.kill()
     running.wait()
@@ -391,6 +398,7 @@ def test_a_script_without_a_main_guard_gets_one_clear_error(tmp_path):
     assert "if __name__ ==" in ran.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("at_start", "said"),
     [

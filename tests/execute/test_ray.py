@@ -54,6 +54,7 @@ from tuneflow.testing import check_executor  # noqa: E402
 from tuneflow.train.function_trainer import Function  # noqa: E402
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.xdist_group("ray"),  # files that start a cluster run one after the other: it takes the whole machine
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # Ray leaves files to the collector
 ]

@@ -11,7 +11,7 @@ pytest.importorskip("ray", reason="Ray is not installed")
 
 from tuneflow.execute.ray.alone import protect_token
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.slow]
 SCRIPT = Path(__file__).parents[1] / "helpers" / "scripts" / "ray_alone.py"
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}  # as /proc has them
 
